@@ -1,0 +1,76 @@
+"""Checks of arguments shared by the library: each returns a clean float64 value or raises one sentence."""
+
+import numpy as np
+
+
+def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
+    """`value` as a float64 array with at least one entry on its last axis.
+
+    Integers and booleans are taken as the floats they equal. Raises ValueError, naming `name`, for anything that is
+    not numeric, for a scalar, an empty array, a NaN, an infinity (if `finite`) or an entry outside [low, high].
+    """
+    try:
+        result = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}; pass numbers.") from error
+    if result.ndim == 0 or result.shape[-1] == 0:
+        raise ValueError(f"{name} must have at least one output on its last axis, got shape {result.shape}.")
+    if np.isnan(result).any() or (finite and np.isinf(result).any()):
+        raise ValueError(f"{name} must be {'finite' if finite else 'free of NaN'}, got {_first_bad(result, finite)}.")
+    if (result < low).any() or (result > high).any():
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got values from {result.min():.6g} to {result.max():.6g}.")
+    return result
+
+
+def probabilities(name, value):
+    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1 within 1e-8."""
+    result = array(name, value)
+    if (result < 0).any():
+        raise ValueError(f"{name} must be non-negative, got {result.min():.6g}; pass probabilities, for example softmax(logits).")
+    total = result.sum(-1)
+    worst = total.flat[np.abs(total - 1).argmax()]
+    if abs(worst - 1) > 1e-8:
+        raise ValueError(f"{name} must sum to 1 over its last axis, got a sum of {worst:.9g}; divide by the sum first.")
+    return result
+
+
+def real(name, value, *, low=-np.inf, high=np.inf, above=None):
+    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at or below `above`, or NaN."""
+    try:
+        result = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a real number, got {type(value).__name__}; pass a number.") from error
+    if result.size == 0:
+        raise ValueError(f"{name} must be a number or a non-empty array of numbers, got shape {result.shape}.")
+    wanted = f"greater than {above:g}" if above is not None else f"in [{low:g}, {high:g}]"
+    good = (result >= low) & (result <= high) & ((result > above) if above is not None else True)
+    if not np.all(good):
+        raise ValueError(f"{name} must be {wanted}, got {result[~good].flat[0] if result.ndim else result:.6g}.")
+    return result
+
+
+def whole(name, value, *, low=1):
+    """`value` as an int; ValueError unless it is a whole number of at least `low`."""
+    if isinstance(value, bool) or not np.isscalar(value) or not np.isreal(value) or value != int(value) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+    return int(value)
+
+
+def broadcast(**arrays):
+    """The named arrays broadcast against each other; ValueError, naming them and their shapes, where they cannot be.
+
+    A last axis of length 1 does not stretch: the number of outputs must agree.
+    """
+    outputs = {value.shape[-1] for value in arrays.values()}
+    try:
+        if len(outputs) > 1:
+            raise ValueError
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = " and ".join(f"{name} {value.shape}" for name, value in arrays.items())
+        raise ValueError(f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got shapes {shapes}.") from None
+
+
+def _first_bad(values, finite):
+    bad = ~np.isfinite(values) if finite else np.isnan(values)
+    return f"{values[bad][0]} at index {tuple(int(i) for i in np.argwhere(bad)[0])}"

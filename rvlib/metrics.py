@@ -1,0 +1,110 @@
+"""What a reward model is judged by: accuracy (who is above whom) and reward variance (by how much, under the policy).
+
+    accuracy   P_{(y,y')~D} [ sign(r(y) - r(y')) = sign(r_G(y) - r_G(y')) ]              Def. 1, arXiv 2503.15477
+    variance   Var_{y~π} r(y) = ½ E_{y,y'~π} (r(y) - r(y'))²                              Def. 2
+
+Arrays have the outputs on their last axis; leading axes are prompts and broadcast; results have the leading axes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rvlib import _checks
+
+
+def ranking_accuracy(proxy, ground_truth, weights=None):
+    """Share of the pairs of outputs that `proxy` orders as `ground_truth` does (Def. 1, arXiv 2503.15477).
+
+    A tie agrees only with a tie. proxy, ground_truth: (..., n), n >= 2. weights: (..., n, n) symmetric, non-negative
+    weights of the unordered pairs, whose diagonal is ignored; uniform by default, and need not sum to one. For pairs
+    drawn from a policy without replacement pass the outer product of its probabilities.
+
+    Returns (...,) values in [0, 1]. ValueError for fewer than two outputs, or weights that are not symmetric,
+    negative, or zero on every pair.
+    """
+    proxy, ground_truth = _checks.broadcast(
+        proxy=_checks.array("proxy", proxy), ground_truth=_checks.array("ground_truth", ground_truth)
+    )
+    outputs = proxy.shape[-1]
+    if outputs < 2:
+        raise ValueError("proxy must have at least two outputs, since accuracy is about pairs, got 1.")
+    above_proxy, above_truth = (r[..., :, None] > r[..., None, :] for r in (proxy, ground_truth))
+    # y above y' in one exactly when above in the other, and the same with y, y' exchanged: equal signs, ties included.
+    agree = above_proxy == above_truth
+    agree &= agree.swapaxes(-1, -2)
+    if weights is None:
+        return (agree.sum((-1, -2)) - outputs) / (outputs * (outputs - 1))
+    weights = _checks.array("weights", weights, low=0.0)
+    if weights.shape[-2:] != (outputs, outputs) or not np.allclose(weights, weights.swapaxes(-1, -2)):
+        raise ValueError(f"weights must be symmetric of shape (..., {outputs}, {outputs}), got shape {weights.shape}.")
+    weights = weights * ~np.eye(outputs, dtype=bool)
+    total = weights.sum((-1, -2))
+    if (total <= 0).any():
+        raise ValueError("weights must be positive on at least one pair of different outputs, got zero on all of them.")
+    return (agree * weights).sum((-1, -2)) / total
+
+
+def reward_variance(rewards, probs=None):
+    """Variance of the reward over a policy's outputs (Def. 2, arXiv 2503.15477), in squared units of the reward.
+
+    rewards: (..., n). With probs (..., n): the exact variance under that distribution. Without: the unbiased sample
+    variance (ddof=1) of n sampled outputs, n >= 2. Returns (...,). ValueError for one sample, or probs that do not sum
+    to one. Scaling the reward by c scales the result by c²: compare reward models only after a `Normalizer`.
+    """
+    return reward_covariance(rewards, rewards, probs, _names=("rewards", "rewards"))
+
+
+def reward_covariance(proxy, ground_truth, probs=None, *, _names=("proxy", "ground_truth")):
+    """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample covariance (ddof=1).
+
+    proxy, ground_truth, probs: (..., n). Returns (...,), in the product of the two rewards' units. ValueError for one
+    sample, or probs that do not sum to one. Source: section 3 of this book's reading of arXiv 2503.15477; the paper
+    itself does not use it.
+    """
+    proxy, ground_truth = (_checks.array(name, r) for name, r in zip(_names, (proxy, ground_truth)))
+    if probs is None:
+        proxy, ground_truth = _checks.broadcast(**{_names[0]: proxy, "ground_truth": ground_truth})
+        samples = proxy.shape[-1]
+        if samples < 2:
+            raise ValueError(f"{_names[0]} must hold at least two samples for a sample variance, got 1; sample more, or pass probs.")
+        return ((proxy - proxy.mean(-1, keepdims=True)) * (ground_truth - ground_truth.mean(-1, keepdims=True))).sum(-1) / (samples - 1)
+    proxy, ground_truth, probs = _checks.broadcast(
+        **{_names[0]: proxy, "ground_truth": ground_truth, "probs": _checks.probabilities("probs", probs)}
+    )
+    # Means are taken of differences to one output, so that a large common offset costs no digits of the variance.
+    proxy, ground_truth = proxy - proxy[..., :1], ground_truth - ground_truth[..., :1]
+    centred = proxy - (probs * proxy).sum(-1, keepdims=True)
+    return (probs * centred * (ground_truth - (probs * ground_truth).sum(-1, keepdims=True))).sum(-1)
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """An affine map of a reward model's outputs, (r - mean) / scale, that makes reward models comparable.
+
+    `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy:
+    scheme="joint": one mean and one standard deviation (ddof=1) over all prompts and outputs together, the paper's own
+    (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the square
+    root of the mean over prompts of the reward variance (Table 9), so that the mean reward variance becomes 1.
+    """
+
+    mean: float
+    scale: float
+
+    @classmethod
+    def fit(cls, rewards, scheme="joint"):
+        """Fit on rewards (..., n), n >= 2. ValueError for an unknown scheme or rewards without spread."""
+        rewards = _checks.array("rewards", rewards)
+        if scheme == "joint":
+            scale = np.sqrt(reward_variance(rewards.ravel()))
+        elif scheme == "variance":
+            scale = np.sqrt(reward_variance(rewards).mean())
+        else:
+            raise ValueError(f'scheme must be "joint" or "variance", got {scheme!r}.')
+        if not scale > 0:
+            raise ValueError("rewards must not all be equal, since their spread becomes the unit; got no spread at all.")
+        return cls(float(rewards.mean()), float(scale))
+
+    def transform(self, rewards):
+        """(rewards - mean) / scale, for rewards of any shape (..., n)."""
+        return (_checks.array("rewards", rewards) - self.mean) / self.scale
