@@ -26,7 +26,7 @@ from rvlib.tabular.policy import kl_divergence, rlhf_gradient, softmax
 
 _ORDER = 8  # columns of the extrapolation table: a step has order 8, its error estimate order 7
 _TOLERANCE = 1e-11  # largest accepted estimate of a step's error, in u, relative to 1 + |u|
-_MAX_STEPS = 100_000
+_MAX_STEPS = 20_000
 _FOREVER = 1e300  # a flow that has neither gained nor provably stopped by then never will, in double precision
 
 
@@ -42,13 +42,17 @@ class Problem:
         return Problem(self.logits0[index], self.reward[index], self.kl_coef[index])
 
     def field(self, u):
-        """π and a = π ⊙ (g - E_π g) at u (..., B, n). The centring is relative to the likeliest output's g, so a policy that is almost sure loses no digits."""
+        """π and a = π ⊙ (g - E_π g) at u (..., B, n).
+
+        Everything is a difference to the likeliest output, so that neither a policy that is almost sure nor a reward that λu
+        almost cancels loses digits.
+        """
         logits = self.logits0 + u
         top = logits.argmax(-1)[..., None]
         probs = np.exp(logits - np.take_along_axis(logits, top, -1))
         probs /= probs.sum(-1, keepdims=True)
-        g = self.reward - self.kl_coef * u
-        g -= np.take_along_axis(g, top, -1)
+        reward = np.broadcast_to(self.reward, u.shape)
+        g = reward - np.take_along_axis(reward, top, -1) - self.kl_coef * (u - np.take_along_axis(u, top, -1))
         g -= (probs * g).sum(-1, keepdims=True)
         return probs, probs * g
 
@@ -69,7 +73,9 @@ class Problem:
             along_a, along_p = (a_scaled[rows] * b).sum(-1, keepdims=True), (probs_scaled[rows] * b).sum(-1, keepdims=True)
             y_a = scale[rows] * (m_pp[rows] * along_a - m_ap[rows] * along_p)
             y_p = scale[rows] * (m_aa[rows] * along_p - m_ap[rows] * along_a)
-            return inverse[rows] * b - y_a * a_scaled[rows] - y_p * probs_scaled[rows]
+            x = inverse[rows] * b - y_a * a_scaled[rows] - y_p * probs_scaled[rows]
+            # The flow keeps Σ u. What rounding adds to it comes from the likely outputs, where h λ π is large, and goes back there.
+            return x - probs * x.sum(-1, keepdims=True)
 
         table = solve(slice(None), lengths * a)
         for taken in range(1, _ORDER):
@@ -109,8 +115,6 @@ def _march(problem, t_max, alive):
             start, before = t[index], u[index]
             t[index] = np.where(length == left[accepted], t_max[index], start + length)
             u[index] += increment
-            # The flow keeps the sum of u; what rounding has added to it is taken out.
-            u[index] -= u[index].mean(-1, keepdims=True)
             alive[index[t[index] >= t_max[index]]] = False
             yield index, start, before, length, increment
     raise RuntimeError(f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = {t[alive].min():.3g}).")
