@@ -1,0 +1,233 @@
+"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute nothing.
+
+Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can do
+to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book as
+data that the page's one copy of Plotly draws.
+"""
+
+import html
+import inspect
+import json
+import os
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the explorables use the same.
+COLOURS = {
+    "proxy": "#d55e00",
+    "ground truth": "#0072b2",
+    "bound": "#6b7280",
+    "accent": "#009e73",
+    "secondary": "#cc79a7",
+}
+_OTHERS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280"]
+_GREY = "rgba(128, 128, 128, 0.28)"
+_AXIS = dict(gridcolor=_GREY, zerolinecolor=_GREY, linecolor=_GREY, ticks="outside", tickcolor=_GREY, automargin=True, exponentformat="power")
+TEMPLATE = go.layout.Template(
+    layout=dict(
+        colorway=_OTHERS,
+        font=dict(family="system-ui, sans-serif", size=14, color="#6b7280"),  # legible on light and on dark; a page may set its own
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        xaxis=_AXIS,
+        yaxis=_AXIS,
+        margin=dict(l=10, r=10, t=30, b=10),
+        legend=dict(orientation="h", yanchor="bottom", y=1.02, x=0),
+        height=380,
+        hoverlabel=dict(namelength=-1),
+    )
+)
+
+
+class Figure(go.Figure):
+    """A Plotly figure with a text alternative, kept in `layout.meta["alt"]`.
+
+    In a static page (the environment variable RVLIB_STATIC is set while the book is built) it is HTML that holds the
+    figure's JSON and no copy of Plotly; elsewhere it is Plotly's MIME type, with that HTML beside it.
+    """
+
+    @property
+    def alt(self):
+        return (self.layout.meta or {}).get("alt", "")
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
+            return super()._repr_mimebundle_(*args, **kwargs)
+        data, alt = self.to_json(), html.escape(self.alt, quote=True)
+        page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
+            f'<div class="rv-plotly" role="img" aria-label="{alt}"><script type="application/json">{data}</script>'
+            f"<noscript><p>{alt}</p></noscript></div>"
+        )
+        bundle = {"text/html": page}
+        return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": json.loads(data)}
+
+
+def _static():
+    return bool(os.environ.get("RVLIB_STATIC"))
+
+
+def _figure(traces, alt, **layout):
+    if not alt:
+        raise ValueError("alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it.")
+    return Figure(traces, dict(template=TEMPLATE, meta={"alt": alt}, **layout))
+
+
+def _colour(name, index):
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the others."""
+    return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
+
+
+def _axis(title, log):
+    return dict(title=title, type="log" if log else "linear")
+
+
+def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, log_value=False, value="expected reward", time="time t"):
+    """Curves against time.
+
+    series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time}, vertical
+    lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
+    """
+    figure = _figure(None, alt, xaxis=_axis(time, log_time), yaxis=_axis(value, log_value))
+    for index, (name, values) in enumerate(series.items()):
+        colour = _colour(name, index)
+        if name in (bands or {}):
+            low, high = bands[name]
+            outline = np.concatenate([high, low[::-1]])
+            figure.add_scatter(x=np.concatenate([times, times[::-1]]), y=outline, fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
+        figure.add_scatter(x=times, y=values, name=name, mode="lines", line=dict(color=colour, width=2.5))
+    for label, at in (marks or {}).items():
+        if np.isfinite(at):
+            figure.add_vline(x=at, line=dict(color=_colour(label, 2), dash="dash"), annotation_text=label, annotation_position="top right", annotation_textangle=-90)
+    return figure
+
+
+def histogram(groups, *, alt, value, marks=None, log_value=True, bins=60):
+    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value. marks: {label: value}."""
+    groups = {name: np.ravel(values) for name, values in groups.items()}
+    scale = np.log10 if log_value else np.asarray
+    edges = np.histogram_bin_edges(scale(np.concatenate(list(groups.values()))), bins)
+    place = (lambda x: 10.0**x) if log_value else np.asarray
+    figure = _figure(None, alt, xaxis=_axis(value, log_value), yaxis_title="share of the problems")
+    for index, (name, values) in enumerate(groups.items()):
+        share = np.histogram(scale(values), edges)[0] / len(values)
+        figure.add_scatter(x=place(edges), y=np.append(share, 0), name=name, line=dict(shape="hv", width=2, color=_colour(name, index)), fill="tozeroy", mode="lines")
+    for label, at in (marks or {}).items():
+        figure.add_vline(x=at, line=dict(color=COLOURS["bound"], dash="dash"), annotation_text=label)
+    return figure
+
+
+def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5):
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line."""
+    figure = _figure(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
+    for index, (name, (across, up)) in enumerate(groups.items()):
+        figure.add_scatter(x=np.ravel(across), y=np.ravel(up), name=name, mode="markers", marker=dict(size=size, opacity=0.55, color=_colour(name, index)))
+    for name, (across, up) in (lines or {}).items():
+        figure.add_scatter(x=across, y=up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5))
+    return figure
+
+
+def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
+    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows, columns)}."""
+    figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
+    for column, (title, matrix) in enumerate(matrices.items(), 1):
+        peak = max(float(np.nanmax(np.abs(matrix))), 1e-300)
+        # Vermilion for below zero, blue for above, grey between: signs stay apart on light and dark pages.
+        scale = [[0, COLOURS["proxy"]], [0.5, "rgb(190, 190, 190)"], [1, COLOURS["ground truth"]]]
+        figure.add_heatmap(
+            z=matrix, x=labels, y=labels, zmin=-peak, zmax=peak, colorscale=scale, showscale=False, xgap=2, ygap=2, row=1, col=column,
+            text=(text or {}).get(title), texttemplate="%{text}" if title in (text or {}) else None, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
+        )  # fmt: skip
+    figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain", showgrid=False, zeroline=False)
+    figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
+    figure = Figure(figure)
+    figure.update_layout(template=TEMPLATE, meta={"alt": alt}, xaxis_title=x, yaxis_title=y)
+    return figure
+
+
+_CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
+
+
+def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
+    """Policies over three outputs as points of triangles, shaded by expected reward in one scale, with a path in each.
+
+    rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels: the
+    outputs', for the corners top, left and right.
+    """
+    figure = Figure(make_subplots(1, len(rewards), subplot_titles=list(rewards), horizontal_spacing=0.04))
+    across = np.linspace(0, 1, resolution)
+    up = np.linspace(0, _CORNERS[0, 1], resolution)
+    grid = np.stack(np.meshgrid(across, up), -1)
+    # Barycentric coordinates: the policy at each point of the picture.
+    inverse = np.linalg.inv(np.vstack([_CORNERS.T, np.ones(3)]))
+    probs = np.concatenate([grid, np.ones((*grid.shape[:-1], 1))], -1) @ inverse.T
+    inside = (probs > -1e-9).all(-1)
+    top = max(np.abs(r).max() for r in rewards.values())
+    scale = sample_colorscale("Viridis", np.linspace(0.15, 1, 9))
+    for column, (title, reward) in enumerate(rewards.items(), 1):
+        value = np.where(inside, probs @ np.asarray(reward, float), np.nan)
+        figure.add_contour(
+            x=across, y=up, z=value, zmin=-top, zmax=top, colorscale=scale, ncontours=25, line_width=0.5, hoverinfo="skip",
+            autocontour=False, contours=dict(start=-top, end=top, size=top / 12), showscale=column == len(rewards),
+            colorbar=dict(title="expected<br>proxy reward", thickness=12), row=1, col=column,
+        )  # fmt: skip
+        line = paths[title] @ _CORNERS
+        figure.add_scatter(x=line[:, 0], y=line[:, 1], mode="lines", line=dict(color="black", width=3), hoverinfo="skip", row=1, col=column)
+        if marks:
+            dots = marks[title] @ _CORNERS
+            figure.add_scatter(x=dots[:, 0], y=dots[:, 1], mode="markers", marker=dict(color="white", size=9, line=dict(color="black", width=1.5)), hoverinfo="skip", row=1, col=column)
+        for corner, label, side in zip(_CORNERS, labels, ("top", "bottom", "bottom")):
+            figure.add_annotation(x=corner[0], y=corner[1], text=label, showarrow=False, yanchor="bottom" if side == "top" else "top", row=1, col=column)
+    figure.update_xaxes(visible=False, range=[-0.08, 1.08])
+    figure.update_yaxes(visible=False, scaleanchor="x", range=[-0.1, 1.0])
+    figure.update_layout(template=TEMPLATE, meta={"alt": alt}, showlegend=False)
+    return figure
+
+
+class drive:
+    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every move.
+
+    sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider starts
+    at the function's default for that argument. In a static page it is the figure at the sliders' starting values.
+
+        drive(lambda gain=0.5: figure_of(gain), gain=(0.1, 1.0, 0.1))
+    """
+
+    def __init__(self, function, **sliders):
+        import ipywidgets
+
+        defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+        self.function = function
+        self.controls = {
+            name: ipywidgets.interactive.widget_from_abbrev(slider, defaults[name]) for name, slider in sliders.items()
+        }
+        for name, control in self.controls.items():
+            control.description = control.description or name.replace("_", " ")
+
+    @property
+    def figure(self):
+        """The figure at the sliders' present values."""
+        return self.function(**{name: control.value for name, control in self.controls.items()})
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        import ipywidgets
+
+        figure = self.figure
+        page = {"text/html": figure._repr_mimebundle_()["text/html"]}
+        if _static():
+            return page
+        view = go.FigureWidget(figure)
+
+        def redraw(_):
+            new = self.figure
+            with view.batch_update():
+                view.data = ()
+                view.add_traces(new.data)
+                view.layout = new.layout
+
+        for control in self.controls.values():
+            control.observe(redraw, "value")
+        return page | ipywidgets.VBox([*self.controls.values(), view])._repr_mimebundle_()
