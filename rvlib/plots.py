@@ -70,10 +70,11 @@ def _static():
     return bool(os.environ.get("RVLIB_STATIC"))
 
 
-def _figure(traces, alt, **layout):
+def _dressed(figure, alt, **layout):
+    """`figure` as a `Figure` in the book's template, with its text alternative."""
     if not alt:
         raise ValueError("alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it.")
-    return Figure(traces, dict(template=TEMPLATE, meta={"alt": alt}, **layout))
+    return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, **layout)
 
 
 def _colour(name, index):
@@ -82,7 +83,14 @@ def _colour(name, index):
 
 
 def _axis(title, log):
-    return dict(title=title, type="log" if log else "linear")
+    return dict(title=title, type="log", dtick=1) if log else dict(title=title)
+
+
+def _mark(figure, label, at, colour, log):
+    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as its logarithm."""
+    figure.add_vline(x=at, line=dict(color=colour, dash="dash"))
+    where = dict(x=np.log10(at) if log else at, y=1, yref="paper", xanchor="right", yanchor="top")
+    figure.add_annotation(text=label, textangle=-90, showarrow=False, font_color=colour, **where)
 
 
 def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, log_value=False, value="expected reward", time="time t"):
@@ -91,7 +99,7 @@ def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, 
     series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time}, vertical
     lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
     """
-    figure = _figure(None, alt, xaxis=_axis(time, log_time), yaxis=_axis(value, log_value))
+    figure = _dressed(None, alt, xaxis=_axis(time, log_time), yaxis=_axis(value, log_value))
     for index, (name, values) in enumerate(series.items()):
         colour = _colour(name, index)
         if name in (bands or {}):
@@ -101,28 +109,28 @@ def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, 
         figure.add_scatter(x=times, y=values, name=name, mode="lines", line=dict(color=colour, width=2.5))
     for label, at in (marks or {}).items():
         if np.isfinite(at):
-            figure.add_vline(x=at, line=dict(color=_colour(label, 2), dash="dash"), annotation_text=label, annotation_position="top right", annotation_textangle=-90)
+            _mark(figure, label, at, _colour(label, 2), log_time)
     return figure
 
 
-def histogram(groups, *, alt, value, marks=None, log_value=True, bins=60):
-    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value. marks: {label: value}."""
-    groups = {name: np.ravel(values) for name, values in groups.items()}
+def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bins=50):
+    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value. marks: {label: value}. Values above `most` count in the last bin."""
+    groups = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
     scale = np.log10 if log_value else np.asarray
     edges = np.histogram_bin_edges(scale(np.concatenate(list(groups.values()))), bins)
     place = (lambda x: 10.0**x) if log_value else np.asarray
-    figure = _figure(None, alt, xaxis=_axis(value, log_value), yaxis_title="share of the problems")
+    figure = _dressed(None, alt, xaxis=_axis(value, log_value), yaxis_title="share of the problems")
     for index, (name, values) in enumerate(groups.items()):
         share = np.histogram(scale(values), edges)[0] / len(values)
         figure.add_scatter(x=place(edges), y=np.append(share, 0), name=name, line=dict(shape="hv", width=2, color=_colour(name, index)), fill="tozeroy", mode="lines")
     for label, at in (marks or {}).items():
-        figure.add_vline(x=at, line=dict(color=COLOURS["bound"], dash="dash"), annotation_text=label)
+        _mark(figure, label, at, COLOURS["bound"], log_value)
     return figure
 
 
 def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5):
     """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line."""
-    figure = _figure(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
+    figure = _dressed(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
     for index, (name, (across, up)) in enumerate(groups.items()):
         figure.add_scatter(x=np.ravel(across), y=np.ravel(up), name=name, mode="markers", marker=dict(size=size, opacity=0.55, color=_colour(name, index)))
     for name, (across, up) in (lines or {}).items():
@@ -143,9 +151,7 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
-    figure = Figure(figure)
-    figure.update_layout(template=TEMPLATE, meta={"alt": alt}, xaxis_title=x, yaxis_title=y)
-    return figure
+    return _dressed(figure, alt, xaxis_title=x, yaxis_title=y)
 
 
 _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
@@ -157,7 +163,7 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
     rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels: the
     outputs', for the corners top, left and right.
     """
-    figure = Figure(make_subplots(1, len(rewards), subplot_titles=list(rewards), horizontal_spacing=0.04))
+    figure = make_subplots(1, len(rewards), subplot_titles=list(rewards), horizontal_spacing=0.04)
     across = np.linspace(0, 1, resolution)
     up = np.linspace(0, _CORNERS[0, 1], resolution)
     grid = np.stack(np.meshgrid(across, up), -1)
@@ -183,8 +189,7 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
             figure.add_annotation(x=corner[0], y=corner[1], text=label, showarrow=False, yanchor="bottom" if side == "top" else "top", row=1, col=column)
     figure.update_xaxes(visible=False, range=[-0.08, 1.08])
     figure.update_yaxes(visible=False, scaleanchor="x", range=[-0.1, 1.0])
-    figure.update_layout(template=TEMPLATE, meta={"alt": alt}, showlegend=False)
-    return figure
+    return _dressed(figure, alt, showlegend=False)
 
 
 class drive:
@@ -201,6 +206,7 @@ class drive:
 
         defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
         self.function = function
+        self.view = None  # made when it is first shown live
         self.controls = {
             name: ipywidgets.interactive.widget_from_abbrev(slider, defaults[name]) for name, slider in sliders.items()
         }
@@ -219,15 +225,15 @@ class drive:
         page = {"text/html": figure._repr_mimebundle_()["text/html"]}
         if _static():
             return page
-        view = go.FigureWidget(figure)
+        if self.view is None:
+            self.view = go.FigureWidget(figure)
+            for control in self.controls.values():
+                control.observe(self._redraw, "value")
+        return page | ipywidgets.VBox([*self.controls.values(), self.view])._repr_mimebundle_()
 
-        def redraw(_):
-            new = self.figure
-            with view.batch_update():
-                view.data = ()
-                view.add_traces(new.data)
-                view.layout = new.layout
-
-        for control in self.controls.values():
-            control.observe(redraw, "value")
-        return page | ipywidgets.VBox([*self.controls.values(), view])._repr_mimebundle_()
+    def _redraw(self, _):
+        new = self.figure
+        with self.view.batch_update():
+            self.view.data = ()
+            self.view.add_traces(new.data)
+            self.view.layout = new.layout

@@ -1,0 +1,98 @@
+"""The shared figures: each has words for who can't see it, carries no copy of Plotly, and follows its sliders."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import plotly.io as pio
+import pytest
+
+from rvlib import plots
+
+TIMES = np.linspace(0, 1, 5)
+FIGURES = {
+    "trajectories": lambda alt: plots.trajectories({"proxy": TIMES, "other": TIMES**2}, TIMES, bands={"other": (0 * TIMES, TIMES)}, marks={"t_γ": 0.5}, alt=alt),
+    "histogram": lambda alt: plots.histogram({"all": np.geomspace(1, 1e4, 50)}, value="ratio", marks={"bound": 1.0}, most=1e3, alt=alt),
+    "scatter": lambda alt: plots.scatter({"problems": (TIMES + 1, TIMES + 2)}, lines={"bound": ([1, 2], [1, 2])}, x="x", y="y", alt=alt),
+    "heatmaps": lambda alt: plots.heatmaps({"a": np.eye(2), "b": -np.eye(2)}, labels=["1", "2"], text={"a": np.full((2, 2), "x")}, alt=alt),
+    "simplex": lambda alt: plots.simplex({"P": np.array([1.0, 0, -1])}, {"P": np.full((4, 3), 1 / 3)}, labels="abc", marks={"P": np.eye(3)}, alt=alt),
+}
+
+
+def page(figure):
+    """The figure and the text alternative that a static page would show."""
+    html = figure._repr_mimebundle_()["text/html"]
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.S)[1]), re.search(r'aria-label="([^"]*)"', html)[1]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_page_form(name):
+    figure = FIGURES[name]("what it shows")
+    data, alt = page(figure)
+    assert alt == "what it shows" == figure.alt
+    assert len(data["data"]) == len(figure.data) > 0
+    assert pio.from_json(json.dumps(data)).to_json() == figure.to_json()
+    assert len(figure._repr_mimebundle_()["text/html"]) < 1_000_000  # Plotly itself would be 4.8 MB
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_needs_words(name):
+    with pytest.raises(ValueError, match="alt must say"):
+        FIGURES[name]("")
+
+
+def test_live_form_is_plotlys_own_and_static_form_is_not(monkeypatch):
+    figure = FIGURES["scatter"]("points")
+    assert set(figure._repr_mimebundle_()) == {"text/html", "application/vnd.plotly.v1+json"}
+    monkeypatch.setenv("RVLIB_STATIC", "1")
+    assert set(figure._repr_mimebundle_()) == {"text/html"}
+
+
+def test_text_cannot_leave_its_place():
+    nasty = '</script><script>alert("x")</script>'
+    figure = plots.scatter({nasty: (TIMES, TIMES)}, x=nasty, y="y", alt=nasty)
+    html = figure._repr_mimebundle_()["text/html"]
+    assert html.count("<script") == html.count("</script>") == 1
+    assert page(figure)[0]["data"][0]["name"] == nasty
+
+
+def test_infinite_marks_are_left_out():
+    shapes = [len(plots.trajectories({"proxy": TIMES}, TIMES, marks={"t_γ": at}, alt="a").layout.shapes) for at in (0.5, np.inf)]
+    assert shapes == [1, 0]
+
+
+def test_marks_sit_on_a_logarithmic_axis():
+    figure = plots.trajectories({"proxy": TIMES}, TIMES + 1, marks={"t_γ": 100.0}, log_time=True, alt="a")
+    assert figure.layout.shapes[0].x0 == 100 and figure.layout.annotations[0].x == 2
+
+
+def test_histogram_counts_everything_once():
+    figure = plots.histogram({"all": np.r_[np.ones(30), np.full(10, 1e9)]}, value="ratio", most=1e3, alt="a")
+    assert np.isclose(sum(figure.data[0].y), 1) and figure.data[0].y[-2] == 0.25
+
+
+def test_heatmaps_share_no_scale_but_keep_signs():
+    figure = plots.heatmaps({"a": np.array([[1.0, np.nan], [2.0, -0.5]])}, labels=["1", "2"], alt="a")
+    assert figure.data[0].zmin == -figure.data[0].zmax == -2
+
+
+def test_drive_follows_its_sliders(monkeypatch):
+    line = plots.drive(lambda slope=0.5, shift=0: plots.trajectories({"proxy": slope * TIMES + shift}, TIMES, alt="a line"), slope=(0.0, 2.0, 0.1), shift=[0, 1])
+    assert line.controls["slope"].value == 0.5 and line.controls["slope"].description == "slope"
+    bundle = line._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert json.loads(re.search(r"json\">(.*?)</script>", bundle["text/html"])[1]) == page(line.figure)[0]
+    line.controls["slope"].value = 2.0
+    assert np.allclose(line.view.data[0].y, 2 * TIMES)
+    line.controls["shift"].value = 1
+    assert np.allclose(line.view.data[0].y, 2 * TIMES + 1)
+    assert np.allclose(line.figure.data[0].y, line.view.data[0].y)
+    monkeypatch.setenv("RVLIB_STATIC", "1")
+    assert set(line._repr_mimebundle_()) == {"text/html"}
+
+
+def test_colours_are_those_of_the_explorables():
+    web = "".join(path.read_text(encoding="utf-8") for path in (pathlib.Path(plots.__file__).parent / "explore/web").glob("*"))
+    missing = [name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()]
+    assert not missing
