@@ -57,7 +57,16 @@ def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
         return np.diag(a - kl_coef * probs) - np.outer(a, probs) - np.outer(probs, a) + kl_coef * np.outer(probs, probs)
 
     implicit = {"jac": jacobian} if method in ("Radau", "BDF", "LSODA") else {}
-    solution = solve_ivp(field, (0, times[-1]), np.zeros_like(logits), method, t_eval=times, rtol=max(tolerance, 3e-14), atol=tolerance, **implicit)
+    solution = solve_ivp(
+        field,
+        (0, times[-1]),
+        np.zeros_like(logits),
+        method,
+        t_eval=times,
+        rtol=max(tolerance, 3e-14),
+        atol=tolerance,
+        **implicit,
+    )
     return softmax(logits + solution.y.T) if solution.success else np.full((len(times), len(logits)), np.nan)
 
 
@@ -93,22 +102,37 @@ def main(path):
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
         times = np.geomspace(1e-4 * horizon, horizon, 41)
         reference = rvlib_flow(logits, reward, kl_coef, times, flow._TOLERANCE / 100)
-        row = {"problem": name, "rvlib": climb(lambda tolerance: rvlib_flow(logits, reward, kl_coef, times, tolerance), reference)}
+        row = {
+            "problem": name,
+            "rvlib": climb(lambda tolerance: rvlib_flow(logits, reward, kl_coef, times, tolerance), reference),
+        }
         for method in ("DOP853", "LSODA", "Radau", "BDF"):
             if outputs > 1000 and method != "DOP853":
                 continue  # their dense Jacobians of 5,000 outputs hold 25 million entries
             sample = range(min(problems, 20))  # the rest of a batch costs SciPy the same again
-            one_by_one = lambda tolerance: np.array([scipy_flow(method, logits[i], reward[i], kl_coef, times, tolerance) for i in sample])
+            one_by_one = lambda tolerance: np.array(
+                [scipy_flow(method, logits[i], reward[i], kl_coef, times, tolerance) for i in sample]
+            )
             row[method] = climb(one_by_one, reference[: len(sample)])
             if row[method]:
                 row[method]["s"] *= problems / len(sample)
                 row[method]["times_rvlib"] = row[method]["s"] / row["rvlib"]["s"]
         rows.append(row)
-        peers = (f"{m} {row[m]['times_rvlib']:.1f}×" if row[m] else f"{m} not in {LONGEST:.0f} s" for m in row if m[0].isupper())
+        peers = (
+            f"{m} {row[m]['times_rvlib']:.1f}×" if row[m] else f"{m} not in {LONGEST:.0f} s"
+            for m in row
+            if m[0].isupper()
+        )
         print(f"{name}: rvlib {row['rvlib']['s']:.4f} s; " + ", ".join(peers), flush=True)
     result = {
-        "what": __doc__.split("\n")[0], "allowed_error": ERROR, "rows": rows, "scipy": scipy.__version__, "numpy": np.__version__,
-        "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"),
+        "what": __doc__.split("\n")[0],
+        "allowed_error": ERROR,
+        "rows": rows,
+        "scipy": scipy.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
     }
     pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {path}")

@@ -12,13 +12,17 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
     try:
         result = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}; pass numbers.") from error
+        raise ValueError(
+            f"{name} must be an array of real numbers, got {type(value).__name__}; pass numbers."
+        ) from error
     if result.ndim == 0 or result.shape[-1] == 0:
         raise ValueError(f"{name} must have at least one output on its last axis, got shape {result.shape}.")
     if np.isnan(result).any() or (finite and np.isinf(result).any()):
         raise ValueError(f"{name} must be {'finite' if finite else 'free of NaN'}, got {_first_bad(result, finite)}.")
     if (result < low).any() or (result > high).any():
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got values from {result.min():.6g} to {result.max():.6g}.")
+        raise ValueError(
+            f"{name} must lie in [{low:g}, {high:g}], got values from {result.min():.6g} to {result.max():.6g}."
+        )
     return result
 
 
@@ -26,7 +30,9 @@ def probabilities(name, value):
     """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1 within 1e-8."""
     result = array(name, value)
     if (result < 0).any():
-        raise ValueError(f"{name} must be non-negative, got {result.min():.6g}; pass probabilities, for example softmax(logits).")
+        raise ValueError(
+            f"{name} must be non-negative, got {result.min():.6g}; pass probabilities, for example softmax(logits)."
+        )
     total = result.sum(-1)
     worst = total.flat[np.abs(total - 1).argmax()]
     if abs(worst - 1) > 1e-8:
@@ -68,7 +74,9 @@ def broadcast(**arrays):
         return np.broadcast_arrays(*arrays.values())
     except ValueError:
         shapes = " and ".join(f"{name} {value.shape}" for name, value in arrays.items())
-        raise ValueError(f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got shapes {shapes}.") from None
+        raise ValueError(
+            f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got shapes {shapes}."
+        ) from None
 
 
 def _first_bad(values, finite):

@@ -67,8 +67,12 @@ def reward_covariance(proxy, ground_truth, probs=None, *, _names=("proxy", "grou
         proxy, ground_truth = _checks.broadcast(**{_names[0]: proxy, "ground_truth": ground_truth})
         samples = proxy.shape[-1]
         if samples < 2:
-            raise ValueError(f"{_names[0]} must hold at least two samples for a sample variance, got 1; sample more, or pass probs.")
-        return ((proxy - proxy.mean(-1, keepdims=True)) * (ground_truth - ground_truth.mean(-1, keepdims=True))).sum(-1) / (samples - 1)
+            raise ValueError(
+                f"{_names[0]} must hold at least two samples for a sample variance, got 1; sample more, or pass probs."
+            )
+        return ((proxy - proxy.mean(-1, keepdims=True)) * (ground_truth - ground_truth.mean(-1, keepdims=True))).sum(
+            -1
+        ) / (samples - 1)
     proxy, ground_truth, probs = _checks.broadcast(
         **{_names[0]: proxy, "ground_truth": ground_truth, "probs": _checks.probabilities("probs", probs)}
     )
@@ -102,7 +106,9 @@ class Normalizer:
         else:
             raise ValueError(f'scheme must be "joint" or "variance", got {scheme!r}.')
         if not scale > 0:
-            raise ValueError("rewards must not all be equal, since their spread becomes the unit; got no spread at all.")
+            raise ValueError(
+                "rewards must not all be equal, since their spread becomes the unit; got no spread at all."
+            )
         return cls(float(rewards.mean()), float(scale))
 
     def transform(self, rewards):

@@ -56,7 +56,9 @@ def main():
     for name, counts, spread, scale, kl_coef, prompts, horizon in CASES:
         logits, reward, truth = (s * rng.uniform(-1, 1, len(counts)) for s in (spread, scale, 1))
         # The integrator under test is asked only where steps are short enough for the reference, not what happens there.
-        knots = gradient_flow(np.repeat(logits, counts), np.repeat(reward, counts), horizon / prompts, kl_coef=kl_coef).t[1:]
+        knots = gradient_flow(
+            np.repeat(logits, counts), np.repeat(reward, counts), horizon / prompts, kl_coef=kl_coef
+        ).t[1:]
         states = reference.flow(logits, reward, counts, knots, kl_coef)
         exact = lambda x: [mpf(float(v)) for v in x]
         report = lambda state: measures(state, exact(logits), exact(reward), exact(truth), counts, mpf(float(kl_coef)))
@@ -64,14 +66,24 @@ def main():
         shown = sorted({0, len(knots) // 4, len(knots) // 2, 3 * len(knots) // 4, len(knots) - 1})
         found = [report(states[k]) for k in shown]
         case = {
-            "name": name, "counts": counts, "logits": logits.tolist(), "reward": reward.tolist(), "truth": truth.tolist(),
-            "kl_coef": kl_coef, "n_prompts": prompts, "times": (knots[shown] * prompts).tolist(),
+            "name": name,
+            "counts": counts,
+            "logits": logits.tolist(),
+            "reward": reward.tolist(),
+            "truth": truth.tolist(),
+            "kl_coef": kl_coef,
+            "n_prompts": prompts,
+            "times": (knots[shown] * prompts).tolist(),
         }
-        case |= {key: [[float(p) for p in at[key]] if key == "probs" else float(at[key]) for at in found] for key in found[0]}
+        case |= {
+            key: [[float(p) for p in at[key]] if key == "probs" else float(at[key]) for at in found] for key in found[0]
+        }
         # A gain is asked for where the reward still moves enough to fix the time to 1e-9 in double precision.
         gains = [(float(at["proxy"] - start["proxy"]), t) for at, t in zip(found, case["times"])]
         span = gains[-1][0]
-        case["gains"], case["gain_times"] = zip(*[(g, t) for g, t in gains if 1e-9 < g < 0.95 * span] or [(2.5 * scale, float("inf"))])
+        case["gains"], case["gain_times"] = zip(
+            *[(g, t) for g, t in gains if 1e-9 < g < 0.95 * span] or [(2.5 * scale, float("inf"))]
+        )
         cases.append(case)
         print(name, len(knots))
     PATH.write_text(json.dumps(cases, indent=1).replace("Infinity", '"inf"') + "\n")

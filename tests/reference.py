@@ -16,7 +16,13 @@ STAGES = 9
 @cache
 def collocation():
     """Nodes in (0, 1] and the matrix A of Radau IIA, exact to the working precision."""
-    coefficients = [a - b for a, b in zip(taylor(lambda x: legendre(STAGES, x), 0, STAGES), [*taylor(lambda x: legendre(STAGES - 1, x), 0, STAGES - 1), 0])]
+    coefficients = [
+        a - b
+        for a, b in zip(
+            taylor(lambda x: legendre(STAGES, x), 0, STAGES),
+            [*taylor(lambda x: legendre(STAGES - 1, x), 0, STAGES - 1), 0],
+        )
+    ]
     nodes = sorted((root.real + 1) / 2 for root in polyroots(coefficients[::-1], maxsteps=500, extraprec=200))
     nodes[-1] = mpf(1)
     powers = matrix([[node**k for k in range(STAGES)] for node in nodes])
@@ -51,11 +57,18 @@ def flow(logits, reward, counts, times, kl_coef=0):
         probs = np.array([float(p) for p in probabilities(state, counts)])
         velocity0, counts_ = v0.astype(float), np.asarray(counts, float)
         # d velocity / d logits at the step's start; Newton's matrix need only be good to a few digits.
-        jacobian = np.diag(velocity0 - float(kl_coef) * probs) - np.outer(velocity0, counts_ * probs) - np.outer(probs, counts_ * (velocity0 - float(kl_coef) * probs))
+        jacobian = (
+            np.diag(velocity0 - float(kl_coef) * probs)
+            - np.outer(velocity0, counts_ * probs)
+            - np.outer(probs, counts_ * (velocity0 - float(kl_coef) * probs))
+        )
         newton = np.linalg.inv(np.eye(STAGES * kinds) - float(h) * np.kron(a_float, jacobian))
         stages = np.array([[h * node * v for v in v0] for node in nodes], dtype=object) * 0
         for iteration in range(200):
-            f = np.array([velocity([x + d for x, d in zip(state, stage)], start, reward, counts, kl_coef) for stage in stages], dtype=object)
+            f = np.array(
+                [velocity([x + d for x, d in zip(state, stage)], start, reward, counts, kl_coef) for stage in stages],
+                dtype=object,
+            )
             residual = stages - h * a.dot(f)
             size = max(abs(x) for x in residual.ravel())
             if size < mpf(10) ** -28:

@@ -20,8 +20,12 @@ def outputs(case, key):
 def test_flow_matches_the_reference(case):
     times = case["times"]
     trajectory = gradient_flow(
-        outputs(case, "logits"), outputs(case, "reward"), times[-1],
-        ground_truth=outputs(case, "truth"), kl_coef=case["kl_coef"], n_prompts=case["n_prompts"],
+        outputs(case, "logits"),
+        outputs(case, "reward"),
+        times[-1],
+        ground_truth=outputs(case, "truth"),
+        kl_coef=case["kl_coef"],
+        n_prompts=case["n_prompts"],
     )
     states = trajectory(np.array(times))
     first = np.cumsum([0, *case["counts"][:-1]])
@@ -34,7 +38,9 @@ def test_flow_matches_the_reference(case):
 @by_name
 def test_time_to_gain_matches_the_reference(case):
     for gain, time in zip(case["gains"], case["gain_times"]):
-        found = time_to_gain(outputs(case, "logits"), outputs(case, "reward"), gain, kl_coef=case["kl_coef"], n_prompts=case["n_prompts"])
+        found = time_to_gain(
+            outputs(case, "logits"), outputs(case, "reward"), gain, kl_coef=case["kl_coef"], n_prompts=case["n_prompts"]
+        )
         assert found == pytest.approx(float(time), rel=1e-8)
 
 
@@ -83,12 +89,18 @@ def test_a_batch_is_its_problems():
         for j in range(4):
             alone = gradient_flow(logits[i, 0], reward[j], 40.0, kl_coef=kl_coef[i, j])
             assert np.allclose(alone(times).probs, together(times).probs[i, j], atol=1e-10)
-            assert time_to_gain(logits[i, 0], reward[j], 0.05, kl_coef=kl_coef[i, j]) == pytest.approx(gains[i, j], rel=1e-9)
+            assert time_to_gain(logits[i, 0], reward[j], 0.05, kl_coef=kl_coef[i, j]) == pytest.approx(
+                gains[i, j], rel=1e-9
+            )
 
 
 def test_prompts_slow_time_down():
     logits, reward = [0.0, 1.0, -1.0], [0.2, -0.4, 0.9]
-    assert np.allclose(gradient_flow(logits, reward, 70.0, n_prompts=7).probs[-1], gradient_flow(logits, reward, 10.0).probs[-1], atol=1e-10)
+    assert np.allclose(
+        gradient_flow(logits, reward, 70.0, n_prompts=7).probs[-1],
+        gradient_flow(logits, reward, 10.0).probs[-1],
+        atol=1e-10,
+    )
     assert time_to_gain(logits, reward, 0.3, n_prompts=7) == pytest.approx(7 * time_to_gain(logits, reward, 0.3))
 
 
@@ -107,7 +119,11 @@ def test_first_crossing_against_brute_force():
     """The measured reward rises and falls; the first crossing, not any other, on a fine grid of times."""
     rng = np.random.default_rng(3)
     problems, gain, horizon = 300, 0.1, 1e4
-    logits, reward, measured = rng.normal(size=(problems, 8)) * 3, rng.uniform(-1, 1, (problems, 8)), rng.uniform(-1, 1, (problems, 8))
+    logits, reward, measured = (
+        rng.normal(size=(problems, 8)) * 3,
+        rng.uniform(-1, 1, (problems, 8)),
+        rng.uniform(-1, 1, (problems, 8)),
+    )
     kl_coef = rng.choice([0, 0.05, 0.2], problems)
     found = time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef)
     times = np.concatenate([[0], np.geomspace(1e-3, horizon, 3_000)])

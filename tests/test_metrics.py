@@ -72,7 +72,9 @@ def test_objective_and_gradient():
     value = expectation(probs, reward) - 0.3 * kl_divergence(probs, reference_probs)
     assert rlhf_objective(logits, reward, reference, 0.3) == pytest.approx(value)
     step = 1e-6 * np.eye(5)
-    numeric = (rlhf_objective(logits + step, reward, reference, 0.3) - rlhf_objective(logits - step, reward, reference, 0.3)) / 2e-6
+    numeric = (
+        rlhf_objective(logits + step, reward, reference, 0.3) - rlhf_objective(logits - step, reward, reference, 0.3)
+    ) / 2e-6
     assert np.allclose(rlhf_gradient(logits, reward, reference, 0.3), numeric, atol=1e-9)
 
 

@@ -19,7 +19,9 @@ def softmax(logits):
 
 def expectation(probs, values):
     """E_{y~probs} values(y): (...,) from probs and values (..., n)."""
-    probs, values = _checks.broadcast(probs=_checks.probabilities("probs", probs), values=_checks.array("values", values))
+    probs, values = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), values=_checks.array("values", values)
+    )
     return (probs * values).sum(-1)
 
 

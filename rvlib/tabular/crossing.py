@@ -1,0 +1,136 @@
+"""t_γ, the time that gradient flow takes to gain γ in expected reward, and a proof where it never does.
+
+t_γ = min { t : E_{π_θ(t)} r ≥ E_{π_θ(0)} r + γ }                                       section 2.1, arXiv 2503.15477
+"""
+
+import numpy as np
+from scipy.optimize.elementwise import find_root
+
+from rvlib import _checks
+from rvlib.tabular.flow import FOREVER, centred, march, per_problem, problem_of
+from rvlib.tabular.policy import kl_divergence, softmax
+
+
+def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, n_prompts=1, t_max=np.inf):
+    """t_γ: the first time at which gradient flow on `reward` has raised the expected `measured` reward by `gain`.
+
+    logits, reward, measured: (..., n); measured is the reward whose gain counts, `reward` itself by default. gain γ > 0,
+    kl_coef λ >= 0, t_max: numbers or (...). Returns (...), a float for one problem, accurate to 1e-8 of itself; `inf` if the
+    gain is not reached by t_max or, where t_max is infinite, ever: then the flow is followed until its distance to its
+    limit, which is known, is too small for the gain. ValueError on bad arguments. Source: section 2.1, arXiv 2503.15477.
+    """
+    logits, reward, measured = _checks.broadcast(
+        logits=_checks.array("logits", logits),
+        reward=_checks.array("reward", reward),
+        measured=_checks.array("measured", reward if measured is None else measured),
+    )
+    n_prompts, batch = _checks.whole("n_prompts", n_prompts), logits.shape[:-1]
+    logits, reward, measured = (x.reshape(-1, x.shape[-1]) for x in (logits, reward, measured))
+    kl_coef, gain, t_max = per_problem(
+        batch,
+        kl_coef=_checks.real("kl_coef", kl_coef, low=0.0),
+        gain=_checks.real("gain", gain, above=0.0),
+        t_max=_checks.real("t_max", t_max, above=0.0),
+    )
+    problem, measured = problem_of(logits, reward, kl_coef), centred(logits, measured)
+    found, alive = np.full(len(gain), np.inf), ~_never(problem, np.zeros_like(logits), measured, gain)
+    for index, start, before, length, increment in march(problem, np.minimum(t_max, FOREVER) / n_prompts, alive):
+        crossing = _first_crossing(problem[index], measured[index], gain[index], before, length, increment)
+        found[index] = (start + crossing) * n_prompts
+        over = np.isfinite(crossing) | _never(problem[index], before + increment, measured[index], gain[index])
+        alive[index[over]] = False
+    found[found > t_max] = np.inf
+    return found.reshape(batch) if batch else float(found[0])
+
+
+def _first_crossing(problem, measured, gain, u, length, increment):
+    """Where within each step the expected measured reward first reaches the gain, inf where it does not.
+
+    The reward at both ends of a step and its slopes give a cubic; a step is looked at more closely only where an end or
+    the cubic's maximum comes near the gain, for the measured reward may rise and fall again within a step.
+    """
+    left, slope_left = _reward_and_slope(problem, u, measured)
+    right, slope_right = _reward_and_slope(problem, u + increment, measured)
+    found = np.full(len(gain), np.inf)
+    # |slopes| × length bounds how far the cubic leaves its ends.
+    near = np.flatnonzero(
+        (right >= gain)
+        | (
+            (slope_left > 0)
+            & (slope_right < 0)
+            & (np.maximum(left, right) + length * np.maximum(slope_left, -slope_right) >= gain)
+        )
+    )
+    if not near.size:
+        return found
+    problem, measured, gain, u, length = problem[near], measured[near], gain[near], u[near], length[near]
+
+    def excess(x, flow):
+        u_at = u[flow] + np.where(x[:, None] > 0, problem[flow].step(u[flow], np.maximum(x, 1e-300))[0], 0)
+        value, slope = _reward_and_slope(problem[flow], u_at, measured[flow])
+        return value - gain[flow], slope
+
+    # Each step at 17 points; between two of them the reward is taken to have one maximum at the most, found by its slope.
+    flow, grid = np.arange(near.size), np.linspace(0, 1, 17)
+    values, slopes = (
+        part.reshape(near.size, -1) for part in excess((length[:, None] * grid).ravel(), np.repeat(flow, grid.size))
+    )
+    peak = (slopes[:, :-1] > 0) & (slopes[:, 1:] < 0) & (values[:, :-1] < 0) & (values[:, 1:] < 0)
+    row, column = np.nonzero(peak)
+    highest = np.full(peak.shape, -1.0)
+    if row.size:
+        ends = length[row] * grid[column], length[row] * grid[column + 1]
+        highest[row, column] = find_root(
+            lambda x, i: excess(x.ravel(), i.astype(int).ravel())[1].reshape(x.shape), ends, args=(row,)
+        ).x
+        reaches = excess(highest[row, column], row)[0] >= 0
+        highest[row[~reaches], column[~reaches]] = -1.0
+    crossed = (values[:, 1:] >= 0) | (highest >= 0)
+    some = crossed.any(1)
+    first = crossed.argmax(1)
+    low, high = length * grid[first], length * grid[first + 1]
+    high = np.where(highest[flow, first] >= 0, highest[flow, first], high)
+    keep = flow[some]
+    if keep.size:
+        root = find_root(
+            lambda x, i: excess(x.ravel(), i.astype(int).ravel())[0].reshape(x.shape),
+            (low[keep], high[keep]),
+            args=(keep,),
+        )
+        found[near[keep]] = root.x
+    return found
+
+
+def _reward_and_slope(problem, u, measured):
+    """E_π measured and its derivative in τ, d/dτ E_π m = Σ_y π (m - E_π m) (a - E_π a), each (B,)."""
+    probs, a = problem.field(u)
+    value = (probs * measured).sum(-1)
+    return value, (probs * (measured - value[:, None]) * a).sum(-1)
+
+
+def _never(problem, u, measured, gain):
+    """Where it is certain that the expected measured reward, now below the gain, will stay below it: (B,) booleans.
+
+    λ > 0: the flow's limit is π_∞ ∝ π_0 exp(r/λ), and λ KL(π ‖ π_∞) = φ_∞ - φ(θ) never grows, so by Pinsker's inequality
+    the reward stays within spread(measured) sqrt(KL/2) of its limit.
+    λ = 0: E r never falls, so the mass off the best outputs is at most (max r - E r)/(the best's lead) from now on; among the
+    best outputs e^(-θ) falls at one rate for all, so those that began likeliest gain on the others.
+    """
+    probs, _ = problem.field(u)
+    kl_coef = problem.kl_coef[:, 0]
+    with np.errstate(all="ignore"):
+        limit = softmax(problem.logits0 + np.where(problem.kl_coef > 0, problem.reward / problem.kl_coef, 0.0))
+        distance_kl = np.sqrt(kl_divergence(probs, limit) / 2)
+        best = problem.reward == problem.reward.max(-1, keepdims=True)
+        lead = (problem.reward.max(-1, keepdims=True) - np.where(best, -np.inf, problem.reward)).min(-1)
+        chosen = best & (problem.logits0 == np.where(best, problem.logits0, -np.inf).max(-1, keepdims=True))
+        off_best = ((problem.reward.max(-1, keepdims=True) - problem.reward) * probs).sum(-1) / lead
+        distance = np.where(best.all(-1), 0.0, off_best + (probs * (best & ~chosen)).sum(-1) / (probs * chosen).sum(-1))
+    still = best.all(-1)  # a constant reward without KL moves nothing
+    limit = np.where(
+        kl_coef[:, None] > 0, limit, np.where(still[:, None], probs, chosen / chosen.sum(-1, keepdims=True))
+    )
+    distance = np.where(kl_coef > 0, distance_kl, distance)
+    never = (limit * measured).sum(-1) + np.ptp(measured, axis=-1) * distance < gain
+    # The proxy's own supremum is not reached: without this the last digit of the sum would say that it is.
+    return never | ((kl_coef == 0) & (measured == problem.reward).all(-1) & (problem.reward.max(-1) <= gain))
