@@ -52,34 +52,34 @@ def reward_variance(rewards, probs=None):
     variance (ddof=1) of n sampled outputs, n >= 2. Returns (...,). ValueError for one sample, or probs that do not sum
     to one. Scaling the reward by c scales the result by c²: compare reward models only after a `Normalizer`.
     """
-    return reward_covariance(rewards, rewards, probs, _names=("rewards", "rewards"))
+    return _covariance(probs, rewards=rewards)
 
 
-def reward_covariance(proxy, ground_truth, probs=None, *, _names=("proxy", "ground_truth")):
-    """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample covariance (ddof=1).
+def reward_covariance(proxy, ground_truth, probs=None):
+    """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample's (ddof=1).
 
     proxy, ground_truth, probs: (..., n). Returns (...,), in the product of the two rewards' units. ValueError for one
-    sample, or probs that do not sum to one. Source: section 3 of this book's reading of arXiv 2503.15477; the paper
-    itself does not use it.
+    sample, or probs that do not sum to one. The paper does not use it; this book does, to rank teachers.
     """
-    proxy, ground_truth = (_checks.array(name, r) for name, r in zip(_names, (proxy, ground_truth)))
-    if probs is None:
-        proxy, ground_truth = _checks.broadcast(**{_names[0]: proxy, "ground_truth": ground_truth})
-        samples = proxy.shape[-1]
-        if samples < 2:
-            raise ValueError(
-                f"{_names[0]} must hold at least two samples for a sample variance, got 1; sample more, or pass probs."
-            )
-        return ((proxy - proxy.mean(-1, keepdims=True)) * (ground_truth - ground_truth.mean(-1, keepdims=True))).sum(
-            -1
-        ) / (samples - 1)
-    proxy, ground_truth, probs = _checks.broadcast(
-        **{_names[0]: proxy, "ground_truth": ground_truth, "probs": _checks.probabilities("probs", probs)}
-    )
-    # Means are taken of differences to one output, so that a large common offset costs no digits of the variance.
-    proxy, ground_truth = proxy - proxy[..., :1], ground_truth - ground_truth[..., :1]
-    centred = proxy - (probs * proxy).sum(-1, keepdims=True)
-    return (probs * centred * (ground_truth - (probs * ground_truth).sum(-1, keepdims=True))).sum(-1)
+    return _covariance(probs, proxy=proxy, ground_truth=ground_truth)
+
+
+def _covariance(probs, **rewards):
+    """Covariance of the first and the last of the rewards, which are named for the sake of errors."""
+    arrays = {name: _checks.array(name, values) for name, values in rewards.items()}
+    if probs is not None:
+        *both, probs = _checks.broadcast(**arrays, probs=_checks.probabilities("probs", probs))
+        # Means are of differences to one output, so that a large common offset costs no digits.
+        both = [values - values[..., :1] for values in both]
+        first, last = (values - (probs * values).sum(-1, keepdims=True) for values in (both[0], both[-1]))
+        return (probs * first * last).sum(-1)
+    both = _checks.broadcast(**arrays)
+    samples = both[0].shape[-1]
+    if samples < 2:
+        name = next(iter(arrays))
+        raise ValueError(f"{name} must hold at least two samples for a sample variance, got 1; sample more, or pass probs.")
+    first, last = (values - values.mean(-1, keepdims=True) for values in (both[0], both[-1]))
+    return (first * last).sum(-1) / (samples - 1)
 
 
 @dataclass(frozen=True)
