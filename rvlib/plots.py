@@ -35,7 +35,7 @@ TEMPLATE = go.layout.Template(
         plot_bgcolor="rgba(0, 0, 0, 0)",
         xaxis=_AXIS,
         yaxis=_AXIS,
-        margin=dict(l=10, r=10, t=30, b=10),
+        margin=dict(l=10, r=24, t=30, b=10),
         legend=dict(orientation="h", yanchor="bottom", y=1.02, x=0),
         height=380,
         hoverlabel=dict(namelength=-1),
