@@ -58,18 +58,12 @@ def over_samples(statistic, *rewards, level=0.95, resamples=2000, seed=0):
     if samples < 2:
         raise ValueError(f"rewards must hold at least two samples of each prompt, got {samples}; draw more.")
 
-    def at(index, axis, prompt):
-        index = np.moveaxis(index, axis, -1)
-        probs = (index[..., None, :] == np.arange(samples)[:, None]).mean(-1)
-        several = (probs > 0).sum(-1) > 1  # one sample drawn every time leaves no pair: nothing to say, and hardly ever so
-        return np.where(several, statistic(np.where(several[..., None], probs, 1 / samples), *prompt), np.nan)
-
-    ends = []
-    for prompt in zip(*rewards):
-        result = bootstrap((np.arange(samples),), lambda index, axis: at(index, axis, prompt), method="percentile", confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed))
-        ends.append(np.nanpercentile(result.bootstrap_distribution, [50 - 50 * level, 50 + 50 * level]))
-    value = np.array([statistic(np.full(samples, 1 / samples), *prompt) for prompt in zip(*rewards)])
-    return Estimate(value, *np.array(ends).T)
+    equal = np.full(samples, 1 / samples)
+    drawn = np.random.default_rng(seed).multinomial(samples, equal, size=resamples) / samples
+    drawn = drawn[(drawn > 0).sum(-1) > 1]  # one sample drawn every time makes no pair
+    tails = [50 - 50 * level, 50 + 50 * level]
+    low, high = np.transpose([np.percentile(statistic(drawn, *prompt), tails) for prompt in zip(*rewards)])
+    return Estimate(np.array([statistic(equal, *prompt) for prompt in zip(*rewards)]), low, high)
 
 
 def over_prompts(values, *, level=0.95, resamples=9999, seed=0):

