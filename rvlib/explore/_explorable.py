@@ -1,0 +1,102 @@
+"""What all explorables share: parameters that are traits and sliders at once, and the frames they appear in."""
+
+import base64
+import functools
+import html
+import json
+import pathlib
+import re
+import sys
+
+import anywidget
+import traitlets
+
+WEB = pathlib.Path(__file__).parent / "web"
+PICTURES = pathlib.Path(__file__).parent / "pictures"
+_IMPORT = re.compile(r'(\bfrom\s*)"\./(\w+)\.mjs"')
+
+
+@functools.cache
+def source(module):
+    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no address to resolve them by."""
+
+    def inline(match):
+        code = base64.b64encode(source(match[2]).encode()).decode()
+        return f'{match[1]}"data:text/javascript;base64,{code}"'
+
+    return _IMPORT.sub(inline, (WEB / f"{module}.mjs").read_text(encoding="utf-8"))
+
+
+def slider(default, low, high, step, *, group, label, log=False, zero=False, whole=False, tone="", help=""):
+    """A number in [low, high] with a slider. log: steps are of log10; zero: 0 is allowed too, at the slider's left end."""
+    kind = traitlets.CInt if whole else traitlets.CFloat
+    control = dict(kind="slider", min=low, max=high, step=step, group=group, label=label, log=log, zero=zero, whole=whole, tone=tone, help=help)
+    return kind(default, min=0 if zero else low, max=high, help=help).tag(sync=True, control=control)
+
+
+def toggle(default, *, group, label, help=""):
+    """A truth value with a checkbox."""
+    return traitlets.CBool(default, help=help).tag(sync=True, control=dict(kind="toggle", group=group, label=label, help=help))
+
+
+def choice(options, *, group, label, help=""):
+    """One of `options`, {value: label}, the first by default."""
+    control = dict(kind="choice", options=list(options.items()), group=group, label=label, help=help)
+    return traitlets.Enum(list(options), default_value=next(iter(options)), help=help).tag(sync=True, control=control)
+
+
+class Explorable(anywidget.AnyWidget):
+    """A figure driven by sliders, in JupyterLab, in Colab and in a static page.
+
+    `Curves(accuracy=0.9, variance=0.01)` opens at that setting, to which "Reset" returns. In a live notebook the traits
+    follow the sliders and the sliders the traits. TraitError for a value out of a slider's range, TypeError for a name
+    that is none.
+    """
+
+    caption = traitlets.Unicode().tag(sync=True)
+    controls = traitlets.List().tag(sync=True)
+    initial = traitlets.Dict().tag(sync=True)
+    _css = (WEB / "explore.css").read_text(encoding="utf-8")
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "alt" in vars(cls):  # a class of ours, not one that traitlets derives from it
+            cls.name = cls.__name__.lower()
+            cls._controls = [{"key": key, **trait.metadata["control"]} for key, trait in vars(cls).items() if isinstance(trait, traitlets.TraitType) and "control" in trait.metadata]
+
+    def __init__(self, **state):
+        unknown = set(state) - {*self.parameters(), "caption", "layout"}
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(self.parameters())}.")
+        super().__init__(controls=self._controls, **state)
+        self.initial = self.state()
+
+    @classmethod
+    def parameters(cls):
+        """Names of what a reader can set, in the order of the controls."""
+        return [control["key"] for control in cls._controls] + (["pins"] if cls.class_traits().get("pins") else [])
+
+    def state(self):
+        """What a reader has set: {parameter: value}."""
+        return {key: getattr(self, key) for key in self.parameters()}
+
+    @property
+    def _esm(self):
+        return source(self.name)
+
+    @property
+    def mount(self):
+        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not run."""
+        state = {"controls": self.controls, "initial": self.initial, "caption": self.caption, **self.state()}
+        picture = base64.b64encode((PICTURES / f"{self.name}.svg").read_bytes()).decode()
+        return (
+            f'<figure class="rv-explorable" data-explorable="{self.name}" data-state="{html.escape(json.dumps(state))}">'
+            f'<img src="data:image/svg+xml;base64,{picture}" alt="{html.escape(self.alt)}" loading="lazy">'
+            f"<figcaption>{self.caption}</figcaption></figure>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs):
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        if "google.colab" not in sys.modules:  # which would show the HTML, where its page has no mount.mjs
+            data |= {"text/html": self.mount, "image/svg+xml": (PICTURES / f"{self.name}.svg").read_text(encoding="utf-8")}
+        return data, metadata

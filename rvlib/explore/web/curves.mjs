@@ -1,0 +1,176 @@
+// Curves: a policy's whole training, solved, under sliders. Ground truth and proxy reward, reward variance, KL and gradient
+// norm against time; t_γ as measured, and the time before which it cannot come:
+//
+//   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
+
+import { gradientFlow, klReward, rewardVariance, tabularGradientBound, tabularSlowTimeBound, timeToGain } from "./flow.mjs";
+import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
+import { limits, problem, teacher } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const POINTS = 120; // times at which a curve is drawn
+const START = 0.1; // where a logarithmic axis of time begins
+const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn; t_γ is found with a finer one
+const FOUND = 1e-9;
+
+const solved = new Map(); // settings solved before: pins, mostly
+
+function solve(setting) {
+  const key = JSON.stringify(setting, (name, value) => (name === "pins" ? undefined : value));
+  const known = solved.get(key);
+  if (known) return known;
+  const world = problem(setting);
+  const made = teacher(world, setting.accuracy, setting.variance, setting.seed);
+  const { logits, groundTruth } = world;
+  const { kl_coef: klCoef, gain, horizon } = setting;
+  const times = Array.from({ length: POINTS }, (_, i) =>
+    setting.log_time ? START * (horizon / START) ** (i / (POINTS - 1)) : (horizon * i) / (POINTS - 1),
+  );
+  const flow = gradientFlow(logits, made.reward, horizon, { groundTruth, klCoef, tolerance: DRAWN }).at(times, { exact: false });
+  const result = {
+    setting,
+    made,
+    times,
+    flow,
+    // Lemma 8 bounds the gradient by the deviation of the reward with its KL term.
+    gradientBound: flow.probs.map((probs, i) => tabularGradientBound(rewardVariance(klReward(flow.logits[i], made.reward, logits, klCoef), probs))),
+    start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
+    truthTime: timeToGain(logits, made.reward, gain, { measured: groundTruth, klCoef, tolerance: FOUND }),
+    proxyTime: timeToGain(logits, made.reward, gain, { klCoef, tolerance: FOUND }),
+    bound: tabularSlowTimeBound(made.variance, gain),
+  };
+  solved.set(key, result);
+  if (solved.size > 60) solved.delete(solved.keys().next().value);
+  return result;
+}
+
+const dot = (a, b) => a.reduce((total, x, i) => total + x * b[i], 0);
+
+function compute(state) {
+  const now = solve(state);
+  // A pin keeps its problem; the axis of time and its scale are the figure's.
+  const pins = state.pins.map((pin) => solve({ ...pin, horizon: state.horizon, log_time: state.log_time }));
+  return { state, now, pins, limits: limits(now.made, state.variance, number) };
+}
+
+const LETTERS = "ABCDEF";
+const roundUp = (x) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((m) => m >= x) ?? x;
+
+function draw({ state, now, pins }, width) {
+  const narrow = width < 560;
+  const all = [...pins, now];
+  const margin = { left: 38, right: pins.length ? 20 : 6 };
+  const columns = narrow ? 1 : 3;
+  const gutter = 52;
+  const small = (width - margin.left - margin.right - (columns - 1) * gutter) / columns;
+  const timeScale = (left, across) =>
+    state.log_time ? logarithmic([START, state.horizon], [left, left + across]) : linear([0, state.horizon], [left, left + across]);
+
+  /** The curves of one quantity in one panel: pins first, so that the setting at hand lies on top. */
+  const panel = (box, y, { tones, labelled = true, under = "", over = "", ...options }) => {
+    const x = timeScale(box.left, box.width);
+    let curves = under;
+    all.forEach((solution, i) => {
+      const pinned = i < pins.length;
+      for (const [tone, values, dashes] of tones(solution))
+        curves += tag("path", {
+          d: line(x, y, solution.times, values),
+          style: `stroke:var(--rv-${pinned && tone !== "bound" ? `pin-${i}` : tone})`,
+          "stroke-width": pinned ? 1.5 : tone === "bound" ? 1.3 : 2.4,
+          "stroke-dasharray": tone === "bound" ? "2 3" : pinned && dashes ? "5 3" : undefined,
+          "stroke-linejoin": "round",
+        });
+    });
+    let letters = "";
+    if (labelled && pins.length) {
+      const ends = pins.map((solution) => Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))));
+      spread(ends, 12, box.top, box.top + box.height).forEach((at, i) => {
+        letters += text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 });
+      });
+    }
+    return axes(box, x, y, options) + clipped(box, curves, over) + letters;
+  };
+
+  // ---- expected reward, with the gain, t_γ and the bound
+  const reward = { left: margin.left, top: 44, width: width - margin.left - margin.right, height: narrow ? 200 : 230 };
+  const bottom = reward.top + reward.height;
+  const x = timeScale(reward.left, reward.width);
+  const y = linear([-1, 1], [bottom, reward.top]);
+  const goal = now.start.groundTruth + state.gain;
+  const until = Math.max(reward.left, Math.min(x(now.bound), reward.left + reward.width));
+  let under = tag("rect", { x: reward.left, y: reward.top, width: until - reward.left, height: reward.height, style: "fill:var(--rv-bound)", "fill-opacity": "0.14" });
+  under += tag("path", { d: `M${px(until)} ${reward.top}V${bottom}`, style: "stroke:var(--rv-bound)", "stroke-width": "1.2" });
+  under += tag("path", { d: `M${px(reward.left)} ${px(y(goal))}h${px(reward.width)}`, style: "stroke:var(--rv-truth)", "stroke-dasharray": "2 4" });
+  let over = "";
+  const reached = (time, level, tone, radius) => {
+    if (!(time <= state.horizon)) return;
+    over += tag("path", { d: `M${px(x(time))} ${px(y(level))}V${bottom}`, style: `stroke:var(--rv-${tone})`, "stroke-width": "1.2", "stroke-dasharray": "1 3" });
+    over += tag("circle", { cx: x(time), cy: y(level), r: radius, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`, "stroke-width": "1.5" });
+  };
+  pins.forEach((pin, i) => reached(pin.truthTime, pin.start.groundTruth + pin.setting.gain, `pin-${i}`, 3.5));
+  reached(now.proxyTime, now.start.proxy + state.gain, "proxy", 4.5);
+  reached(now.truthTime, goal, "truth", 5);
+
+  let out = panel(reward, y, {
+    tones: ({ flow }) => [["truth", flow.groundTruth, false], ["proxy", flow.proxy, true]],
+    under,
+    over,
+    xTicks: narrow ? 5 : 8,
+    xTitle: "time",
+  });
+  out += text(reward.left, 14, "Expected reward", { class: "rv-title" });
+  const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
+  out += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pinned: ground truth solid, proxy dashed</tspan>' : ""}`);
+  const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
+  out += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, { class: "rv-tick rv-halo", "text-anchor": anchor });
+  if (y(goal) > reward.top + 4) out += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end", style: "fill:var(--rv-truth)" });
+  for (const [time, level, tone] of [[now.truthTime, goal, "truth"], [now.proxyTime, now.start.proxy + state.gain, "proxy"]])
+    if (time <= state.horizon) {
+      const late = x(time) > reward.left + reward.width * 0.75;
+      out += text(x(time) + (late ? -9 : 9), y(level) + 15, `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": late ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
+    }
+
+  // ---- reward variance, KL, gradient norm
+  const klTop = roundUp(Math.max(...all.map(({ flow }) => flow.kl.at(-1)), 0.05) * 1.02);
+  const height = narrow ? 100 : 120;
+  const panels = [
+    ["Reward variance", "", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["proxy", flow.variance]]],
+    ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
+    ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), (solution) => [["ink", solution.flow.gradientNorm], ...(solution === now ? [["bound", solution.gradientBound]] : [])]],
+  ];
+  panels.forEach(([title, note, scale, tones], i) => {
+    const box = {
+      left: margin.left + (narrow ? 0 : i * (small + gutter)),
+      top: bottom + 72 + (narrow ? i * (height + 62) : 0),
+      width: small,
+      height,
+    };
+    out += panel(box, scale([box.top + height, box.top]), { tones, title, note, yTicks: 4, xTicks: 5 });
+  });
+  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), markup: out };
+}
+
+const time = (t) => (t === Infinity ? "never" : number(t));
+
+const readouts = ({ now }) => [
+  ["<i>t</i><sub>γ</sub>, ground truth", time(now.truthTime), "truth", "First time at which the ground truth reward has risen by γ"],
+  ["<i>t</i><sub>γ</sub>, proxy", time(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
+  ["not before (Prop. 3)", number(now.bound), "bound", "Lower bound on t_γ for either reward"],
+  ["ground truth, start to end", `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`, "truth"],
+];
+
+const describe = ({ state, now, pins }) =>
+  `Training of a policy over ${state.outputs} outputs until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
+  `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(now.flow.groundTruth.at(-1), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(now.flow.proxy.at(-1), 2)}. ` +
+  `The ground truth reward gains ${number(state.gain)} at time ${time(now.truthTime)}; by Proposition 3 it cannot before ${number(now.bound)}. ` +
+  `Below: reward variance, KL divergence and gradient norm against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
+
+const SHORT = { accuracy: "accuracy", variance: "variance", kl_coef: "λ", gain: "γ", outputs: "outputs", peakedness: "peakedness", skill: "skill", seed: "seed" };
+
+/** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
+const pinLabel = (pin, { state, pins }, i) => {
+  const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${time(pins[i].truthTime)}`;
+};
+
+export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });

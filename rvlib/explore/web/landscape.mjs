@@ -1,0 +1,185 @@
+// The landscape: three outputs, so that policies are a triangle and the objective a surface over it. Two teachers side by
+// side, to the same scale; the gradient flow from one initial policy drawn on both.
+//
+//   φ(θ) = E_{y~π_θ} r(y) - λ KL(π_θ ‖ π_θ(0)),     ground truth rewards 1, 0 and -1
+
+import { gradientFlow, klDivergence, rankingAccuracy, rewardVariance, timeToGain } from "./flow.mjs";
+import { T_GAMMA, clamp, number, px, tag, text } from "./plot.mjs";
+import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
+import { explorable } from "./ui.mjs";
+
+const GROUND_TRUTH = [1, 0, -1];
+const NAMES = ["best", "middling", "worst"];
+const LEVELS = Array.from({ length: 39 }, (_, i) => (i - 19) / 20 + 0.025); // contours 0.05 apart, none at the height of a plateau
+const LEAST = 0.01; // probability of any output at the start
+const END = 1e5;
+const TIMES = [0, ...Array.from({ length: 90 }, (_, i) => 0.03 * (END / 0.03) ** (i / 89))];
+const CLOCK = [1, 10, 100, 1000];
+
+function compute(state) {
+  const best = clamp(state.best, LEAST, 1 - 2 * LEAST);
+  const middling = clamp(state.middling, LEAST, 1 - LEAST - best);
+  const start = [best, middling, 1 - best - middling];
+  const logits = start.map(Math.log);
+  const klCoef = state.kl_coef;
+  const teachers = ["a", "b"].map((letter) => {
+    const reward = NAMES.map((name) => state[`${letter}_${name}`]);
+    const flow = gradientFlow(logits, reward, END, { klCoef, tolerance: 1e-7 });
+    const value = klCoef ? (probs) => expected(probs, reward) - klCoef * klDivergence(probs, start) : (probs) => expected(probs, reward);
+    return {
+      letter: letter.toUpperCase(),
+      reward,
+      value,
+      route: flow.at(TIMES, { exact: false }).probs,
+      clock: flow.at(CLOCK, { exact: false }).probs,
+      now: flow.at([state.time], { exact: false }).probs[0],
+      accuracy: rankingAccuracy(reward, GROUND_TRUTH),
+      variance: rewardVariance(reward, start),
+      time: timeToGain(logits, reward, state.gain, { measured: GROUND_TRUTH, klCoef, tolerance: 1e-9 }),
+    };
+  });
+  return { state, start, teachers, limits: { middling: { value: middling, max: 1 - LEAST - best } } };
+}
+
+const expected = (probs, values) => probs[0] * values[0] + probs[1] * values[1] + probs[2] * values[2];
+
+/** Where the two teachers' surfaces and maps lie in a figure of this width. */
+function layout(width, kind) {
+  const gutter = width < 520 ? 12 : 40;
+  const column = (width - gutter) / 2;
+  const narrow = column < 240;
+  const head = narrow ? 66 : 48;
+  const height = Math.min(column * 0.8, 260);
+  // The triangle reaches from 1 above its centre to ½ below, the disc 1 each way.
+  const radius = Math.min(column * 0.5, kind === "policies" ? 165 : 140);
+  const below = radius * (kind === "policies" ? 0.5 : 1);
+  return {
+    narrow,
+    height: head + height + 26 + radius + below + 24,
+    columns: [0, column + gutter].map((left) => ({
+      left,
+      column,
+      surface: { left, top: head, width: column, height },
+      map: { x: left + column / 2, y: head + height + 26 + radius, radius },
+    })),
+  };
+}
+
+const toPixels = ({ x, y, radius }) => (point) => [x + radius * point[0], y - radius * point[1]];
+
+function draw({ state, start, teachers }, width, id) {
+  const frame = layout(width, state.plane);
+  const plane = PLANES[state.plane];
+  let out = "";
+  teachers.forEach((teacher, i) => {
+    const { left, column, surface: box, map } = frame.columns[i];
+    const say = (row, words, more) => text(left + column / 2, row, words, { "text-anchor": "middle", ...more });
+    out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
+    const facts = [`accuracy ${number(teacher.accuracy, 2)}`, `variance ${number(teacher.variance, 2)}`];
+    (frame.narrow ? facts : [facts.join(", ")]).forEach((words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })));
+    out += say(frame.narrow ? 62 : 47, `${T_GAMMA} ${teacher.time === Infinity ? "never" : `= ${number(teacher.time)}`}`, { style: "fill:var(--rv-truth)", "font-weight": 600 });
+
+    // ---- the surface, over the outline of its floor
+    const project = projection({ ...box, top: box.top + 8 }, state.turn, state.tilt);
+    const floor = plane.outline.map((point) => project(point, -1));
+    out += tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
+    out += surface(plane, project, teacher.value, `${id}-${i}`);
+    const lifted = (probs) => project(plane.place(probs), teacher.value(probs) + 0.015);
+    out += route(teacher, lifted, start, state, plane);
+    NAMES.forEach((name, k) => {
+      const [cx, cy] = project(CORNERS[k].map((x) => x * 1.1), teacher.value(plane.probs(CORNERS[k])));
+      out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, { class: "rv-tick rv-halo", "text-anchor": "middle" });
+    });
+    out += tag("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "transparent", class: "rv-turn", "data-drag": "turn" });
+
+    // ---- the map: contours, the finish, the way
+    const at = toPixels(map);
+    const inside = plane.outline.map(at);
+    out += tag("defs", {}, tag("clipPath", { id: `${id}-map${i}` }, tag("path", { d: `${path(inside)}Z` })));
+    let content = contours(state.plane, teacher.value, LEVELS, at)
+      .map((d, k) => d && tag("path", { d, "stroke-width": "1.3", style: `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))` }))
+      .join("");
+    content += tag("path", { d: contours(state.plane, (probs) => expected(probs, GROUND_TRUTH), [expected(start, GROUND_TRUTH) + state.gain, 9], at)[0], style: "stroke:var(--rv-truth)", "stroke-width": "2.4" });
+    out += tag("path", { d: `${path(inside)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
+    out += tag("g", { "clip-path": `url(#${id}-map${i})` }, content);
+    out += route(teacher, (probs) => at(plane.place(probs)), start, state, plane, true);
+    const [sx, sy] = at(plane.place(start));
+    out += tag("circle", { cx: sx, cy: sy, r: 18, fill: "transparent", class: "rv-grab", "data-drag": "start" });
+    NAMES.forEach((name, k) => {
+      const corner = state.plane === "policies" ? [0, 1, 2].map((j) => (j === k ? 1 : 0)) : [0, 1, 2].map((j) => (j === k ? Math.exp(9) : 1));
+      const [cx, cy] = at(plane.place(corner));
+      out += text(cx, k ? cy + 15 : cy - 6, name, { class: "rv-tick rv-halo", "text-anchor": k === 0 ? "middle" : k === 1 ? "end" : "start", dx: k === 0 ? 0 : k === 1 ? 8 : -8 });
+    });
+  });
+  return { height: frame.height, markup: out };
+}
+
+/** The way from the start, walked so far and still to go, with a clock on it. */
+function route({ route, clock, now }, place, start, { time }, plane, labelled = false) {
+  const left = route.findIndex((probs) => Math.hypot(...plane.place(probs)) > 1); // the disc of logits ends, the way does not
+  if (left > 0) route = route.slice(0, left);
+  const walked = TIMES.filter((t) => t <= time).length;
+  const ahead = path(route.map(place));
+  const seen = Math.hypot(...plane.place(now)) <= 1;
+  const behind = path([...route.slice(0, walked), ...(seen ? [now] : [])].map(place));
+  let out = tag("path", { d: ahead, style: "stroke:var(--rv-proxy)", "stroke-width": "1.4", "stroke-dasharray": "2 3" });
+  out += tag("path", { d: behind, style: "stroke:var(--rv-proxy)", "stroke-width": 3, "stroke-linecap": "round", "stroke-linejoin": "round" });
+  if (labelled) {
+    let last = place(start);
+    clock.forEach((probs, i) => {
+      const [x, y] = place(probs);
+      if (Math.hypot(x - last[0], y - last[1]) < 14 || Math.hypot(...plane.place(probs)) > 1) return;
+      last = [x, y];
+      out += tag("circle", { cx: x, cy: y, r: 2.2, style: "fill:var(--rv-paper);stroke:var(--rv-proxy)" });
+      out += text(x + 6, y + 4, String(CLOCK[i]), { class: "rv-tick rv-halo" });
+    });
+  }
+  const [sx, sy] = place(start);
+  out += tag("circle", { cx: sx, cy: sy, r: labelled ? 6 : 4, style: "fill:var(--rv-paper);stroke:var(--rv-ink)", "stroke-width": 2 });
+  if (!seen) return out;
+  const [nx, ny] = place(now);
+  return out + tag("circle", { cx: nx, cy: ny, r: 5.5, style: "fill:var(--rv-proxy);stroke:var(--rv-paper)", "stroke-width": 2 });
+}
+
+const describe = ({ state, start, teachers }) =>
+  `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.05 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
+  teachers
+    .map(({ letter, reward, accuracy, variance, time }) => `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; its ground truth reward gains ${number(state.gain, 2)} ${time === Infinity ? "never" : `at time ${number(time)}`}. `)
+    .join("");
+
+/** Dragging: the start in a map, the view in a surface. */
+function setup({ svg, set, state }) {
+  let drag = null;
+  const where = ({ clientX, clientY }) => {
+    const box = svg.getBoundingClientRect();
+    return [clientX - box.left, clientY - box.top];
+  };
+  svg.addEventListener("pointerdown", (event) => {
+    const kind = event.target.dataset?.drag;
+    if (!kind) return;
+    const [x, y] = where(event);
+    const { columns } = layout(svg.clientWidth, state().plane);
+    const nearest = Math.abs(x - columns[0].map.x) < Math.abs(x - columns[1].map.x) ? 0 : 1;
+    drag = { kind, x, y, map: columns[nearest].map, turn: state().turn, tilt: state().tilt };
+    svg.setPointerCapture(event.pointerId);
+    event.preventDefault();
+  });
+  svg.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    const [x, y] = where(event);
+    if (drag.kind === "turn") {
+      const turn = ((drag.turn - (x - drag.x) * 0.6 + 540) % 360) - 180;
+      return set({ turn: Math.round(turn), tilt: clamp(Math.round(drag.tilt + (y - drag.y) * 0.3), 10, 55) });
+    }
+    const point = [(x - drag.map.x) / drag.map.radius, (drag.map.y - y) / drag.map.radius];
+    const probs = PLANES[state().plane].probs(point);
+    const total = probs.reduce((a, b) => a + b, 0);
+    const best = clamp(probs[0] / total, LEAST, 1 - 2 * LEAST);
+    const middling = clamp(probs[1] / total, LEAST, 1 - LEAST - best);
+    set({ best: Number(best.toFixed(3)), middling: Number(middling.toFixed(3)) });
+  });
+  for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => (drag = null));
+  return {};
+}
+
+export default explorable({ name: "landscape", compute, draw, readouts: () => [], describe, setup, above: 2 });

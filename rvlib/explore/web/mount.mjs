@@ -1,0 +1,93 @@
+// Brings the explorables of a static page to life: no kernel, no widget manager, no other host.
+//
+// A figure says which explorable it is and in which state it opens (data-explorable, data-state); the module of that name
+// lies beside this file. The state is kept in the page's address (see state.mjs), so that it can be linked to.
+
+import { decode, encode, sanitise } from "./state.mjs";
+
+const SAVE_EVERY = 400; // ms; browsers refuse more than some hundred changes of the address in half a minute
+
+/** The few methods of a widget's model that an explorable uses, over plain values. */
+class Model {
+  #values;
+  #listeners = new Map();
+  constructor(values, name) {
+    this.#values = values;
+    this.name = name;
+  }
+  get = (key) => this.#values[key];
+  set = (key, value) => {
+    if (JSON.stringify(this.#values[key]) === JSON.stringify(value)) return;
+    this.#values[key] = value;
+    for (const listener of this.#listeners.get(`change:${key}`) ?? []) listener();
+  };
+  on = (event, listener) => void this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+  off = (event, listener) => void this.#listeners.set(event, (this.#listeners.get(event) ?? []).filter((other) => other !== listener));
+  save_changes = () => saveSoon();
+  link = () => (saveNow(), location.href);
+
+  #state = () => Object.fromEntries(Object.keys(this.get("initial")).map((key) => [key, this.get(key)]));
+  fragment = () => encode(this.name, this.get("controls"), this.#state(), this.get("initial"));
+  read = (fragment) => {
+    const state = decode(fragment, this.name, this.get("controls"), this.get("initial"));
+    for (const [key, value] of Object.entries(state)) this.set(key, value);
+  };
+}
+
+const models = [];
+let timer = 0;
+
+const saveSoon = () => (timer ||= setTimeout(saveNow, SAVE_EVERY));
+
+/** Writes all states into the address, leaving what is not ours in it alone: a section's anchor while nothing was moved. */
+function saveNow() {
+  clearTimeout(timer);
+  timer = 0;
+  const ours = models.flatMap((model) => model.fragment());
+  const names = new Set(models.map((model) => model.name));
+  const others = location.hash.slice(1).split("&").filter((part) => part && !names.has(part.split(".")[0]));
+  const kept = ours.length ? others.filter((part) => part.includes("=")) : others;
+  const hash = [...kept, ...ours].join("&");
+  if (hash !== location.hash.slice(1)) history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
+}
+
+async function mount(figure, model) {
+  const { default: explorable } = await import(`./${figure.dataset.explorable}.mjs`);
+  const stage = document.createElement("div");
+  figure.replaceChildren(stage);
+  explorable.render({ model, el: stage });
+  figure.dataset.mounted = "";
+}
+
+const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href });
+document.head.append(style);
+
+// A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries)
+      if (isIntersecting) {
+        seen.unobserve(target);
+        mount(target, target.model);
+      }
+  },
+  { rootMargin: "600px 0px" },
+);
+
+const count = {};
+for (const figure of document.querySelectorAll("figure[data-explorable]")) {
+  const kind = figure.dataset.explorable;
+  const nth = (count[kind] = (count[kind] ?? 0) + 1);
+  const values = JSON.parse(figure.dataset.state);
+  const model = new Model({ ...values, ...sanitise(values.controls, values, values.initial) }, nth === 1 ? kind : `${kind}-${nth}`);
+  figure.id ||= `explore-${model.name}`;
+  figure.model = model;
+  models.push(model);
+  model.read(location.hash);
+  seen.observe(figure);
+}
+addEventListener("hashchange", () => models.forEach((model) => model.read(location.hash)));
+
+// A link to a state is a link to its figure.
+const linked = models.find((model) => location.hash.includes(`${model.name}.`));
+if (linked) document.getElementById(`explore-${linked.name}`)?.scrollIntoView();

@@ -1,0 +1,39 @@
+// The problem that the explorables pose: n outputs, their ground truth rewards, and a policy to start from.
+//
+//   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
+
+import { attainableAccuracies, attainableVariance, makeRewardModel, random, softmax } from "./flow.mjs";
+
+/** {groundTruth, logits, probs}, outputs in order of their ground truth reward, best first; the same for the same seed. */
+export function problem({ outputs, peakedness, skill = 0, seed }) {
+  const uniform = random(seed);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const groundTruth = Float64Array.from({ length: outputs }, (_, i) => 1 - (2 * (i + 0.5 + 0.7 * (uniform() - 0.5))) / outputs);
+  const logits = groundTruth.map((r) => peakedness * normal() + skill * r);
+  return { groundTruth, logits, probs: softmax(logits) };
+}
+
+/**
+ * A reward model as near to the wanted accuracy and variance as can be: {reward, accuracy, variance, maxVariance}, with the
+ * attained values. n outputs without ties have n(n-1)/2 pairs, so accuracy goes in steps; variance has a largest value,
+ * which depends on the policy and on the ranking.
+ */
+export function teacher({ groundTruth, probs }, accuracy, variance, seed) {
+  const steps = attainableAccuracies(groundTruth);
+  const nearest = steps.reduce((best, a) => (Math.abs(a - accuracy) < Math.abs(best - accuracy) ? a : best), steps[0]);
+  const [low, high] = attainableVariance(groundTruth, probs, nearest, seed);
+  const attained = Math.min(Math.max(variance, low), high);
+  const reward = makeRewardModel(groundTruth, probs, nearest, attained, seed);
+  return { reward, accuracy: nearest, variance: attained, minVariance: low, maxVariance: high, pairs: (groundTruth.length * (groundTruth.length - 1)) / 2 };
+}
+
+/** What the sliders show when a teacher could not be had as asked. */
+export const limits = (made, wanted, number) => ({
+  accuracy: { value: made.accuracy },
+  variance: {
+    value: made.variance,
+    max: made.maxVariance,
+    hint: made.variance === wanted ? `up to ${number(made.maxVariance, 2)} here` : `no ${made.variance < wanted ? "more" : "less"} at this accuracy`,
+  },
+});
+

@@ -1,0 +1,158 @@
+// The race: the same student under two teachers. Who first raises the ground truth reward by γ?
+//
+//   t_γ = min { t : E_{π_θ(t)} r_G ≥ E_{π_θ(0)} r_G + γ }
+
+import { expectation, gradientFlow, timeToGain } from "./flow.mjs";
+import { T_GAMMA, axes, clamp, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { limits, problem, teacher } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const [START, END] = [0.1, 1e5];
+const TIMES = Array.from({ length: 140 }, (_, i) => START * (END / START) ** (i / 139));
+const SECONDS = 10; // from START to END when it plays
+
+let last; // the two flows, kept while only time moves
+
+function solve({ time, ...setting }) {
+  const key = JSON.stringify(setting);
+  if (last?.key === key) return last;
+  const world = problem(setting);
+  const { logits, groundTruth, probs } = world;
+  const { kl_coef: klCoef, gain } = setting;
+  const students = ["a", "b"].map((letter) => {
+    const made = teacher(world, setting[`${letter}_accuracy`], setting[`${letter}_variance`], setting.seed);
+    const flow = gradientFlow(logits, made.reward, END, { groundTruth, klCoef, tolerance: 1e-6 });
+    return {
+      letter: letter.toUpperCase(),
+      made,
+      flow,
+      curve: flow.at(TIMES, { exact: false }).groundTruth,
+      finish: timeToGain(logits, made.reward, gain, { measured: groundTruth, klCoef, tolerance: 1e-9 }),
+    };
+  });
+  return (last = { key, groundTruth, students, start: expectation(probs, groundTruth) });
+}
+
+function compute(state) {
+  const { groundTruth, students, start } = solve(state);
+  const now = students.map(({ flow }) => flow.at([state.time], { exact: false }));
+  const reach = students.flatMap(({ made, letter }) =>
+    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [`${letter.toLowerCase()}_${key}`, limit]),
+  );
+  return { state, groundTruth, start, students, now, limits: Object.fromEntries(reach) };
+}
+
+function draw({ state, groundTruth, start, students, now }, width) {
+  const narrow = width < 520;
+  const gutter = narrow ? 14 : 36;
+  const labels = 30;
+  const column = (width - labels - gutter) / 2;
+  const n = groundTruth.length;
+  const marks = { top: 44, height: narrow ? 56 : 70 };
+  const bars = { top: marks.top + marks.height + 16, height: narrow ? 90 : 110 };
+  const goal = start + state.gain;
+  let out = "";
+
+  students.forEach(({ letter, made, finish }, i) => {
+    const left = labels + i * (column + gutter);
+    const done = finish <= state.time;
+    out += text(left, 14, `Teacher ${letter}`, { class: "rv-title" });
+    out += text(left, 30, narrow ? `accuracy ${number(made.accuracy, 2)}` : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`, { class: "rv-tick" });
+    if (done) out += text(left + column, 14, `finished at ${number(finish)}`, { "text-anchor": "end", "font-weight": 600, style: "fill:var(--rv-truth)" });
+    // Worst output on the left: the better a student, the further right its bars.
+    const slot = column / n;
+    const across = (k) => left + (n - 1 - k + 0.5) * slot;
+    const height = linear([-1, 1], [marks.top + marks.height, marks.top]);
+    out += tag("path", { class: "rv-grid", d: `M${px(left)} ${px(height(0))}h${px(column)}` });
+    out += tag("path", { d: line((k) => across(k), height, groundTruth.map((_, k) => k), groundTruth), style: "stroke:var(--rv-truth)", "stroke-width": "1.6" });
+    const probability = linear([0, 1], [bars.top + bars.height, bars.top]);
+    for (const value of [0, 0.5, 1]) {
+      out += tag("path", { class: value ? "rv-grid" : "rv-axis", d: `M${px(left)} ${px(probability(value))}h${px(column)}` });
+      if (!i) out += text(left - 6, probability(value) + 3.5, value ? String(value) : "0", { class: "rv-tick", "text-anchor": "end" });
+    }
+    const probs = now[i].probs[0];
+    const wide = clamp(slot * 0.72, 1, 26);
+    groundTruth.forEach((truth, k) => {
+      const top = probability(probs[k]);
+      const share = Math.round(50 + 50 * truth);
+      out += tag("rect", { x: across(k) - wide / 2, y: top, width: wide, height: Math.max(bars.top + bars.height - top, 0.6), rx: 1.5, style: `fill:color-mix(in oklab, var(--rv-truth) ${share}%, var(--rv-line))` });
+      out += tag("circle", { cx: across(k), cy: height(made.reward[k]), r: clamp(slot * 0.3, 1.5, 4), style: "fill:var(--rv-proxy);stroke:var(--rv-paper)" });
+    });
+    out += text(left, bars.top + bars.height + 15, "worst", { class: "rv-tick" });
+    out += text(left + column, bars.top + bars.height + 15, "best", { class: "rv-tick", "text-anchor": "end" });
+    out += text(left + column / 2, bars.top + bars.height + 15, narrow ? "probabilities" : "the student's probabilities", { class: "rv-tick", "text-anchor": "middle" });
+  });
+  for (const [value, words] of [[1, "1"], [-1, "−1"]]) out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, { class: "rv-tick", "text-anchor": "end" });
+
+  // ---- the track
+  const track = { left: labels, top: bars.top + bars.height + 66, width: width - labels - 14, height: narrow ? 150 : 180 };
+  const x = logarithmic([START, END], [track.left, track.left + track.width]);
+  const y = linear([-1, 1], [track.top + track.height, track.top]);
+  const until = TIMES.filter((t) => t < state.time).length;
+  let lines = "";
+  let runners = "";
+  lines += tag("path", { d: `M${px(track.left)} ${px(y(goal))}h${px(track.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4", "stroke-width": "1.2" });
+  lines += tag("path", { d: `M${px(x(state.time))} ${track.top}v${track.height}`, class: "rv-axis" });
+  students.forEach(({ letter, curve, finish }, i) => {
+    const reward = now[i].groundTruth[0];
+    lines += tag("path", { d: line(x, y, [...TIMES.slice(0, until), state.time], [...curve.slice(0, until), reward]), style: "stroke:var(--rv-truth)", "stroke-width": "2.6", "stroke-dasharray": i ? undefined : "7 3", "stroke-linejoin": "round" });
+    if (finish <= state.time) {
+      lines += tag("circle", { cx: x(finish), cy: y(goal), r: 4, style: "fill:var(--rv-paper);stroke:var(--rv-truth)", "stroke-width": 2 });
+      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, { "text-anchor": x(finish) > track.left + 130 ? "end" : "start", class: "rv-halo", "font-weight": 600, style: "fill:var(--rv-truth)" });
+    }
+    const apart = Math.abs(y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) < 18 ? (i ? 10 : -10) * Math.sign(now[0].groundTruth[0] - now[1].groundTruth[0] || 1) : 0;
+    runners += tag("circle", { cx: x(state.time), cy: y(reward) + apart, r: 9, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 2 });
+    runners += text(x(state.time), y(reward) + apart + 4, letter, { "text-anchor": "middle", "font-weight": 700, style: "fill:var(--rv-paper)" });
+  });
+  out += axes(track, x, y, { title: "Ground truth reward", note: "A dashed, B solid", xTicks: 7, yTicks: 4, xTitle: "time" });
+  out += clipped(track, lines) + runners;
+  if (goal < 1) out += text(track.left + track.width - 3, y(goal) - 5, "finish", { class: "rv-tick rv-halo", "text-anchor": "end" });
+  return { height: track.top + track.height + 38, markup: out };
+}
+
+const when = (t) => (t === Infinity ? "never" : number(t));
+
+const readouts = ({ students, now }) => [
+  ...students.map(({ letter, finish }) => [`${letter} finishes, <i>t</i><sub>γ</sub>`, when(finish), "truth", "First time at which the ground truth reward has risen by γ"]),
+  ...students.map(({ letter }, i) => [`reward under ${letter} now`, number(now[i].groundTruth[0], 2), "", "The student's expected ground truth reward at this time"]),
+];
+
+const describe = ({ state, students, now }) =>
+  `At time ${number(state.time)}: ` +
+  students
+    .map(({ letter, made, finish }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; it ${finish === Infinity ? "never gains" : `gains ${number(state.gain, 2)} at time ${number(finish)}`}. `)
+    .join("");
+
+/** Play and pause. With reduced motion the race goes in half decades, a second apart. */
+function setup({ set, button, state }) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let running = 0;
+  const stop = () => {
+    cancelAnimationFrame(running);
+    clearTimeout(running);
+    running = 0;
+    play.textContent = "▶ Play";
+  };
+  const soon = (step) => (running = calm.matches ? setTimeout(() => step(performance.now()), 1000) : requestAnimationFrame(step));
+  const start = () => {
+    let before;
+    let time = state().time >= END ? START : state().time;
+    set({ time });
+    play.textContent = "❚❚ Pause";
+    const step = (moment) => {
+      const decades = calm.matches ? 0.5 : ((moment - (before ?? moment)) / 1000 / SECONDS) * Math.log10(END / START);
+      before = moment;
+      if (Math.abs(state().time / time - 1) > 1e-9) time = state().time; // the reader has moved the slider
+      time = Math.min(END, time * 10 ** decades);
+      set({ time });
+      if (time < END) soon(step);
+      else stop();
+    };
+    soon(step);
+  };
+  const play = button("▶ Play", () => (running ? stop() : start()), "Let both students learn");
+  play.className = "rv-play";
+  return { first: [play], stop };
+}
+
+export default explorable({ name: "race", compute, draw, readouts, describe, setup, above: 3 });

@@ -1,0 +1,162 @@
+// Three outputs make a plane: policies are a triangle, logits (up to a constant) a disc. This file maps both to the unit
+// disc, and draws a function over them as a surface in perspective-free projection and as contours.
+//
+//   point = Σ_i x_i v_i,   x_i = centre + ⅔ point·v_i,   v_i the corners of an equilateral triangle on the unit circle
+
+import { clamp, line, px, tag } from "./plot.mjs";
+import { softmax } from "./flow.mjs";
+
+const H = Math.sqrt(3) / 2;
+export const CORNERS = [
+  [0, 1],
+  [H, -0.5],
+  [-H, -0.5],
+];
+const REACH = 9; // of the disc of logits: e⁹ to one
+const ROWS = 34;
+const COLUMNS = 30;
+const MESH = 34;
+
+const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
+const fromPoint = (point, centre) => CORNERS.map((corner) => centre + (2 / 3) * (point[0] * corner[0] + point[1] * corner[1]));
+
+/** The two planes: where a policy lies in the unit disc, which policy lies at a point, and how wide the plane is at depth d after a turn. */
+export const PLANES = {
+  policies: {
+    place: (probs) => toPoint(probs),
+    probs: (point) => fromPoint(point, 1 / 3).map((p) => Math.max(p, 0)),
+    /** The interval of the line {cos, sin}·… at this depth that lies in the triangle, [from, to] or undefined. */
+    chord(depth, turn) {
+      let [from, to] = [-2, 2];
+      for (const [cx, cy] of CORNERS) {
+        // Inside where p_i = 1/3 + ⅔ point·v_i ≥ 0, linear along the chord.
+        const along = cx * Math.cos(turn) - cy * Math.sin(turn);
+        const level = 0.5 + depth * (cx * Math.sin(turn) + cy * Math.cos(turn));
+        if (Math.abs(along) < 1e-12) {
+          if (level < 0) return undefined;
+        } else if (along > 0) from = Math.max(from, -level / along);
+        else to = Math.min(to, -level / along);
+      }
+      return to > from ? [from, to] : undefined;
+    },
+    outline: CORNERS,
+  },
+  logits: {
+    place: (probs) => toPoint(probs.map((p) => Math.log(Math.max(p, 1e-300)))).map((x) => x / REACH),
+    probs: (point) => softmax(fromPoint(point.map((x) => x * REACH), 0)),
+    chord: (depth) => (Math.abs(depth) < 1 ? [-Math.sqrt(1 - depth * depth), Math.sqrt(1 - depth * depth)] : undefined),
+    outline: Array.from({ length: 73 }, (_, i) => [Math.cos((i * Math.PI) / 36), Math.sin((i * Math.PI) / 36)]),
+  },
+};
+
+/**
+ * The projection into box {left, top, width, height}: (point, value in [-1, 1]) ↦ pixels. turn and tilt in degrees; at tilt
+ * 90 one looks straight down.
+ */
+export function projection({ left, top, width, height }, turn, tilt) {
+  const [a, e] = [(turn * Math.PI) / 180, (tilt * Math.PI) / 180];
+  const lift = 0.62;
+  const scale = Math.min(width / 2.04, height / (2 * Math.sin(e) + 2 * lift * Math.cos(e)));
+  const [x0, y0] = [left + width / 2, top + height / 2];
+  const onScreen = (across, depth, value) => [x0 + scale * across, y0 - scale * (depth * Math.sin(e) + value * lift * Math.cos(e))];
+  const project = ([x, y], value) => onScreen(x * Math.cos(a) - y * Math.sin(a), x * Math.sin(a) + y * Math.cos(a), value);
+  return Object.assign(project, { onScreen, turn: a });
+}
+
+/**
+ * The surface value(probs) over a plane, as slices across the line of sight, drawn from the back to the front so that the
+ * near hides the far. Each slice is coloured by height: one gradient, moved to where the slice's heights are.
+ */
+export function surface(plane, project, value, id) {
+  const { turn, onScreen } = project;
+  const slice = (depth) => {
+    const [from, to] = plane.chord(depth, turn) ?? [];
+    if (from === undefined) return undefined;
+    return Array.from({ length: COLUMNS + 1 }, (_, k) => {
+      const across = from + ((to - from) * k) / COLUMNS;
+      const point = [across * Math.cos(turn) + depth * Math.sin(turn), -across * Math.sin(turn) + depth * Math.cos(turn)];
+      return onScreen(across, depth, value(plane.probs(point)));
+    });
+  };
+  let gradients = "";
+  let slices = "";
+  // Even steps in depth from the far end to the near, and the depths of the corners, where the outline bends.
+  const ends = plane.outline.map(([x, y]) => x * Math.sin(turn) + y * Math.cos(turn));
+  const [far, near] = [Math.max(...ends) - 1e-6, Math.min(...ends) + 1e-6];
+  const even = Array.from({ length: ROWS + 1 }, (_, i) => far + ((near - far) * i) / ROWS);
+  const depths = [...even, ...(ends.length < 9 ? ends.map((d) => clamp(d, near, far)) : [])].sort((a, b) => b - a);
+  let back = slice(far);
+  for (let row = 1; row < depths.length; row++) {
+    const front = slice(depths[row]);
+    if (back && front) {
+      const middle = (depths[row - 1] + depths[row]) / 2;
+      const [low, high] = [onScreen(0, middle, -1)[1], onScreen(0, middle, 1)[1]];
+      gradients += tag("linearGradient", { id: `${id}-${row}`, href: `#${id}`, gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: low, y2: high });
+      slices += tag("path", { d: `${path(back)}L${path([...front].reverse()).slice(1)}Z`, style: `fill:url(#${id}-${row})`, class: "rv-slice" });
+    }
+    back = front;
+  }
+  const stops = ["low", "mid", "high"].map((name, i) => tag("stop", { offset: String(i / 2), style: `stop-color:var(--rv-${name})` }));
+  return tag("defs", {}, tag("linearGradient", { id }, ...stops), gradients) + slices;
+}
+
+export const path = (points) => line((x) => x, (y) => y, points.map(([x]) => x), points.map(([, y]) => y));
+
+/** Triangles of a fine mesh of the plane, each three points of the unit disc. */
+const meshes = new Map();
+function mesh(name) {
+  if (meshes.has(name)) return meshes.get(name);
+  const triangles = [];
+  if (name === "policies") {
+    const at = (i, j) => toPoint([i / MESH, j / MESH, (MESH - i - j) / MESH]);
+    for (let i = 0; i < MESH; i++)
+      for (let j = 0; i + j < MESH; j++) {
+        triangles.push([at(i, j), at(i + 1, j), at(i, j + 1)]);
+        if (i + j < MESH - 1) triangles.push([at(i + 1, j), at(i, j + 1), at(i + 1, j + 1)]);
+      }
+  } else {
+    const cells = 44;
+    const at = (i, j) => [(2 * i) / cells - 1, (2 * j) / cells - 1];
+    for (let i = 0; i < cells; i++)
+      for (let j = 0; j < cells; j++) {
+        if (Math.hypot(...at(i + 0.5, j + 0.5)) > 1.05) continue;
+        triangles.push([at(i, j), at(i + 1, j), at(i, j + 1)]);
+        triangles.push([at(i + 1, j), at(i, j + 1), at(i + 1, j + 1)]);
+      }
+  }
+  const index = new Map();
+  const points = [];
+  const known = (point) => {
+    const key = point.map((x) => x.toFixed(9)).join();
+    if (!index.has(key)) index.set(key, points.push(point) - 1);
+    return index.get(key);
+  };
+  const made = { triangles: triangles.map((triangle) => triangle.map(known)), points };
+  meshes.set(name, made);
+  return made;
+}
+
+/** Contours of value(probs) at the levels, in a map that takes a point of the unit disc to pixels: one path a level. */
+export function contours(name, value, levels, toPixels) {
+  const { triangles, points } = mesh(name);
+  const heights = points.map((point) => value(PLANES[name].probs(point)));
+  const pixels = points.map(toPixels);
+  const paths = levels.map(() => "");
+  const spacing = levels[1] - levels[0];
+  for (const triangle of triangles) {
+    const [a, b, c] = triangle.map((i) => heights[i]);
+    const first = Math.max(0, Math.ceil((Math.min(a, b, c) - levels[0]) / spacing));
+    const last = Math.min(levels.length - 1, Math.floor((Math.max(a, b, c) - levels[0]) / spacing));
+    for (let k = first; k <= last; k++) {
+      const ends = [];
+      for (let side = 0; side < 3; side++) {
+        const [i, j] = [triangle[side], triangle[(side + 1) % 3]];
+        if (heights[i] < levels[k] === heights[j] < levels[k]) continue;
+        const share = (levels[k] - heights[i]) / (heights[j] - heights[i]);
+        ends.push(`${px(pixels[i][0] + share * (pixels[j][0] - pixels[i][0]))} ${px(pixels[i][1] + share * (pixels[j][1] - pixels[i][1]))}`);
+      }
+      if (ends.length === 2) paths[k] += `M${ends[0]}L${ends[1]}`;
+    }
+  }
+  return paths;
+}
