@@ -1,0 +1,38 @@
+"""Best-of-N, exactly: draw n outputs from the policy, keep the one that the reward model likes best.
+
+    P(the best of n has proxy level l) = F_l^n - F_{l-1}^n,    F_l = P_{y~π}(r(y) ≤ the l-th smallest proxy reward)
+
+Given the level, the kept output is distributed as π restricted to that level: a tie is broken evenly among the samples, which
+are exchangeable, and what else a sample is does not depend on how many others reached its level.
+"""
+
+import numpy as np
+
+from rvlib import _checks
+
+
+def best_of_n_probs(probs, reward, n):
+    """Distribution (outputs,) of the output that Best-of-n keeps: probs and reward (outputs,), n >= 1 samples."""
+    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    if probs.ndim > 1:
+        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+    n = _checks.whole("n", n)
+    level = np.unique(reward, return_inverse=True)[1]
+    mass = np.bincount(level, probs)
+    # From the top down, so that F_l^n - F_{l-1}^n keeps its digits where F is near 1: F_l = 1 - (mass above l).
+    above = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0).clip(0, 1)
+    with np.errstate(divide="ignore"):
+        power = np.exp(n * np.log1p(-above))
+    kept = np.diff(power, prepend=0.0).clip(0)
+    return np.where(probs > 0, probs / np.where(mass > 0, mass, 1)[level] * kept[level], 0.0)
+
+
+def best_of_n(probs, reward, ground_truth, n):
+    """Expected ground truth reward of the output that Best-of-n under `reward` keeps, exact, ties split evenly.
+
+    probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does it is
+    the expected maximum of n samples (Prop. 1, arXiv 2503.15477). ValueError on bad arguments.
+    """
+    truth = _checks.array("ground_truth", ground_truth)
+    kept, truth = _checks.broadcast(probs=best_of_n_probs(probs, reward, n), ground_truth=truth)
+    return float(kept @ truth)

@@ -1,0 +1,187 @@
+"""Every bound of the paper, a function named after its result: what theory says a gradient or a time can be at most or at least.
+
+    Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}           tabular
+    Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}         autoregressive
+    Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                          tabular
+
+Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape, unless a
+docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
+"""
+
+import numpy as np
+
+from rvlib import _checks
+
+
+def tabular_gradient_bound(variance):
+    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv 2503.15477).
+
+    variance: >= 0, in squared units of the reward. At the start r^KL = r_RM, so Var is the reward variance.
+    """
+    return np.sqrt(_checks.real("variance", variance, low=0.0))[()]
+
+
+def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
+    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv 2503.15477).
+
+    variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of the
+    logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
+    """
+    variance = _checks.real("variance", variance, low=0.0)
+    length = _checks.real("length", length, low=1.0)
+    jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
+    reward_bound = _checks.real("reward_bound", reward_bound, above=1.0)
+    return (6 * np.cbrt(reward_bound * variance) * length * jacobian_norm)[()]
+
+
+def tabular_slow_time_bound(variance, gain, n_prompts=1):
+    """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (Prop. 3, arXiv 2503.15477).
+
+    variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is inf.
+    gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
+    """
+    deviation = tabular_gradient_bound(variance)
+    gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
+    with np.errstate(divide="ignore"):
+        return (2 * n_prompts * -np.expm1(-gain / 2) / deviation)[()]
+
+
+def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
+    """Least t_γ of an autoregressive policy, for any reward in [-1, 1] (Theorem 4, arXiv 2503.15477).
+
+        min{ 1 - e^{-γ/9}, 1 - e^{-7/(3λ)} } / (8 L² J²) · Var^{-1/3}
+
+    variance: mean over the training prompts of the proxy's reward variance under the initial policy, >= 0; where it is 0 the
+    bound is inf. gain: γ > 0. length: L >= 1. jacobian_norm: J > 0, the largest along the trajectory up to t_γ. kl_coef: λ >= 0.
+    """
+    variance = _checks.real("variance", variance, low=0.0)
+    gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
+    jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, above=0.0)
+    kl_coef = _checks.real("kl_coef", kl_coef, low=0.0)
+    with np.errstate(divide="ignore"):
+        reach = np.minimum(-np.expm1(-gain / 9), -np.expm1(-7 / (3 * kl_coef)))
+        return (reach / (8 * length**2 * jacobian_norm**2 * np.cbrt(variance)))[()]
+
+
+def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
+    """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (Lemma 10, arXiv 2503.15477).
+
+        π_t(A) ≤ π_0(A) exp( (4 + 2λ ln(1/min_y π_0(y))) t/|S| )
+
+    mass: π_0(A) in [0, 1]. time: t >= 0. min_prob: min_y π_0(y) in (0, 1].
+    """
+    mass, time = _checks.real("mass", mass, low=0.0, high=1.0), _checks.real("time", time, low=0.0)
+    min_prob = _checks.real("min_prob", min_prob, above=0.0, high=1.0)
+    kl_coef, n_prompts = _checks.real("kl_coef", kl_coef, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
+    return np.minimum(mass * np.exp((4 - 2 * kl_coef * np.log(min_prob)) * time / n_prompts), 1.0)[()]
+
+
+def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
+    """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (Prop. 4, arXiv 2503.15477).
+
+    probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a mask,
+    of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that fails.
+    """
+    probs, reward, ground_truth = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs),
+        reward=_checks.array("reward", reward, low=-1.0, high=1.0),
+        ground_truth=_checks.array("ground_truth", ground_truth, low=-1.0, high=1.0),
+    )
+    if probs.ndim > 1:
+        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+    gain, kl_coef = float(_checks.real("gain", gain, above=0.0)), float(_checks.real("kl_coef", kl_coef, low=0.0))
+    n_prompts = _checks.whole("n_prompts", n_prompts)
+    good = _mask("good_outputs", good_outputs, probs.size)
+    count, mass = int(good.sum()), float(probs[good].sum())
+    proxy_start, truth_start = float(probs @ reward), float(probs @ ground_truth)
+
+    def require(condition, what):
+        if not condition:
+            raise ValueError(f"good_outputs do not meet Prop. 4: {what}")
+
+    require(
+        ground_truth[good].min() > truth_start + gain,
+        f"their ground truth must exceed V_G(0) + γ = {truth_start + gain:.6g}, got {ground_truth[good].min():.6g}.",
+    )
+    require(
+        reward[good].min() > proxy_start,
+        f"their reward must exceed V_RM(0) = {proxy_start:.6g}, got {reward[good].min():.6g}.",
+    )
+    rho = (truth_start + gain + 1) / (ground_truth[good].min() + 1)
+    delta = (1 - rho) * (reward[good].max() - proxy_start) - np.ptp(reward[good])
+    require(delta > 0, f"δ must be positive, got {delta:.6g}: their rewards are too far apart or too near V_RM(0).")
+    least = float(probs.min())
+    require(least > 0, "every output must have positive probability, got a probability of 0.")
+    largest_kl = mass * (1 - rho) * delta / (8 * count * (2 * np.log(1 / least) + 1 / (2 * np.e)))
+    require(kl_coef <= largest_kl, f"kl_coef must be at most {largest_kl:.6g}, got {kl_coef:.6g}.")
+    wait = 4 * count / ((1 - rho) * delta) * (1 / mass - 1 / rho)
+    bad = float(probs[~good & (reward > proxy_start)].sum())
+    largest_bad = mass**2 * (1 - rho) * delta / (16 * count) * np.exp(-5 * wait)
+    require(
+        bad <= largest_bad,
+        f"the other outputs whose reward exceeds V_RM(0) must have probability at most {largest_bad:.6g}, got {bad:.6g}.",
+    )
+    return n_prompts * max(wait, 0.0)
+
+
+def _mask(name, outputs, size):
+    """Indices or booleans as a mask (size,) with at least one output in it."""
+    outputs = np.atleast_1d(outputs)
+    mask = np.zeros(size, dtype=bool)
+    try:
+        mask[outputs] = True
+    except (IndexError, ValueError):
+        raise ValueError(f"{name} must be indices below {size}, or {size} booleans, got {outputs!r}.") from None
+    if not mask.any():
+        raise ValueError(f"{name} must name at least one output, got none.")
+    return mask
+
+
+def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0, n_prompts=1):
+    """Greatest t_γ under the fast reward model of Theorem 5 (arXiv 2503.15477), 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
+
+    probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError naming
+    the condition that fails.
+    """
+    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
+    _require_kl(kl_coef, largest_kl, "Theorem 5")
+    return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
+
+
+def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_coef=0.0, n_prompts=1):
+    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c (Theorem 6).
+
+        t_γ ≤ 2|S|/(1-ρ)³ (1/c - 1/ρ)    if λ ≤ c (1-ρ)³ / (16 (1/(2e) - 2 ln min π))
+
+    probs, ground_truth: (n,). least_prob: c in (0, 1), at most π(best). Returns a float. ValueError naming what fails.
+    """
+    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    c = float(_checks.real("least_prob", least_prob, above=0.0, high=1.0))
+    if prob < c:
+        raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
+    _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "Theorem 6")
+    return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
+
+
+def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
+    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T (Theorem 6)."""
+    gain, slowness = _checks.real("gain", gain, above=0.0), _checks.real("slowness", slowness, low=1.0)
+    return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
+
+
+def _good_output(probs, ground_truth, gain, best):
+    """π(y^γ), ρ and the least probability, for an output good enough for the gain."""
+    probs = _checks.probabilities("probs", probs)
+    truth = _checks.array("ground_truth", ground_truth, low=-1.0, high=1.0)
+    probs, truth = _checks.broadcast(probs=probs, ground_truth=truth)
+    good = np.flatnonzero(_mask("best", best, probs.shape[-1]))[0]
+    wanted = float(probs @ truth) + float(_checks.real("gain", gain, above=0.0))
+    if not truth[good] > wanted:
+        raise ValueError(f"best must have a ground truth above V_G(0) + γ = {wanted:.6g}, got {truth[good]:.6g}.")
+    return float(probs[good]), float((wanted + 1) / (truth[good] + 1)), float(probs.min())
+
+
+def _require_kl(kl_coef, largest, theorem):
+    if not float(_checks.real("kl_coef", kl_coef, low=0.0)) <= largest:
+        raise ValueError(f"kl_coef must be at most {largest:.6g} for {theorem}, got {float(kl_coef):.6g}.")
