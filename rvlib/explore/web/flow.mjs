@@ -371,3 +371,78 @@ export const tabularGradientBound = (variance) => Math.sqrt(variance);
 
 /** Prop. 3: gradient flow of a tabular policy cannot gain γ before this time. */
 export const tabularSlowTimeBound = (variance, gain, nPrompts = 1) => (2 * nPrompts * -Math.expm1(-gain / 2)) / Math.sqrt(variance);
+
+// ---- reward models made to order: rvlib/tabular/rewards.py, for ground truths without ties ----------------------------------
+
+/** The generator mulberry32: () => the next number in [0, 1), the same as rvlib.tabular.rewards.random draws. */
+export function random(seed) {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let b = Math.imul(a ^ (a >>> 15), a | 1);
+    b = ((b + Math.imul(b ^ (b >>> 7), b | 61)) ^ b) >>> 0;
+    return ((b ^ (b >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+const pairsOf = (n) => (n * (n - 1)) / 2;
+
+/** Every accuracy that a reward model for distinct ground truth rewards can have: the multiples of one over the pairs. */
+export const attainableAccuracies = (groundTruth) =>
+  Float64Array.from({ length: pairsOf(groundTruth.length) + 1 }, (_, right) => right / pairsOf(groundTruth.length));
+
+/** Levels, 0 the worst, of a reward model that orders `right` pairs rightly; a smaller `right` adds to the same passes. */
+function ranking(groundTruth, right, seed) {
+  const n = groundTruth.length;
+  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => groundTruth[j] - groundTruth[i]);
+  const next = random(seed);
+  const passes = [];
+  for (let i = 0; i < n; i++) for (let k = 0; k < i; k++) passes.push({ i, key: next() });
+  passes.sort((a, b) => a.key - b.key);
+  const passed = new Array(n).fill(0);
+  for (const { i } of passes.slice(0, pairsOf(n) - right)) passed[i]++;
+  const ranked = [];
+  for (let i = 0; i < n; i++) ranked.splice(i - passed[i], 0, order[i]);
+  const levels = new Array(n);
+  ranked.forEach((y, place) => (levels[y] = n - 1 - place));
+  return levels;
+}
+
+/** -1 below some level and 1 from it on, at the split of greatest variance. */
+function extreme(levels, probs) {
+  const above = new Float64Array(levels.length);
+  levels.forEach((level, y) => (above[level] = probs[y]));
+  for (let level = levels.length - 2; level >= 0; level--) above[level] += above[level + 1];
+  let split = 1;
+  for (let level = 2; level < levels.length; level++)
+    if (above[level] * (1 - above[level]) > above[split] * (1 - above[split])) split = level;
+  return levels.map((level) => (level >= split ? 1 : -1));
+}
+
+const rightPairs = (groundTruth, accuracy) => {
+  const right = Math.round(accuracy * pairsOf(groundTruth.length));
+  if (!(Math.abs(right - accuracy * pairsOf(groundTruth.length)) < 1e-6 && accuracy >= 0 && accuracy <= 1))
+    throw new RangeError(`accuracy must be a multiple of one over ${pairsOf(groundTruth.length)} pairs in [0, 1], got ${accuracy}.`);
+  return right;
+};
+
+/** [low, high] of the reward variance that makeRewardModel reaches with this accuracy and seed; low = 0 only in the limit. */
+export function attainableVariance(groundTruth, probs, accuracy, seed) {
+  return [0, rewardVariance(extreme(ranking(groundTruth, rightPairs(groundTruth, accuracy), seed), probs), probs)];
+}
+
+/** Rewards in [-1, 1] with exactly this accuracy and this variance under probs. */
+export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
+  const levels = ranking(groundTruth, rightPairs(groundTruth, accuracy), seed);
+  const base = levels.map((level) => (2 * level) / (levels.length - 1) - 1);
+  const far = extreme(levels, probs);
+  const [gentle, largest] = [rewardVariance(base, probs), rewardVariance(far, probs)];
+  if (!(variance > 0 && variance <= largest * (1 + 1e-12)))
+    throw new RangeError(`variance must be in (0, ${largest}] for this accuracy and seed, got ${variance}.`);
+  if (variance <= gentle) return Float64Array.from(base, (r) => r * Math.sqrt(variance / gentle));
+  const cross = rewardCovariance(base, far, probs);
+  const [square, slope] = [gentle - 2 * cross + largest, 2 * (cross - gentle)];
+  const root = Math.sqrt(Math.max(slope ** 2 + 4 * square * (variance - gentle), 0));
+  const share = Math.min((2 * (variance - gentle)) / (slope + root), 1 - 1e-10);
+  return Float64Array.from(base, (r, y) => (1 - share) * r + share * far[y]);
+}

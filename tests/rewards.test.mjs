@@ -1,0 +1,24 @@
+// Reward models made in the page are those that Python makes: the cases of tests/test_rewards.py.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import { attainableVariance, makeRewardModel, random, rankingAccuracy, rewardVariance } from "../rvlib/explore/web/flow.mjs";
+
+const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url)));
+
+for (const c of cases)
+  test(`reward model: accuracy ${c.accuracy}, variance ${c.variance}, seed ${c.seed}`, () => {
+    const next = random(c.seed);
+    c.random.forEach((value) => assert.ok(Math.abs(next() - value) < 1e-12));
+    const made = makeRewardModel(c.ground_truth, c.probs, c.accuracy, c.variance, c.seed);
+    c.reward.forEach((value, y) => assert.ok(Math.abs(made[y] - value) < 1e-8, `${made} is not ${c.reward}`));
+    assert.ok(Math.abs(attainableVariance(c.ground_truth, c.probs, c.accuracy, c.seed)[1] - c.largest) < 1e-12);
+    assert.equal(rankingAccuracy(made, c.ground_truth), c.accuracy);
+    assert.ok(Math.abs(rewardVariance(made, c.probs) - c.variance) < 1e-9);
+  });
+
+test("what cannot be had is refused with the range", () => {
+  const [truth, probs] = [[1, 0, -1], [0.2, 0.3, 0.5]];
+  assert.throws(() => makeRewardModel(truth, probs, 1, 2, 0), /variance must be in \(0, /);
+  assert.throws(() => makeRewardModel(truth, probs, 0.5, 0.1, 0), /accuracy must be a multiple/);
+});
