@@ -1,0 +1,93 @@
+"""Policy gradients from k samples, as training has them: REINFORCE, RLOO and GRPO on a tabular policy.
+
+    ĝ = (1/k) Σ_i A_i ∇_θ ln π(y_i) = (1/k) Σ_i A_i (e_{y_i} - π),     y_1 … y_k ~ π, a group
+
+    reinforce      A_i = r_i                                                  Williams 1992
+    rloo           A_i = r_i - mean of the other k - 1 rewards                Ahmadian et al. 2024, arXiv 2402.14740
+    grpo           A_i = (r_i - mean) / (standard deviation + 1e-4)           Shao et al. 2024, arXiv 2402.03300
+    grpo_unscaled  A_i = r_i - mean                                           Liu et al. 2025, arXiv 2503.20783 (Dr. GRPO)
+
+The first two are unbiased for ∇φ = π ⊙ (r - E r); grpo_unscaled is (k-1)/k of rloo, sample by sample. r is the KL-regularised
+reward, the KL term being part of the reward as in the paper's RLOO.
+"""
+
+import numpy as np
+
+from rvlib import _checks
+from rvlib.tabular.policy import kl_reward, softmax
+
+ESTIMATORS = ("reinforce", "rloo", "grpo", "grpo_unscaled")
+_STD_FLOOR = 1e-4  # TRL's, added to the group's standard deviation (ddof=1)
+
+
+def advantages(rewards, estimator):
+    """A_i of each sample, (..., k), from the rewards (..., k) of groups of k samples.
+
+    ValueError for an estimator not in `ESTIMATORS`, or fewer than two samples where a group is compared within itself.
+    """
+    rewards = _checks.array("rewards", rewards)
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
+    if estimator == "reinforce":
+        return rewards
+    samples = rewards.shape[-1]
+    if samples < 2:
+        raise ValueError(f"rewards must hold groups of at least two samples for {estimator}, got 1; sample more.")
+    centred = rewards - rewards.mean(-1, keepdims=True)
+    if estimator == "rloo":
+        return centred * samples / (samples - 1)
+    return centred / (rewards.std(-1, ddof=1, keepdims=True) + _STD_FLOOR) if estimator == "grpo" else centred
+
+
+def sample_outputs(probs, samples, seed, draws=None):
+    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if given.
+
+    seed: anything that numpy.random.default_rng takes, a Generator included.
+    """
+    probs, samples = _checks.probabilities("probs", probs), _checks.whole("samples", samples)
+    groups = () if draws is None else (_checks.whole("draws", draws),)
+    uniform = np.random.default_rng(seed).random((*probs.shape[:-1], *groups, samples))
+    edges = np.cumsum(probs, -1)
+    flat = uniform.reshape(-1, uniform.size // max(edges.size // probs.shape[-1], 1))
+    rows = edges.reshape(-1, probs.shape[-1])
+    picked = np.stack([np.searchsorted(row / row[-1], u, side="right") for row, u in zip(rows, flat, strict=True)])
+    return picked.reshape(uniform.shape)
+
+
+def gradient_estimate(logits, outputs, advantages):
+    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before broadcast."""
+    logits = _checks.array("logits", logits)
+    outputs, advantages = np.broadcast_arrays(outputs, _checks.array("advantages", advantages))
+    if outputs.min() < 0 or outputs.max() >= logits.shape[-1]:
+        raise ValueError(f"outputs must be indices below {logits.shape[-1]}, got {outputs.min()} to {outputs.max()}.")
+    batch, n = outputs.shape[:-1], logits.shape[-1]
+    scattered = np.zeros((*batch, n)).reshape(-1, n)
+    rows = np.repeat(np.arange(len(scattered)), outputs.shape[-1])
+    np.add.at(scattered, (rows, outputs.ravel()), advantages.ravel())
+    return (scattered.reshape(*batch, n) - softmax(logits) * advantages.sum(-1, keepdims=True)) / outputs.shape[-1]
+
+
+def estimate_gradient(logits, reward, samples, seed, *, estimator="rloo", reference_logits=None, kl_coef=0.0, draws=None):
+    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws, n).
+
+    logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ESTIMATORS`. ValueError on bad
+    arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
+    """
+    logits = _checks.array("logits", logits)
+    regularised = kl_reward(logits, reward, logits if reference_logits is None else reference_logits, kl_coef)
+    probs = np.broadcast_to(softmax(logits), regularised.shape)
+    outputs = sample_outputs(probs, samples, seed, draws)
+    if draws is not None:
+        regularised, logits = regularised[..., None, :], logits[..., None, :]
+    rewards = np.take_along_axis(np.broadcast_to(regularised, (*outputs.shape[:-1], regularised.shape[-1])), outputs, -1)
+    return gradient_estimate(logits, outputs, advantages(rewards, estimator))
+
+
+def no_spread_probability(probs, reward, samples):
+    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group then teaches nothing.
+
+    probs, reward: (n,); samples: k >= 1. Returns a float.
+    """
+    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    mass = np.bincount(np.unique(reward, return_inverse=True)[1], probs)
+    return float((mass ** _checks.whole("samples", samples)).sum())

@@ -1,0 +1,71 @@
+"""Estimators against the exact gradient: every group of samples enumerated, so that unbiased means unbiased."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rvlib.tabular import rlhf_gradient, softmax
+from rvlib.tabular.estimators import (
+    ESTIMATORS,
+    advantages,
+    estimate_gradient,
+    gradient_estimate,
+    no_spread_probability,
+    sample_outputs,
+)
+from rvlib.tabular.policy import kl_reward
+
+LOGITS, REFERENCE, REWARD = np.array([0.3, -1.0, 0.8]), np.array([0.0, 0.2, -0.1]), np.array([0.9, -0.4, 0.1])
+
+
+def expected(estimator, samples, kl_coef=0.0):
+    """E ĝ over every group of `samples` outputs."""
+    probs, regularised = softmax(LOGITS), kl_reward(LOGITS, REWARD, REFERENCE, kl_coef)
+    groups = np.array(list(itertools.product(range(3), repeat=samples)))
+    estimates = gradient_estimate(LOGITS, groups, advantages(regularised[groups], estimator))
+    return probs[groups].prod(-1) @ estimates
+
+
+@pytest.mark.parametrize("samples", [2, 3, 5])
+@pytest.mark.parametrize("kl_coef", [0.0, 0.3])
+def test_reinforce_and_rloo_are_unbiased(samples, kl_coef):
+    exact = rlhf_gradient(LOGITS, REWARD, REFERENCE, kl_coef)
+    for estimator in ("reinforce", "rloo"):
+        assert np.allclose(expected(estimator, samples, kl_coef), exact, atol=1e-14)
+    assert np.allclose(expected("grpo_unscaled", samples, kl_coef), exact * (samples - 1) / samples, atol=1e-14)
+    assert not np.allclose(expected("grpo", samples, kl_coef), exact, atol=1e-2)
+
+
+def test_dividing_by_the_standard_deviation_removes_the_scale_of_the_reward():
+    groups = np.random.default_rng(0).normal(size=(50, 8))
+    assert np.allclose(advantages(groups, "grpo"), advantages(1e-1 * groups, "grpo"), rtol=0.01)
+    assert np.allclose(advantages(groups, "rloo"), 10 * advantages(1e-1 * groups, "rloo"))
+
+
+def test_a_group_without_spread_teaches_nothing():
+    for estimator in ("rloo", "grpo", "grpo_unscaled"):
+        assert not advantages(np.full((3, 4), 0.7), estimator).any()
+    probs, reward = np.array([0.5, 0.3, 0.2]), np.array([1.0, 1.0, 0.0])
+    same = [p for drawn in itertools.product(range(3), repeat=3) if len({reward[y] for y in drawn}) == 1 for p in [probs[list(drawn)].prod()]]
+    assert no_spread_probability(probs, reward, 3) == pytest.approx(sum(same))
+
+
+def test_draws_are_seeded_and_follow_the_policy():
+    probs = softmax(np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.0]]))
+    drawn = sample_outputs(probs, 4, seed=1, draws=20_000)
+    assert drawn.shape == (2, 20_000, 4) and np.array_equal(drawn, sample_outputs(probs, 4, seed=1, draws=20_000))
+    for row, p in zip(drawn, probs, strict=True):
+        assert np.abs(np.bincount(row.ravel(), minlength=3) / row.size - p).max() < 0.01
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimates_have_the_shape_of_the_logits_and_average_out(estimator):
+    reward = np.stack([REWARD, -REWARD])
+    many = estimate_gradient(LOGITS, reward, 4, seed=2, estimator=estimator, draws=50_000)
+    assert many.shape == (2, 50_000, 3) and estimate_gradient(LOGITS, REWARD, 4, seed=2, estimator=estimator).shape == (3,)
+    assert np.allclose(many.sum(-1), 0, atol=1e-12)
+    if estimator != "grpo":
+        exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if estimator == "grpo_unscaled" else 1)
+        error = many.std(1) / np.sqrt(50_000)
+        assert (np.abs(many.mean(1) - exact) < 5 * error).all()
