@@ -1,0 +1,171 @@
+"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed exactly.
+
+    π(y) = ∏_l softmax(θ_{y_<l})_{y_l},        E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h
+
+h is a prefix, π(h) the probability that an output begins with it, p_h its distribution over the next token, and A_h(v) =
+E[b | hv] - E[b | h] what that token adds to the expected value b. In its own logits the policy has Jacobian norm 1; the
+gradient of a network is this one times the network's Jacobian. Prefixes lie on one axis, shorter ones first and equally
+long ones in the order of their tokens; so do the V^L outputs on theirs. Leading axes are policies and broadcast.
+"""
+
+import numpy as np
+from scipy.integrate import solve_ivp
+from scipy.special import log_softmax
+
+from rvlib import _checks
+
+
+def shape_of(vocabulary, length):
+    """(prefixes, outputs) for strings of `length` tokens: (V^L - 1)/(V - 1) rows of logits, V^L outputs."""
+    vocabulary, length = _checks.whole("vocabulary", vocabulary, low=2), _checks.whole("length", length)
+    return (vocabulary**length - 1) // (vocabulary - 1), vocabulary**length
+
+
+def log_probs(logits):
+    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one length."""
+    total = np.zeros(1)
+    for rows in _levels(_checked(logits)):
+        total = total[..., None] + log_softmax(rows, axis=-1)
+        total = total.reshape(*total.shape[:-2], -1)
+    return total
+
+
+def kl_reward(logits, reward, reference_logits, kl_coef):
+    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef (...)."""
+    ratio = log_probs(logits) - log_probs(reference_logits)
+    return _values("reward", reward, ratio.shape[-1]) - _checks.real("kl_coef", kl_coef, low=0.0)[..., None] * ratio
+
+
+def tokens(logits, values):
+    """What the next token can be and what it adds: p (..., prefixes, V), π(h) (..., prefixes) and A (..., prefixes, V).
+
+    values: b (..., V^L). The advantages split the variance: Var_π[b] = Σ_h π(h) Σ_v p_h(v) A_h(v)².
+    """
+    logits = _checked(logits)
+    probs = [np.exp(log_softmax(rows, axis=-1)) for rows in _levels(logits)]
+    value = _values("values", values, logits.shape[-1] ** len(probs))
+    batch = np.broadcast_shapes(logits.shape[:-2], value.shape[:-1])
+    reach, arrived, advantage = [], np.ones((*batch, 1)), []
+    for rows in probs:
+        reach.append(arrived)
+        arrived = (arrived[..., None] * rows).reshape(*batch, -1)
+    for rows in reversed(probs):  # expected values, from the last token back to the first
+        ahead = value.reshape(*value.shape[:-1], *rows.shape[-2:])
+        value = (rows * ahead).sum(-1)
+        advantage.append(ahead - value[..., None])
+    advantage = [np.broadcast_to(rows, (*batch, *rows.shape[-2:])) for rows in reversed(advantage)]
+    return np.concatenate(probs, -2), np.concatenate(reach, -1), np.concatenate(advantage, -2)
+
+
+def policy_gradient(logits, values):
+    """E_{y~π}[b(y) ∇ ln π(y)] in the logits, (..., prefixes, V), for values b (..., V^L) held fixed.
+
+    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2, arXiv 2503.15477).
+    """
+    probs, reach, advantage = tokens(logits, values)
+    return reach[..., None] * probs * advantage
+
+
+def proof_steps(logits, values, jacobian=None):
+    """The chain of inequalities behind Prop. 2 and behind the book's sharper bound, each as numbers that only grow.
+
+    logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes, V,
+    parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last entry
+    (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
+    """
+    probs, reach, advantage = tokens(logits, values)
+    values, outputs = np.asarray(values, dtype=float), np.exp(log_probs(logits))
+    length, largest = len(list(_levels(np.asarray(logits)))), np.abs(values).max(-1)
+    centred = values - (outputs * values).sum(-1, keepdims=True)
+    variance = (outputs * centred**2).sum(-1)
+    norm = 1.0 if jacobian is None else jacobian_norm(jacobian)
+
+    def length_of(gradient):
+        if jacobian is None:
+            return np.linalg.norm(gradient, axis=(-2, -1))
+        return np.linalg.norm(np.einsum("...hvp,...hv->...p", jacobian, gradient), axis=-1)
+
+    whole = length_of(reach[..., None] * probs * advantage)
+    cut = np.cbrt(largest * variance)
+    far = np.abs(centred) > cut[..., None]
+    pulled_far = norm * (outputs * far * np.abs(centred) * _token_errors(logits)).sum(-1)
+    pulled_near = norm * np.abs(policy_gradient(logits, centred * ~far)).sum((-2, -1))
+    paper = {
+        "gradient norm": whole,
+        "split at c": length_of(policy_gradient(logits, centred * far)) + length_of(policy_gradient(logits, centred * ~far)),
+        "J taken out": pulled_far + pulled_near,
+        "largest values": norm * length * (4 * largest * (outputs * far).sum(-1) + 2 * cut),
+        "Chebyshev": 6 * norm * length * cut,
+    }
+    spread = np.sqrt((probs * advantage**2).sum(-1))
+    sharper = {
+        "gradient norm": whole,
+        "J taken out": norm * (reach * np.linalg.norm(probs * advantage, axis=-1)).sum(-1),
+        "spread of a token": norm * (reach * spread).sum(-1) / np.sqrt(2),
+        "Cauchy–Schwarz": norm * np.sqrt(length * variance / 2),
+    }
+    return paper, sharper
+
+
+def jacobian_norm(jacobian):
+    """J: the largest spectral norm over the prefixes, (...), of a Jacobian (..., prefixes, V, parameters)."""
+    return np.linalg.norm(jacobian, 2, axis=(-2, -1)).max(-1)
+
+
+def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, t_max=1e6):
+    """t_γ of one table policy (prefixes, V) under gradient flow, to a relative 1e-6; inf if not reached by t_max.
+
+    reward, measured: (V^L,); measured is `reward` by default. Source: section 2.1, arXiv 2503.15477.
+    """
+    start = _checked(logits)
+    measured = _values("measured", reward if measured is None else measured, np.size(reward))
+    gain, t_max = _checks.real("gain", gain, above=0.0), float(_checks.real("t_max", t_max, above=0.0))
+    goal = np.exp(log_probs(start)) @ measured + gain
+
+    def field(_, flat):
+        now = flat.reshape(start.shape)
+        return policy_gradient(now, kl_reward(now, reward, start, kl_coef)).ravel()
+
+    def reached(_, flat):
+        return np.exp(log_probs(flat.reshape(start.shape))) @ measured - goal
+
+    reached.terminal, reached.direction = True, 1
+    path = solve_ivp(field, (0.0, t_max), start.ravel(), method="DOP853", events=reached, rtol=1e-8, atol=1e-10)
+    return float(path.t_events[0][0]) if path.t_events[0].size else np.inf
+
+
+def _token_errors(logits):
+    """Σ_l ‖e_{y_l} - p_l‖₁ of every output, (..., V^L)."""
+    total = np.zeros(1)
+    for rows in _levels(np.asarray(logits)):
+        total = total[..., None] + 2 * (1 - np.exp(log_softmax(rows, axis=-1)))
+        total = total.reshape(*total.shape[:-2], -1)
+    return total
+
+
+def _levels(logits):
+    """The rows of each length of prefix: (..., 1, V), (..., V, V), (..., V², V) and so on."""
+    start, rows = 0, 1
+    while start < logits.shape[-2]:
+        yield logits[..., start : start + rows, :]
+        start, rows = start + rows, rows * logits.shape[-1]
+
+
+def _checked(logits):
+    logits = _checks.array("logits", logits)
+    prefixes, vocabulary = logits.shape[-2:] if logits.ndim > 1 else (0, 0)
+    rows = 0
+    while rows < prefixes and vocabulary > 1:
+        rows = 1 + vocabulary * rows
+    if rows != prefixes or vocabulary < 2:
+        raise ValueError(
+            f"logits must have shape (..., (V^L - 1)/(V - 1), V), a row for each prefix, got shape {logits.shape}; shape_of(V, L) gives the rows."
+        )
+    return logits
+
+
+def _values(name, values, outputs):
+    values = _checks.array(name, values)
+    if values.shape[-1] != outputs:
+        raise ValueError(f"{name} must have one value for each of the {outputs} outputs on its last axis, got shape {values.shape}.")
+    return values
