@@ -119,7 +119,8 @@ def _never(problem, u, measured, gain):
     probs, _ = problem.field(u)
     kl_coef = problem.kl_coef[:, 0]
     with np.errstate(all="ignore"):
-        limit = softmax(problem.logits0 + np.where(problem.kl_coef > 0, problem.reward / problem.kl_coef, 0.0))
+        tilt = np.where(problem.kl_coef > 0, problem.reward / problem.kl_coef, 0.0)
+        limit = softmax(problem.logits0 + tilt.clip(-FOREVER, FOREVER))
         distance_kl = np.sqrt(kl_divergence(probs, limit) / 2)
         best = problem.reward == problem.reward.max(-1, keepdims=True)
         lead = (problem.reward.max(-1, keepdims=True) - np.where(best, -np.inf, problem.reward)).min(-1)
@@ -131,6 +132,7 @@ def _never(problem, u, measured, gain):
         kl_coef[:, None] > 0, limit, np.where(still[:, None], probs, chosen / chosen.sum(-1, keepdims=True))
     )
     distance = np.where(kl_coef > 0, distance_kl, distance)
-    never = (limit * measured).sum(-1) + np.ptp(measured, axis=-1) * distance < gain
+    with np.errstate(invalid="ignore"):  # an infinite distance proves nothing, times a spread of 0 neither
+        never = (limit * measured).sum(-1) + np.ptp(measured, axis=-1) * distance < gain
     # The proxy's own supremum is not reached: without this the last digit of the sum would say that it is.
     return never | ((kl_coef == 0) & (measured == problem.reward).all(-1) & (problem.reward.max(-1) <= gain))

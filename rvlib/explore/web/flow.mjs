@@ -343,7 +343,7 @@ function never(problem, u, measured, gain) {
   problem.field(u, probs, a);
   const spread = Math.max(...measured) - Math.min(...measured);
   if (klCoef > 0) {
-    const limit = softmax(logits0.map((x, i) => x + reward[i] / klCoef));
+    const limit = softmax(logits0.map((x, i) => x + Math.max(-FOREVER, Math.min(FOREVER, reward[i] / klCoef))));
     return expectation(limit, measured) + spread * Math.sqrt(klDivergence(probs, limit) / 2) < gain;
   }
   const top = reward.reduce((m, r) => Math.max(m, r), -Infinity);
