@@ -150,6 +150,8 @@ def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_
 def _mask(name, outputs, size):
     """Indices or booleans as a mask (size,) with at least one output in it."""
     outputs = np.atleast_1d(outputs)
+    if not outputs.size:
+        raise ValueError(f"{name} must name at least one output, got none.")
     mask = np.zeros(size, dtype=bool)
     try:
         mask[outputs] = True
