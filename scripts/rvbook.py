@@ -1,0 +1,81 @@
+"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps the pages light and quiet.
+
+What it does, and why it cannot be a line of `_config.yml`:
+- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so that
+  there is one copy of each in the repository or none;
+- runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
+- drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to the
+  browser's console, which stays empty unless something is wrong.
+"""
+
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+
+import plotly
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# What a notebook's output depends on besides its own cells.
+CODE = ["rvlib/**/*.py", "rvlib/**/*.yaml", "rvlib/**/*.json", "book/data/**/*", "requirements-book.txt"]
+TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
+
+
+def fingerprint():
+    """A hash of everything in CODE, names included."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in CODE for path in ROOT.glob(pattern) if path.is_file()}):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def gather(app, config):
+    """Before anything is read: the generated static files, and a notebook cache that belongs to this code alone."""
+    built = pathlib.Path(app.outdir).parent
+    static = built / "static"
+    shutil.rmtree(static, ignore_errors=True)
+    shutil.copytree(ROOT / "rvlib/explore/web", static / "explore")
+    (static / "vendor").mkdir()
+    shutil.copy(pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js", static / "vendor")
+    config.html_static_path = [*config.html_static_path, str(static)]
+
+    config.rvbook_code = fingerprint()  # registered as "env": Sphinx reads every page again when it changes
+    cache = built / "notebooks" / config.rvbook_code
+    for stale in (built / "notebooks").glob("*"):
+        if stale != cache:
+            shutil.rmtree(stale)
+    config.nb_execution_cache_path = str(cache)
+
+    # Kernels that do not read the reader's own IPython settings, and do not warn that they talk to this machine in plain text.
+    profile = built / "ipython/profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    os.environ["IPYTHONDIR"] = str(profile.parent)
+    os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
+
+
+def lighten(app):
+    """A template filter that takes the icon script out of the page's head; and Sphinx must not find our edited scripts."""
+    for name in TALKATIVE:
+        pathlib.Path(app.outdir, "_static", name).unlink(missing_ok=True)
+    icons = re.compile(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
+    app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
+
+
+def hush(app, exception):
+    """The themes report each page load with console.log; a reader who opens the console should see errors only."""
+    if exception is None:
+        for name in TALKATIVE:
+            script = pathlib.Path(app.outdir, "_static", name)
+            script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
+
+
+def setup(app):
+    app.add_config_value("rvbook_code", "", "env")
+    app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it for an extension that the book leaves out
+    app.config.templates_path.append(str(ROOT / "scripts/templates"))
+    app.connect("config-inited", gather)
+    app.connect("builder-inited", lighten)
+    app.connect("build-finished", hush)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

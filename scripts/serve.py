@@ -1,0 +1,36 @@
+"""Serve the built book on this machine alone: python scripts/serve.py [port, 8000 or the next free one by default]."""
+
+import functools
+import http.server
+import itertools
+import pathlib
+import sys
+
+HTML = pathlib.Path(__file__).resolve().parent.parent / "_build/html"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Say nothing of each request: the address is what the reader looks for."""
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "no-cache")  # a page built again must not be hidden by the old one
+        super().end_headers()
+
+
+def open_server(port=None):
+    for candidate in [port] if port is not None else itertools.count(8000):
+        try:
+            return http.server.ThreadingHTTPServer(("127.0.0.1", candidate), functools.partial(Handler, directory=HTML))
+        except OSError:
+            if port is not None:
+                sys.exit(f"Port {port} is taken: choose another with `make book PORT=…`.")
+
+
+if __name__ == "__main__":
+    server = open_server(*map(int, sys.argv[1:2]))
+    print(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it).", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()

@@ -1,0 +1,60 @@
+"""What every test shares: the browser, the Node binary, and how many random instances a bound meets."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# The first is what a container that runs as root needs; the others keep the browser from asking other hosts for anything.
+BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+NO_BROWSER = "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install chromium`."
+
+
+def pytest_configure(config):
+    import hypothesis
+
+    # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test that says max_examples itself keeps it.
+    for name, examples in {"ci": 2_000, "nightly": 100_000}.items():
+        hypothesis.settings.register_profile(
+            name, max_examples=examples, deadline=None, print_blob=True, derandomize=name == "ci",
+            suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        )
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def find_browser(playwright):
+    """Path of a Chromium: the system's, else Playwright's own; None if there is neither."""
+    own = playwright.chromium.executable_path
+    found = filter(None, map(shutil.which, SYSTEM_BROWSERS))
+    return next(found, own if os.path.exists(own) else None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by Playwright's synchronous API."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = find_browser(playwright)
+        if path is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_BROWSER)
+        instance = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture(scope="session")
+def node():
+    """Run a JavaScript module in the Node that Playwright's wheel carries: node(arguments) -> CompletedProcess."""
+    from playwright._impl._driver import compute_driver_executable
+
+    executable = compute_driver_executable()[0]
+
+    def run(*arguments, **options):
+        return subprocess.run([executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options)
+
+    return run
