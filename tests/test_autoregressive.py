@@ -1,6 +1,8 @@
 """Autoregressive policies: the table against brute force, and attempts to break every bound for them on random instances."""
 
 import itertools
+import json
+import os
 
 import numpy as np
 import pytest
@@ -195,3 +197,30 @@ def test_errors_say_what_to_do():
         ar.kl_reward(np.zeros((7, 2)), np.zeros(7), np.zeros((7, 2)), 0.0)
     with pytest.raises(ValueError, match="vocabulary must be a whole number of at least 2"):
         ar.shape_of(1, 3)
+
+
+def test_the_page_computes_the_same(node, tmp_path):
+    rng = np.random.default_rng(4)
+    cases = []
+    for vocabulary, length in [(2, 1), (5, 1), (3, 2), (2, 4), (4, 3)]:
+        prefixes, outputs = ar.shape_of(vocabulary, length)
+        logits, reference = rng.normal(size=(2, prefixes, vocabulary))
+        reward, measured = rng.uniform(-1, 1, (2, outputs))
+        kl_coef, gain = rng.choice([0.0, 0.05]), 0.05
+        values = ar.kl_reward(logits, reward, reference, kl_coef)
+        gradient, variance = ar.policy_gradient(logits, values), reward_variance(values, np.exp(ar.log_probs(logits)))
+        time = ar.time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef, t_max=1e4)
+        cases.append({
+            "vocabulary": vocabulary, "length": length, "logits": logits.ravel().tolist(), "values": values.tolist(), "gain": gain,
+            "log_probs": ar.log_probs(logits).tolist(), "gradient": gradient.ravel().tolist(), "shared": gradient.sum(0).tolist(),
+            "variance": float(variance), "reward": reward.tolist(), "measured": measured.tolist(), "kl_coef": float(kl_coef),
+            "time": time if np.isfinite(time) else None,
+            "bounds": [
+                float(bounds.gradient_norm_bound(variance, length, 2, 1.5)), float(bounds.sharper_gradient_norm_bound(variance, length, 2)),
+                float(bounds.slow_time_bound(variance, gain, length, 2, kl_coef)), float(bounds.sharper_slow_time_bound(variance, gain, length, 2)),
+            ],
+        })  # fmt: skip
+    assert any(case["time"] for case in cases)
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    result = node("--test", "tests/autoregressive.test.mjs", env={**os.environ, "CASES": str(tmp_path / "cases.json")})
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,122 @@
+// Autoregressive policies in the page: a port of rvlib.tabular.autoregressive and of the bounds for them.
+//
+//   E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h,   A_h(v) = E[b | hv] - E[b | h]        (Prop. 2, arXiv 2503.15477)
+//
+// logits: a row of V for each prefix h, shorter prefixes first, in one Float64Array; outputs: V^L, in the order of their tokens.
+
+/** [prefixes, outputs] of strings of `length` tokens. */
+export const shapeOf = (vocabulary, length) => [(vocabulary ** length - 1) / (vocabulary - 1), vocabulary ** length];
+
+/** {rows, reach, logProbs}: every prefix's log-probabilities of the next token, ln π of prefixes and then of outputs. */
+export function policy(logits, vocabulary, length) {
+  const [prefixes, outputs] = shapeOf(vocabulary, length);
+  const rows = new Float64Array(prefixes * vocabulary);
+  // Node h has the children h·V + 1 to h·V + V, in both the tree of prefixes and its last layer, the outputs.
+  const reach = new Float64Array(prefixes + outputs);
+  for (let h = 0; h < prefixes; h++) {
+    const at = h * vocabulary;
+    let top = -Infinity;
+    for (let v = 0; v < vocabulary; v++) top = Math.max(top, logits[at + v]);
+    let total = 0;
+    for (let v = 0; v < vocabulary; v++) total += Math.exp(logits[at + v] - top);
+    const normal = top + Math.log(total);
+    for (let v = 0; v < vocabulary; v++) {
+      rows[at + v] = logits[at + v] - normal;
+      reach[at + v + 1] = reach[h] + rows[at + v];
+    }
+  }
+  return { rows, reach, logProbs: reach.subarray(prefixes) };
+}
+
+/** The gradient E[b ∇ ln π] of the values b (V^L) held fixed, with the mean and the variance of b: {gradient, mean, variance}. */
+export function policyGradient({ rows, reach, logProbs }, values, vocabulary) {
+  const prefixes = rows.length / vocabulary;
+  const value = new Float64Array(reach.length);
+  value.set(values, prefixes);
+  const gradient = new Float64Array(rows.length);
+  for (let h = prefixes - 1; h >= 0; h--) {
+    const at = h * vocabulary;
+    for (let v = 0; v < vocabulary; v++) value[h] += Math.exp(rows[at + v]) * value[at + v + 1];
+    for (let v = 0; v < vocabulary; v++) gradient[at + v] = Math.exp(reach[at + v + 1]) * (value[at + v + 1] - value[h]);
+  }
+  let variance = 0;
+  for (let y = 0; y < logProbs.length; y++) variance += Math.exp(logProbs[y]) * (values[y] - value[0]) ** 2;
+  return { gradient, mean: value[0], variance };
+}
+
+/** The gradient in one row of logits that all prefixes share. */
+export function shared(gradient, vocabulary) {
+  const row = new Float64Array(vocabulary);
+  for (let i = 0; i < gradient.length; i++) row[i % vocabulary] += gradient[i];
+  return row;
+}
+
+/** Prop. 2. */
+export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) => 6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
+
+/** J √(L Var/2); ours. */
+export const sharperGradientNormBound = (variance, length, jacobianNorm) => jacobianNorm * Math.sqrt((length * variance) / 2);
+
+/** Theorem 4. */
+export function slowTimeBound(variance, gain, length, jacobianNorm, klCoef = 0) {
+  const reach = Math.min(-Math.expm1(-gain / 9), -Math.expm1(-7 / (3 * klCoef)));
+  return reach / (8 * length ** 2 * jacobianNorm ** 2 * Math.cbrt(variance));
+}
+
+/** 2 (1 - exp(-γ√L)) / (L^{3/2} J² √Var); ours. */
+export const sharperSlowTimeBound = (variance, gain, length, jacobianNorm) =>
+  (-2 * Math.expm1(-gain * Math.sqrt(length))) / (length ** 1.5 * jacobianNorm ** 2 * Math.sqrt(variance));
+
+/**
+ * t_γ under gradient flow: Bogacki and Shampine's pair of orders 2 and 3, the crossing by a cubic. Infinity if it is not
+ * reached by tMax, in maxSteps, or before the flow comes to rest.
+ */
+export function timeToGain(logits, reward, gain, vocabulary, length, { measured = reward, klCoef = 0, tMax = 1e8, tolerance = 1e-6, maxSteps = 2000 } = {}) {
+  const start = policy(logits, vocabulary, length).logProbs;
+  const field = (u) => {
+    const now = policy(u, vocabulary, length);
+    const values = klCoef ? reward.map((r, y) => r - klCoef * (now.logProbs[y] - start[y])) : reward;
+    const { gradient } = policyGradient(now, values, vocabulary);
+    const { gradient: uphill, mean } = policyGradient(now, measured, vocabulary);
+    let [slope, size] = [0, 0];
+    for (let i = 0; i < gradient.length; i++) {
+      slope += uphill[i] * gradient[i];
+      size += gradient[i] ** 2;
+    }
+    return { gradient, mean, slope, size: Math.sqrt(size) };
+  };
+  const plus = (u, h, ...terms) => u.map((x, i) => terms.reduce((sum, [c, k]) => sum + h * c * k.gradient[i], x));
+
+  let [t, u] = [0, Float64Array.from(logits)];
+  let k1 = field(u);
+  const [goal, rest] = [k1.mean + gain, 1e-9 * k1.size];
+  let h = 0.1 / k1.size;
+  for (let step = 0; step < maxSteps && t < tMax && k1.size > rest; step++) {
+    const k2 = field(plus(u, h, [1 / 2, k1]));
+    const k3 = field(plus(u, h, [3 / 4, k2]));
+    const next = plus(u, h, [2 / 9, k1], [1 / 3, k2], [4 / 9, k3]);
+    const k4 = field(next);
+    let error = 0;
+    for (let i = 0; i < u.length; i++)
+      error = Math.max(error, (h * Math.abs((-5 / 72) * k1.gradient[i] + k2.gradient[i] / 12 + k3.gradient[i] / 9 - k4.gradient[i] / 8)) / (1 + Math.abs(u[i])));
+    const scale = Math.min(5, Math.max(0.2, 0.9 * Math.cbrt(tolerance / error)));
+    if (error <= tolerance) {
+      if (k4.mean >= goal) return t + h * crossing(k1.mean - goal, h * k1.slope, k4.mean - goal, h * k4.slope);
+      [t, u, k1] = [t + h, next, k4];
+    }
+    h *= scale;
+  }
+  return Infinity;
+}
+
+/** Where in [0, 1] the cubic with the values a < 0 <= b and the slopes da, db at its ends is zero. */
+function crossing(a, da, b, db) {
+  let [low, high] = [0, 1];
+  for (let i = 0; i < 50; i++) {
+    const x = (low + high) / 2;
+    const value = a + x * x * (3 - 2 * x) * (b - a) + x * (1 - x) ** 2 * da + x * x * (x - 1) * db;
+    if (value < 0) low = x;
+    else high = x;
+  }
+  return high;
+}
