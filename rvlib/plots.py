@@ -13,7 +13,7 @@ import os
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
-from plotly.colors import sample_colorscale
+from plotly.colors import hex_to_rgb, sample_colorscale
 from plotly.subplots import make_subplots
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the explorables use the same.
@@ -128,11 +128,18 @@ def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bi
     return figure
 
 
-def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5):
-    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line."""
+def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, intervals=None):
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line.
+
+    intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through its points.
+    """
     figure = _dressed(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
     for index, (name, (across, up)) in enumerate(groups.items()):
         figure.add_scatter(x=np.ravel(across), y=np.ravel(up), name=name, mode="markers", marker=dict(size=size, opacity=0.55, color=_colour(name, index)))
+        for axis, middle, (low, high) in zip("xy", (across, up), (intervals or {}).get(name, ())):
+            faint = "rgba({}, {}, {}, 0.3)".format(*hex_to_rgb(_colour(name, index)))
+            reach = dict(array=np.ravel(high - middle), arrayminus=np.ravel(middle - low), width=0, thickness=1, color=faint)
+            figure.data[-1].update({f"error_{axis}": reach})
     for name, (across, up) in (lines or {}).items():
         figure.add_scatter(x=across, y=up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5))
     return figure
