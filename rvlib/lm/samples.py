@@ -53,7 +53,7 @@ def run(given, sampling):
     lines = [json.dumps(_scored(prompt, record, similarity)) for prompt, record in zip(prompts, records)]
     made = {
         "command": "python -m rvlib.lm.samples",
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.date.fromtimestamp((given.folder / "settings.json").stat().st_mtime).isoformat(),  # when sampling began
         "git_commit": _git_commit(),
         "policy": policy.source,
         "prompts": {"package": f"{data.PACKAGE}=={data.VERSION}", "file": data.MEMBER, "count": given.prompts, "max_words": given.max_words},
