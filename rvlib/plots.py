@@ -16,15 +16,15 @@ import plotly.io as pio
 from plotly.colors import hex_to_rgb, sample_colorscale
 from plotly.subplots import make_subplots
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the explorables use the same.
+# After Okabe and Ito, told apart by colour-blind readers; the explorables use the same.
 COLOURS = {
     "proxy": "#d55e00",
     "ground truth": "#0072b2",
     "bound": "#6b7280",
     "accent": "#009e73",
-    "secondary": "#cc79a7",
+    "secondary": "#b4588f",
 }
-_OTHERS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280"]
+_OTHERS = ["#0072b2", "#d55e00", "#009e73", "#b4588f", "#c78a00", "#3b9fd4", "#6b7280"]
 _GREY = "rgba(128, 128, 128, 0.28)"
 _AXIS = dict(gridcolor=_GREY, zerolinecolor=_GREY, linecolor=_GREY, ticks="outside", tickcolor=_GREY, automargin=True, exponentformat="power")
 TEMPLATE = go.layout.Template(
@@ -50,6 +50,8 @@ class Figure(go.Figure):
     figure's JSON and no copy of Plotly; elsewhere it is Plotly's MIME type, with that HTML beside it.
     """
 
+    _ipython_display_ = None  # Plotly's would come before the forms below, and knows nothing of pages
+
     @property
     def alt(self):
         return (self.layout.meta or {}).get("alt", "")
@@ -74,7 +76,7 @@ def _dressed(figure, alt, **layout):
     """`figure` as a `Figure` in the book's template, with its text alternative."""
     if not alt:
         raise ValueError("alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it.")
-    return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, **layout)
+    return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, autosize=True, **layout)
 
 
 def _colour(name, index):

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import plotly.io as pio
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from rvlib import plots
 
@@ -40,6 +41,11 @@ def test_page_form(name):
 def test_needs_words(name):
     with pytest.raises(ValueError, match="alt must say"):
         FIGURES[name]("")
+
+
+def test_ipython_shows_both_forms():
+    shown, _ = DisplayFormatter().format(FIGURES["scatter"]("points"))
+    assert {"text/html", "application/vnd.plotly.v1+json"} <= set(shown)
 
 
 def test_live_form_is_plotlys_own_and_static_form_is_not(monkeypatch):
