@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import sys
+import urllib.parse
 
 import anywidget
 import traitlets
@@ -88,10 +89,10 @@ class Explorable(anywidget.AnyWidget):
     def mount(self):
         """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not run."""
         state = {"controls": self.controls, "initial": self.initial, "caption": self.caption, **self.state()}
-        picture = base64.b64encode((PICTURES / f"{self.name}.svg").read_bytes()).decode()
+        picture = urllib.parse.quote((PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"), safe=" /:;=,.()-'!*+")
         return (
             f'<figure class="rv-explorable" data-explorable="{self.name}" data-state="{html.escape(json.dumps(state))}">'
-            f'<img src="data:image/svg+xml;base64,{picture}" alt="{html.escape(self.alt)}" loading="lazy">'
+            f'<img src="data:image/svg+xml,{html.escape(picture)}" alt="{html.escape(self.alt)}" loading="lazy">'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 

@@ -10,8 +10,8 @@ import { explorable } from "./ui.mjs";
 
 const POINTS = 120; // times at which a curve is drawn
 const START = 0.1; // where a logarithmic axis of time begins
-const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn; t_γ is found with a finer one
-const FOUND = 1e-9;
+const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn; t_γ, shown to three digits, is found with a finer one
+const FOUND = 1e-8;
 
 const solved = new Map(); // settings solved before: pins, mostly
 
@@ -59,7 +59,7 @@ const roundUp = (x) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find(
 function draw({ state, now, pins }, width) {
   const narrow = width < 560;
   const all = [...pins, now];
-  const margin = { left: 38, right: pins.length ? 20 : 6 };
+  const margin = { left: 38, right: pins.length ? 20 : 14 };
   const columns = narrow ? 1 : 3;
   const gutter = 52;
   const small = (width - margin.left - margin.right - (columns - 1) * gutter) / columns;
@@ -120,14 +120,16 @@ function draw({ state, now, pins }, width) {
   });
   out += text(reward.left, 14, "Expected reward", { class: "rv-title" });
   const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  out += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pinned: ground truth solid, proxy dashed</tspan>' : ""}`);
+  out += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`);
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
   out += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, { class: "rv-tick rv-halo", "text-anchor": anchor });
   if (y(goal) > reward.top + 4) out += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end", style: "fill:var(--rv-truth)" });
-  for (const [time, level, tone] of [[now.truthTime, goal, "truth"], [now.proxyTime, now.start.proxy + state.gain, "proxy"]])
+  const proxyGoal = now.start.proxy + state.gain;
+  for (const [time, level, tone, above] of [[now.truthTime, goal, "truth", goal > proxyGoal], [now.proxyTime, proxyGoal, "proxy", proxyGoal >= goal]])
     if (time <= state.horizon) {
-      const late = x(time) > reward.left + reward.width * 0.75;
-      out += text(x(time) + (late ? -9 : 9), y(level) + 15, `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": late ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
+      // Rewards rise: above a curve there is room to the left of a mark, below it to the right, but for the figure's ends.
+      const end = above ? x(time) > reward.left + 70 : x(time) > reward.left + reward.width - 70;
+      out += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": end ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
     }
 
   // ---- reward variance, KL, gradient norm
@@ -138,6 +140,7 @@ function draw({ state, now, pins }, width) {
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
     ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), (solution) => [["ink", solution.flow.gradientNorm], ...(solution === now ? [["bound", solution.gradientBound]] : [])]],
   ];
+  const parts = [out];
   panels.forEach(([title, note, scale, tones], i) => {
     const box = {
       left: margin.left + (narrow ? 0 : i * (small + gutter)),
@@ -145,9 +148,9 @@ function draw({ state, now, pins }, width) {
       width: small,
       height,
     };
-    out += panel(box, scale([box.top + height, box.top]), { tones, title, note, yTicks: 4, xTicks: 5 });
+    parts.push(panel(box, scale([box.top + height, box.top]), { tones, title, note, yTicks: 4, xTicks: 5 }));
   });
-  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), markup: out };
+  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts };
 }
 
 const time = (t) => (t === Infinity ? "never" : number(t));
@@ -170,7 +173,7 @@ const SHORT = { accuracy: "accuracy", variance: "variance", kl_coef: "λ", gain:
 /** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
 const pinLabel = (pin, { state, pins }, i) => {
   const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
-  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${time(pins[i].truthTime)}`;
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${time(pins[i].truthTime)}`;
 };
 
 export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });

@@ -90,7 +90,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   const words = `${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`;
   out += tag("circle", { cx: width / 2 - words.length * 2.95 - 8, cy: bottom + 24, r: 2.6, style: "fill:var(--rv-paper);stroke:var(--rv-ink)", "stroke-width": "1.2" });
   out += text(width / 2, bottom + 28, words, { "text-anchor": "middle" });
-  return { height: bottom + 38, markup: out };
+  return { height: bottom + 38, parts: [out] };
 }
 
 const readouts = ({ variance, covariance, normalised }) => [

@@ -10,7 +10,7 @@ import { explorable } from "./ui.mjs";
 
 const GROUND_TRUTH = [1, 0, -1];
 const NAMES = ["best", "middling", "worst"];
-const LEVELS = Array.from({ length: 39 }, (_, i) => (i - 19) / 20 + 0.025); // contours 0.05 apart, none at the height of a plateau
+const LEVELS = Array.from({ length: 20 }, (_, i) => (i - 9.5) / 10); // contours 0.1 apart, none at the height of a plateau
 const LEAST = 0.01; // probability of any output at the start
 const END = 1e5;
 const TIMES = [0, ...Array.from({ length: 90 }, (_, i) => 0.03 * (END / 0.03) ** (i / 89))];
@@ -55,12 +55,12 @@ function layout(width, kind) {
   const below = radius * (kind === "policies" ? 0.5 : 1);
   return {
     narrow,
-    height: head + height + 26 + radius + below + 24,
+    height: head + height + 34 + radius + below + 24,
     columns: [0, column + gutter].map((left) => ({
       left,
       column,
       surface: { left, top: head, width: column, height },
-      map: { x: left + column / 2, y: head + height + 26 + radius, radius },
+      map: { x: left + column / 2, y: head + height + 34 + radius, radius },
     })),
   };
 }
@@ -70,8 +70,9 @@ const toPixels = ({ x, y, radius }) => (point) => [x + radius * point[0], y - ra
 function draw({ state, start, teachers }, width, id) {
   const frame = layout(width, state.plane);
   const plane = PLANES[state.plane];
-  let out = "";
+  const parts = [];
   teachers.forEach((teacher, i) => {
+    let out = "";
     const { left, column, surface: box, map } = frame.columns[i];
     const say = (row, words, more) => text(left + column / 2, row, words, { "text-anchor": "middle", ...more });
     out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
@@ -80,29 +81,30 @@ function draw({ state, start, teachers }, width, id) {
     out += say(frame.narrow ? 62 : 47, `${T_GAMMA} ${teacher.time === Infinity ? "never" : `= ${number(teacher.time)}`}`, { style: "fill:var(--rv-truth)", "font-weight": 600 });
 
     // ---- the surface, over the outline of its floor
+    parts.push(out);
     const project = projection({ ...box, top: box.top + 8 }, state.turn, state.tilt);
+    const height = (probs) => Math.max(-1, teacher.value(probs)); // what the KL term pushes below the floor is cut off
     const floor = plane.outline.map((point) => project(point, -1));
-    out += tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
-    out += surface(plane, project, teacher.value, `${id}-${i}`);
-    const lifted = (probs) => project(plane.place(probs), teacher.value(probs) + 0.015);
-    out += route(teacher, lifted, start, state, plane);
+    parts.push(tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" }) + surface(plane, project, height, `${id}-${i}`));
+    const lifted = (probs) => project(plane.place(probs), height(probs) + 0.015);
+    out = route(teacher, lifted, start, state, plane);
     NAMES.forEach((name, k) => {
-      const [cx, cy] = project(CORNERS[k].map((x) => x * 1.1), teacher.value(plane.probs(CORNERS[k])));
+      const [cx, cy] = project(CORNERS[k].map((x) => x * 1.1), height(plane.probs(CORNERS[k])));
       out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, { class: "rv-tick rv-halo", "text-anchor": "middle" });
     });
     out += tag("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "transparent", class: "rv-turn", "data-drag": "turn" });
 
+    parts.push(out);
+
     // ---- the map: contours, the finish, the way
     const at = toPixels(map);
     const inside = plane.outline.map(at);
-    out += tag("defs", {}, tag("clipPath", { id: `${id}-map${i}` }, tag("path", { d: `${path(inside)}Z` })));
-    let content = contours(state.plane, teacher.value, LEVELS, at)
-      .map((d, k) => d && tag("path", { d, "stroke-width": "1.3", style: `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))` }))
-      .join("");
-    content += tag("path", { d: contours(state.plane, (probs) => expected(probs, GROUND_TRUTH), [expected(start, GROUND_TRUTH) + state.gain, 9], at)[0], style: "stroke:var(--rv-truth)", "stroke-width": "2.4" });
+    out = tag("defs", {}, tag("clipPath", { id: `${id}-map${i}` }, tag("path", { d: `${path(inside)}Z` })));
+    const content = remembered(i, [teacher.reward, state.kl_coef, start, state.gain, state.plane, width], () => contourLines(teacher, start, state, at));
     out += tag("path", { d: `${path(inside)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
     out += tag("g", { "clip-path": `url(#${id}-map${i})` }, content);
-    out += route(teacher, (probs) => at(plane.place(probs)), start, state, plane, true);
+    parts.push(out);
+    out = route(teacher, (probs) => at(plane.place(probs)), start, state, plane, true);
     const [sx, sy] = at(plane.place(start));
     out += tag("circle", { cx: sx, cy: sy, r: 18, fill: "transparent", class: "rv-grab", "data-drag": "start" });
     NAMES.forEach((name, k) => {
@@ -110,8 +112,27 @@ function draw({ state, start, teachers }, width, id) {
       const [cx, cy] = at(plane.place(corner));
       out += text(cx, k ? cy + 15 : cy - 6, name, { class: "rv-tick rv-halo", "text-anchor": k === 0 ? "middle" : k === 1 ? "end" : "start", dx: k === 0 ? 0 : k === 1 ? 8 : -8 });
     });
+    parts.push(out);
   });
-  return { height: frame.height, markup: out };
+  return { height: frame.height, parts };
+}
+
+/** Contours of the objective, and where the ground truth reward has risen by the gain. */
+function contourLines(teacher, start, { plane, gain }, at) {
+  const shade = (k) => `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))`;
+  const finish = contours(plane, (probs) => expected(probs, GROUND_TRUTH), [expected(start, GROUND_TRUTH) + gain, 9], at)[0];
+  return [
+    ...contours(plane, teacher.value, LEVELS, at).map((d, k) => d && tag("path", { d, "stroke-width": "1.3", style: shade(k) })),
+    tag("path", { d: finish, style: "stroke:var(--rv-truth)", "stroke-width": "2.4" }),
+  ].join("");
+}
+
+const memory = [];
+/** What `make` returned when the i-th teacher's `inputs` were last these: while the view turns, the maps stay. */
+function remembered(i, inputs, make) {
+  const key = JSON.stringify(inputs);
+  if (memory[i]?.key !== key) memory[i] = { key, made: make() };
+  return memory[i].made;
 }
 
 /** The way from the start, walked so far and still to go, with a clock on it. */
@@ -142,7 +163,7 @@ function route({ route, clock, now }, place, start, { time }, plane, labelled = 
 }
 
 const describe = ({ state, start, teachers }) =>
-  `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.05 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
+  `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.1 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
   teachers
     .map(({ letter, reward, accuracy, variance, time }) => `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; its ground truth reward gains ${number(state.gain, 2)} ${time === Infinity ? "never" : `at time ${number(time)}`}. `)
     .join("");

@@ -51,11 +51,12 @@ function draw({ state, groundTruth, start, students, now }, width) {
   const marks = { top: 44, height: narrow ? 56 : 70 };
   const bars = { top: marks.top + marks.height + 16, height: narrow ? 90 : 110 };
   const goal = start + state.gain;
-  let out = "";
+  const parts = [];
 
   students.forEach(({ letter, made, finish }, i) => {
     const left = labels + i * (column + gutter);
     const done = finish <= state.time;
+    let out = "";
     out += text(left, 14, `Teacher ${letter}`, { class: "rv-title" });
     out += text(left, 30, narrow ? `accuracy ${number(made.accuracy, 2)}` : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`, { class: "rv-tick" });
     if (done) out += text(left + column, 14, `finished at ${number(finish)}`, { "text-anchor": "end", "font-weight": 600, style: "fill:var(--rv-truth)" });
@@ -81,7 +82,9 @@ function draw({ state, groundTruth, start, students, now }, width) {
     out += text(left, bars.top + bars.height + 15, "worst", { class: "rv-tick" });
     out += text(left + column, bars.top + bars.height + 15, "best", { class: "rv-tick", "text-anchor": "end" });
     out += text(left + column / 2, bars.top + bars.height + 15, narrow ? "probabilities" : "the student's probabilities", { class: "rv-tick", "text-anchor": "middle" });
+    parts.push(out);
   });
+  let out = "";
   for (const [value, words] of [[1, "1"], [-1, "−1"]]) out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, { class: "rv-tick", "text-anchor": "end" });
 
   // ---- the track
@@ -107,7 +110,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
   out += axes(track, x, y, { title: "Ground truth reward", note: "A dashed, B solid", xTicks: 7, yTicks: 4, xTitle: "time" });
   out += clipped(track, lines) + runners;
   if (goal < 1) out += text(track.left + track.width - 3, y(goal) - 5, "finish", { class: "rv-tick rv-halo", "text-anchor": "end" });
-  return { height: track.top + track.height + 38, markup: out };
+  return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
 const when = (t) => (t === Infinity ? "never" : number(t));

@@ -4,7 +4,6 @@
 //   point = Σ_i x_i v_i,   x_i = centre + ⅔ point·v_i,   v_i the corners of an equilateral triangle on the unit circle
 
 import { clamp, line, px, tag } from "./plot.mjs";
-import { softmax } from "./flow.mjs";
 
 const H = Math.sqrt(3) / 2;
 export const CORNERS = [
@@ -13,8 +12,8 @@ export const CORNERS = [
   [-H, -0.5],
 ];
 const REACH = 9; // of the disc of logits: e⁹ to one
-const ROWS = 34;
-const COLUMNS = 30;
+const ROWS = 28;
+const COLUMNS = 24;
 const MESH = 34;
 
 const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
@@ -43,7 +42,10 @@ export const PLANES = {
   },
   logits: {
     place: (probs) => toPoint(probs.map((p) => Math.log(Math.max(p, 1e-300)))).map((x) => x / REACH),
-    probs: (point) => softmax(fromPoint(point.map((x) => x * REACH), 0)),
+    probs([x, y]) {
+      const [a, b, c] = CORNERS.map((corner) => Math.exp((2 / 3) * REACH * (x * corner[0] + y * corner[1])));
+      return [a / (a + b + c), b / (a + b + c), c / (a + b + c)];
+    },
     chord: (depth) => (Math.abs(depth) < 1 ? [-Math.sqrt(1 - depth * depth), Math.sqrt(1 - depth * depth)] : undefined),
     outline: Array.from({ length: 73 }, (_, i) => [Math.cos((i * Math.PI) / 36), Math.sin((i * Math.PI) / 36)]),
   },
@@ -80,11 +82,14 @@ export function surface(plane, project, value, id) {
   };
   let gradients = "";
   let slices = "";
-  // Even steps in depth from the far end to the near, and the depths of the corners, where the outline bends.
+  // Steps in depth from the far end to the near, and the depths of the corners, where the outline bends.
   const ends = plane.outline.map(([x, y]) => x * Math.sin(turn) + y * Math.cos(turn));
   const [far, near] = [Math.max(...ends) - 1e-6, Math.min(...ends) + 1e-6];
-  const even = Array.from({ length: ROWS + 1 }, (_, i) => far + ((near - far) * i) / ROWS);
-  const depths = [...even, ...(ends.length < 9 ? ends.map((d) => clamp(d, near, far)) : [])].sort((a, b) => b - a);
+  // A round plane is sliced finer at its ends, where it narrows fastest.
+  const round = ends.length > 9;
+  const share = (i) => (round ? (1 - Math.cos((Math.PI * i) / ROWS)) / 2 : i / ROWS);
+  const even = Array.from({ length: ROWS + 1 }, (_, i) => far + (near - far) * share(i));
+  const depths = [...even, ...(round ? [] : ends.map((d) => clamp(d, near, far)))].sort((a, b) => b - a);
   let back = slice(far);
   for (let row = 1; row < depths.length; row++) {
     const front = slice(depths[row]);
@@ -131,32 +136,59 @@ function mesh(name) {
     if (!index.has(key)) index.set(key, points.push(point) - 1);
     return index.get(key);
   };
-  const made = { triangles: triangles.map((triangle) => triangle.map(known)), points };
+  const made = { triangles: triangles.map((triangle) => triangle.map(known)), points, probs: points.map(PLANES[name].probs) };
   meshes.set(name, made);
   return made;
 }
 
-/** Contours of value(probs) at the levels, in a map that takes a point of the unit disc to pixels: one path a level. */
+/**
+ * Contours of value(probs) at evenly spaced levels, in a map that takes a point of the unit disc to pixels: one path a level.
+ * A contour enters and leaves a triangle by two of its sides; sides shared by two triangles join the pieces to lines.
+ */
 export function contours(name, value, levels, toPixels) {
-  const { triangles, points } = mesh(name);
-  const heights = points.map((point) => value(PLANES[name].probs(point)));
+  const { triangles, points, probs } = mesh(name);
+  const heights = probs.map(value);
   const pixels = points.map(toPixels);
-  const paths = levels.map(() => "");
   const spacing = levels[1] - levels[0];
+  const links = levels.map(() => new Map()); // a level's sides, each with the sides that it is joined to
   for (const triangle of triangles) {
-    const [a, b, c] = triangle.map((i) => heights[i]);
-    const first = Math.max(0, Math.ceil((Math.min(a, b, c) - levels[0]) / spacing));
-    const last = Math.min(levels.length - 1, Math.floor((Math.max(a, b, c) - levels[0]) / spacing));
-    for (let k = first; k <= last; k++) {
-      const ends = [];
-      for (let side = 0; side < 3; side++) {
-        const [i, j] = [triangle[side], triangle[(side + 1) % 3]];
-        if (heights[i] < levels[k] === heights[j] < levels[k]) continue;
-        const share = (levels[k] - heights[i]) / (heights[j] - heights[i]);
-        ends.push(`${px(pixels[i][0] + share * (pixels[j][0] - pixels[i][0]))} ${px(pixels[i][1] + share * (pixels[j][1] - pixels[i][1]))}`);
+    const [a, b, c] = triangle;
+    const [low, high] = [Math.min(heights[a], heights[b], heights[c]), Math.max(heights[a], heights[b], heights[c])];
+    const last = Math.min(levels.length - 1, Math.floor((high - levels[0]) / spacing));
+    for (let k = Math.max(0, Math.ceil((low - levels[0]) / spacing)); k <= last; k++) {
+      const sides = [];
+      for (const [i, j] of [[a, b], [b, c], [c, a]])
+        if (heights[i] < levels[k] !== heights[j] < levels[k]) sides.push(i < j ? i * points.length + j : j * points.length + i);
+      if (sides.length < 2) continue;
+      for (const [from, to] of [sides, [sides[1], sides[0]]]) {
+        const known = links[k].get(from);
+        if (known) known.push(to);
+        else links[k].set(from, [to]);
       }
-      if (ends.length === 2) paths[k] += `M${ends[0]}L${ends[1]}`;
     }
   }
-  return paths;
+  return links.map((sides, k) => {
+    const at = (side) => {
+      const [i, j] = [Math.floor(side / points.length), side % points.length];
+      const share = (levels[k] - heights[i]) / (heights[j] - heights[i]);
+      return `${px(pixels[i][0] + share * (pixels[j][0] - pixels[i][0]))} ${px(pixels[i][1] + share * (pixels[j][1] - pixels[i][1]))}`;
+    };
+    let d = "";
+    const walk = (start) => {
+      let before = start;
+      d += `M${at(start)}`;
+      for (let side = start; (side = sides.get(side)?.find((next) => sides.has(next) && next !== before)) !== undefined; ) {
+        sides.delete(before);
+        d += `L${at(side)}`;
+        before = side;
+      }
+      sides.delete(before);
+    };
+    for (const [side, joined] of sides) if (joined.length === 1) walk(side); // lines from edge to edge
+    for (const side of sides.keys()) {
+      walk(side); // closed ones
+      d += "Z";
+    }
+    return d;
+  });
 }

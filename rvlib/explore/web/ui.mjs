@@ -1,9 +1,9 @@
 // What every explorable has around its drawing: native sliders with labels and readouts, reset, pins, a link to the state;
 // and the loop from an input event to a painted figure. An explorable itself is four functions of its state:
 //
-//   compute(state) → view,   draw(view, width, id) → {height, markup},   readouts(view) → [[label, value]],   describe(view) → text
+//   compute(state) → view,   draw(view, width, id) → {height, parts},   readouts(view) → [[label, value]],   describe(view) → text
 
-import { MAX_PINS, encode, sanitise } from "./state.mjs";
+import { MAX_PINS, sanitise } from "./state.mjs";
 import { number } from "./plot.mjs";
 
 let instances = 0;
@@ -105,6 +105,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("class", "rv-svg");
     svg.setAttribute("role", "img");
+    const layers = [];
     const figure = h("div", { className: "rv-figure" }, svg);
     const tiles = h("dl", { className: "rv-readouts" });
     const chips = h("div", { className: "rv-pins", role: "list", "aria-label": "Pinned settings" });
@@ -134,11 +135,16 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       frame = 0;
       if (!width) return;
       const view = compute(state);
-      const { height, markup } = draw(view, width, id);
-      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      svg.setAttribute("width", width);
-      svg.setAttribute("height", height);
-      svg.innerHTML = markup;
+      const { height, parts: drawn } = draw(view, width, id);
+      // An attribute set again to what it was would lay the whole figure out again.
+      if (svg.getAttribute("viewBox") !== `0 0 ${width} ${height}`) {
+        svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+        svg.setAttribute("width", width);
+        svg.setAttribute("height", height);
+      }
+      // Only the parts that changed are parsed, laid out and painted again.
+      while (svg.childElementCount < drawn.length) svg.append(document.createElementNS(svg.namespaceURI, "g"));
+      drawn.forEach((markup, i) => layers[i] !== markup && (svg.children[i].innerHTML = layers[i] = markup));
       svg.setAttribute("aria-label", describe(view));
       for (const control of controls) parts[control.key].show(state[control.key], view.limits?.[control.key]);
       showReadouts(readouts(view));
@@ -221,5 +227,5 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       for (const key of keys) model.off(`change:${key}`, refresh);
     };
   }
-  return { render, compute, draw, readouts, describe, encode };
+  return { name, render, compute, draw, readouts, describe };
 }

@@ -1,0 +1,70 @@
+"""Draws the pictures that stand in an explorable's place where no script runs: `python -m rvlib.explore.draw`.
+
+The page's own modules draw them, in Node, at each explorable's default state; colours are those of a light page.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+
+from rvlib.explore import Curves, Dial, Landscape, Race
+from rvlib.explore._explorable import PICTURES, WEB
+
+WIDTH = 760
+_FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_PROGRAM = """
+const [module, state, width] = process.argv.slice(1);
+const { default: explorable } = await import(module);
+console.log(JSON.stringify(explorable.draw(explorable.compute(JSON.parse(state)), Number(width), explorable.name)));
+"""
+
+
+def node():
+    """The Node binary: the one that Playwright's wheel carries, else one on the PATH."""
+    try:
+        from playwright._impl._driver import compute_driver_executable
+    except ImportError:
+        return shutil.which("node")
+    return compute_driver_executable()[0]
+
+
+def palette():
+    """{variable: its colour on a light page}, read from the explorables' own style sheet."""
+    return dict(re.findall(r"(--rv-[\w-]+): light-dark\((#\w+),", (WEB / "explore.css").read_text(encoding="utf-8")))
+
+
+def plain(markup, colours):
+    """Markup without the style sheet's variables and mixtures, which not every reader of SVG knows."""
+    markup = re.sub(r"var\((--rv-[\w-]+)\)", lambda match: colours[match[1]], markup)
+    return re.sub(r"color-mix\(in oklab, (#\w{6}) (\d+)%, (#\w{6})\)", lambda match: _mixed(match[1], int(match[2]) / 100, match[3]), markup)
+
+
+def _mixed(first, share, second):
+    channels = ((int(first[i : i + 2], 16) * share + int(second[i : i + 2], 16) * (1 - share)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(channel):02x}" for channel in channels)
+
+
+def draw(explorable, width=WIDTH):
+    """The SVG of an `Explorable` at its present state, as text."""
+    module = (WEB / f"{explorable.name}.mjs").as_uri()
+    command = [node(), "--input-type=module", "--eval", _PROGRAM, module, json.dumps(explorable.state()), str(width)]
+    drawn = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    rules = re.findall(r"^\.rv-svg ([^{}]+\{[^{}]*\})", (WEB / "explore.css").read_text(encoding="utf-8"), re.MULTILINE)
+    style = re.sub(r"\s+", " ", "".join(rules))
+    height, colours = drawn["height"], palette()
+    return plain(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="{_FONT}" font-size="12">'
+        f'<style>text {{ fill: var(--rv-ink) }} {style}</style><rect width="100%" height="100%" fill="#fff"/>'
+        + "\n".join(drawn["parts"])
+        + "</svg>\n",
+        colours,
+    )
+
+
+if __name__ == "__main__":
+    PICTURES.mkdir(exist_ok=True)
+    for kind in (Dial, Curves, Landscape, Race):
+        path = PICTURES / f"{kind.name}.svg"
+        path.write_text(draw(kind()), encoding="utf-8")
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
