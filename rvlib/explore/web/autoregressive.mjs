@@ -85,16 +85,20 @@ export function timeToGain(logits, reward, gain, vocabulary, length, { measured 
     }
     return { gradient, mean, slope, size: Math.sqrt(size) };
   };
-  const plus = (u, h, ...terms) => u.map((x, i) => terms.reduce((sum, [c, k]) => sum + h * c * k.gradient[i], x));
+  const plus = (u, ...terms) => {
+    const sum = Float64Array.from(u);
+    for (const [c, { gradient }] of terms) for (let i = 0; i < sum.length; i++) sum[i] += c * gradient[i];
+    return sum;
+  };
 
   let [t, u] = [0, Float64Array.from(logits)];
   let k1 = field(u);
   const [goal, rest] = [k1.mean + gain, 1e-9 * k1.size];
   let h = 0.1 / k1.size;
   for (let step = 0; step < maxSteps && t < tMax && k1.size > rest; step++) {
-    const k2 = field(plus(u, h, [1 / 2, k1]));
-    const k3 = field(plus(u, h, [3 / 4, k2]));
-    const next = plus(u, h, [2 / 9, k1], [1 / 3, k2], [4 / 9, k3]);
+    const k2 = field(plus(u, [h / 2, k1]));
+    const k3 = field(plus(u, [(3 * h) / 4, k2]));
+    const next = plus(u, [(2 * h) / 9, k1], [h / 3, k2], [(4 * h) / 9, k3]);
     const k4 = field(next);
     let error = 0;
     for (let i = 0; i < u.length; i++)

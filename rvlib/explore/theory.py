@@ -1,0 +1,42 @@
+"""The explorables of the part on theory: bounds for policies that write token by token."""
+
+from rvlib.explore._explorable import Explorable, slider, toggle
+
+
+class Gradient(Explorable):
+    """Thousands of random autoregressive policies: gradient norm against the variance of the reward, under the bounds' lines."""
+
+    alt = (
+        "Scatter plot of gradient norm against reward variance, both logarithmic: thousands of random policies of three tokens each. All lie under two lines: far under the one of "
+        "Proposition 2, of slope one third; and under the one of the book's own bound, of slope one half, along which the cloud's upper edge runs."
+    )
+    caption = traitlets.Unicode(
+        "Every point is a random policy with a random reward model, its gradient and variance summed over all outputs. Above the lower line is forbidden. "
+        "The upper line is Proposition 2's, for the largest reward <i>M</i> of all the points."
+    ).tag(sync=True)
+
+    length = slider(3, 1, 5, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
+    vocabulary = slider(3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from")
+    kl_coef = slider(0.0, 1e-4, 10, 0.1, group="KL penalty", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the reference policy")
+    drift = slider(1.0, 0, 4, 0.1, group="KL penalty", label="drift", help="How far the logits have moved from the reference policy's (standard deviation); it matters where λ > 0")
+    one_row = toggle(False, group="Policy", label="one row of logits for all prefixes", help="The policy ignores what it has written; its parameters are shared by all steps")
+    seed = slider(1, 1, 40, 1, group="Policy", label="seed", whole=True, help="Other policies and reward models of the same kind")
+
+
+class Exponents(Explorable):
+    """Least times to gain γ against initial reward variance: Theorem 4, the book's own bound, and trained policies."""
+
+    alt = (
+        "Time to gain against initial reward variance, both logarithmic. The line of Theorem 4 falls with slope minus one third, the one of the book's own bound with slope minus one half, far above it. "
+        "Points are trained policies, all above both lines: with small rewards they run parallel to slope minus one half, with a nearly sure policy more steeply."
+    )
+    caption = traitlets.Unicode(
+        "Lines are least times by two theorems; points are policies trained until they have gained γ in a reward of ±1. No point may lie in the shaded region. "
+        "The dotted line is the variance that you choose; the readouts are for it."
+    ).tag(sync=True)
+
+    variance = slider(1e-4, 1e-8, 1, 0.05, group="The bounds", label="reward variance", log=True, tone="proxy", help="Variance of the reward under the initial policy, at the mark")
+    gain = slider(0.3, 0.01, 1, 0.01, group="The bounds", label="gain <i>γ</i>", tone="truth", help="How much the measured reward has to rise")
+    kl_coef = slider(0.0, 1e-4, 1000, 0.1, group="The bounds", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy in the objective")
+    length = slider(3, 1, 5, 1, group="The policy", label="tokens <i>L</i>", whole=True, help="Length of an output, of two kinds of token")
+    jacobian = slider(1.0, 0.1, 10, 0.05, group="The policy", label="Jacobian norm <i>J</i>", log=True, help="How fast the logits move with the parameters: logits are J times a table")

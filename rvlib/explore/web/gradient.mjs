@@ -1,0 +1,122 @@
+// Gradient: thousands of random autoregressive policies, gradient norm against the variance of the KL-regularised reward.
+//
+//   ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ J √(L Var/2)    (ours)
+//
+// Policies are tables of logits, so J = 1: a row for each prefix, or one row for all prefixes.
+
+import { gradientNormBound, policy, policyGradient, shapeOf, shared, sharperGradientNormBound } from "./autoregressive.mjs";
+import { random } from "./flow.mjs";
+import { axes, clipped, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
+import { explorable } from "./ui.mjs";
+
+const MOST = 3000; // policies
+const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
+const KINDS = [
+  ["noise", "truth", "each output has a reward of its own", "unrelated"],
+  ["sum", "proxy", "every token adds its own", "sum over tokens"],
+  ["needle", "good", "one output above all others", "one best"],
+];
+
+/** Rewards in [-1, 1] of all outputs, of one of the KINDS. */
+function rewards(kind, vocabulary, length, outputs, uniform) {
+  const even = () => 2 * uniform() - 1;
+  if (kind === "noise") return Float64Array.from({ length: outputs }, even);
+  if (kind === "needle") {
+    const best = Math.floor(uniform() * outputs);
+    return Float64Array.from({ length: outputs }, (_, y) => (y === best ? 1 : -1));
+  }
+  let total = new Float64Array(1);
+  for (let l = 0; l < length; l++) {
+    const token = Float64Array.from({ length: vocabulary }, () => even() / length);
+    total = Float64Array.from({ length: total.length * vocabulary }, (_, y) => total[Math.floor(y / vocabulary)] + token[y % vocabulary]);
+  }
+  return total;
+}
+
+let last = {};
+
+function compute(state) {
+  const { vocabulary, length, kl_coef: klCoef, drift, one_row: oneRow, seed } = state;
+  const key = JSON.stringify(state);
+  if (last.key === key) return last;
+  const [prefixes, outputs] = shapeOf(vocabulary, length);
+  const uniform = random(seed);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const rows = (spread) => {
+    if (!oneRow) return Float64Array.from({ length: prefixes * vocabulary }, () => spread * normal());
+    const row = Float64Array.from({ length: vocabulary }, () => spread * normal());
+    return Float64Array.from({ length: prefixes * vocabulary }, (_, i) => row[i % vocabulary]);
+  };
+  const count = Math.floor(Math.min(MOST, WORK / outputs));
+  const points = [];
+  let largest = 1; // Prop. 2 asks for M > 1
+  for (let i = 0; i < count; i++) {
+    const kind = i % KINDS.length;
+    const logits = rows(4 * uniform() ** 2);
+    const moved = klCoef ? rows(drift) : undefined;
+    const scale = 10 ** (-4 * uniform() ** 2);
+    const now = policy(logits, vocabulary, length);
+    const values = rewards(KINDS[kind][0], vocabulary, length, outputs, uniform).map((r) => scale * r);
+    if (klCoef) {
+      const before = policy(logits.map((x, k) => x - moved[k]), vocabulary, length);
+      for (let y = 0; y < outputs; y++) values[y] -= klCoef * (now.logProbs[y] - before.logProbs[y]);
+    }
+    for (const value of values) largest = Math.max(largest, Math.abs(value));
+    const { gradient, variance } = policyGradient(now, values, vocabulary);
+    const norm = Math.sqrt((oneRow ? shared(gradient, vocabulary) : gradient).reduce((sum, g) => sum + g * g, 0));
+    if (variance > 0 && norm > 0) points.push({ kind, variance, norm });
+  }
+  const paper = (variance) => gradientNormBound(variance, length, 1, largest);
+  const ours = (variance) => sharperGradientNormBound(variance, length, 1);
+  const nearest = (bound) => Math.max(...points.map((p) => p.norm / bound(p.variance)));
+  const over = points.filter((p) => p.norm > ours(p.variance) * (1 + 1e-9)).length;
+  last = { key, state, points, outputs, largest, paper, ours, nearest: [nearest(paper), nearest(ours)], over };
+  return last;
+}
+
+const LOW = 1e-9;
+
+function draw({ points, largest, paper, ours }, width) {
+  const box = { left: 44, top: 58, width: width - 52, height: Math.round(Math.min(420, Math.max(260, 0.6 * width))) };
+  const high = Math.max(10, 10 ** Math.ceil(Math.log10(2 * largest ** 2)));
+  const x = logarithmic([LOW, high], [box.left, box.left + box.width]);
+  const y = logarithmic([1e-6, Math.max(100, 2 * paper(high))], [box.top + box.height, box.top]);
+  const ends = [LOW, high];
+  const radius = points.length > 1500 ? 2.6 : 3.4;
+  const dots = KINDS.map(([, tone], kind) =>
+    tag("path", {
+      // One path for all: a point is a line of no length with a round end.
+      d: points.filter((p) => p.kind === kind).map((p) => `M${px(x(p.variance))} ${px(y(p.norm))}h0`).join(""),
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": `${radius}`,
+      "stroke-linecap": "round",
+      "stroke-opacity": "0.6",
+    }),
+  );
+  const bounds = [[paper, "6 4"], [ours, undefined]].map(([bound, dash]) =>
+    tag("path", { d: line(x, y, ends, ends.map(bound)), style: "stroke:var(--rv-ink)", "stroke-width": "1.8", "stroke-dasharray": dash, fill: "none" }),
+  );
+  const forbidden = tag("path", { d: `${line(x, y, ends, ends.map(ours))}V${box.top}H${px(x(LOW))}Z`, style: "fill:var(--rv-bound)", "fill-opacity": "0.1", stroke: "none" });
+  let out = axes(box, x, y, { xTicks: width < 560 ? 4 : 8, yTicks: 6, xTitle: "variance of the reward under the policy" });
+  out += clipped(box, forbidden, ...dots, ...bounds);
+  const label = (bound, words) => text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
+  out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
+  out += text(box.left, 14, "Gradient norm", { class: "rv-title" });
+  out += text(box.left, 34, KINDS.map(([, tone, words, short], i) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">${width < 560 ? short : words}</tspan>`).join(""));
+  return { height: box.top + box.height + 40, parts: [out] };
+}
+
+const readouts = ({ points, outputs, largest, nearest, over }) => [
+  ["policies, outputs each", `${points.length}, ${outputs}`],
+  ["above our line", String(over), "", "No policy may lie in the shaded region"],
+  ["highest, of Prop. 2", number(nearest[0], 2), "bound", "The largest gradient norm over its bound by Proposition 2"],
+  ["highest, of ours", number(nearest[1], 2), "bound", "The largest gradient norm over its bound J √(L Var/2)"],
+  ["<i>M</i>", number(largest, 2), "", "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of Prop. 2 is drawn for it"],
+];
+
+const describe = ({ state, points, nearest, over }) =>
+  `${points.length} random policies that write ${state.length} tokens from a vocabulary of ${state.vocabulary}: gradient norm against the variance of the reward, both logarithmic, from ${power(-9)} on. ` +
+  `Two lines bound the points from above: Proposition 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
+  `${over} points lie above the lower line.`;
+
+export default explorable({ name: "gradient", compute, draw, readouts, describe });
