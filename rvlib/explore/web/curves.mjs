@@ -5,10 +5,10 @@
 
 import { gradientFlow, klReward, rewardVariance, tabularGradientBound, tabularSlowTimeBound, timeToGain } from "./flow.mjs";
 import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
-import { limits, problem, teacher } from "./problem.mjs";
+import { drawn, limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
-const POINTS = 120; // times at which a curve is drawn
+const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
 const START = 0.1; // where a logarithmic axis of time begins
 const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn; t_γ, shown to three digits, is found with a finer one
 const FOUND = 1e-8;
@@ -23,10 +23,12 @@ function solve(setting) {
   const made = teacher(world, setting.accuracy, setting.variance, setting.seed);
   const { logits, groundTruth } = world;
   const { kl_coef: klCoef, gain, horizon } = setting;
-  const times = Array.from({ length: POINTS }, (_, i) =>
+  const grid = Array.from({ length: POINTS }, (_, i) =>
     setting.log_time ? START * (horizon / START) ** (i / (POINTS - 1)) : (horizon * i) / (POINTS - 1),
   );
-  const flow = gradientFlow(logits, made.reward, horizon, { groundTruth, klCoef, tolerance: DRAWN }).at(times, { exact: false });
+  const path = gradientFlow(logits, made.reward, horizon, { groundTruth, klCoef, tolerance: DRAWN });
+  const times = drawn(path, grid);
+  const flow = path.at(times, { exact: false });
   const result = {
     setting,
     made,

@@ -6,6 +6,7 @@
 import { gradientFlow, klDivergence, rankingAccuracy, rewardVariance, timeToGain } from "./flow.mjs";
 import { T_GAMMA, clamp, number, px, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
+import { drawn } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const GROUND_TRUTH = [1, 0, -1];
@@ -13,7 +14,7 @@ const NAMES = ["best", "middling", "worst"];
 const LEVELS = Array.from({ length: 20 }, (_, i) => (i - 9.5) / 10); // contours 0.1 apart, none at the height of a plateau
 const LEAST = 0.01; // probability of any output at the start
 const END = 1e5;
-const TIMES = [0, ...Array.from({ length: 90 }, (_, i) => 0.03 * (END / 0.03) ** (i / 89))];
+const GRID = [0, ...Array.from({ length: 60 }, (_, i) => 0.03 * (END / 0.03) ** (i / 59))];
 const CLOCK = [1, 10, 100, 1000];
 
 function compute(state) {
@@ -25,12 +26,14 @@ function compute(state) {
   const teachers = ["a", "b"].map((letter) => {
     const reward = NAMES.map((name) => state[`${letter}_${name}`]);
     const flow = gradientFlow(logits, reward, END, { klCoef, tolerance: 1e-7 });
+    const times = drawn(flow, GRID);
     const value = klCoef ? (probs) => expected(probs, reward) - klCoef * klDivergence(probs, start) : (probs) => expected(probs, reward);
     return {
       letter: letter.toUpperCase(),
       reward,
       value,
-      route: flow.at(TIMES, { exact: false }).probs,
+      times,
+      route: flow.at(times, { exact: false }).probs,
       clock: flow.at(CLOCK, { exact: false }).probs,
       now: flow.at([state.time], { exact: false }).probs[0],
       accuracy: rankingAccuracy(reward, GROUND_TRUTH),
@@ -136,10 +139,10 @@ function remembered(i, inputs, make) {
 }
 
 /** The way from the start, walked so far and still to go, with a clock on it. */
-function route({ route, clock, now }, place, start, { time }, plane, labelled = false) {
+function route({ times, route, clock, now }, place, start, { time }, plane, labelled = false) {
   const left = route.findIndex((probs) => Math.hypot(...plane.place(probs)) > 1); // the disc of logits ends, the way does not
   if (left > 0) route = route.slice(0, left);
-  const walked = TIMES.filter((t) => t <= time).length;
+  const walked = times.filter((t) => t <= time).length;
   const ahead = path(route.map(place));
   const seen = Math.hypot(...plane.place(now)) <= 1;
   const behind = path([...route.slice(0, walked), ...(seen ? [now] : [])].map(place));

@@ -37,3 +37,7 @@ export const limits = (made, wanted, number) => ({
   },
 });
 
+
+/** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
+export const drawn = (flow, grid) =>
+  Float64Array.from([...grid, ...flow.t.filter((t) => t > grid[0] && t < grid[grid.length - 1])]).sort();

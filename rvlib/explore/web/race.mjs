@@ -4,11 +4,11 @@
 
 import { expectation, gradientFlow, timeToGain } from "./flow.mjs";
 import { T_GAMMA, axes, clamp, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
-import { limits, problem, teacher } from "./problem.mjs";
+import { drawn, limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e5];
-const TIMES = Array.from({ length: 140 }, (_, i) => START * (END / START) ** (i / 139));
+const GRID = Array.from({ length: 100 }, (_, i) => START * (END / START) ** (i / 99));
 const SECONDS = 10; // from START to END when it plays
 
 let last; // the two flows, kept while only time moves
@@ -22,11 +22,13 @@ function solve({ time, ...setting }) {
   const students = ["a", "b"].map((letter) => {
     const made = teacher(world, setting[`${letter}_accuracy`], setting[`${letter}_variance`], setting.seed);
     const flow = gradientFlow(logits, made.reward, END, { groundTruth, klCoef, tolerance: 1e-6 });
+    const times = drawn(flow, GRID);
     return {
       letter: letter.toUpperCase(),
       made,
       flow,
-      curve: flow.at(TIMES, { exact: false }).groundTruth,
+      times,
+      curve: flow.at(times, { exact: false }).groundTruth,
       finish: timeToGain(logits, made.reward, gain, { measured: groundTruth, klCoef, tolerance: 1e-9 }),
     };
   });
@@ -91,14 +93,14 @@ function draw({ state, groundTruth, start, students, now }, width) {
   const track = { left: labels, top: bars.top + bars.height + 66, width: width - labels - 14, height: narrow ? 150 : 180 };
   const x = logarithmic([START, END], [track.left, track.left + track.width]);
   const y = linear([-1, 1], [track.top + track.height, track.top]);
-  const until = TIMES.filter((t) => t < state.time).length;
   let lines = "";
   let runners = "";
   lines += tag("path", { d: `M${px(track.left)} ${px(y(goal))}h${px(track.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4", "stroke-width": "1.2" });
   lines += tag("path", { d: `M${px(x(state.time))} ${track.top}v${track.height}`, class: "rv-axis" });
-  students.forEach(({ letter, curve, finish }, i) => {
+  students.forEach(({ letter, times, curve, finish }, i) => {
+    const until = times.filter((t) => t < state.time).length;
     const reward = now[i].groundTruth[0];
-    lines += tag("path", { d: line(x, y, [...TIMES.slice(0, until), state.time], [...curve.slice(0, until), reward]), style: "stroke:var(--rv-truth)", "stroke-width": "2.6", "stroke-dasharray": i ? undefined : "7 3", "stroke-linejoin": "round" });
+    lines += tag("path", { d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]), style: "stroke:var(--rv-truth)", "stroke-width": "2.6", "stroke-dasharray": i ? undefined : "7 3", "stroke-linejoin": "round" });
     if (finish <= state.time) {
       lines += tag("circle", { cx: x(finish), cy: y(goal), r: 4, style: "fill:var(--rv-paper);stroke:var(--rv-truth)", "stroke-width": 2 });
       runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, { "text-anchor": x(finish) > track.left + 130 ? "end" : "start", class: "rv-halo", "font-weight": 600, style: "fill:var(--rv-truth)" });
