@@ -1,5 +1,7 @@
 """The explorables of the part on theory: bounds for policies that write token by token."""
 
+import traitlets
+
 from rvlib.explore._explorable import Explorable, slider, toggle
 
 
