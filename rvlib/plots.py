@@ -201,6 +201,9 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
     return _dressed(figure, alt, showlegend=False)
 
 
+_LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever its cell has
+
+
 class drive:
     """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every move.
 
@@ -235,7 +238,7 @@ class drive:
         if _static():
             return page
         if self.view is None:
-            self.view = go.FigureWidget(figure)
+            self.view = go.FigureWidget(figure, layout_width=_LIVE_WIDTH)
             for control in self.controls.values():
                 control.observe(self._redraw, "value")
         return page | ipywidgets.VBox([*self.controls.values(), self.view])._repr_mimebundle_()
@@ -246,3 +249,4 @@ class drive:
             self.view.data = ()
             self.view.add_traces(new.data)
             self.view.layout = new.layout
+            self.view.layout.width = _LIVE_WIDTH
