@@ -7,28 +7,33 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
     "book": "To read and play: build the book, open its notebooks.",
     "test": "To run the tests, beside requirements-book.txt.",
-    "lm": "To run the language models, beside requirements-book.txt.",
+    "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: README.md says how to get CPU's.",
 }
 # torch chooses these itself: its CUDA wheels on Linux need them at versions that it pins, its CPU wheels do not.
 FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
 
 
-def resolve(extras, upgrade):
+def resolve(extras, constraints):
     """Pinned lines for some of pyproject.toml's extras, all that they require in turn included."""
-    present = [f"--constraint={path}" for path in ROOT.glob("requirements-*.txt") if not upgrade]
     command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version=3.11", "--no-header",
-               "--annotation-style=line", "--quiet", *present, *(f"--extra={extra}" for extra in extras)]
-    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [line.split("  #")[0].rstrip() for line in lines if not FROM_TORCH.match(line)]
+               "--no-annotate", "--quiet", *(f"--constraint={path}" for path in constraints), *(f"--extra={extra}" for extra in extras)]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return [line for line in lines if not FROM_TORCH.match(line)]
 
 
-done = set()
-for extra, head in HEADS.items():
-    lines = [line for line in resolve(["book", *({extra} - {"book"})], "--upgrade" in sys.argv) if line not in done]
-    done |= set(lines)
-    pathlib.Path(ROOT, f"requirements-{extra}.txt").write_text(f"# {head} Made by `make pins` from pyproject.toml.\n" + "\n".join(lines) + "\n")
+with tempfile.TemporaryDirectory() as folder:
+    # All together first, so that the three files agree; then what each adds to those before it.
+    whole = pathlib.Path(folder, "whole.txt")
+    whole.write_text("\n".join(resolve(HEADS, [] if "--upgrade" in sys.argv else ROOT.glob("requirements-*.txt"))))
+    done = set()
+    for extra, head in HEADS.items():
+        lines = [line for line in resolve({"book", extra}, [whole]) if line not in done]
+        done |= set(lines)
+        text = f"# {head} Made by `make pins` from pyproject.toml.\n" + "\n".join(lines) + "\n"
+        (ROOT / f"requirements-{extra}.txt").write_text(text)
