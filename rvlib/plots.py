@@ -158,9 +158,17 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
             z=matrix, x=labels, y=labels, zmin=-peak, zmax=peak, colorscale=scale, showscale=False, xgap=2, ygap=2, row=1, col=column,
             text=(text or {}).get(title), texttemplate="%{text}" if title in (text or {}) else None, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
         )  # fmt: skip
-    figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain", showgrid=False, zeroline=False)
+    _square(figure, len(matrices))
+    figure.update_yaxes(autorange="reversed", constrain="domain", constraintoward="top", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
-    return _dressed(figure, alt, xaxis_title=x, yaxis_title=y)
+    figure.update_annotations(font_size=13)
+    return _dressed(figure, alt, xaxis_title=x, yaxis_title=y, height=280)
+
+
+def _square(figure, columns):
+    """One unit is as long across as up, in each of the columns."""
+    for column in range(1, columns + 1):
+        figure.update_yaxes(scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column)
 
 
 _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
@@ -187,7 +195,7 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
         figure.add_contour(
             x=across, y=up, z=value, zmin=-top, zmax=top, colorscale=scale, ncontours=25, line_width=0.5, hoverinfo="skip",
             autocontour=False, contours=dict(start=-top, end=top, size=top / 12), showscale=column == len(rewards),
-            colorbar=dict(title="expected<br>proxy reward", thickness=12), row=1, col=column,
+            colorbar=dict(title=dict(text="expected proxy reward", side="top"), orientation="h", y=-0.3, thickness=10, tickformat=".1f", nticks=5), row=1, col=column,
         )  # fmt: skip
         line = paths[title] @ _CORNERS
         figure.add_scatter(x=line[:, 0], y=line[:, 1], mode="lines", line=dict(color="black", width=3), hoverinfo="skip", row=1, col=column)
@@ -196,9 +204,11 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
             figure.add_scatter(x=dots[:, 0], y=dots[:, 1], mode="markers", marker=dict(color="white", size=9, line=dict(color="black", width=1.5)), hoverinfo="skip", row=1, col=column)
         for corner, label, side in zip(_CORNERS, labels, ("top", "bottom", "bottom")):
             figure.add_annotation(x=corner[0], y=corner[1], text=label, showarrow=False, yanchor="bottom" if side == "top" else "top", row=1, col=column)
-    figure.update_xaxes(visible=False, range=[-0.08, 1.08])
-    figure.update_yaxes(visible=False, scaleanchor="x", range=[-0.1, 1.0])
-    return _dressed(figure, alt, showlegend=False)
+    figure.update_xaxes(visible=False, range=[-0.12, 1.12])
+    _square(figure, len(rewards))
+    figure.update_yaxes(visible=False, range=[-0.1, 1.0])
+    figure.update_annotations(font_size=13)
+    return _dressed(figure, alt, showlegend=False, margin_t=50)
 
 
 _LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever its cell has
