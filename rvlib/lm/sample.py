@@ -8,6 +8,7 @@ with the very replies of one that was not.
 """
 
 import json
+import pathlib
 import time
 from dataclasses import asdict, dataclass
 
@@ -42,7 +43,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
     """
     from tqdm.auto import tqdm
 
-    names = [prompt.name for prompt in prompts]
+    folder, names = pathlib.Path(folder), [prompt.name for prompt in prompts]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names.")
     _claim(folder, asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])})
