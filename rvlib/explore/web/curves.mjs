@@ -3,15 +3,14 @@
 //
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 
-import { gradientFlow, klReward, rewardVariance, tabularGradientBound, tabularSlowTimeBound, timeToGain } from "./flow.mjs";
+import { gradientFlow, klReward, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
 import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
-import { drawn, limits, problem, teacher } from "./problem.mjs";
+import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
 const START = 0.1; // where a logarithmic axis of time begins
-const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn; t_γ, shown to three digits, is found with a finer one
-const FOUND = 1e-8;
+const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn
 
 const solved = new Map(); // settings solved before: pins, mostly
 
@@ -37,8 +36,8 @@ function solve(setting) {
     // Lemma 8 bounds the gradient by the deviation of the reward with its KL term.
     gradientBound: flow.probs.map((probs, i) => tabularGradientBound(rewardVariance(klReward(flow.logits[i], made.reward, logits, klCoef), probs))),
     start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
-    truthTime: timeToGain(logits, made.reward, gain, { measured: groundTruth, klCoef, tolerance: FOUND }),
-    proxyTime: timeToGain(logits, made.reward, gain, { klCoef, tolerance: FOUND }),
+    truthTime: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
+    proxyTime: gainTime(logits, made.reward, gain, { klCoef }),
     bound: tabularSlowTimeBound(made.variance, gain),
   };
   solved.set(key, result);
@@ -155,11 +154,9 @@ function draw({ state, now, pins }, width) {
   return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts };
 }
 
-const time = (t) => (t === Infinity ? "never" : number(t));
-
 const readouts = ({ now }) => [
-  ["<i>t</i><sub>γ</sub>, ground truth", time(now.truthTime), "truth", "First time at which the ground truth reward has risen by γ"],
-  ["<i>t</i><sub>γ</sub>, proxy", time(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
+  ["<i>t</i><sub>γ</sub>, ground truth", when(now.truthTime), "truth", "First time at which the ground truth reward has risen by γ"],
+  ["<i>t</i><sub>γ</sub>, proxy", when(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
   ["not before (Prop. 3)", number(now.bound), "bound", "Lower bound on t_γ for either reward"],
   ["ground truth, start to end", `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`, "truth"],
 ];
@@ -167,7 +164,7 @@ const readouts = ({ now }) => [
 const describe = ({ state, now, pins }) =>
   `Training of a policy over ${state.outputs} outputs until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
   `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(now.flow.groundTruth.at(-1), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(now.flow.proxy.at(-1), 2)}. ` +
-  `The ground truth reward gains ${number(state.gain)} at time ${time(now.truthTime)}; by Proposition 3 it cannot before ${number(now.bound)}. ` +
+  `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by Proposition 3 it cannot before ${number(now.bound)}. ` +
   `Below: reward variance, KL divergence and gradient norm against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
 
 const SHORT = { accuracy: "accuracy", variance: "variance", kl_coef: "λ", gain: "γ", outputs: "outputs", peakedness: "peakedness", skill: "skill", seed: "seed" };
@@ -175,7 +172,7 @@ const SHORT = { accuracy: "accuracy", variance: "variance", kl_coef: "λ", gain:
 /** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
 const pinLabel = (pin, { state, pins }, i) => {
   const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
-  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${time(pins[i].truthTime)}`;
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
 };
 
 export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });

@@ -258,11 +258,14 @@ export function gradientFlow(logits, reward, tMax, { groundTruth = reward, klCoe
   return { t: knots, at };
 }
 
-/** t_γ, the first time the expected measured reward has risen by gain; Infinity if never, or not by tMax. */
-export function timeToGain(logits, reward, gain, { measured = reward, klCoef = 0, nPrompts = 1, tMax = Infinity, tolerance = TOLERANCE } = {}) {
+/**
+ * t_γ, the first time the expected measured reward has risen by gain; Infinity if never. If tMax comes first and it is not
+ * certain that the gain is never reached: `undecided`.
+ */
+export function timeToGain(logits, reward, gain, { measured = reward, klCoef = 0, nPrompts = 1, tMax = Infinity, undecided = Infinity, tolerance = TOLERANCE } = {}) {
   const problem = new Problem(logits, reward, klCoef);
   const centred = new Problem(logits, measured, 0).reward;
-  let found = Infinity;
+  let [found, hopeless] = [Infinity, false];
   const after = new Float64Array(problem.n);
   if (never(problem, after, centred, gain)) return found;
   march(problem, Math.min(tMax, FOREVER) / nPrompts, tolerance, (start, u, length, increment) => {
@@ -272,9 +275,11 @@ export function timeToGain(logits, reward, gain, { measured = reward, klCoef = 0
     found = (start + crossing) * nPrompts;
     for (let i = 0; i < problem.n; i++) after[i] = from[i] + end[i];
     increment.set(end); // looking closer used the problem's scratch space
-    return found < Infinity || never(problem, after, centred, gain);
+    hopeless = never(problem, after, centred, gain);
+    return found < Infinity || hopeless;
   });
-  return found <= tMax ? found : Infinity;
+  if (found <= tMax) return found;
+  return hopeless && found === Infinity ? Infinity : undecided;
 }
 
 /** Expected measured reward at u, and its derivative in time. */

@@ -3,10 +3,10 @@
 //
 //   φ(θ) = E_{y~π_θ} r(y) - λ KL(π_θ ‖ π_θ(0)),     ground truth rewards 1, 0 and -1
 
-import { gradientFlow, klDivergence, rankingAccuracy, rewardVariance, timeToGain } from "./flow.mjs";
+import { gradientFlow, klDivergence, rankingAccuracy, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clamp, number, px, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
-import { drawn } from "./problem.mjs";
+import { drawn, gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const GROUND_TRUTH = [1, 0, -1];
@@ -35,10 +35,10 @@ function compute(state) {
       times,
       route: flow.at(times, { exact: false }).probs,
       clock: flow.at(CLOCK, { exact: false }).probs,
-      now: flow.at([state.time], { exact: false }).probs[0],
+      now: flow.at([state.time]).probs[0],
       accuracy: rankingAccuracy(reward, GROUND_TRUTH),
       variance: rewardVariance(reward, start),
-      time: timeToGain(logits, reward, state.gain, { measured: GROUND_TRUTH, klCoef, tolerance: 1e-9 }),
+      time: gainTime(logits, reward, state.gain, { measured: GROUND_TRUTH, klCoef }),
     };
   });
   return { state, start, teachers, limits: { middling: { value: middling, max: 1 - LEAST - best } } };
@@ -81,7 +81,7 @@ function draw({ state, start, teachers }, width, id) {
     out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
     const facts = [`accuracy ${number(teacher.accuracy, 2)}`, `variance ${number(teacher.variance, 2)}`];
     (frame.narrow ? facts : [facts.join(", ")]).forEach((words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })));
-    out += say(frame.narrow ? 62 : 47, `${T_GAMMA} ${teacher.time === Infinity ? "never" : `= ${number(teacher.time)}`}`, { style: "fill:var(--rv-truth)", "font-weight": 600 });
+    out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${teacher.time < Infinity ? " =" : ""} ${when(teacher.time)}`, { style: "fill:var(--rv-truth)", "font-weight": 600 });
 
     // ---- the surface, over the outline of its floor
     parts.push(out);
@@ -168,7 +168,7 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
 const describe = ({ state, start, teachers }) =>
   `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.1 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
   teachers
-    .map(({ letter, reward, accuracy, variance, time }) => `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; its ground truth reward gains ${number(state.gain, 2)} ${time === Infinity ? "never" : `at time ${number(time)}`}. `)
+    .map(({ letter, reward, accuracy, variance, time }) => `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${when(time)}. `)
     .join("");
 
 /** Dragging: the start in a map, the view in a surface. */

@@ -2,7 +2,8 @@
 //
 //   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
 
-import { attainableAccuracies, attainableVariance, makeRewardModel, random, softmax } from "./flow.mjs";
+import { attainableAccuracies, attainableVariance, makeRewardModel, random, softmax, timeToGain } from "./flow.mjs";
+import { number, power } from "./plot.mjs";
 
 /** {groundTruth, logits, probs}, outputs in order of their ground truth reward, best first; the same for the same seed. */
 export function problem({ outputs, peakedness, skill = 0, seed }) {
@@ -41,3 +42,12 @@ export const limits = (made, wanted, number) => ({
 /** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
 export const drawn = (flow, grid) =>
   Float64Array.from([...grid, ...flow.t.filter((t) => t > grid[0] && t < grid[grid.length - 1])]).sort();
+
+const LATEST = 9; // decades; a student that has not finished by then is not followed further
+
+/** t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. */
+export const gainTime = (logits, reward, gain, options) =>
+  timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
+
+/** A time t_γ in words. */
+export const when = (time) => (time === Infinity ? "never" : Number.isNaN(time) ? `after ${power(LATEST)}` : number(time));

@@ -2,9 +2,9 @@
 //
 //   t_γ = min { t : E_{π_θ(t)} r_G ≥ E_{π_θ(0)} r_G + γ }
 
-import { expectation, gradientFlow, timeToGain } from "./flow.mjs";
+import { expectation, gradientFlow } from "./flow.mjs";
 import { T_GAMMA, axes, clamp, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
-import { drawn, limits, problem, teacher } from "./problem.mjs";
+import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e5];
@@ -29,7 +29,7 @@ function solve({ time, ...setting }) {
       flow,
       times,
       curve: flow.at(times, { exact: false }).groundTruth,
-      finish: timeToGain(logits, made.reward, gain, { measured: groundTruth, klCoef, tolerance: 1e-9 }),
+      finish: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
     };
   });
   return (last = { key, groundTruth, students, start: expectation(probs, groundTruth) });
@@ -37,7 +37,7 @@ function solve({ time, ...setting }) {
 
 function compute(state) {
   const { groundTruth, students, start } = solve(state);
-  const now = students.map(({ flow }) => flow.at([state.time], { exact: false }));
+  const now = students.map(({ flow }) => flow.at([state.time]));
   const reach = students.flatMap(({ made, letter }) =>
     Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [`${letter.toLowerCase()}_${key}`, limit]),
   );
@@ -115,8 +115,6 @@ function draw({ state, groundTruth, start, students, now }, width) {
   return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
-const when = (t) => (t === Infinity ? "never" : number(t));
-
 const readouts = ({ students, now }) => [
   ...students.map(({ letter, finish }) => [`${letter} finishes, <i>t</i><sub>γ</sub>`, when(finish), "truth", "First time at which the ground truth reward has risen by γ"]),
   ...students.map(({ letter }, i) => [`reward under ${letter} now`, number(now[i].groundTruth[0], 2), "", "The student's expected ground truth reward at this time"]),
@@ -125,7 +123,7 @@ const readouts = ({ students, now }) => [
 const describe = ({ state, students, now }) =>
   `At time ${number(state.time)}: ` +
   students
-    .map(({ letter, made, finish }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; it ${finish === Infinity ? "never gains" : `gains ${number(state.gain, 2)} at time ${number(finish)}`}. `)
+    .map(({ letter, made, finish }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${when(finish)}. `)
     .join("");
 
 /** Play and pause. With reduced motion the race goes in half decades, a second apart. */

@@ -1,0 +1,45 @@
+"""What browser tests share: a folder served from a sub-path, and a page whose console and requests are watched."""
+
+import contextlib
+import functools
+import http.server
+import pathlib
+import threading
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve `folder` on this machine while the block runs; gives its address, without a slash at the end."""
+    handler = functools.partial(_Quiet, directory=str(pathlib.Path(folder)))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def watched(browser, **options):
+    """A new page; on leaving, fails if its console was not empty, a script failed, or anything asked another host."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    troubles = []
+    page.on("console", lambda message: troubles.append(f"console: {message.type}: {message.text}"))
+    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+
+    def check(request):
+        if request.url.split(":")[0] in ("http", "https", "ws", "wss") and not request.url.split("/")[2].startswith("127.0.0.1"):
+            troubles.append(f"another host: {request.url}")
+
+    page.on("request", check)
+    try:
+        yield page
+        assert not troubles, troubles
+    finally:
+        context.close()
