@@ -56,5 +56,5 @@ $(VENV)/book: requirements-book.txt pyproject.toml | $(PY)
 $(VENV)/test: requirements.txt requirements-test.txt requirements-lm.txt $(VENV)/book
 	@echo "Installing what the tests and the language models need into $(VENV) …"
 	@$(PIP) install -r requirements.txt
-	@$(PY) scripts/browser.py
+	@$(PY) scripts/find_browser.py
 	@touch $@

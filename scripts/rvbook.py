@@ -63,6 +63,12 @@ def lighten(app):
     app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
 
 
+def drop_widgets(app, env):
+    """A page has no widget manager, so it needs no copy of the notebook's widgets either (0.1 MB and more a page)."""
+    for page in env.nb_metadata.values():
+        page.get("js_files", {}).pop("ipywidgets_state", None)
+
+
 def hush(app, exception):
     """The themes report each page load with console.log; a reader who opens the console should see errors only."""
     if exception is None:
@@ -77,5 +83,6 @@ def setup(app):
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)
+    app.connect("env-updated", drop_widgets)
     app.connect("build-finished", hush)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
