@@ -202,7 +202,10 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     // The first groups stand above the figure, in reach of it; what sets the scene stands below.
     const caption = h("p", { className: "rv-caption", innerHTML: model.get("caption") });
     const [hand, scene] = [groups.slice(0, above), groups.slice(above)].map((some) => h("div", { className: "rv-controls" }, ...some));
-    el.append(h("div", { className: `rv rv-${name}` }, hand, tiles, figure, h("div", { className: "rv-foot" }, chips, buttons), scene, caption));
+    const root = h("div", { className: `rv rv-${name}` }, hand, tiles, figure, h("div", { className: "rv-foot" }, chips, buttons), scene, caption);
+    // Arrow keys are the sliders': JupyterLab would fold or leave the cell.
+    root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
+    el.append(root);
 
     const sizes = new ResizeObserver(([entry]) => {
       const now = Math.floor(entry.contentRect.width);
