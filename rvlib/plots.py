@@ -155,7 +155,7 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
         # Vermilion for below zero, blue for above, grey between: signs stay apart on light and dark pages.
         scale = [[0, COLOURS["proxy"]], [0.5, "rgb(190, 190, 190)"], [1, COLOURS["ground truth"]]]
         figure.add_heatmap(
-            z=matrix, x=labels, y=labels, zmin=-peak, zmax=peak, colorscale=scale, showscale=False, xgap=2, ygap=2, row=1, col=column,
+            z=_with_gaps(matrix), x=labels, y=labels, zmin=-peak, zmax=peak, colorscale=scale, showscale=False, xgap=2, ygap=2, row=1, col=column,
             text=(text or {}).get(title), texttemplate="%{text}" if title in (text or {}) else None, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
         )  # fmt: skip
     _square(figure, len(matrices))
@@ -163,6 +163,12 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
     figure.update_annotations(font_size=13)
     return _dressed(figure, alt, xaxis_title=x, yaxis_title=y, height=280)
+
+
+def _with_gaps(grid):
+    """The grid to four digits with None for NaN, which JSON does not have and a live figure would have to send."""
+    rounded = np.array([[float(f"{x:.4g}") for x in row] for row in grid], dtype=object)
+    return np.where(np.isnan(grid), None, rounded)
 
 
 def _square(figure, columns):
@@ -174,7 +180,7 @@ def _square(figure, columns):
 _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
 
 
-def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
+def simplex(rewards, paths, *, alt, labels, marks=None, resolution=101):
     """Policies over three outputs as points of triangles, shaded by expected reward in one scale, with a path in each.
 
     rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels: the
@@ -191,7 +197,7 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=121):
     top = max(np.abs(r).max() for r in rewards.values())
     scale = sample_colorscale("Viridis", np.linspace(0.15, 1, 9))
     for column, (title, reward) in enumerate(rewards.items(), 1):
-        value = np.where(inside, probs @ np.asarray(reward, float), np.nan)
+        value = _with_gaps(np.where(inside, probs @ np.asarray(reward, float), np.nan))
         figure.add_contour(
             x=across, y=up, z=value, zmin=-top, zmax=top, colorscale=scale, ncontours=25, line_width=0.5, hoverinfo="skip",
             autocontour=False, contours=dict(start=-top, end=top, size=top / 12), showscale=column == len(rewards),

@@ -22,7 +22,8 @@ def test_is_stored_clean_beside_its_chapter(path):
     assert f"../notebooks/{path.name}" in (ROOT / "book" / f"{path.stem}.md").read_text(encoding="utf-8"), "the chapter does not link to its notebook"
 
 
-def test_runs_and_shows_something(path):
+def test_runs_and_shows_something(path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the rvlib of this folder, installed or not
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell in notebook.cells:

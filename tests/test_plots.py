@@ -102,3 +102,10 @@ def test_colours_are_those_of_the_explorables():
     web = "".join(path.read_text(encoding="utf-8") for path in (pathlib.Path(plots.__file__).parent / "explore/web").glob("*"))
     missing = [name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()]
     assert not missing
+
+
+def test_live_figures_hold_nothing_that_json_does_not_have():
+    grid = plots.heatmaps({"a": np.array([[1.0, np.nan], [2.0, -0.5]])}, labels=["1", "2"], alt="a")
+    for figure in (grid, FIGURES["simplex"]("b")):
+        z = np.array(figure.data[0].z)
+        assert z.dtype == object and any(value is None for value in z.flat) and not any(value != value for value in z.flat)
