@@ -1,0 +1,141 @@
+"""Transformers small enough to enumerate: the enumeration against the model itself, and both of the paper's bounds on 200 of them."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rvlib.lm import enumerated
+from rvlib.lm.enumerate import Enumeration, train
+from rvlib.tabular import autoregressive, bounds
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tensors this small are slower on many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    """Measurements of 200 random transformers; half a minute."""
+    return enumerated.many()
+
+
+@pytest.fixture(scope="module")
+def small():
+    enumeration = Enumeration(vocabulary=3, length=2, prompts=2, hidden=4)
+    return enumeration, enumeration.start([1, 2])
+
+
+def test_the_table_is_what_the_transformer_says(small):
+    enumeration, vectors = small
+    model = enumeration.model
+    torch.nn.utils.vector_to_parameters(torch.tensor(vectors[1]), model.parameters())
+    table = np.exp(autoregressive.log_probs(enumeration.logits(vectors)))[1]
+    for prompt, probs in enumerate(table):
+        for y, prob in zip(itertools.product(range(3), repeat=2), probs):
+            expected = 1.0
+            for position, token in enumerate(y):
+                with torch.no_grad():
+                    logits = model(torch.tensor([[3 + prompt, *y[:position]]])).logits[0, -1, :3]
+                expected *= float(torch.softmax(logits, -1)[token])
+            assert prob == pytest.approx(expected, rel=1e-12)
+
+
+def test_automatic_differentiation_meets_the_formula(small):
+    enumeration, vectors = small
+    rng = np.random.default_rng(0)
+    reward = rng.uniform(-1, 1, (2, 2, enumeration.outputs))
+    reference, logits, kl_coef = enumeration.logits(vectors + 0.1), enumeration.logits(vectors), np.array([0.0, 0.3])
+    gradient = enumeration.gradient(vectors, reward, reference, kl_coef)
+    jacobian = enumeration.jacobian(vectors)
+    values = autoregressive.kl_reward(logits, reward, reference, kl_coef[:, None])
+    by_formula = np.einsum("bshvp,bshv->bsp", jacobian, autoregressive.policy_gradient(logits, values))
+    np.testing.assert_allclose(gradient, by_formula, atol=1e-12)
+    np.testing.assert_allclose(enumeration.mean_gradient(vectors, reward, reference, kl_coef), gradient.mean(1), atol=1e-12)
+    direction = rng.normal(size=vectors.shape)
+    difference = (enumeration.logits(vectors + 1e-6 * direction) - enumeration.logits(vectors - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(np.einsum("bshvp,bp->bshv", jacobian, direction), difference, atol=1e-7)
+
+
+def test_the_flow_climbs_its_objective_as_fast_as_its_gradient_is_steep(small):
+    enumeration, vectors = small
+    reward = np.random.default_rng(1).uniform(-1, 1, (2, 2, enumeration.outputs))
+    path = train(enumeration, vectors, reward, [0.1, 0.05], kl_coef=[0.0, 0.2], points=41, tolerance=1e-8)
+    objective = (path.probs * path.kl_reward).sum(-1).mean(-1)
+    steep = np.stack([(enumeration.mean_gradient(v, reward, path.logits[0], path.kl_coef) ** 2).sum(-1) for v in path.vectors])
+    np.testing.assert_allclose(objective[-1] - objective[0], np.trapezoid(steep, path.t, axis=0), rtol=1e-3)
+    assert (np.diff(objective, axis=0) > 0).all()
+
+
+def check_gradient(bound, measured):
+    rows = measured["gradient"]
+    most = bound(rows["variance"], rows["length"], rows["jacobian_norm"], np.maximum(rows["largest"], 1 + 1e-9))
+    assert (rows["gradient_norm"] <= most * (1 + 1e-9)).all()
+
+
+def check_time(bound, measured):
+    rows = measured["time"]
+    assert (rows["time"] >= bound(rows["variance"], rows["gain"], rows["length"], rows["jacobian_norm"], rows["kl_coef"])).all()
+
+
+def sharper_gradient(variance, length, jacobian_norm, reward_bound):
+    return bounds.sharper_gradient_norm_bound(variance, length, jacobian_norm)
+
+
+def sharper_time(variance, gain, length, jacobian_norm, kl_coef):
+    return bounds.sharper_slow_time_bound(variance, gain, length, jacobian_norm)
+
+
+@pytest.mark.parametrize("bound", [bounds.gradient_norm_bound, sharper_gradient])
+def test_gradient_bounds(bound, transformers):
+    assert len(transformers["gradient"]["length"]) == 600  # 100 transformers with one prompt and 100 with two, each at two times
+    check_gradient(bound, transformers)
+
+
+@pytest.mark.parametrize("bound", [bounds.slow_time_bound, sharper_time])
+def test_time_bounds(bound, transformers):
+    assert len(transformers["time"]["gain"]) > 120
+    check_time(bound, transformers)
+
+
+def test_every_step_of_both_proofs(transformers):
+    for chain in transformers["steps"]:
+        steps = np.stack(list(chain.values()))
+        assert (steps[1:] >= steps[:-1] * (1 - 1e-9)).all()
+        np.testing.assert_allclose(chain["gradient norm"], transformers["gradient"]["gradient_norm"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("check, broken", [
+    (check_gradient, lambda *a: bounds.gradient_norm_bound(*a) / 40),
+    (check_gradient, lambda *a: sharper_gradient(*a) / 2),
+    (check_time, lambda *a: 4000 * bounds.slow_time_bound(*a)),
+    (check_time, lambda *a: 10 * sharper_time(*a)),
+])  # fmt: skip
+def test_a_broken_bound_is_caught(check, broken, transformers):
+    with pytest.raises(AssertionError):
+        check(broken, transformers)
+
+
+def test_the_numbers_of_the_book_are_these_models():
+    """What is committed holds to the bounds too, and begins where the same code begins here."""
+    book = enumerated.load()
+    for check, bound in [(check_gradient, sharper_gradient), (check_time, sharper_time)]:
+        check(bound, book["many"])
+    now = enumerated.one(points=3)
+    for name in ("proxy", "ground_truth", "variance", "gradient_norm", "jacobian_norm"):
+        np.testing.assert_allclose(np.array(now[name])[:, [0, 2]], book["one"][name][:, [0, -1]], rtol=1e-3)
+
+
+def test_errors_say_what_to_do(small):
+    with pytest.raises(ValueError, match="prompts must be a whole number of at least 1"):
+        Enumeration(prompts=0)
+    with pytest.raises(ValueError, match="vocabulary must be a whole number of at least 2"):
+        Enumeration(vocabulary=1)
