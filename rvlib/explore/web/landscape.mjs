@@ -3,7 +3,7 @@
 //
 //   φ(θ) = E_{y~π_θ} r(y) - λ KL(π_θ ‖ π_θ(0)),     ground truth rewards 1, 0 and -1
 
-import { gradientFlow, klDivergence, rankingAccuracy, rewardVariance } from "./flow.mjs";
+import { gradientFlow, rankingAccuracy, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clamp, number, px, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
 import { drawn, gainTime, when } from "./problem.mjs";
@@ -21,29 +21,44 @@ function compute(state) {
   const best = clamp(state.best, LEAST, 1 - 2 * LEAST);
   const middling = clamp(state.middling, LEAST, 1 - LEAST - best);
   const start = [best, middling, 1 - best - middling];
-  const logits = start.map(Math.log);
   const klCoef = state.kl_coef;
   const teachers = ["a", "b"].map((letter) => {
     const reward = NAMES.map((name) => state[`${letter}_${name}`]);
-    const flow = gradientFlow(logits, reward, END, { klCoef, tolerance: 1e-7 });
-    const times = drawn(flow, GRID);
-    const value = klCoef ? (probs) => expected(probs, reward) - klCoef * klDivergence(probs, start) : (probs) => expected(probs, reward);
-    return {
-      letter: letter.toUpperCase(),
-      reward,
-      value,
-      times,
-      route: flow.at(times, { exact: false }).probs,
-      clock: flow.at(CLOCK, { exact: false }).probs,
-      now: flow.at([state.time]).probs[0],
-      accuracy: rankingAccuracy(reward, GROUND_TRUTH),
-      variance: rewardVariance(reward, start),
-      time: gainTime(logits, reward, state.gain, { measured: GROUND_TRUTH, klCoef }),
-    };
+    const solved = remembered(letter, [reward, start, klCoef, state.gain], () => solve(letter, reward, start, klCoef, state.gain));
+    return { ...solved, now: solved.flow.at([state.time]).probs[0] };
   });
   return { state, start, teachers, limits: { middling: { value: middling, max: 1 - LEAST - best } } };
 }
 
+function solve(letter, reward, start, klCoef, gain) {
+  const logits = start.map(Math.log);
+  const flow = gradientFlow(logits, reward, END, { klCoef, tolerance: 1e-7 });
+  const times = drawn(flow, GRID);
+  return {
+    letter: letter.toUpperCase(),
+    reward,
+    flow,
+    times,
+    value: klCoef ? (probs) => expected(probs, reward) - klCoef * divergence(probs, logits) : (probs) => expected(probs, reward),
+    route: flow.at(times, { exact: false }).probs,
+    clock: flow.at(CLOCK, { exact: false }).probs,
+    accuracy: rankingAccuracy(reward, GROUND_TRUTH),
+    variance: rewardVariance(reward, start),
+    time: gainTime(logits, reward, gain, { measured: GROUND_TRUTH, klCoef }),
+  };
+}
+
+const memory = {};
+/** What `make` returned when the inputs of this slot were last these: what a slider does not concern is not done again. */
+function remembered(slot, inputs, make) {
+  const key = JSON.stringify(inputs);
+  if (memory[slot]?.key !== key) memory[slot] = { key, made: make() };
+  return memory[slot].made;
+}
+
+// Both are taken at thousands of points for each frame.
+const divergence = ([a, b, c], logits) => cross(a, logits[0]) + cross(b, logits[1]) + cross(c, logits[2]);
+const cross = (p, logReference) => (p > 0 ? p * (Math.log(p) - logReference) : 0);
 const expected = (probs, values) => probs[0] * values[0] + probs[1] * values[1] + probs[2] * values[2];
 
 /** Where the two teachers' surfaces and maps lie in a figure of this width. */
@@ -88,7 +103,8 @@ function draw({ state, start, teachers }, width, id) {
     const project = projection({ ...box, top: box.top + 8 }, state.turn, state.tilt);
     const height = (probs) => Math.max(-1, teacher.value(probs)); // what the KL term pushes below the floor is cut off
     const floor = plane.outline.map((point) => project(point, -1));
-    parts.push(tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" }) + surface(plane, project, height, `${id}-${i}`));
+    const shape = remembered(`surface ${i}`, [teacher.reward, state.kl_coef, start, state.plane, state.turn, state.tilt, width, id], () => surface(plane, project, height, `${id}-${i}`));
+    parts.push(tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" }) + shape);
     const lifted = (probs) => project(plane.place(probs), height(probs) + 0.015);
     out = route(teacher, lifted, start, state, plane);
     NAMES.forEach((name, k) => {
@@ -103,7 +119,7 @@ function draw({ state, start, teachers }, width, id) {
     const at = toPixels(map);
     const inside = plane.outline.map(at);
     out = tag("defs", {}, tag("clipPath", { id: `${id}-map${i}` }, tag("path", { d: `${path(inside)}Z` })));
-    const content = remembered(i, [teacher.reward, state.kl_coef, start, state.gain, state.plane, width], () => contourLines(teacher, start, state, at));
+    const content = remembered(`map ${i}`, [teacher.reward, state.kl_coef, start, state.gain, state.plane, width], () => contourLines(teacher, start, state, at));
     out += tag("path", { d: `${path(inside)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
     out += tag("g", { "clip-path": `url(#${id}-map${i})` }, content);
     parts.push(out);
@@ -128,14 +144,6 @@ function contourLines(teacher, start, { plane, gain }, at) {
     ...contours(plane, teacher.value, LEVELS, at).map((d, k) => d && tag("path", { d, "stroke-width": "1.3", style: shade(k) })),
     tag("path", { d: finish, style: "stroke:var(--rv-truth)", "stroke-width": "2.4" }),
   ].join("");
-}
-
-const memory = [];
-/** What `make` returned when the i-th teacher's `inputs` were last these: while the view turns, the maps stay. */
-function remembered(i, inputs, make) {
-  const key = JSON.stringify(inputs);
-  if (memory[i]?.key !== key) memory[i] = { key, made: make() };
-  return memory[i].made;
 }
 
 /** The way from the start, walked so far and still to go, with a clock on it. */
