@@ -69,8 +69,9 @@ def _covariance(probs, **rewards):
     arrays = {name: _checks.array(name, values) for name, values in rewards.items()}
     if probs is not None:
         *both, probs = _checks.broadcast(**arrays, probs=_checks.probabilities("probs", probs))
-        # Means are of differences to one output, so that a large common offset costs no digits.
-        both = [values - values[..., :1] for values in both]
+        # Means are of differences to the likeliest output: neither a common offset nor an almost sure policy costs digits.
+        likeliest = probs.argmax(-1)[..., None]
+        both = [values - np.take_along_axis(values, likeliest, -1) for values in both]
         first, last = (values - (probs * values).sum(-1, keepdims=True) for values in (both[0], both[-1]))
         return (probs * first * last).sum(-1)
     both = _checks.broadcast(**arrays)

@@ -26,15 +26,16 @@ export function rankingAccuracy(proxy, groundTruth) {
   return agree / ((n * (n - 1)) / 2);
 }
 
-/** Covariance of two rewards under probs. */
+/** Covariance of two rewards under probs; taken about the likeliest output, so that an almost sure policy costs no digits. */
 export function rewardCovariance(proxy, groundTruth, probs) {
-  let [meanProxy, meanTruth, covariance] = [0, 0, 0];
+  let [top, meanProxy, meanTruth, covariance] = [0, 0, 0, 0];
+  for (let i = 1; i < probs.length; i++) if (probs[i] > probs[top]) top = i;
   for (let i = 0; i < probs.length; i++) {
-    meanProxy += probs[i] * (proxy[i] - proxy[0]);
-    meanTruth += probs[i] * (groundTruth[i] - groundTruth[0]);
+    meanProxy += probs[i] * (proxy[i] - proxy[top]);
+    meanTruth += probs[i] * (groundTruth[i] - groundTruth[top]);
   }
   for (let i = 0; i < probs.length; i++)
-    covariance += probs[i] * (proxy[i] - proxy[0] - meanProxy) * (groundTruth[i] - groundTruth[0] - meanTruth);
+    covariance += probs[i] * (proxy[i] - proxy[top] - meanProxy) * (groundTruth[i] - groundTruth[top] - meanTruth);
   return covariance;
 }
 
@@ -396,58 +397,80 @@ const pairsOf = (n) => (n * (n - 1)) / 2;
 export const attainableAccuracies = (groundTruth) =>
   Float64Array.from({ length: pairsOf(groundTruth.length) + 1 }, (_, right) => right / pairsOf(groundTruth.length));
 
-/** Levels, 0 the worst, of a reward model that orders `right` pairs rightly; a smaller `right` adds to the same passes. */
-function ranking(groundTruth, right, seed) {
+/**
+ * Levels, 0 the worst, of a reward model with this accuracy: outputs ranked by noise - c · rank, with c between the slopes that
+ * turn over the last pair to be misordered and the next; see rvlib/tabular/rankings.py.
+ */
+function ranking(groundTruth, accuracy, seed) {
   const n = groundTruth.length;
-  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => groundTruth[j] - groundTruth[i]);
-  const next = random(seed);
-  const passes = [];
-  for (let i = 0; i < n; i++) for (let k = 0; k < i; k++) passes.push({ i, key: next() });
-  passes.sort((a, b) => a.key - b.key);
-  const passed = new Array(n).fill(0);
-  for (const { i } of passes.slice(0, pairsOf(n) - right)) passed[i]++;
-  const ranked = [];
-  for (let i = 0; i < n; i++) ranked.splice(i - passed[i], 0, order[i]);
+  const right = Math.round(accuracy * pairsOf(n));
+  if (!(Math.abs(right - accuracy * pairsOf(n)) < 1e-6 && accuracy >= 0 && accuracy <= 1))
+    throw new RangeError(`accuracy must be a multiple of one over ${pairsOf(n)} pairs in [0, 1], got ${accuracy}.`);
+  const best = Array.from({ length: n }, (_, i) => i).sort((i, j) => groundTruth[j] - groundTruth[i]);
+  if (best.some((y, i) => i && groundTruth[y] === groundTruth[best[i - 1]]))
+    throw new RangeError("groundTruth must be free of ties in the page; rvlib.tabular takes them.");
+  const next = random(seed + 2 ** 31);
+  const noise = Float64Array.from({ length: n }, next);
+  const rank = Array.from({ length: n }, (_, i) => n - 1 - i);
+  const slopes = new Float64Array(pairsOf(n));
+  let count = 0;
+  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) slopes[count++] = (noise[i] - noise[j]) / (rank[i] - rank[j]);
+  slopes.sort();
+  const wrong = count - right;
+  const c = wrong === 0 ? slopes[0] - 1 : wrong === count ? slopes[count - 1] + 1 : (slopes[wrong - 1] + slopes[wrong]) / 2;
+  const order = rank.map((_, i) => i).sort((i, j) => c * rank[i] - noise[i] - (c * rank[j] - noise[j]) || i - j);
+  // Slopes that are equal, or nearly, leave a pair too many or too few: neighbours change places until the number is right.
+  let missing = wrong;
+  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) missing -= order[j] < order[i];
+  while (missing)
+    for (let i = 0; i + 1 < n; i++) {
+      if (!missing || order[i] < order[i + 1] !== missing > 0) continue;
+      [order[i], order[i + 1]] = [order[i + 1], order[i]];
+      missing -= Math.sign(missing);
+    }
   const levels = new Array(n);
-  ranked.forEach((y, place) => (levels[y] = n - 1 - place));
+  order.forEach((i, place) => (levels[best[i]] = n - 1 - place));
   return levels;
 }
 
-/** -1 below some level and 1 from it on, at the split of greatest variance. */
-function extreme(levels, probs) {
-  const above = new Float64Array(levels.length);
-  levels.forEach((level, y) => (above[level] = probs[y]));
-  for (let level = levels.length - 2; level >= 0; level--) above[level] += above[level + 1];
-  let split = 1;
-  for (let level = 2; level < levels.length; level++)
-    if (above[level] * (1 - above[level]) > above[split] * (1 - above[split])) split = level;
-  return levels.map((level) => (level >= split ? 1 : -1));
+/** The step, -1 below some level and 1 from it on, whose variance is largest. */
+function stepOf(levels, probs) {
+  const n = levels.length;
+  const mass = new Float64Array(n);
+  levels.forEach((level, y) => (mass[level] = probs[y]));
+  const [below, above] = [Float64Array.from(mass), Float64Array.from(mass)];
+  for (let level = 1; level < n; level++) below[level] += below[level - 1];
+  for (let level = n - 2; level >= 0; level--) above[level] += above[level + 1];
+  const variance = below.subarray(0, n - 1).map((p, level) => p * above[level + 1]);
+  const most = variance.reduce((a, b) => Math.max(a, b));
+  const split = variance.findIndex((v) => v >= most * (1 - 1e-12)); // the first of equals, whatever their last digit
+  return levels.map((level) => (level > split ? 1 : -1));
 }
 
-const rightPairs = (groundTruth, accuracy) => {
-  const right = Math.round(accuracy * pairsOf(groundTruth.length));
-  if (!(Math.abs(right - accuracy * pairsOf(groundTruth.length)) < 1e-6 && accuracy >= 0 && accuracy <= 1))
-    throw new RangeError(`accuracy must be a multiple of one over ${pairsOf(groundTruth.length)} pairs in [0, 1], got ${accuracy}.`);
-  return right;
-};
-
-/** [low, high] of the reward variance that makeRewardModel reaches with this accuracy and seed; low = 0 only in the limit. */
+/** [low, high]: makeRewardModel reaches every reward variance v with low < v <= high at this accuracy and seed. */
 export function attainableVariance(groundTruth, probs, accuracy, seed) {
-  return [0, rewardVariance(extreme(ranking(groundTruth, rightPairs(groundTruth, accuracy), seed), probs), probs)];
+  return [0, rewardVariance(stepOf(ranking(groundTruth, accuracy, seed), probs), probs)];
 }
 
 /** Rewards in [-1, 1] with exactly this accuracy and this variance under probs. */
 export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
-  const levels = ranking(groundTruth, rightPairs(groundTruth, accuracy), seed);
-  const base = levels.map((level) => (2 * level) / (levels.length - 1) - 1);
-  const far = extreme(levels, probs);
-  const [gentle, largest] = [rewardVariance(base, probs), rewardVariance(far, probs)];
+  const levels = ranking(groundTruth, accuracy, seed);
+  const n = levels.length;
+  const [even, step] = [levels.map((level) => (2 * level) / (n - 1) - 1), stepOf(levels, probs)];
+  const largest = rewardVariance(step, probs);
+  if (variance === 0 && largest === 0) return Float64Array.from(even);
   if (!(variance > 0 && variance <= largest * (1 + 1e-12)))
     throw new RangeError(`variance must be in (0, ${largest}] for this accuracy and seed, got ${variance}.`);
-  if (variance <= gentle) return Float64Array.from(base, (r) => r * Math.sqrt(variance / gentle));
-  const cross = rewardCovariance(base, far, probs);
-  const [square, slope] = [gentle - 2 * cross + largest, 2 * (cross - gentle)];
-  const root = Math.sqrt(Math.max(slope ** 2 + 4 * square * (variance - gentle), 0));
-  const share = Math.min((2 * (variance - gentle)) / (slope + root), 1 - 1e-10);
-  return Float64Array.from(base, (r, y) => (1 - share) * r + share * far[y]);
+  const mix = (rest) => Float64Array.from(even, (r, y) => rest * r + (1 - rest) * step[y]); // rest = 1 - τ
+  const away = step.map((r, y) => r - even[y]);
+  const [falls, rises] = [-rewardCovariance(even, away, probs), rewardCovariance(step, away, probs)];
+  const start = falls > 0 && rises > 0 ? Math.min(falls / (falls + rises), 1 - APART) : 0;
+  const base = mix(1 - start);
+  const gentle = rewardVariance(base, probs);
+  if (variance <= gentle || n === 2) return base.map((r) => r * Math.min(Math.sqrt(variance / gentle), 1));
+  const missing = Math.max(largest - variance, 0);
+  const rest = missing / (rises + Math.sqrt(Math.max(rises ** 2 - rewardVariance(away, probs) * missing, 0)));
+  return mix(Math.min(Math.max(rest, APART), 1 - start));
 }
+
+const APART = 1e-10; // keeps neighbours distinct in double precision
