@@ -109,3 +109,11 @@ def test_live_figures_hold_nothing_that_json_does_not_have():
     for figure in (grid, FIGURES["simplex"]("b")):
         z = np.array(figure.data[0].z)
         assert z.dtype == object and any(value is None for value in z.flat) and not any(value != value for value in z.flat)
+
+
+def test_intervals_of_points_reach_from_their_low_to_their_high_end():
+    across, up = np.array([0.5, 0.6]), np.array([0.1, 0.2])
+    figure = plots.scatter({"a": (across, up)}, intervals={"a": ((across - 0.1, across + 0.2), (up - 0.05, up))}, x="x", y="y", alt="Two points.")
+    (points,) = figure.data
+    assert points.error_x.arrayminus == pytest.approx([0.1, 0.1]) and points.error_x.array == pytest.approx([0.2, 0.2])
+    assert points.error_y.arrayminus == pytest.approx([0.05, 0.05]) and points.error_y.array == pytest.approx([0, 0], abs=1e-15)
