@@ -243,7 +243,7 @@ def test_a_small_screen_needs_no_sideways_scrolling(browser, site, kind):
         open_page(page, site(f"{kind.name}.html"))
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         width = page.locator(".rv-svg").evaluate("s => s.getBoundingClientRect().width")
-        outside = page.locator(".rv-svg > g > text").evaluate_all(
+        outside = page.locator(".rv-svg text").evaluate_all(
             "(texts, width) => texts.filter(t => { const b = t.getBBox(); return b.x < -1 || b.x + b.width > width + 1 }).map(t => t.textContent)", width
         )
         assert outside == []
@@ -330,6 +330,17 @@ def test_the_race_goes_in_steps_where_motion_is_reduced(browser, site):
         page.wait_for_timeout(300)
         assert page.locator("output").first.inner_text() == "100"
         page.wait_for_function("document.querySelector('output').textContent === '316'", timeout=3_000)
+
+
+def test_a_curve_is_read_off_under_the_pointer(browser, site):
+    with watched(browser) as page:
+        open_page(page, site("curves.html"))
+        box = page.locator(".rv-svg").bounding_box()
+        before = page.locator(".rv-svg text").count()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 150)
+        assert page.locator(".rv-svg text").count() == before + 6  # five values and the time
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] - 20)
+        assert page.locator(".rv-svg text").count() == before
 
 
 def test_the_landscape_can_be_dragged(browser, site):

@@ -68,8 +68,10 @@ function draw({ state, now, pins }, width) {
     state.log_time ? logarithmic([START, state.horizon], [left, left + across]) : linear([0, state.horizon], [left, left + across]);
 
   /** The curves of one quantity in one panel: pins first, so that the setting at hand lies on top. */
+  const probed = []; // what each panel says of a time
   const panel = (box, y, { tones, labelled = true, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
+    probed.push({ box, x, y, values: tones(now).filter(([tone]) => tone !== "bound") });
     let curves = under;
     all.forEach((solution, i) => {
       const pinned = i < pins.length;
@@ -151,8 +153,33 @@ function draw({ state, now, pins }, width) {
     };
     parts.push(panel(box, scale([box.top + height, box.top]), { tones, title, note, yTicks: 4, xTicks: 5 }));
   });
-  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts };
+  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts, probe: probe(now.times, probed) };
 }
+
+/** At the time under the pointer: a hairline through all panels, and the values of the setting at hand. */
+const probe = (times, panels) => (px, py) => {
+  const over = panels.find(({ box }) => px >= box.left && px <= box.left + box.width && py >= box.top && py <= box.top + box.height);
+  if (!over) return "";
+  const wanted = over.x.invert(px);
+  const at = times.findIndex((t) => t >= wanted);
+  return panels
+    .map(({ box, x, y, values }) => {
+      const across = x(times[at]);
+      const [dx, anchor] = across > box.left + box.width / 2 ? [-6, "end"] : [6, "start"];
+      const levels = spread(values.map(([, series]) => Math.min(box.top + box.height, y(series[at]))), 15, box.top + 8, box.top + box.height - 3);
+      return (
+        tag("path", { class: "rv-axis", d: `M${across.toFixed(1)} ${box.top}v${box.height}` }) +
+        values
+          .map(([tone, series], i) => {
+            const mark = { cx: across, cy: y(series[at]), r: 3, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)` };
+            return tag("circle", mark) + text(across + dx, levels[i] - 4, number(series[at]), { class: "rv-halo", "text-anchor": anchor, style: `fill:var(--rv-${tone})` });
+          })
+          .join("") +
+        (box === over.box ? text(across + dx, box.top + box.height - 22, `at ${number(times[at])}`, { class: "rv-tick rv-halo", "text-anchor": anchor }) : "")
+      );
+    })
+    .join("");
+};
 
 const readouts = ({ now }) => [
   ["<i>t</i><sub>γ</sub>, ground truth", when(now.truthTime), "truth", "First time at which the ground truth reward has risen by γ"],

@@ -87,9 +87,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
     text(x, 16, words, { class: "rv-title", "text-anchor": "middle", style: `fill:var(--rv-${tone})` }) + text(x, 33, note, { class: "rv-tick", "text-anchor": "middle" });
   out += title(left, narrow ? "Ground truth" : "Ground truth reward", "bars: probability", "truth");
   out += title(right, narrow ? "Proxy" : state.normalise ? "Proxy reward, normalised" : "Proxy reward", "band: mean ± 1 s.d.", "proxy");
-  const words = `${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`;
-  out += tag("circle", { cx: width / 2 - words.length * 2.95 - 8, cy: bottom + 24, r: 2.6, style: "fill:var(--rv-paper);stroke:var(--rv-ink)", "stroke-width": "1.2" });
-  out += text(width / 2, bottom + 28, words, { "text-anchor": "middle" });
+  out += text(width / 2, bottom + 28, `<tspan font-weight="700">○</tspan> ${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`, { "text-anchor": "middle" });
   return { height: bottom + 38, parts: [out] };
 }
 

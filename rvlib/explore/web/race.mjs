@@ -47,7 +47,7 @@ function compute(state) {
 function draw({ state, groundTruth, start, students, now }, width) {
   const narrow = width < 520;
   const gutter = narrow ? 14 : 36;
-  const labels = 30;
+  const labels = 34;
   const column = (width - labels - gutter) / 2;
   const n = groundTruth.length;
   const marks = { top: 44, height: narrow ? 56 : 70 };
@@ -61,7 +61,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     let out = "";
     out += text(left, 14, `Teacher ${letter}`, { class: "rv-title" });
     out += text(left, 30, narrow ? `accuracy ${number(made.accuracy, 2)}` : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`, { class: "rv-tick" });
-    if (done) out += text(left + column, 14, `finished at ${number(finish)}`, { "text-anchor": "end", "font-weight": 600, style: "fill:var(--rv-truth)" });
+    if (done) out += text(left + column, 14, narrow ? `✓ ${number(finish)}` : `finished at ${number(finish)}`, { "text-anchor": "end", "font-weight": 600, style: "fill:var(--rv-truth)" });
     // Worst output on the left: the better a student, the further right its bars.
     const slot = column / n;
     const across = (k) => left + (n - 1 - k + 0.5) * slot;
@@ -103,7 +103,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     lines += tag("path", { d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]), style: "stroke:var(--rv-truth)", "stroke-width": "2.6", "stroke-dasharray": i ? undefined : "7 3", "stroke-linejoin": "round" });
     if (finish <= state.time) {
       lines += tag("circle", { cx: x(finish), cy: y(goal), r: 4, style: "fill:var(--rv-paper);stroke:var(--rv-truth)", "stroke-width": 2 });
-      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, { "text-anchor": x(finish) > track.left + 130 ? "end" : "start", class: "rv-halo", "font-weight": 600, style: "fill:var(--rv-truth)" });
+      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, { "text-anchor": x(finish) > track.left + 104 ? "end" : "start", class: "rv-halo", "font-weight": 600, style: "fill:var(--rv-truth)" });
     }
     const apart = Math.abs(y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) < 18 ? (i ? 10 : -10) * Math.sign(now[0].groundTruth[0] - now[1].groundTruth[0] || 1) : 0;
     runners += tag("circle", { cx: x(state.time), cy: y(reward) + apart, r: 9, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 2 });

@@ -2,6 +2,8 @@
 // and the loop from an input event to a painted figure. An explorable itself is four functions of its state:
 //
 //   compute(state) → view,   draw(view, width, id) → {height, parts},   readouts(view) → [[label, value]],   describe(view) → text
+//
+// A drawing may have a probe(x, y) too: markup that reads off its values where the pointer is.
 
 import { MAX_PINS, sanitise } from "./state.mjs";
 import { number } from "./plot.mjs";
@@ -102,10 +104,12 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     let frame = 0;
     let saving = 0;
 
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const [svg, ink, overlay] = ["svg", "g", "g"].map((kind) => document.createElementNS("http://www.w3.org/2000/svg", kind));
     svg.setAttribute("class", "rv-svg");
     svg.setAttribute("role", "img");
+    svg.append(ink, overlay);
     const layers = [];
+    let probe; // what the drawing says of a point, where it says something
     const figure = h("div", { className: "rv-figure" }, svg);
     const tiles = h("dl", { className: "rv-readouts" });
     const chips = h("div", { className: "rv-pins", role: "list", "aria-label": "Pinned settings" });
@@ -135,7 +139,8 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       frame = 0;
       if (!width) return;
       const view = compute(state);
-      const { height, parts: drawn } = draw(view, width, id);
+      const { height, parts: drawn, ...rest } = draw(view, width, id);
+      probe = rest.probe;
       // An attribute set again to what it was would lay the whole figure out again.
       if (svg.getAttribute("viewBox") !== `0 0 ${width} ${height}`) {
         svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -143,14 +148,16 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
         svg.setAttribute("height", height);
       }
       // Only the parts that changed are parsed, laid out and painted again.
-      while (svg.childElementCount < drawn.length) svg.append(document.createElementNS(svg.namespaceURI, "g"));
-      drawn.forEach((markup, i) => layers[i] !== markup && (svg.children[i].innerHTML = layers[i] = markup));
+      while (ink.childElementCount < drawn.length) ink.append(document.createElementNS(svg.namespaceURI, "g"));
+      drawn.forEach((markup, i) => layers[i] !== markup && (ink.children[i].innerHTML = layers[i] = markup));
       svg.setAttribute("aria-label", describe(view));
       for (const control of controls) parts[control.key].show(state[control.key], view.limits?.[control.key]);
       showReadouts(readouts(view));
       if (initial.pins) showPins(view);
       extra?.shown?.(view);
     };
+    svg.addEventListener("pointermove", (event) => probe && (overlay.innerHTML = probe(event.offsetX, event.offsetY)));
+    svg.addEventListener("pointerleave", () => (overlay.innerHTML = ""));
     const redraw = () => (frame ||= requestAnimationFrame(paint));
 
     let values = [];
