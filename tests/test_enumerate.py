@@ -1,6 +1,8 @@
 """Transformers small enough to enumerate: the enumeration against the model itself, and both of the paper's bounds on 200 of them."""
 
 import itertools
+import json
+import os
 
 import numpy as np
 import pytest
@@ -139,3 +141,21 @@ def test_errors_say_what_to_do(small):
         Enumeration(prompts=0)
     with pytest.raises(ValueError, match="vocabulary must be a whole number of at least 2"):
         Enumeration(vocabulary=1)
+
+
+def test_the_page_runs_the_same_transformer(node, tmp_path):
+    cases = []
+    for vocabulary, length, hidden in [(2, 1, 4), (3, 3, 4), (4, 2, 8)]:
+        enumeration = Enumeration(vocabulary, length, hidden=hidden)
+        vectors = enumeration.start([5], spread=0.4) + 0.1 * np.random.default_rng(0).normal(size=enumeration.parameters)
+        logits, jacobian = enumeration.logits(vectors)[0, 0], enumeration.jacobian(vectors)[0, 0]
+        values = np.random.default_rng(1).uniform(-1, 1, enumeration.outputs)
+        cases.append({
+            "vocabulary": vocabulary, "length": length, "width": hidden, "vector": vectors[0].tolist(), "values": values.tolist(),
+            "logits": logits.ravel().tolist(), "jacobian": jacobian.reshape(-1, enumeration.parameters).T.tolist(),
+            "norm": float(autoregressive.jacobian_norm(jacobian)),
+            "steps": [[float(value) for value in chain.values()] for chain in autoregressive.proof_steps(logits, values, jacobian)],
+        })  # fmt: skip
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    result = node("--test", "tests/transformer.test.mjs", env={**os.environ, "CASES": str(tmp_path / "cases.json")})
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -7,6 +7,7 @@ The transformer is one of transformers' own; what it says of each prefix is a ta
 and come in batches (B, P): many models of one architecture move together.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +40,7 @@ class Enumeration:
         self.shapes = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
         # A prefix is read off the first string that begins with it, since a causal model sees nothing of what follows.
-        strings = torch.cartesian_prod(*[torch.arange(vocabulary)] * (length - 1)).reshape(vocabulary ** (length - 1), length - 1)
+        strings = torch.tensor(list(itertools.product(range(vocabulary), repeat=length - 1)), dtype=torch.long)
         heads = torch.arange(vocabulary, vocabulary + prompts).repeat_interleave(len(strings))
         self.ids = torch.cat([heads[:, None], strings.repeat(prompts, 1)], 1)
         first = [h * vocabulary ** (length - 1 - depth) for depth in range(length) for h in range(vocabulary**depth)]

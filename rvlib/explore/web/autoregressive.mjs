@@ -51,6 +51,49 @@ export function shared(gradient, vocabulary) {
   return row;
 }
 
+/**
+ * The chains of inequalities behind Prop. 2 and behind the sharper bound: two lists of numbers that only grow, each from the
+ * gradient norm to the bound. columns: the Jacobian of the logits in a network's parameters; jacobianNorm: its J.
+ */
+export function proofSteps(now, values, vocabulary, length, columns, jacobianNorm) {
+  const { rows, reach, logProbs } = now;
+  const [prefixes, norm] = [rows.length / vocabulary, jacobianNorm];
+  const size = (b) => Math.sqrt(columns.reduce((sum, column) => sum + b.reduce((dot, g, i) => dot + g * column[i], 0) ** 2, 0));
+  const { gradient, mean, variance } = policyGradient(now, values, vocabulary);
+  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const cut = Math.cbrt(largest * variance);
+  const centred = values.map((value) => value - mean);
+  const far = centred.map((a) => (Math.abs(a) > cut ? a : 0));
+  const [farGradient, nearGradient] = [far, centred.map((a, y) => a - far[y])].map((b) => policyGradient(now, b, vocabulary).gradient);
+  // Σ_l ‖e_{y_l} - p_l‖₁ = Σ_l 2 (1 - p_l(y_l)) of every output, down the tree.
+  const errors = new Float64Array(reach.length);
+  for (let h = 0; h < prefixes; h++)
+    for (let v = 0; v < vocabulary; v++) errors[h * vocabulary + v + 1] = errors[h] + 2 * (1 - Math.exp(rows[h * vocabulary + v]));
+  let [farMass, pulledFar] = [0, 0];
+  for (let y = 0; y < far.length; y++)
+    if (far[y]) {
+      farMass += Math.exp(logProbs[y]);
+      pulledFar += Math.exp(logProbs[y]) * Math.abs(far[y]) * errors[prefixes + y];
+    }
+  const pulledNear = nearGradient.reduce((sum, g) => sum + Math.abs(g), 0);
+  const whole = size(gradient);
+  let [pulled, spread] = [0, 0];
+  for (let h = 0; h < prefixes; h++) {
+    let [squares, moment] = [0, 0];
+    for (let v = 0; v < vocabulary; v++) {
+      const g = gradient[h * vocabulary + v];
+      squares += g * g;
+      moment += (g * g) / Math.exp(rows[h * vocabulary + v]); // π(h)² p A² from g = π(h) p A
+    }
+    pulled += norm * Math.sqrt(squares);
+    spread += norm * Math.sqrt(moment / 2);
+  }
+  return [
+    [whole, size(farGradient) + size(nearGradient), norm * (pulledFar + pulledNear), norm * length * (4 * largest * farMass + 2 * cut), 6 * norm * length * cut],
+    [whole, pulled, spread, norm * Math.sqrt((length * variance) / 2)],
+  ];
+}
+
 /** Prop. 2. */
 export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) => 6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
 
