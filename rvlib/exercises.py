@@ -1,0 +1,118 @@
+"""Checks of the book's exercises that have a computable answer: right, or which property the answer fails; never the answer.
+
+    check("best-cut", 6.0)   →   Not yet: another c gives a smaller constant.
+
+An exercise is a function here, named as its slug, that returns the property that an answer fails, or nothing for a right one.
+"""
+
+import itertools
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from rvlib.tabular import autoregressive, bounds
+
+_EXERCISES = {}
+
+
+def check(slug, answer):
+    """Print whether `answer` solves the exercise called `slug`, and if not, what is wrong with it; True or False.
+
+    Numbers may be off by 1e-3 of themselves. ValueError for an exercise that does not exist, or an answer that is not made of
+    as many numbers as are asked for.
+    """
+    if slug not in _EXERCISES:
+        raise ValueError(f"slug must name an exercise, got {slug!r}; there are {', '.join(sorted(_EXERCISES))}.")
+    function, wanted = _EXERCISES[slug]
+    try:
+        numbers = np.asarray(answer, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if numbers.size != wanted or not np.isfinite(numbers).all():
+        raise ValueError(f"answer must be {wanted} number{'s' * (wanted > 1)}, got {answer!r}.")
+    failed = function(*map(float, numbers.ravel()))
+    print(f"Not yet: {failed}" if failed else "Right.")
+    return not failed
+
+
+def exercise(function):
+    """Register a function as the check of the exercise of its name, with - for _; it takes the answer's numbers."""
+    _EXERCISES[function.__name__.replace("_", "-")] = function, function.__code__.co_argcount
+    return function
+
+
+def near(value, right):
+    return abs(value - right) <= 1e-3 * abs(right)
+
+
+# ---- Low variance, vanishing gradient -------------------------------------------------------------------------------------------
+
+
+@exercise
+def best_cut(constant):
+    least = minimize_scalar(lambda c: 4 / c**2 + 2 * c, bracket=(0.5, 1, 3)).fun  # in units of L J (M W)^{1/3}
+    if constant > least * 1.001:
+        return "another c gives a smaller constant."
+    if not near(constant, least):
+        return "no c gives a constant as small as this: put your c into 4MW/c² + 2c."
+
+
+@exercise
+def share_of_bound(share):
+    prefixes, _ = autoregressive.shape_of(2, 4)
+    reward = np.array([float(sum(y) == 0) for y in itertools.product(range(2), repeat=4)])
+    gradient = autoregressive.policy_gradient(np.zeros((prefixes, 2)), reward).sum(0)
+    bound = bounds.sharper_gradient_norm_bound(reward.mean() * (1 - reward.mean()), 4, 1.0)
+    if share > 1:
+        return "the gradient norm cannot be above the bound."
+    if near(share, abs(gradient[0]) / bound):
+        return "the gradient has two entries, one for each logit: take the norm of both."
+    if near(share, np.linalg.norm(gradient) / (bound * np.sqrt(2))):
+        return "the bound has LW/2 under the root, not LW."
+    if not near(share, np.linalg.norm(gradient) / bound):
+        return "it is not the gradient norm over the bound: check the variance, and that all four steps share the two logits."
+
+
+# ---- Low variance, slow reward, for language models -------------------------------------------------------------------------------
+
+
+@exercise
+def lambda_takes_over(lam):
+    if lam <= 0:
+        return "λ must be positive."
+
+    def penalty_is_smaller(kl_coef):
+        without = bounds.slow_time_bound(1.0, 0.5, 1, 1.0)
+        return bounds.slow_time_bound(1.0, 0.5, 1, 1.0, kl_coef) < without * (1 - 1e-9)
+
+    if not penalty_is_smaller(lam * 1.002):
+        return "a little above this λ the first term is still the smaller."
+    if penalty_is_smaller(lam * 0.998):
+        return "a little below this λ the second term is the smaller already."
+
+
+@exercise
+def thousandth_of_the_variance(paper, ours):
+    for name, factor, bound in (("the paper's", paper, lambda v: bounds.slow_time_bound(v, 0.3, 3, 1.0)), ("this book's", ours, lambda v: bounds.sharper_slow_time_bound(v, 0.3, 3, 1.0))):
+        if not near(factor, bound(1e-5) / bound(1e-2)):
+            return f"{name} least time does not grow by this factor; look at the exponent of the variance."
+
+
+# ---- A language model you can enumerate -------------------------------------------------------------------------------------------
+
+
+@exercise
+def prefixes(rows):
+    right, outputs = autoregressive.shape_of(10, 5)
+    if rows == outputs:
+        return "these are the outputs; a whole output has no next token."
+    if rows == right - 1:
+        return "the empty prefix has a row too."
+    if rows != right:
+        return "there is a row for each beginning of 0, 1, 2, 3 or 4 tokens."
+
+
+@exercise
+def least_jacobian(least):
+    if not near(bounds.sharper_gradient_norm_bound(0.48, 3, least), 1.2):
+        return "with this J the bound is not equal to the gradient norm."

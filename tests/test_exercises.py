@@ -1,0 +1,45 @@
+"""Every check of an exercise says right to right answers, and to wrong ones what is wrong, without giving the answer away."""
+
+import numpy as np
+import pytest
+
+from rvlib import exercises
+
+# slug: a right answer, and wrong ones with a word of what is said of them
+ANSWERS = {
+    "best-cut": (3 * 4 ** (1 / 3), [(6.0, "smaller constant"), (4.0, "no c gives")]),
+    "share-of-bound": (
+        2 / np.sqrt(15),
+        [(1.2, "above the bound"), (np.sqrt(2 / 15), "norm of both"), (0.9, "not the gradient norm over")],
+    ),
+    "lambda-takes-over": (42, [(-1, "positive"), (21, "first term is still"), (60, "already")]),
+    "thousandth-of-the-variance": ((10, np.sqrt(1000)), [((10, 10), "this book's"), ((31.6, 31.6), "the paper's")]),
+    "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
+    "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
+}
+
+
+def test_every_exercise_has_answers_here():
+    assert set(ANSWERS) == set(exercises._EXERCISES)
+
+
+@pytest.mark.parametrize("slug", ANSWERS)
+def test_right_and_wrong(slug, capsys):
+    right, wrong = ANSWERS[slug]
+    assert exercises.check(slug, right) is True
+    assert capsys.readouterr().out == "Right.\n"
+    for answer, said in wrong:
+        assert exercises.check(slug, answer) is False
+        out = capsys.readouterr().out
+        assert out.startswith("Not yet: ") and said in out
+        assert not any(f"{number:.4g}" in out for number in np.atleast_1d(np.asarray(right, dtype=float)) if number > 10)
+
+
+def test_answers_that_are_none():
+    with pytest.raises(ValueError, match="slug must name an exercise, got 'nothing'; there are "):
+        exercises.check("nothing", 1)
+    for answer in ("a lot", None, (1, 2), np.nan):
+        with pytest.raises(ValueError, match="answer must be 1 number, got"):
+            exercises.check("best-cut", answer)
+    with pytest.raises(ValueError, match="answer must be 2 numbers"):
+        exercises.check("thousandth-of-the-variance", 1)
