@@ -85,6 +85,63 @@ def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
         return (-2 * np.expm1(-gain * np.sqrt(length)) / (length**1.5 * jacobian_norm**2 * deviation))[()]
 
 
+def variance_growth_bound(variance, length, jacobian_norm):
+    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5, arXiv 2503.15477).
+
+    Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean over the training prompts.
+    """
+    variance = _checks.real("variance", variance, low=0.0)
+    length = _checks.real("length", length, low=1.0)
+    jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
+    return (24 * length**2 * jacobian_norm**2 * variance ** (4 / 3))[()]
+
+
+def horizon(variance, length, jacobian_norm, kl_coef=0.0):
+    """Time up to which r^KL stays in [-8, 8] from a start with r_RM in [-1, 1] (Lemma 6, arXiv 2503.15477).
+
+        (1 - e^{-7/(3λ)}) / (8 L² J² Var^{1/3})
+
+    Arguments as in `slow_time_bound`; inf where the variance is 0.
+    """
+    return slow_time_bound(variance, np.inf, length, jacobian_norm, kl_coef)
+
+
+def movement_bound(variance, time, length, jacobian_norm):
+    """Largest Euclidean ‖θ(t) - θ(0)‖ of an autoregressive policy, before `horizon` (Lemma 5, arXiv 2503.15477).
+
+        (3 / (2LJ)) ln( 1 / (1 - 8 L² J² Var^{1/3} t) )
+
+    variance: of the start, as in `slow_time_bound`. time: t >= 0. inf from the time on at which the variance may have blown up.
+    """
+    time, length = _checks.real("time", time, low=0.0), _checks.real("length", length, low=1.0)
+    jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, above=0.0)
+    spent = 8 * length**2 * jacobian_norm**2 * np.cbrt(_checks.real("variance", variance, low=0.0)) * time
+    return (-1.5 / (length * jacobian_norm) * _log1m(spent))[()]
+
+
+def tabular_variance_growth_bound(variance, n_prompts=1):
+    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv 2503.15477)."""
+    n_prompts = _checks.real("n_prompts", n_prompts, low=1.0)
+    return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
+
+
+def tabular_movement_bound(variance, time, n_prompts=1):
+    """Largest ℓ1 norm of θ(t) - θ(0) for one prompt of a tabular policy (proof of Prop. 3, arXiv 2503.15477).
+
+        2 ln( 1 / (1 - √Var t/(2|S|)) )
+
+    variance: the proxy's reward variance at the start. time: t >= 0. inf from the time on at which the variance may have blown up.
+    """
+    time, n_prompts = _checks.real("time", time, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
+    return (-2 * _log1m(tabular_gradient_bound(variance) * time / (2 * n_prompts)))[()]
+
+
+def _log1m(spent):
+    """ln(1 - spent), -inf from 1 on."""
+    with np.errstate(divide="ignore"):
+        return np.log1p(-np.minimum(spent, 1.0))
+
+
 def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
     """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (Lemma 10, arXiv 2503.15477).
 
@@ -160,6 +217,14 @@ def _mask(name, outputs, size):
     if not mask.any():
         raise ValueError(f"{name} must name at least one output, got none.")
     return mask
+
+
+def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
+    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward and λ.
+
+    gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
+    """
+    return tabular_slow_time_bound(_checks.real("slowness", slowness, low=1.0) ** -2.0, gain, n_prompts)
 
 
 def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0, n_prompts=1):

@@ -106,7 +106,7 @@ def make_reward_model(ground_truth, probs, accuracy, variance, seed, first=None)
 def accurate_but_slow(ground_truth, accuracy, slowness, seed=0):
     """The slow teacher of Theorem 5: rewards (n,) in (0, 1/T) with the accuracy wanted.
 
-    Its reward variance is below T^-2 under every policy, so t_γ ≥ 2|S|(1 - e^{-γ/2}) T, T = slowness >= 1.
+    slowness: T >= 1. Its reward variance is below T^-2 under every policy: `bounds.accurate_but_slow_time_bound`.
     """
     truth = _one_prompt("ground_truth", ground_truth)
     slowness = float(_checks.real("slowness", slowness, low=1.0))
@@ -134,7 +134,8 @@ def policy_specific_teachers(outputs, good, other_good):
     """The two teachers of Theorem 6: rewards (n,) that are 1 on output `good`, or on `other_good`, and -1 elsewhere.
 
     outputs: n >= 2. A policy that gives `good` often and `other_good` hardly ever learns fast from the first and slowly from
-    the second; one that gives them the other way round learns the other way round.
+    the second; one that gives them the other way round learns the other way round: `bounds.matching_teacher_time_bound` and
+    `bounds.mismatched_teacher_time_bound`.
     """
     outputs = _checks.whole("outputs", outputs, low=2)
     good, other_good = (_index(name, y, outputs) for name, y in [("good", good), ("other_good", other_good)])
