@@ -232,13 +232,16 @@ def test_lemmas_5_and_6(seed, size):
 
 def good_teacher(rng, good, bad, rest):
     """A policy, proxy, truth, gain and λ, none or the largest, of a problem that is likely to meet the conditions of Prop. 4."""
-    mass, scale = rng.uniform(0.02, 0.95), 10 ** rng.uniform(-6, 0)
+    mass, scale, others = rng.uniform(0.02, 0.95), 10 ** rng.uniform(-6, 0), rng.uniform(-1, 0)
+    if bad:  # an output outside Y⁺ that is liked must be hardly ever given, and the time be short
+        mass, scale, others = rng.uniform(0.5, 0.95), 1.0, -1.0
     probs = np.r_[
         mass * rng.dirichlet(np.ones(good)),
-        np.full(bad, np.exp(-rng.uniform(20, 300))),  # outside Y⁺ and liked: hardly ever given
+        np.full(bad, np.exp(-rng.uniform(20, 600))),
         (1 - mass) * softmax(rng.choice([0.5, 3.0]) * rng.normal(size=rest)),
     ]
-    proxy = scale * np.r_[1 - 10 ** rng.uniform(-6, -1) * rng.random(good), rng.uniform(0.8, 1, bad), rng.uniform(-1, 0, rest)]
+    spread = 10 ** rng.uniform(-6, -2) * rng.random(good), rng.choice([0.0, 0.0, 0.2]) * rng.random(rest)
+    proxy = scale * np.r_[1 - spread[0], np.full(bad, 0.9), np.maximum(others - spread[1], -1)]
     truth = np.r_[rng.uniform(0.6, 1, good), rng.uniform(-1, 1, bad), rng.uniform(-1, rng.uniform(-0.9, 0.5), rest)]
     probs, good = probs / probs.sum(), np.arange(good)
     gain = rng.uniform(0.01, 0.95) * max(truth[good].min() - probs @ truth, 0.01)
