@@ -57,7 +57,8 @@ def real(name, value, *, low=-np.inf, high=np.inf, above=None):
 
 def whole(name, value, *, low=1):
     """`value` as an int; ValueError unless it is a whole number of at least `low`."""
-    if isinstance(value, bool) or not np.isscalar(value) or not np.isreal(value) or value != int(value) or value < low:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not float(value).is_integer() or value < low:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
     return int(value)
 

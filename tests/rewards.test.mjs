@@ -21,4 +21,5 @@ test("what cannot be had is refused with the range", () => {
   const [truth, probs] = [[1, 0, -1], [0.2, 0.3, 0.5]];
   assert.throws(() => makeRewardModel(truth, probs, 1, 2, 0), /variance must be in \(0, /);
   assert.throws(() => makeRewardModel(truth, probs, 0.5, 0.1, 0), /accuracy must be a multiple/);
+  assert.throws(() => makeRewardModel([1, 1, -1], probs, 1, 0.1, 0), /groundTruth must be free of ties/);
 });

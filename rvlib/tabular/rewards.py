@@ -156,9 +156,10 @@ def _one_policy(ground_truth, probs):
 
 
 def _index(name, value, outputs):
-    if not np.isscalar(value) or isinstance(value, str) or int(value) != value or not 0 <= value < outputs:
-        raise ValueError(f"{name} must be the index of one of {outputs} outputs, got {value!r}.")
-    return int(value)
+    value = _checks.whole(name, value, low=0)
+    if value >= outputs:
+        raise ValueError(f"{name} must be the index of one of {outputs} outputs, got {value}.")
+    return value
 
 
 def _without(truth, first):
