@@ -23,13 +23,13 @@ from rvlib.tabular import autoregressive
 
 FILE = ROOT / "book/data/enumerated_transformers.json"
 GROUPS = [(2, 2, 2), (3, 2, 1), (2, 3, 2), (3, 3, 1)]  # vocabulary, length, prompts
-TEACHERS = ["the truth", "right order, small marks", "a quarter wrong"]
+TEACHERS = ["the truth", "right order, small marks", "half wrong"]
 
 
 def one(seed=0, *, kl_coef=1e-3, points=41):
     """One transformer (3 tokens from 3, so 27 outputs), trained by each of TEACHERS: a dictionary of lists.
 
-    The second teacher gives 0.03 times the true reward, the third a wrong one to a quarter of the outputs. accuracy
+    The second teacher gives 0.03 times the true reward, the third a random one to half of the outputs. accuracy
     (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times from 0
     to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
     """
@@ -37,7 +37,7 @@ def one(seed=0, *, kl_coef=1e-3, points=41):
     enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
     vectors = np.repeat(enumeration.start([seed], spread=0.3), teachers, 0)
     truth = rng.uniform(-1, 1, enumeration.outputs)
-    wrong = rng.permutation(enumeration.outputs) < enumeration.outputs // 4
+    wrong = rng.permutation(enumeration.outputs) < enumeration.outputs // 2
     reward = np.stack([truth, 0.03 * truth, np.where(wrong, rng.uniform(-1, 1, truth.size), truth)])[:, None]
     slope = np.linalg.norm(enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), np.zeros(teachers)), axis=-1)
     path = train(enumeration, vectors, reward, 2 / (slope * slope[0]), kl_coef=kl_coef, points=points)
