@@ -18,14 +18,16 @@ import plotly
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What a notebook's output depends on besides its own cells.
-CODE = ["rvlib/**/*.py", "rvlib/**/*.yaml", "rvlib/**/*.json", "book/data/**/*", "requirements-book.txt"]
+CODE = ["rvlib/**/*.py", "rvlib/**/*.yaml", "rvlib/**/*.json", "rvlib/**/*.csv", "book/data/**/*", "requirements-book.txt"]
+# What a page depends on besides its own text and outputs.
+STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scripts/templates/**/*"]
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
-def fingerprint():
-    """A hash of everything in CODE, names included."""
+def fingerprint(patterns):
+    """A hash of everything that the patterns find, names included."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in CODE for path in ROOT.glob(pattern) if path.is_file()}):
+    for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -40,7 +42,8 @@ def gather(app, config):
     shutil.copy(pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js", static / "vendor")
     config.html_static_path = [*config.html_static_path, str(static)]
 
-    config.rvbook_code = fingerprint()  # registered as "env": Sphinx reads every page again when it changes
+    config.rvbook_code = fingerprint(CODE)  # registered as "env": Sphinx reads every page again when it changes
+    config.rvbook_static = fingerprint(STATIC)  # registered as "html": it writes them again
     cache = built / "notebooks" / config.rvbook_code
     for stale in (built / "notebooks").glob("*"):
         if stale != cache:
@@ -56,9 +59,7 @@ def gather(app, config):
 
 
 def lighten(app):
-    """A template filter that takes the icon script out of the page's head; and Sphinx must not find our edited scripts."""
-    for name in TALKATIVE:
-        pathlib.Path(app.outdir, "_static", name).unlink(missing_ok=True)
+    """A template filter that takes the icon script out of the page's head."""
     icons = re.compile(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
     app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
 
@@ -67,6 +68,12 @@ def drop_widgets(app, env):
     """A page has no widget manager, so it needs no copy of the notebook's widgets either (0.1 MB and more a page)."""
     for page in env.nb_metadata.values():
         page.get("js_files", {}).pop("ipywidgets_state", None)
+
+
+def make_way(app, builder):
+    """Sphinx refuses to copy its scripts over others, which those that we edited in the last build are."""
+    for name in TALKATIVE:
+        pathlib.Path(app.outdir, "_static", name).unlink(missing_ok=True)
 
 
 def hush(app, exception):
@@ -79,10 +86,12 @@ def hush(app, exception):
 
 def setup(app):
     app.add_config_value("rvbook_code", "", "env")
+    app.add_config_value("rvbook_static", "", "html")
     app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it for an extension that the book leaves out
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)
     app.connect("env-updated", drop_widgets)
+    app.connect("write-started", make_way)
     app.connect("build-finished", hush)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def run(given, sampling):
         "sampling": vars(sampling),
         "seconds": {"sampling": round(sampling_seconds(given.folder), 1), "scoring": round(time.perf_counter() - start, 1)},
         "device": _device(policy.model.device),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES if any(distributions(name=name))},
     }
     partial = given.out.with_suffix(".partial")
     partial.write_text('{"made": ' + json.dumps(made, indent=1) + ',\n"prompts": [\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
