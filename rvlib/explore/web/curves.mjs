@@ -29,6 +29,7 @@ function solve(setting) {
   const times = drawn(path, grid);
   const flow = path.at(times, { exact: false });
   const result = {
+    markup: {}, // of its curves, while it is a pin
     setting,
     made,
     times,
@@ -69,23 +70,28 @@ function draw({ state, now, pins }, width) {
 
   /** The curves of one quantity in one panel: pins first, so that the setting at hand lies on top. */
   const probed = []; // what each panel says of a time
-  const panel = (box, y, { tones, labelled = true, under = "", over = "", ...options }) => {
+  const panel = (box, y, { tones, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now).filter(([tone]) => tone !== "bound") });
     let curves = under;
     all.forEach((solution, i) => {
       const pinned = i < pins.length;
-      for (const [tone, values, dashes] of tones(solution))
-        curves += tag("path", {
-          d: line(x, y, solution.times, values),
-          style: `stroke:var(--rv-${pinned && tone !== "bound" ? `pin-${i}` : tone})`,
-          "stroke-width": pinned ? 1.5 : tone === "bound" ? 1.3 : 2.4,
-          "stroke-dasharray": tone === "bound" ? "2 3" : pinned && dashes ? "5 3" : undefined,
-          "stroke-linejoin": "round",
-        });
+      const place = [i, box.left, box.top, box.width, x.invert(0), x.invert(1), y.invert(0), y.invert(1)].join();
+      // A pin's curves stay what they are while a slider moves.
+      curves += remembered(pinned && solution.markup, place, () =>
+        tones(solution).map(([tone, values, dashes]) =>
+          tag("path", {
+            d: line(x, y, solution.times, values),
+            style: `stroke:var(--rv-${pinned && tone !== "bound" ? `pin-${i}` : tone})`,
+            "stroke-width": pinned ? 1.5 : tone === "bound" ? 1.3 : 2.4,
+            "stroke-dasharray": tone === "bound" ? "2 3" : pinned && dashes ? "5 3" : undefined,
+            "stroke-linejoin": "round",
+          }),
+        ).join(""),
+      );
     });
     let letters = "";
-    if (labelled && pins.length) {
+    if (pins.length) {
       const ends = pins.map((solution) => Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))));
       spread(ends, 12, box.top, box.top + box.height).forEach((at, i) => {
         letters += text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 });
@@ -155,6 +161,8 @@ function draw({ state, now, pins }, width) {
   });
   return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts, probe: probe(now.times, probed) };
 }
+
+const remembered = (memory, key, make) => (memory ? (memory[key] ??= make()) : make());
 
 /** At the time under the pointer: a hairline through all panels, and the values of the setting at hand. */
 const probe = (times, panels) => (px, py) => {

@@ -13,7 +13,7 @@ export const CORNERS = [
 ];
 const REACH = 9; // of the disc of logits: e⁹ to one
 const ROWS = 28;
-const COLUMNS = 24;
+const COLUMNS = 20;
 const MESH = 34;
 
 const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
@@ -87,7 +87,7 @@ export function surface(plane, project, value, id) {
   const [far, near] = [Math.max(...ends) - 1e-6, Math.min(...ends) + 1e-6];
   // A round plane is sliced finer at its ends, where it narrows fastest.
   const round = ends.length > 9;
-  const share = (i) => (round ? (1 - Math.cos((Math.PI * i) / ROWS)) / 2 : i / ROWS);
+  const share = (i) => i / ROWS - (round ? Math.sin((2 * Math.PI * i) / ROWS) / 9 : 0);
   const even = Array.from({ length: ROWS + 1 }, (_, i) => far + (near - far) * share(i));
   const depths = [...even, ...(round ? [] : ends.map((d) => clamp(d, near, far)))].sort((a, b) => b - a);
   let back = slice(far);
