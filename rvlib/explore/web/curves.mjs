@@ -60,7 +60,6 @@ const roundUp = (x) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find(
 
 function draw({ state, now, pins }, width) {
   const narrow = width < 560;
-  const all = [...pins, now];
   const margin = { left: 38, right: pins.length ? 20 : 14 };
   const columns = narrow ? 1 : 3;
   const gutter = 52;
@@ -68,36 +67,21 @@ function draw({ state, now, pins }, width) {
   const timeScale = (left, across) =>
     state.log_time ? logarithmic([START, state.horizon], [left, left + across]) : linear([0, state.horizon], [left, left + across]);
 
-  /** The curves of one quantity in one panel: pins first, so that the setting at hand lies on top. */
+  /** One panel, in layers from the back: axes, pins, the setting at hand. Pins stay what they are while a slider moves. */
   const probed = []; // what each panel says of a time
-  const panel = (box, y, { tones, under = "", over = "", ...options }) => {
+  const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
-    probed.push({ box, x, y, values: tones(now).filter(([tone]) => tone !== "bound") });
-    let curves = under;
-    all.forEach((solution, i) => {
-      const pinned = i < pins.length;
-      const place = [i, box.left, box.top, box.width, x.invert(0), x.invert(1), y.invert(0), y.invert(1)].join();
-      // A pin's curves stay what they are while a slider moves.
-      curves += remembered(pinned && solution.markup, place, () =>
-        tones(solution).map(([tone, values, dashes]) =>
-          tag("path", {
-            d: line(x, y, solution.times, values),
-            style: `stroke:var(--rv-${pinned && tone !== "bound" ? `pin-${i}` : tone})`,
-            "stroke-width": pinned ? 1.5 : tone === "bound" ? 1.3 : 2.4,
-            "stroke-dasharray": tone === "bound" ? "2 3" : pinned && dashes ? "5 3" : undefined,
-            "stroke-linejoin": "round",
-          }),
-        ).join(""),
-      );
-    });
-    let letters = "";
-    if (pins.length) {
-      const ends = pins.map((solution) => Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))));
-      spread(ends, 12, box.top, box.top + box.height).forEach((at, i) => {
-        letters += text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 });
-      });
-    }
-    return axes(box, x, y, options) + clipped(box, curves, over) + letters;
+    probed.push({ box, x, y, values: tones(now) });
+    const curve = ({ times }, values, tone, width, dashes) =>
+      tag("path", { d: line(x, y, times, values), style: `stroke:var(--rv-${tone})`, "stroke-width": width, "stroke-dasharray": dashes, "stroke-linejoin": "round" });
+    const place = [box.left, box.top, box.width, x.invert(0), x.invert(1), y.invert(0), y.invert(1)].join();
+    const pinned = pins.map((pin, i) => (pin.markup[`${i},${place}`] ??= tones(pin).map(([, values, second]) => curve(pin, values, `pin-${i}`, 1.5, second ? "5 3" : undefined)).join("")));
+    const ends = pins.map((solution) => Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))));
+    const letters = spread(ends, 12, box.top, box.top + box.height).map((at, i) =>
+      text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 }),
+    );
+    const current = [...tones(now).map(([tone, values]) => curve(now, values, tone, 2.4)), bound ? curve(now, bound, "bound", 1.3, "2 3") : ""];
+    return [axes(box, x, y, options) + clipped(box, under), clipped(box, ...pinned) + letters.join(""), clipped(box, ...current, over)];
   };
 
   // ---- expected reward, with the gain, t_γ and the bound
@@ -120,14 +104,14 @@ function draw({ state, now, pins }, width) {
   reached(now.proxyTime, now.start.proxy + state.gain, "proxy", 4.5);
   reached(now.truthTime, goal, "truth", 5);
 
-  let out = panel(reward, y, {
+  const layers = panel(reward, y, {
     tones: ({ flow }) => [["truth", flow.groundTruth, false], ["proxy", flow.proxy, true]],
     under,
     over,
     xTicks: narrow ? 5 : 8,
     xTitle: "time",
   });
-  out += text(reward.left, 14, "Expected reward", { class: "rv-title" });
+  let out = text(reward.left, 14, "Expected reward", { class: "rv-title" });
   const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
   out += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`);
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
@@ -142,27 +126,25 @@ function draw({ state, now, pins }, width) {
     }
 
   // ---- reward variance, KL, gradient norm
-  const klTop = roundUp(Math.max(...all.map(({ flow }) => flow.kl.at(-1)), 0.05) * 1.02);
+  const klTop = roundUp(Math.max(...[...pins, now].map(({ flow }) => flow.kl.at(-1)), 0.05) * 1.02);
   const height = narrow ? 100 : 120;
   const panels = [
     ["Reward variance", "", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["proxy", flow.variance]]],
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
-    ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), (solution) => [["ink", solution.flow.gradientNorm], ...(solution === now ? [["bound", solution.gradientBound]] : [])]],
+    ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["ink", flow.gradientNorm]], now.gradientBound],
   ];
-  const parts = [out];
-  panels.forEach(([title, note, scale, tones], i) => {
+  const parts = [...layers, out];
+  panels.forEach(([title, note, scale, tones, bound], i) => {
     const box = {
       left: margin.left + (narrow ? 0 : i * (small + gutter)),
       top: bottom + 72 + (narrow ? i * (height + 62) : 0),
       width: small,
       height,
     };
-    parts.push(panel(box, scale([box.top + height, box.top]), { tones, title, note, yTicks: 4, xTicks: 5 }));
+    parts.push(...panel(box, scale([box.top + height, box.top]), { tones, bound, title, note, yTicks: 4, xTicks: 5 }));
   });
   return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts, probe: probe(now.times, probed) };
 }
-
-const remembered = (memory, key, make) => (memory ? (memory[key] ??= make()) : make());
 
 /** At the time under the pointer: a hairline through all panels, and the values of the setting at hand. */
 const probe = (times, panels) => (px, py) => {

@@ -115,15 +115,18 @@ function draw({ state, groundTruth, start, students, now }, width) {
   return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
-const readouts = ({ students, now }) => [
-  ...students.map(({ letter, finish }) => [`${letter} finishes, <i>t</i><sub>γ</sub>`, when(finish), "truth", "First time at which the ground truth reward has risen by γ"]),
+// A reader who bets on a student is not told the end before it is there.
+const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when(finish) : "not yet");
+
+const readouts = ({ state, students, now }) => [
+  ...students.map((student) => [`${student.letter} finishes, <i>t</i><sub>γ</sub>`, finished(student, state), "truth", "First time at which the ground truth reward has risen by γ"]),
   ...students.map(({ letter }, i) => [`reward under ${letter} now`, number(now[i].groundTruth[0], 2), "", "The student's expected ground truth reward at this time"]),
 ];
 
 const describe = ({ state, students, now }) =>
   `At time ${number(state.time)}: ` +
   students
-    .map(({ letter, made, finish }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${when(finish)}. `)
+    .map(({ letter, made, ...student }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${finished(student, state)}. `)
     .join("");
 
 /** Play and pause. With reduced motion the race goes in half decades, a second apart. */

@@ -12,8 +12,8 @@ export const CORNERS = [
   [-H, -0.5],
 ];
 const REACH = 9; // of the disc of logits: e⁹ to one
-const ROWS = 28;
-const COLUMNS = 20;
+const ROWS = 24;
+const COLUMNS = 16;
 const MESH = 34;
 
 const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
