@@ -162,7 +162,10 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
     figure.update_yaxes(autorange="reversed", constrain="domain", constraintoward="top", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
     figure.update_annotations(font_size=13)
-    return _dressed(figure, alt, xaxis_title=x, yaxis_title=y, height=280)
+    # Plotly's automatic margins never settle beside squares that must stay square.
+    figure.update_xaxes(automargin=False).update_yaxes(automargin=False)
+    left, below = 16 + 8 * max(map(len, map(str, labels))) + 22 * bool(y), 34 + 22 * bool(x)
+    return _dressed(figure, alt, xaxis_title=x, yaxis_title=y, height=280, margin_l=left, margin_b=below)
 
 
 def _with_gaps(grid):
