@@ -141,6 +141,7 @@ def test_the_steps_of_proposition_3(seed, outputs, spread, log_scale, kl_coef, g
 @instances
 def test_lemma_10(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     check_mass(bounds.tabular_mass_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
+    check_mass(bounds.sharper_tabular_mass_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
 
 
 @corners
@@ -275,6 +276,12 @@ def test_proposition_4(seed):
     check_fast_time(bounds.tabular_fast_time_bound, seed)
 
 
+@given(seed=seeds)
+@instances
+def test_the_sharper_proposition_4(seed):
+    check_fast_time(bounds.sharper_tabular_fast_time_bound, seed)
+
+
 def check_theorem_5(slow_bound, fast_bound, seed, outputs, spread, slowness, kl_coef, prompts):
     rng = np.random.default_rng(seed)
     logits, truth = rng.uniform(-spread, spread, (BATCH, outputs)), rng.uniform(-1, 1, (BATCH, outputs))
@@ -384,6 +391,8 @@ BROKEN = {
     "Theorem 4": lambda seed: check_autoregressive_time(lambda v, gain, length, kl: 1_000 * bounds.slow_time_bound(v, gain, length, 1.0, kl), seed, (2, 1)),
     "Theorem 4, sharper": lambda seed: check_autoregressive_time(lambda v, gain, length, kl: 8 * bounds.sharper_slow_time_bound(v, gain, length, 1.0), seed, (2, 1)),
     "Prop. 4": lambda seed: check_fast_time(times(0.02, bounds.tabular_fast_time_bound), seed),
+    "Prop. 4, sharper": lambda seed: check_fast_time(times(0.1, bounds.sharper_tabular_fast_time_bound), seed),
+    "Lemma 10, sharper": lambda seed: check_mass(lambda mass, time, *rest: bounds.sharper_tabular_mass_bound(mass, time / 8, *rest), seed, 3, 1.0, 0.0, 0.0, 1, False),
     "Theorem 5, slow": lambda seed: check_theorem_5(times(30, bounds.accurate_but_slow_time_bound), bounds.inaccurate_but_fast_time_bound, seed, 2, 1.0, 10.0, 0.0, 1),
     "Theorem 5, fast": lambda seed: check_theorem_5(bounds.accurate_but_slow_time_bound, times(0.01, bounds.inaccurate_but_fast_time_bound), seed, 2, 1.0, 1.0, 0.0, 1),
     "Theorem 6, fast": lambda seed: check_theorem_6(times(0.02, bounds.matching_teacher_time_bound), bounds.mismatched_teacher_time_bound, seed, 3, 2.0, 0.0, False),
