@@ -23,6 +23,7 @@ from rvlib.tabular import (
     rankings,
     softmax,
 )
+from rvlib.tabular.bounds import inaccurate_but_fast_time_bound, sharper_tabular_fast_time_bound
 from rvlib.tabular.rewards import random
 
 PATH = pathlib.Path(__file__).parent / "cases" / "rewards.json"
@@ -36,10 +37,18 @@ def cases():
         probs = softmax(2 * rng.normal(size=outputs))
         accuracy = rng.choice(attainable_accuracies(truth))
         largest = attainable_variance(truth, probs, accuracy, seed)[1]
+        sorted_truth = np.sort(truth)[::-1]  # the page's outputs come best first
+        fast_accuracy = attainable_accuracies(sorted_truth, first=0)[-1 - outputs // 3]
+        fast = inaccurate_but_fast(sorted_truth, probs, 0, fast_accuracy, seed)
+        gain = 0.4 * (sorted_truth[0] - probs @ sorted_truth)
         yield {
             "ground_truth": truth.tolist(), "probs": probs.tolist(), "accuracy": float(accuracy), "seed": seed,
             "variance": share * largest, "largest": largest, "random": random(seed, 4).tolist(),
             "reward": make_reward_model(truth, probs, accuracy, share * largest, seed).tolist(),
+            "slow": accurate_but_slow(truth, accuracy, 10.0, seed).tolist(),
+            "sorted_truth": sorted_truth.tolist(), "fast_accuracy": float(fast_accuracy), "fast": fast.tolist(), "gain": float(gain),
+            "fast_time_bound": inaccurate_but_fast_time_bound(probs, sorted_truth, gain, 0),
+            "sharper_fast_time_bound": sharper_tabular_fast_time_bound(probs, fast, sorted_truth, gain, 0),
         }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from rvlib.explore import Curves, Dial, Exponents, Gradient, Landscape, Race, Steps
+from rvlib.explore import Explorable
 from rvlib.explore._explorable import PICTURES, WEB
 
 WIDTH = 760
@@ -64,7 +64,7 @@ def draw(explorable, width=WIDTH):
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    for kind in (Dial, Curves, Landscape, Race, Gradient, Exponents, Steps):
+    for kind in Explorable.__subclasses__():
         path = PICTURES / f"{kind.name}.svg"
         path.write_text(draw(kind()), encoding="utf-8")
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

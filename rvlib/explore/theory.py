@@ -1,4 +1,4 @@
-"""The explorables of the part on theory: bounds for policies that write token by token."""
+"""The explorables of the part on theory: constructions that make theorems sharp, and bounds for policies that write token by token."""
 
 import traitlets
 
@@ -64,3 +64,25 @@ class Steps(Explorable):
     scale = slider(1.0, 1e-3, 1, 0.05, group="Reward", label="size of the marks", tone="proxy", log=True, help="The reward model's marks are uniform between minus this and this")
     kl_coef = slider(0.0, 1e-2, 10, 0.1, group="Reward", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the reference policy")
     drift = slider(0.1, 0, 0.5, 0.01, group="Reward", label="drift", help="How far each weight has moved from the reference policy's (standard deviation); it matters where λ > 0")
+
+
+class Constructions(Explorable):
+    """The two teachers of Theorem 5: one as accurate and as slow as the reader likes, one inaccurate and fast."""
+
+    alt = (
+        "Two panels. On the left, ground truth reward against time on a logarithmic axis: under the inaccurate teacher B it rises to its best within the first hundredth of the axis, under the accurate teacher A far later. "
+        "On the right, time to gain against T, both logarithmic: A's grows in proportion to T, above the line of its lower bound; B's is level, under its upper bound."
+    )
+    caption = traitlets.Unicode(
+        "A ranks as accurately as you ask, with marks between 0 and 1/<i>T</i>; B puts one good output first and may have all other pairs wrong. "
+        "A's student cannot have finished in the shaded time; B's has by the dotted line. <i>λ</i> = 0."
+    ).tag(sync=True)
+
+    slowness = slider(1000.0, 1, 1e6, 0.05, group="Teacher A", label="<i>T</i>", log=True, tone="truth", help="A's marks lie between 0 and 1/T")
+    a_accuracy = slider(1.0, 0, 1, 0.01, group="Teacher A", label="accuracy of A", tone="truth", help="Share of pairs that A has in the right order; the nearest attainable one is taken")
+    b_accuracy = slider(0.0, 0, 1, 0.01, group="Teacher B", label="accuracy of B", tone="proxy", help="Share of pairs that B has in the right order, at least those with the best output")
+    gain = slider(0.5, 0.05, 1.5, 0.05, group="Both", label="gain <i>γ</i>", help="How much the ground truth reward has to rise")
+    outputs = slider(10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are")
+    peakedness = slider(0.7, 0, 3, 0.05, group="Policy and outputs", label="peakedness", help="Standard deviation of the policy's random logits: 0 gives an even policy")
+    skill = slider(0.0, -3, 2, 0.05, group="Policy and outputs", label="skill", help="How much the policy's logits lean to good outputs (above 0) or to bad ones")
+    seed = slider(1, 1, 40, 1, group="Policy and outputs", label="seed", whole=True, help="Other outputs, another policy and other rankings, alike in what the other sliders say")

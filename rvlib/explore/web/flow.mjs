@@ -474,3 +474,28 @@ export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
 }
 
 const APART = 1e-10; // keeps neighbours distinct in double precision
+
+// ---- the teachers of Theorem 5 --------------------------------------------------------------------------------------------
+
+/** The slow teacher: rewards in (0, 1/T) with this accuracy; rvlib.tabular.accurate_but_slow. */
+export function accurateButSlow(groundTruth, accuracy, slowness, seed) {
+  const levels = ranking(groundTruth, accuracy, seed);
+  return Float64Array.from(levels, (level) => (level + 1) / (levels.length + 1) / slowness);
+}
+
+/**
+ * The fast teacher: 1 on output 0, which must be the best, the others between 0 and its probability, with this accuracy;
+ * rvlib.tabular.inaccurate_but_fast. accuracy: right pairs over all pairs, at least the n - 1 pairs of output 0.
+ */
+export function inaccurateButFast(groundTruth, probs, accuracy, seed) {
+  const n = groundTruth.length;
+  const levels = n > 2 ? ranking(groundTruth.slice(1), (accuracy * pairsOf(n) - (n - 1)) / pairsOf(n - 1), seed) : [0];
+  return Float64Array.from(groundTruth, (_, y) => (y ? (probs[0] * (levels[y - 1] + 1)) / n : 1));
+}
+
+/** Theorem 5's upper bound on t_γ under the fast teacher, and this book's own; both in the units of the flow, for λ = 0. */
+export function fastTimeBounds(groundTruth, probs, reward, gain) {
+  const rho = (expectation(probs, groundTruth) + gain + 1) / (groundTruth[0] + 1);
+  const wait = 1 / probs[0] - 1 / rho;
+  return { paper: (4 / (1 - rho) ** 4) * wait, ours: (1.6 / ((1 - rho) ** 2 * (1 - expectation(probs, reward)))) * wait };
+}
