@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from rvlib.tabular import autoregressive, bounds
+from rvlib.tabular import autoregressive, bounds, rlhf_gradient, softmax
 
 _EXERCISES = {}
 
@@ -96,6 +96,45 @@ def thousandth_of_the_variance(paper, ours):
     for name, factor, bound in (("the paper's", paper, lambda v: bounds.slow_time_bound(v, 0.3, 3, 1.0)), ("this book's", ours, lambda v: bounds.sharper_slow_time_bound(v, 0.3, 3, 1.0))):
         if not near(factor, bound(1e-5) / bound(1e-2)):
             return f"{name} least time does not grow by this factor; look at the exponent of the variance."
+
+
+# ---- Accurate is not enough -------------------------------------------------------------------------------------------------------
+
+
+@exercise
+def hardly_right(accuracy):
+    pairs = 40 * 39 / 2
+    if near(accuracy, 1 / 40):
+        return "count each pair once: there are n(n - 1)/2 of them."
+    if accuracy < 39 / pairs * 0.999:
+        return "the best output is ranked first, so its pairs are right."
+    if not near(accuracy, 39 / pairs):
+        return "some more pairs can be wrong."
+
+
+@exercise
+def fast_numbers(time):
+    probs, truth, reward = np.full(4, 0.25), np.array([1.0, 0.0, 0.0, -1.0]), np.array([1.0, 0.2, 0.1, 0.05])
+    right = bounds.sharper_tabular_fast_time_bound(probs, reward, truth, 0.4, [0]) / 1.6
+    if near(time, bounds.inaccurate_but_fast_time_bound(probs, truth, 0.4, 0)):
+        return "this is Theorem 5's bound, which knows less of the teacher; use δ and κ."
+    if near(time, 1.6 * right):
+        return "there are no bad outputs and λ = 0: the factor in front is 1."
+    if not near(time, right):
+        return "it is not (1/P - 1/ρ)/κ: check ρ, then the mean of the proxy."
+
+
+@exercise
+def falls_at_first(b):
+    def slope(b):
+        logits, reward = np.log([0.05, 0.6, 0.35]), np.array([1.0, b, -1.0])
+        gradient = rlhf_gradient(logits, reward, logits, 0.0)
+        return gradient[0] - softmax(logits) @ gradient
+
+    if slope(b + 2e-3) > 0:
+        return "a little above this b the first output still rises."
+    if slope(b - 2e-3) < 0:
+        return "a little below this b the first output falls already."
 
 
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------

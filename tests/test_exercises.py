@@ -14,6 +14,9 @@ ANSWERS = {
     ),
     "lambda-takes-over": (42, [(-1, "positive"), (21, "first term is still"), (60, "already")]),
     "thousandth-of-the-variance": ((10, np.sqrt(1000)), [((10, 10), "this book's"), ((31.6, 31.6), "the paper's")]),
+    "hardly-right": (0.05, [(0.025, "each pair once"), (0.01, "its pairs are right"), (0.5, "more pairs")]),
+    "fast-numbers": (43.125, [(1269.84, "Theorem 5's bound"), (69, "factor in front"), (10, "it is not")]),
+    "falls-at-first": (0.0395 / 0.099, [(0.3, "still rises"), (0.5, "falls already")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }

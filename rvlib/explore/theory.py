@@ -80,7 +80,7 @@ class Constructions(Explorable):
 
     slowness = slider(1000.0, 1, 1e6, 0.05, group="Teacher A", label="<i>T</i>", log=True, tone="truth", help="A's marks lie between 0 and 1/T")
     a_accuracy = slider(1.0, 0, 1, 0.01, group="Teacher A", label="accuracy of A", tone="truth", help="Share of pairs that A has in the right order; the nearest attainable one is taken")
-    b_accuracy = slider(0.0, 0, 1, 0.01, group="Teacher B", label="accuracy of B", tone="proxy", help="Share of pairs that B has in the right order, at least those with the best output")
+    b_accuracy = slider(0.2, 0, 1, 0.01, group="Teacher B", label="accuracy of B", tone="proxy", help="Share of pairs that B has in the right order, at least those with the best output")
     gain = slider(0.5, 0.05, 1.5, 0.05, group="Both", label="gain <i>γ</i>", help="How much the ground truth reward has to rise")
     outputs = slider(10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are")
     peakedness = slider(0.7, 0, 3, 0.05, group="Policy and outputs", label="peakedness", help="Standard deviation of the policy's random logits: 0 gives an even policy")

@@ -96,7 +96,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   ];
   let second = axes(sweep, u, v, { xTicks: 4, yTicks: 6, xTitle: "T" }) + clipped(sweep, forbidden, here, ...lines, ...marks);
   second += text(sweep.left, sweep.top - 32, `${T_GAMMA} against T`, { class: "rv-title" });
-  second += text(sweep.left, sweep.top - 15, "dashed: B not after (Theorem 5; dotted: ours)", { class: "rv-tick" });
+  second += text(sweep.left, sweep.top - 15, "B not after: dashed; ours dotted", { class: "rv-tick" });
   return { height: sweep.top + sweep.height + 40, parts: [out, second] };
 }
 
