@@ -137,6 +137,28 @@ def falls_at_first(b):
         return "a little below this b the first output falls already."
 
 
+# ---- Another policy, another teacher ----------------------------------------------------------------------------------------------
+
+
+@exercise
+def certain_order(slowness):
+    fast = 0.8 / 0.4**3 * (1 / 0.2 - 1 / 0.6)
+    if near(slowness, fast / bounds.mismatched_teacher_time_bound(0.5, 1.0)):
+        return "this is with the paper's lower bound; the chapter's is larger."
+    if near(slowness**2, fast / bounds.two_marks_time_bound(1.0, 0.5)):
+        return "this is with the bound for two marks, which tells it sooner; the question is for the bound by the variance."
+    if not near(slowness, fast / (2 * -np.expm1(-0.25))):
+        return "at this T the two times are not equal."
+
+
+@exercise
+def too_rare(time):
+    if near(time, bounds.tabular_slow_time_bound(4 * 0.001 * 0.999, 0.3)):
+        return "this is Proposition 3's bound; the one for two marks is larger."
+    if not near(time, bounds.two_marks_time_bound(0.001, 0.3)):
+        return "it is not the bound for two marks: check the probability and the gain."
+
+
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------
 
 

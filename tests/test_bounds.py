@@ -335,6 +335,20 @@ def test_theorem_6(seed, outputs, slowness, kl_coef, swap):
     check_theorem_6(bounds.matching_teacher_time_bound, bounds.mismatched_teacher_time_bound, seed, outputs, slowness, kl_coef, swap)
 
 
+def check_two_marks(bound, seed, outputs, spread, gain, prompts):
+    logits, _, measured = problems(seed, outputs, spread, 0.0, False)
+    marks = np.where(np.random.default_rng(seed + 3).random((BATCH, outputs)) < 0.3, 1.0, -1.0)
+    liked = (softmax(logits) * (marks > 0)).sum(-1)
+    for reward in (measured, marks):
+        never_before(bound(liked, gain, prompts), logits, marks, gain, measured=reward, n_prompts=prompts)
+
+
+@given(seed=seeds, outputs=st.integers(2, 12), spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]), gain=st.sampled_from([1e-3, 0.05, 0.3, 1.0, 1.9]), prompts=st.sampled_from([1, 3]))
+@instances
+def test_teachers_of_two_marks(seed, outputs, spread, gain, prompts):
+    check_two_marks(bounds.two_marks_time_bound, seed, outputs, spread, gain, prompts)
+
+
 # ---- equations ----------------------------------------------------------------------------------------------------------------
 
 
@@ -396,6 +410,7 @@ BROKEN = {
     "Theorem 5, slow": lambda seed: check_theorem_5(times(30, bounds.accurate_but_slow_time_bound), bounds.inaccurate_but_fast_time_bound, seed, 2, 1.0, 10.0, 0.0, 1),
     "Theorem 5, fast": lambda seed: check_theorem_5(bounds.accurate_but_slow_time_bound, times(0.01, bounds.inaccurate_but_fast_time_bound), seed, 2, 1.0, 1.0, 0.0, 1),
     "Theorem 6, fast": lambda seed: check_theorem_6(times(0.02, bounds.matching_teacher_time_bound), bounds.mismatched_teacher_time_bound, seed, 3, 2.0, 0.0, False),
+    "two marks": lambda seed: check_two_marks(times(4, bounds.two_marks_time_bound), seed, 3, 2.0, 0.3, 1),
     "Theorem 6, slow": lambda seed: check_theorem_6(bounds.matching_teacher_time_bound, times(30, bounds.mismatched_teacher_time_bound), seed, 3, 2.0, 0.0, False),
 }  # fmt: skip
 

@@ -17,6 +17,8 @@ ANSWERS = {
     "hardly-right": (0.05, [(0.025, "each pair once"), (0.01, "its pairs are right"), (0.5, "more pairs")]),
     "fast-numbers": (43.125, [(1269.84, "Theorem 5's bound"), (69, "factor in front"), (10, "it is not")]),
     "falls-at-first": (0.0395 / 0.099, [(0.3, "still rises"), (0.5, "falls already")]),
+    "certain-order": (41.6667 / (2 * (1 - np.exp(-0.25))), [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two marks"), (50, "not equal")]),
+    "too-rare": ((1 - np.exp(-0.6)) / 0.004, [(4.4071, "Proposition 3"), (50, "it is not")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }

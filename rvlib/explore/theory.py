@@ -86,3 +86,23 @@ class Constructions(Explorable):
     peakedness = slider(0.7, 0, 3, 0.05, group="Policy and outputs", label="peakedness", help="Standard deviation of the policy's random logits: 0 gives an even policy")
     skill = slider(0.0, -3, 2, 0.05, group="Policy and outputs", label="skill", help="How much the policy's logits lean to good outputs (above 0) or to bad ones")
     seed = slider(1, 1, 40, 1, group="Policy and outputs", label="seed", whole=True, help="Other outputs, another policy and other rankings, alike in what the other sliders say")
+
+
+class Teachers(Explorable):
+    """Three policies by four teachers, each cell a training run: Theorem 6, in which the best teacher depends on the policy."""
+
+    alt = (
+        "Grid of small panels, three policies by four teachers; each shows the ground truth reward against time on a logarithmic axis. The policy that says y learns at once from the teacher that likes y and not from the one that likes y prime; "
+        "for the policy that says y prime it is the other way round; the perfectly accurate teacher of low variance is slow with both."
+    )
+    caption = traitlets.Unicode(
+        "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy, each column a reward model, each cell the ground truth reward against time (0.1 to 10⁷, logarithmic; dashed: the gain). "
+        "A frame marks the fastest teacher of a row."
+    ).tag(sync=True)
+
+    rarity = slider(30.0, 2, 1000, 0.05, group="The policies", label="<i>T</i>", log=True, help="The good output that a policy hardly ever gives has probability 1/T²")
+    likely = slider(0.2, 0.02, 0.8, 0.01, group="The policies", label="the likely one’s probability <i>c</i>", help="Probability of the good output that a policy gives often")
+    outputs = slider(8, 3, 20, 1, group="The policies", label="outputs", whole=True, help="How many outputs there are, two of them good")
+    scale = slider(0.05, 0.001, 1, 0.05, group="The teachers", label="marks of the accurate one, ×", log=True, tone="proxy", help="The fourth teacher is the ground truth, multiplied by this")
+    kl_coef = slider(0.0, 1e-4, 1, 0.1, group="The teachers", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy")
+    gain = slider(0.5, 0.05, 1.2, 0.05, group="The teachers", label="gain <i>γ</i>", tone="truth", help="How much the ground truth reward has to rise")

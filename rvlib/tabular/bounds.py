@@ -279,6 +279,17 @@ def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
     return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
 
 
+def two_marks_time_bound(liked, gain, n_prompts=1):
+    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4 π_0(liked)).
+
+    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another policy,
+    another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the root.
+    """
+    liked, gain = _checks.real("liked", liked, low=0.0, high=1 + 1e-9), _checks.real("gain", gain, above=0.0)
+    with np.errstate(divide="ignore"):
+        return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
+
+
 def _good_output(probs, ground_truth, gain, best):
     """π(y^γ), ρ and the least probability, for an output good enough for the gain."""
     probs = _checks.probabilities("probs", probs)

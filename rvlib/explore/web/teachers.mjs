@@ -1,0 +1,88 @@
+// Policies by teachers: each cell one training run, from a policy (row) under a reward model (column). Theorem 6, arXiv 2503.15477.
+//
+//   r, r'   1 on one good output, -1 elsewhere      π(y) ≥ c, π(y') = T⁻²      the other policy: y and y' exchanged
+
+import { expectation, gradientFlow, rewardVariance } from "./flow.mjs";
+import { T_GAMMA, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { drawn, gainTime, when } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const [START, END] = [0.1, 1e7];
+const GRID = Array.from({ length: 60 }, (_, i) => START * (END / START) ** (i / 59));
+const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
+const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
+
+function compute(state) {
+  const { outputs: n, rarity, likely, kl_coef: klCoef } = state;
+  const rare = rarity ** -2;
+  const most = Math.min(likely, 1 - rare - 0.01);
+  const rest = (1 - most - rare) / (n - 2);
+  const groundTruth = Float64Array.from({ length: n }, (_, i) => (i < 2 ? 1 : n === 3 ? -0.5 : -(i - 2) / (n - 3)));
+  const starts = [[most, rare], [rare, most], [(most + rare) / 2, (most + rare) / 2]].map((good) => Float64Array.from({ length: n }, (_, i) => good[i] ?? rest));
+  const start = expectation(starts[0], groundTruth);
+  const gain = Math.min(state.gain, 0.98 * (1 - start));
+  const marks = [(i) => (i === 0 ? 1 : -1), (i) => (i === 1 ? 1 : -1), (i) => (i < 2 ? 1 : -1), (i) => state.scale * groundTruth[i]];
+  const rewards = marks.map((mark) => Float64Array.from({ length: n }, (_, i) => mark(i)));
+  const rows = starts.map((probs) => {
+    const logits = probs.map(Math.log);
+    const cells = rewards.map((reward) => {
+      const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
+      const times = drawn(flow, GRID);
+      return { times, curve: flow.at(times, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
+    });
+    const first = Math.min(...cells.map((cell) => (Number.isNaN(cell.time) ? Infinity : cell.time)));
+    return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
+  });
+  const limits = {
+    gain: { value: gain, hint: gain < state.gain ? `no more than ${number(gain, 2)} can be had` : undefined },
+    likely: { value: most },
+  };
+  return { state, rows, start, gain, rare, limits };
+}
+
+function draw({ rows, start, gain }, width) {
+  const narrow = width < 560;
+  const gap = narrow ? 6 : 14;
+  const left = 2;
+  const cell = (width - left - 2 - 3 * gap) / 4;
+  const height = narrow ? 66 : 78;
+  const head = narrow ? 40 : 28;
+  const parts = [];
+  let heads = "";
+  TEACHERS.forEach((name, j) => {
+    const words = narrow && name.includes(" ") ? [name.split(" ").slice(0, -1).join(" "), name.split(" ").at(-1)] : [name];
+    words.forEach((word, k) => (heads += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, { class: "rv-title", "text-anchor": "middle", style: "fill:var(--rv-proxy)" })));
+  });
+  parts.push(heads);
+  rows.forEach((cells, i) => {
+    const top = head + i * (height + 62) + 24;
+    let out = text(left, top - 10, `Policy ${POLICIES[i]}`, { class: "rv-title" });
+    cells.forEach(({ times, curve, time, best, variance }, j) => {
+      const box = { left: left + j * (cell + gap), top, width: cell, height };
+      const x = logarithmic([START, END], [box.left, box.left + cell]);
+      const y = linear([-1.06, 1.06], [top + height, top]);
+      out += tag("rect", { x: box.left, y: top, width: cell, height, style: `fill:var(--rv-panel);stroke:var(--rv-${best ? "truth" : "line"})`, "stroke-width": best ? 2.2 : 1 });
+      const goal = tag("path", { d: `M${px(box.left)} ${px(y(start + gain))}h${px(cell)}`, style: "stroke:var(--rv-quiet)", "stroke-dasharray": "4 4" });
+      const path = tag("path", { d: line(x, y, times, curve), style: "stroke:var(--rv-truth)", "stroke-width": 2.2, "stroke-linejoin": "round" });
+      const dot = time <= END ? tag("circle", { cx: x(time), cy: y(start + gain), r: 4, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 1.5 }) : "";
+      out += clipped(box, goal, path, dot);
+      const words = narrow ? `${best ? "✓ " : ""}${when(time)}` : `${best ? "✓ " : ""}${T_GAMMA}${time < Infinity ? " = " : " "}${when(time)}`;
+      out += text(box.left + cell / 2, top + height + 15, words, { "text-anchor": "middle", ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }) });
+      if (!narrow) out += text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, { class: "rv-tick", "text-anchor": "middle" });
+    });
+    parts.push(out);
+  });
+  return { height: head + 3 * (height + 62) + 4, parts };
+}
+
+const readouts = ({ rows, rare }) => [
+  ["the rare good output’s probability", number(rare, 2), "", "T to the minus 2"],
+  ["its policy, matching teacher", when(rows[0][0].time), "truth", "Time to gain of the policy that says y, under the teacher that likes y"],
+  ["its policy, the other’s teacher", when(rows[0][1].time), "truth", "Time to gain of the policy that says y, under the teacher that likes y′"],
+];
+
+const describe = ({ state, rows, gain, rare }) =>
+  `A grid of three policies by four teachers; in each cell the ground truth reward against time from 0.1 to ten million, and the time to gain ${number(gain, 2)}. One of two good outputs has probability ${number(state.likely, 2)}, the other ${number(rare, 2)}. ` +
+  rows.map((cells, i) => `Policy ${POLICIES[i]}: ${cells.map((cell, j) => `${TEACHERS[j]} ${when(cell.time)}${cell.best ? ", the fastest" : ""}`).join("; ")}. `).join("");
+
+export default explorable({ name: "teachers", compute, draw, readouts, describe });
