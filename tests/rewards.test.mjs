@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { accurateButSlow, attainableVariance, fastTimeBounds, inaccurateButFast, makeRewardModel, random, rankingAccuracy, rewardVariance } from "../rvlib/explore/web/flow.mjs";
+import { accurateButSlow, attainableVariance, bestOfNProbs, fastTimeBounds, inaccurateButFast, makeRewardModel, random, rankingAccuracy, rewardVariance } from "../rvlib/explore/web/flow.mjs";
 
 const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url)));
 
@@ -15,6 +15,7 @@ for (const c of cases)
     assert.ok(Math.abs(attainableVariance(c.ground_truth, c.probs, c.accuracy, c.seed)[1] - c.largest) < 1e-12);
     assert.equal(rankingAccuracy(made, c.ground_truth), c.accuracy);
     const same = (ours, theirs) => theirs.forEach((value, i) => assert.ok(Math.abs(ours[i] - value) <= 1e-8 * Math.max(1, Math.abs(value)), `${ours} is not ${theirs}`));
+    same(bestOfNProbs(c.probs, c.tied, c.best_of), c.best_of_n);
     same(accurateButSlow(c.ground_truth, c.accuracy, 10, c.seed), c.slow);
     same(inaccurateButFast(c.sorted_truth, c.probs, c.fast_accuracy, c.seed), c.fast);
     const { paper, ours } = fastTimeBounds(c.sorted_truth, c.probs, c.fast, c.gain);

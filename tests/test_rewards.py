@@ -45,6 +45,7 @@ def cases():
             "ground_truth": truth.tolist(), "probs": probs.tolist(), "accuracy": float(accuracy), "seed": seed,
             "variance": share * largest, "largest": largest, "random": random(seed, 4).tolist(),
             "reward": make_reward_model(truth, probs, accuracy, share * largest, seed).tolist(),
+            "best_of": 3 + seed % 40, "best_of_n": best_of_n_probs(probs, np.round(truth, 1), 3 + seed % 40).tolist(), "tied": np.round(truth, 1).tolist(),
             "slow": accurate_but_slow(truth, accuracy, 10.0, seed).tolist(),
             "sorted_truth": sorted_truth.tolist(), "fast_accuracy": float(fast_accuracy), "fast": fast.tolist(), "gain": float(gain),
             "fast_time_bound": inaccurate_but_fast_time_bound(probs, sorted_truth, gain, 0),

@@ -140,3 +140,27 @@ class Race(Explorable):
     peakedness = _peakedness(0.6)
     skill = _skill(-1.0)
     seed = _seed(9)
+
+
+class BestOfN(Explorable):
+    """Two reward models, each used twice: to train a policy by gradient flow, and to pick the best of N of its samples."""
+
+    alt = (
+        "Two panels, ground truth reward up in both. On the left, training by gradient flow against time: under the inaccurate reward model of high variance it has risen before the accurate one of low variance has begun to move. "
+        "On the right, the best of N samples against N: the accurate one's curve lies on the dotted curve of the ground truth itself, the other's below."
+    )
+    caption = traitlets.Unicode(
+        "The same two reward models on both sides. On the left the policy is trained on them; on the right it stays as it is, N outputs are sampled and the reward model keeps the one it likes best. "
+        "Both are exact: nothing is sampled here."
+    ).tag(sync=True)
+
+    samples = slider(16, 1, 4096, 0.1, group="Best of N", label="samples <i>N</i>", log=True, whole=True, help="How many outputs are sampled for the reward model to choose from")
+    a_accuracy = _accuracy(1.0, "Reward model A")
+    a_variance = _variance(0.0001, "Reward model A", "variance")
+    b_accuracy = _accuracy(0.6, "Reward model B")
+    b_variance = _variance(0.3, "Reward model B", "variance")
+    gain = slider(0.5, 0.01, 1.5, 0.01, group="Training", label="gain <i>γ</i>", help="How much the ground truth reward has to rise for t_γ")
+    outputs = _outputs(12, 40)
+    peakedness = _peakedness(0.6)
+    skill = _skill(-1.0)
+    seed = _seed(9)

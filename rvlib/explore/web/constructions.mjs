@@ -77,7 +77,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   out += clipped(reward, ruled, late, goal, curves, dot(a.time, "truth"), dot(fast.time, "proxy"));
   out += text(reward.left, 14, "Ground truth reward under each", { class: "rv-title" });
   const named = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  out += text(reward.left, 31, `${named("truth", `A, accuracy ${number(slow.accuracy, 2)}`)}   ${named("proxy", `B, accuracy ${number(fast.accuracy, 2)}`)}`);
+  out += text(reward.left, 31, `${named("truth", `A, accuracy ${number(slow.accuracy, 2)}`)}\u2003${named("proxy", `B, accuracy ${number(fast.accuracy, 2)}`)}`);
   out += text(reward.left + 5, bottom - 8, "A: not yet", { class: "rv-tick rv-halo" });
 
   // ---- t_γ against T

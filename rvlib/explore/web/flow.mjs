@@ -499,3 +499,21 @@ export function fastTimeBounds(groundTruth, probs, reward, gain) {
   const wait = 1 / probs[0] - 1 / rho;
   return { paper: (4 / (1 - rho) ** 4) * wait, ours: (1.6 / ((1 - rho) ** 2 * (1 - expectation(probs, reward)))) * wait };
 }
+
+// ---- Best-of-N --------------------------------------------------------------------------------------------------------
+
+/** Distribution of the output that Best-of-n keeps, a tie broken evenly among the samples; rvlib.tabular.best_of_n_probs. */
+export function bestOfNProbs(probs, reward, n) {
+  const order = Array.from(reward, (_, y) => y).sort((a, b) => reward[b] - reward[a]); // best first
+  const kept = new Float64Array(reward.length);
+  let [above, power] = [0, 1]; // the probability of better levels; of no sample among them
+  for (let i = 0, end; i < order.length; i = end) {
+    let mass = 0;
+    for (end = i; end < order.length && reward[order[end]] === reward[order[i]]; end++) mass += probs[order[end]];
+    above = Math.min(above + mass, 1);
+    const below = end === order.length ? 0 : Math.exp(n * Math.log1p(-above)); // from the top down: digits near 1 are kept
+    for (let k = i; k < end; k++) kept[order[k]] = mass > 0 ? (probs[order[k]] / mass) * Math.max(power - below, 0) : 0;
+    power = below;
+  }
+  return kept;
+}

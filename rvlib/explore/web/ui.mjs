@@ -31,7 +31,8 @@ const toPosition = (control, value) => {
 const fromPosition = (control, position) => {
   if (!control.log) return control.whole ? Math.round(position) : Number(position.toFixed(10));
   if (control.zero && position < Math.log10(control.min) - control.step / 2) return 0;
-  return Math.min(control.max, Math.max(control.min, Number((10 ** position).toPrecision(4))));
+  const value = Number((10 ** position).toPrecision(4));
+  return Math.min(control.max, Math.max(control.min, control.whole ? Math.round(value) : value));
 };
 
 export function say(control, value) {

@@ -1,0 +1,95 @@
+// The same two reward models under gradient flow and under Best-of-N: variance decides the one, ranking the other.
+//
+//   P(Best-of-N keeps level l) = F_l^N - F_{l-1}^N,    F_l = P_{y~π}(r(y) at level l or below)
+
+import { bestOfNProbs, expectation, gradientFlow, klDivergence } from "./flow.mjs";
+import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const [START, END, MOST] = [0.1, 1e5, 4096];
+const GRID = Array.from({ length: 90 }, (_, i) => START * (END / START) ** (i / 89));
+const COUNTS = [...new Set(Array.from({ length: 60 }, (_, i) => Math.round(MOST ** (i / 59))))];
+const TONES = ["truth", "proxy"];
+
+let last; // everything but N and γ's readouts
+
+function solve({ samples, ...setting }) {
+  const key = JSON.stringify(setting);
+  if (last?.key === key) return last;
+  const world = problem(setting);
+  const { logits, groundTruth, probs } = world;
+  const start = expectation(probs, groundTruth);
+  const students = ["a", "b"].map((letter) => {
+    const made = teacher(world, setting[`${letter}_accuracy`], setting[`${letter}_variance`], setting.seed);
+    const flow = gradientFlow(logits, made.reward, END, { groundTruth, tolerance: 1e-6 });
+    const times = drawn(flow, GRID);
+    return {
+      letter: letter.toUpperCase(),
+      made,
+      times,
+      curve: flow.at(times, { exact: false }).groundTruth,
+      best: COUNTS.map((n) => expectation(bestOfNProbs(probs, made.reward, n), groundTruth)),
+      time: gainTime(logits, made.reward, setting.gain, { measured: groundTruth }),
+    };
+  });
+  const most = COUNTS.map((n) => expectation(bestOfNProbs(probs, groundTruth, n), groundTruth));
+  return (last = { key, groundTruth, probs, start, students, most });
+}
+
+function compute(state) {
+  const solved = solve(state);
+  const { groundTruth, probs, students } = solved;
+  const at = students.map(({ made }) => {
+    const kept = bestOfNProbs(probs, made.reward, state.samples);
+    return { reward: expectation(kept, groundTruth), kl: klDivergence(kept, probs) };
+  });
+  const reach = students.flatMap(({ made, letter }) =>
+    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [`${letter.toLowerCase()}_${key}`, limit]),
+  );
+  return { state, ...solved, at, limits: Object.fromEntries(reach) };
+}
+
+function draw({ state, start, students, most, at }, width) {
+  const narrow = width < 560;
+  const left = 44;
+  const across = narrow ? width - left - 14 : (width - 2 * left - 40) / 2;
+  const flow = { left, top: 62, width: across, height: narrow ? 180 : 240 };
+  const choice = narrow ? { ...flow, top: flow.top + flow.height + 96 } : { ...flow, left: left + across + 58 };
+  const y = (box) => linear([-1, 1], [box.top + box.height, box.top]);
+  const named = students.map(({ letter, made }, i) => `<tspan style="fill:var(--rv-${TONES[i]})" font-weight="600">${letter}, accuracy ${number(made.accuracy, 2)}</tspan>`).join("\u2003");
+
+  const x = logarithmic([START, END], [flow.left, flow.left + flow.width]);
+  const goal = start + state.gain;
+  const dashes = tag("path", { d: `M${px(flow.left)} ${px(y(flow)(goal))}h${px(flow.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4" });
+  const curve = (scaleX, box, xs, ys, tone, more) => tag("path", { d: line(scaleX, y(box), xs, ys), style: `stroke:var(--rv-${tone})`, "stroke-width": "2.4", "stroke-linejoin": "round", ...more });
+  const dots = students.map(({ time }, i) => (time <= END ? tag("circle", { cx: x(time), cy: y(flow)(goal), r: 4.5, style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`, "stroke-width": "1.5" }) : ""));
+  let first = text(flow.left, 14, "Trained by gradient flow", { class: "rv-title" }) + text(flow.left, 31, named);
+  first += text(flow.left, 48, "ground truth reward against time", { class: "rv-tick" });
+  first += axes(flow, x, y(flow), { xTicks: narrow ? 5 : 6, xTitle: "time" });
+  first += clipped(flow, dashes, ...students.map(({ times, curve: values }, i) => curve(x, flow, times, values, TONES[i])), ...dots);
+  if (goal < 0.94) first += text(flow.left + flow.width - 3, y(flow)(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end" });
+
+  const u = logarithmic([1, MOST], [choice.left, choice.left + choice.width]);
+  const here = tag("path", { d: `M${px(u(state.samples))} ${choice.top}v${choice.height}`, class: "rv-axis" });
+  const marks = at.map(({ reward }, i) => tag("circle", { cx: u(state.samples), cy: y(choice)(reward), r: 4.5, style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`, "stroke-width": "1.5" }));
+  let second = text(choice.left, choice.top - 48, "Best of N samples", { class: "rv-title" });
+  second += text(choice.left, choice.top - 31, "dotted: by the ground truth itself", { class: "rv-note" });
+  second += text(choice.left, choice.top - 14, "ground truth reward against N", { class: "rv-tick" });
+  second += axes(choice, u, y(choice), { xTicks: 4, xTitle: "N" });
+  second += clipped(choice, here, ...students.map(({ best }, i) => curve(u, choice, COUNTS, best, TONES[i])), curve(u, choice, COUNTS, most, "ink", { "stroke-dasharray": "2 4", "stroke-width": "1.6" }), ...marks);
+  return { height: choice.top + choice.height + 40, parts: [first, second] };
+}
+
+const readouts = ({ state, students, at }) => [
+  ...students.map(({ letter, time }, i) => [`${letter} trains: <i>t</i><sub>γ</sub>`, when(time), TONES[i], "First time at which the ground truth reward has risen by γ under gradient flow"]),
+  ...students.map(({ letter }, i) => [`${letter} picks: best of ${state.samples}`, number(at[i].reward, 3), TONES[i], "Expected ground truth reward of the sample that this reward model likes best"]),
+  ["KL of A’s pick", number(at[0].kl, 2), "", "KL divergence of the picked output's distribution from the policy"],
+  ["ln N − (N − 1)/N", number(Math.log(state.samples) - 1 + 1 / state.samples, 2), "bound", "It cannot be more than this"],
+];
+
+const describe = ({ state, students, at }) =>
+  `Two reward models, used to train a policy and to pick the best of N samples. ` +
+  students.map(({ letter, made, time }, i) => `${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}: time to gain ${number(state.gain, 2)} in training: ${when(time)}; ground truth reward of its pick among ${state.samples}: ${number(at[i].reward, 3)}. `).join("");
+
+export default explorable({ name: "bestofn", compute, draw, readouts, describe, above: 1 });
