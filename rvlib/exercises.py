@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from rvlib.tabular import autoregressive, bounds, rlhf_gradient, softmax
+from rvlib.tabular import autoregressive, best_of_n, bounds, rlhf_gradient, softmax
 
 _EXERCISES = {}
 
@@ -157,6 +157,28 @@ def too_rare(time):
         return "this is Proposition 3's bound; the one for two marks is larger."
     if not near(time, bounds.two_marks_time_bound(0.001, 0.3)):
         return "it is not the bound for two marks: check the probability and the gain."
+
+
+# ---- Where accuracy is everything: Best-of-N --------------------------------------------------------------------------------------
+
+
+@exercise
+def best_of_three(reward):
+    probs, truth = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.0, -1.0])
+    if near(reward, best_of_n(probs, truth, truth, 3)):
+        return "this reward model ties the first two outputs."
+    if not near(reward, best_of_n(probs, np.array([1.0, 1.0, 0.0]), truth, 3)):
+        return "first find how likely the lower level is kept, then share out the rest within the upper one."
+
+
+@exercise
+def enough_samples(n):
+    if n != round(n):
+        return "N is a whole number."
+    if 1 - 0.99**n < 0.95:
+        return "with so many samples the best output is missed too often."
+    if 1 - 0.99 ** (n - 1) >= 0.95:
+        return "fewer samples are enough."
 
 
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------

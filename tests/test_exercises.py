@@ -19,6 +19,8 @@ ANSWERS = {
     "falls-at-first": (0.0395 / 0.099, [(0.3, "still rises"), (0.5, "falls already")]),
     "certain-order": (41.6667 / (2 * (1 - np.exp(-0.25))), [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two marks"), (50, "not equal")]),
     "too-rare": ((1 - np.exp(-0.6)) / 0.004, [(4.4071, "Proposition 3"), (50, "it is not")]),
+    "best-of-three": (0.225, [(0.363, "ties the first two"), (0.5, "lower level")]),
+    "enough-samples": (299, [(298.07, "whole"), (298, "too often"), (400, "fewer")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }
