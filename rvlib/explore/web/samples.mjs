@@ -1,0 +1,102 @@
+// Training on samples: REINFORCE, RLOO and GRPO, by plain steps or by Adam, beside the same steps with the exact gradient.
+//
+//   ĝ = (1/k) Σ_i A_i (e_{y_i} - π),     A_i from the group's rewards as rvlib.tabular.estimators has them
+
+import { expectation, random, softmax } from "./flow.mjs";
+import { axes, clipped, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
+import { limits, problem, teacher } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const [OUTPUTS, STEPS, RUNS] = [8, 300, 6];
+const ADAM = 0.05; // Adam's step, as a share of the plain one
+const STD_FLOOR = 1e-4; // TRL's
+
+/** A_i of one group from its rewards; rvlib.tabular.estimators.advantages. */
+export function advantages(rewards, estimator) {
+  if (estimator === "reinforce") return rewards;
+  const k = rewards.length;
+  const mean = rewards.reduce((a, b) => a + b, 0) / k;
+  const centred = rewards.map((r) => r - mean);
+  if (estimator === "rloo") return centred.map((a) => (a * k) / (k - 1));
+  if (estimator === "grpo_unscaled") return centred;
+  const deviation = Math.sqrt(centred.reduce((total, a) => total + a * a, 0) / (k - 1));
+  return centred.map((a) => a / (deviation + STD_FLOOR));
+}
+
+/** The ground truth reward after each step of one run; no sampling, and no estimator, if `uniform` is not given. */
+function run({ logits, groundTruth }, reward, { estimator, optimiser, group, step, noise, multiplier, kl_coef: klCoef }, uniform) {
+  const theta = Float64Array.from(logits);
+  const reference = softmax(logits);
+  const [m, v] = [new Float64Array(OUTPUTS), new Float64Array(OUTPUTS)];
+  const curve = new Float64Array(STEPS + 1);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  for (let t = 0; t <= STEPS; t++) {
+    const probs = softmax(theta);
+    curve[t] = expectation(probs, groundTruth);
+    const regularised = reward.map((r, y) => multiplier * r - (klCoef ? klCoef * Math.log(probs[y] / reference[y]) : 0));
+    const gradient = new Float64Array(OUTPUTS);
+    if (uniform) {
+      const outputs = Array.from({ length: group }, () => {
+        let [y, left] = [0, uniform() - probs[0]];
+        while (left > 0 && y < OUTPUTS - 1) left -= probs[++y];
+        return y;
+      });
+      const rewards = outputs.map((y) => regularised[y] + (noise ? multiplier * noise * normal() : 0));
+      advantages(rewards, estimator).forEach((a, i) => {
+        for (let y = 0; y < OUTPUTS; y++) gradient[y] += (a * ((y === outputs[i]) - probs[y])) / group;
+      });
+    } else {
+      const mean = expectation(probs, regularised);
+      for (let y = 0; y < OUTPUTS; y++) gradient[y] = probs[y] * (regularised[y] - mean);
+    }
+    for (let y = 0; y < OUTPUTS; y++) {
+      if (optimiser === "plain") theta[y] += step * gradient[y];
+      else {
+        m[y] = 0.9 * m[y] + 0.1 * gradient[y];
+        v[y] = 0.999 * v[y] + 0.001 * gradient[y] ** 2;
+        theta[y] += (ADAM * step * (m[y] / (1 - 0.9 ** (t + 1)))) / (Math.sqrt(v[y] / (1 - 0.999 ** (t + 1))) + 1e-8);
+      }
+    }
+  }
+  return curve;
+}
+
+function compute(state) {
+  const world = problem({ outputs: OUTPUTS, peakedness: 0.5, skill: -0.7, seed: state.seed });
+  const made = teacher(world, state.accuracy, state.variance, state.seed);
+  const runs = Array.from({ length: RUNS }, (_, i) => run(world, made.reward, state, random(1000 * state.seed + i)));
+  const mean = Float64Array.from({ length: STEPS + 1 }, (_, t) => runs.reduce((total, curve) => total + curve[t], 0) / RUNS);
+  const exact = run(world, made.reward, state);
+  return { state, made, runs, mean, exact, limits: limits(made, state.variance, number) };
+}
+
+const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", grpo_unscaled: "GRPO, not divided" };
+
+function draw({ state, runs, mean, exact }, width) {
+  const box = { left: 44, top: 46, width: width - 58, height: width < 560 ? 220 : 280 };
+  const steps = Float64Array.from({ length: STEPS + 1 }, (_, t) => t + 1);
+  const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
+  const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
+  const y = linear([-1, 1], [box.top + box.height, box.top]);
+  const at = (curve) => line(x, y, seen.map((t) => steps[t]), seen.map((t) => curve[t]));
+  const faint = runs.map((curve) => tag("path", { d: at(curve), style: "stroke:var(--rv-truth)", "stroke-width": 1, "stroke-opacity": 0.35 }));
+  const middle = tag("path", { d: at(mean), style: "stroke:var(--rv-truth)", "stroke-width": 3, "stroke-linejoin": "round" });
+  const smooth = tag("path", { d: at(exact), style: "stroke:var(--rv-ink)", "stroke-width": 1.8, "stroke-dasharray": "6 4" });
+  let out = text(box.left, 14, "Ground truth reward against steps", { class: "rv-title" });
+  const words = `<tspan style="fill:var(--rv-truth)" font-weight="600">${NAMES[state.estimator]}, ${state.group} samples</tspan><tspan class="rv-note">; dashed: the exact gradient</tspan>`;
+  out += text(box.left, 32, words) + axes(box, x, y, { xTicks: 4, xTitle: "step" });
+  return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth)] };
+}
+
+const readouts = ({ made, mean, exact, runs, state }) => [
+  ["mean at the end", number(mean[STEPS], 2), "truth", `Ground truth reward after ${STEPS} steps, mean of ${RUNS} runs`],
+  ["lowest and highest run", `${number(Math.min(...runs.map((r) => r[STEPS])), 2)} <small>to</small> ${number(Math.max(...runs.map((r) => r[STEPS])), 2)}`, "truth"],
+  ["exact gradient", number(exact[STEPS], 2), "", "The same optimiser with the exact gradient"],
+  ["standard deviation, reward : noise", state.noise ? number(Math.sqrt(made.variance) / state.noise, 2) : "∞", "proxy", "Standard deviation of the reward under the initial policy, over that of the label noise"],
+];
+
+const describe = ({ state, made, mean, exact }) =>
+  `Ground truth reward over ${STEPS} steps of ${NAMES[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
+  `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact[STEPS], 2)}.`;
+
+export default explorable({ name: "samples", compute, draw, readouts, describe, above: 2 });
