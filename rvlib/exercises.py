@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from rvlib.tabular import autoregressive, best_of_n, bounds, rlhf_gradient, softmax
+from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, softmax
 
 _EXERCISES = {}
 
@@ -179,6 +179,41 @@ def enough_samples(n):
         return "with so many samples the best output is missed too often."
     if 1 - 0.99 ** (n - 1) >= 0.95:
         return "fewer samples are enough."
+
+
+# ---- From exact gradients to samples ----------------------------------------------------------------------------------------------
+
+
+@exercise
+def silent_group(share):
+    silent = estimators.no_spread_probability(np.array([0.2, 0.8]), np.array([1.0, -1.0]), 4)
+    if near(share, 0.8**4):
+        return "a group that is right throughout has no spread either."
+    if near(1 - share, silent):
+        return "this is the share that does give a gradient."
+    if not near(share, silent):
+        return "all four must be on one level: add that up over the two levels."
+
+
+@exercise
+def win_variance(variance):
+    if near(variance, (1 - 0.4**3 - 0.3**3 - 0.2**3 - 0.1**3) / 3):
+        return "two outputs are tied: they share a level."
+    if near(variance, 1 / 3):
+        return "this is the value without levels of positive probability."
+    if not near(variance, (1 - 0.7**3 - 0.2**3 - 0.1**3) / 3):
+        return "it is not the variance of the win rate; the marks' sizes must not matter."
+
+
+@exercise
+def enough_group(samples):
+    least = 2 * 0.99 * 0.5**2 / 0.01
+    if samples != round(samples):
+        return "the number of samples is a whole number."
+    if samples < least:
+        return "with so few the cap is below 1."
+    if samples - 1 >= least:
+        return "fewer are not excluded by the cap."
 
 
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Estimators against the exact gradient: every group of samples enumerated, so that unbiased means unbiased."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
+from rvlib.explore._explorable import WEB
 from rvlib.tabular import rlhf_gradient, softmax
 from rvlib.tabular.estimators import (
     ESTIMATORS,
@@ -13,6 +15,7 @@ from rvlib.tabular.estimators import (
     gradient_estimate,
     no_spread_probability,
     sample_outputs,
+    signal_to_noise,
 )
 from rvlib.tabular.policy import kl_reward
 
@@ -69,3 +72,53 @@ def test_estimates_have_the_shape_of_the_logits_and_average_out(estimator):
         exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if estimator == "grpo_unscaled" else 1)
         error = many.std(1) / np.sqrt(50_000)
         assert (np.abs(many.mean(1) - exact) < 5 * error).all()
+
+
+def win_rates(probs, reward):
+    """P(another sample is worse) - P(it is better), for each output."""
+    return (np.sign(reward[:, None] - reward) * probs).sum(1)
+
+
+@pytest.mark.parametrize("reward", [REWARD, np.array([0.5, 0.5, -1.0]), 1e3 * REWARD])
+def test_grpo_of_two_follows_the_win_rate(reward):
+    """E ĝ = ∇E[win rate]/√2: of the marks only their order is left, but for the floor under the standard deviation."""
+    probs, groups = softmax(LOGITS), np.array(list(itertools.product(range(3), repeat=2)))
+    estimates = gradient_estimate(LOGITS, groups, advantages(reward[groups], "grpo"))
+    rates = win_rates(probs, reward)
+    assert np.allclose(probs[groups].prod(-1) @ estimates, probs * rates / np.sqrt(2), atol=2e-4)
+    mass = np.bincount(np.unique(reward, return_inverse=True)[1], probs)
+    assert (probs * rates**2).sum() == pytest.approx((1 - (mass**3).sum()) / 3)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+def test_signal_to_noise_is_that_of_sampled_gradients(noise):
+    rng, probs, k = np.random.default_rng(0), softmax(LOGITS), 3
+    outputs = sample_outputs(probs, k, rng, draws=200_000)
+    marks = REWARD[outputs] - probs @ REWARD + noise * rng.normal(size=outputs.shape)
+    estimates = gradient_estimate(LOGITS, outputs, marks)
+    spread = ((estimates - estimates.mean(0)) ** 2).sum(-1).mean()
+    measured = np.linalg.norm(estimates.mean(0)) / np.sqrt(spread)
+    assert signal_to_noise(probs, REWARD, k, noise) == pytest.approx(measured, rel=0.02)
+    assert signal_to_noise(probs, 50 * REWARD, k, 50 * noise) == pytest.approx(signal_to_noise(probs, REWARD, k, noise))
+    assert signal_to_noise(probs, np.ones(3), k, noise) == 0
+
+
+def test_noise_in_the_marks_caps_the_signal_by_the_variance():
+    """SNR² ≤ k Var/(2 τ² (1 - ‖π‖²)) on random problems; and not with a smaller constant."""
+    rng = np.random.default_rng(1)
+    outputs = rng.integers(2, 9, 2000)
+    shares = []
+    for n in outputs:
+        probs, reward, noise = softmax(rng.choice([0.3, 4.0]) * rng.normal(size=n)), rng.uniform(-1, 1, n), 10 ** rng.uniform(-1, 2)
+        variance = probs @ (reward - probs @ reward) ** 2
+        shares.append(signal_to_noise(probs, reward, 5, noise) ** 2 / (5 * variance / (2 * noise**2 * (1 - probs @ probs))))
+    assert 0.9 < max(shares) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_page_computes_the_same_advantages(node, estimator):
+    rewards = np.random.default_rng(2).normal(size=(5, 6))
+    module = (WEB / "samples.mjs").as_uri()
+    program = f"const m = await import({module!r}); console.log(JSON.stringify({rewards.tolist()}.map((r) => m.advantages(r, {estimator!r}))))"
+    done = node("--input-type=module", "--eval", program)
+    assert np.allclose(json.loads(done.stdout), advantages(rewards, estimator), atol=1e-12), done.stderr

@@ -21,6 +21,9 @@ ANSWERS = {
     "too-rare": ((1 - np.exp(-0.6)) / 0.004, [(4.4071, "Proposition 3"), (50, "it is not")]),
     "best-of-three": (0.225, [(0.363, "ties the first two"), (0.5, "lower level")]),
     "enough-samples": (299, [(298.07, "whole"), (298, "too often"), (400, "fewer")]),
+    "silent-group": (0.4112, [(0.4096, "right throughout"), (0.5888, "does give"), (0.2, "one level")]),
+    "win-variance": (0.216, [(0.3, "tied"), (1 / 3, "without levels"), (4e-7, "must not matter")]),
+    "enough-group": (50, [(49.5, "whole"), (25, "below 1"), (100, "fewer")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }

@@ -182,7 +182,7 @@ class Samples(Explorable):
     variance = slider(1e-4, 1e-6, 1, 0.05, group="Teacher", label="reward variance", tone="proxy", log=True, help="Variance of the reward under the initial policy; at most what the accuracy allows")
     multiplier = slider(1.0, 0.1, 1000, 0.1, group="Teacher", label="multiply by <i>c</i>", tone="proxy", log=True, help="Multiplies marks and noise together")
     noise = slider(0.0, 1e-3, 3, 0.1, group="Teacher", label="label noise <i>τ</i>", tone="proxy", log=True, zero=True, help="Standard deviation of the noise in each mark")
-    estimator = choice({"rloo": "RLOO", "grpo": "GRPO", "grpo_unscaled": "GRPO, not divided", "reinforce": "REINFORCE"}, group="Algorithm", label="Advantage of a sample")
+    estimator = choice({"rloo": "RLOO", "grpo": "GRPO", "grpo_unscaled": "undivided", "reinforce": "REINFORCE"}, group="Algorithm", label="Advantage of a sample")
     optimiser = choice({"plain": "plain steps", "adam": "Adam"}, group="Algorithm", label="Optimiser")
     group = slider(4, 2, 16, 1, group="Algorithm", label="samples a step <i>k</i>", whole=True, help="Size of the group")
     step = slider(1.0, 0.1, 30, 0.1, group="Algorithm", label="step size", log=True, help="What the gradient is multiplied by; Adam's step is a twentieth of it")

@@ -83,6 +83,25 @@ def estimate_gradient(logits, reward, samples, seed, *, estimator="rloo", refere
     return gradient_estimate(logits, outputs, advantages(rewards, estimator))
 
 
+def signal_to_noise(probs, reward, samples, noise=0.0):
+    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float or (...).
+
+        SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,   ξ_i independent of all, of mean 0
+
+    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0 where the
+    reward has no spread. It does not change when reward and noise are multiplied by the same number.
+    """
+    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    samples, noise = _checks.whole("samples", samples), _checks.real("noise", noise, low=0.0)
+    a = reward - reward[..., :1]  # so that equal rewards deviate by 0 exactly
+    a = a - (probs * a).sum(-1, keepdims=True)
+    signal = ((probs * a) ** 2).sum(-1)
+    lengths = 1 - 2 * probs + (probs**2).sum(-1, keepdims=True)  # ‖e_y - π‖²
+    spread = (probs * (a**2 + np.asarray(noise)[..., None] ** 2) * lengths).sum(-1) - signal
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(signal > 0, np.sqrt(samples * signal / np.maximum(spread, 0)), 0.0)[()]
+
+
 def no_spread_probability(probs, reward, samples):
     """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group then teaches nothing.
 
