@@ -349,6 +349,19 @@ def test_teachers_of_two_marks(seed, outputs, spread, gain, prompts):
     check_two_marks(bounds.two_marks_time_bound, seed, outputs, spread, gain, prompts)
 
 
+def check_gradient_time(any_reward, own, seed, outputs, spread, log_scale, gain, prompts, ties):
+    logits, proxy, measured = problems(seed, outputs, spread, log_scale, ties)
+    norm = np.linalg.norm(rlhf_gradient(logits, proxy, logits, 0.0), axis=-1)
+    never_before(any_reward(norm, gain, prompts), logits, proxy, gain, measured=measured, n_prompts=prompts)
+    never_before(own(norm, gain, prompts), logits, proxy, gain, n_prompts=prompts)
+
+
+@corners
+@instances
+def test_times_from_the_initial_gradient(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+    check_gradient_time(bounds.gradient_slow_time_bound, bounds.gradient_own_time_bound, seed, outputs, spread, log_scale, gain, prompts, ties)
+
+
 # ---- equations ----------------------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +424,8 @@ BROKEN = {
     "Theorem 5, fast": lambda seed: check_theorem_5(bounds.accurate_but_slow_time_bound, times(0.01, bounds.inaccurate_but_fast_time_bound), seed, 2, 1.0, 1.0, 0.0, 1),
     "Theorem 6, fast": lambda seed: check_theorem_6(times(0.02, bounds.matching_teacher_time_bound), bounds.mismatched_teacher_time_bound, seed, 3, 2.0, 0.0, False),
     "two marks": lambda seed: check_two_marks(times(4, bounds.two_marks_time_bound), seed, 3, 2.0, 0.3, 1),
+    "gradient, any reward": lambda seed: check_gradient_time(times(20, bounds.gradient_slow_time_bound), bounds.gradient_own_time_bound, seed, 2, 0.5, 0.0, 0.3, 1, False),
+    "gradient, own": lambda seed: check_gradient_time(bounds.gradient_slow_time_bound, times(4, bounds.gradient_own_time_bound), seed, 2, 2.0, 0.0, 0.3, 1, False),
     "Theorem 6, slow": lambda seed: check_theorem_6(bounds.matching_teacher_time_bound, times(30, bounds.mismatched_teacher_time_bound), seed, 3, 2.0, 0.0, False),
 }  # fmt: skip
 

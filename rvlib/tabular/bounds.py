@@ -290,6 +290,24 @@ def two_marks_time_bound(liked, gain, n_prompts=1):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
+def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
+    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-3√2 γ})/(3 ‖g‖₂), for any reward in [-1, 1] that is measured.
+
+    gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the start. gain: γ > 0. inf where the gradient is 0.
+    This book's own, "How loose, and what is sharp?".
+    """
+    norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
+    with np.errstate(divide="ignore"):
+        return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-3 * np.sqrt(2) * gain) / (3 * norm))[()]
+
+
+def gradient_own_time_bound(gradient_norm, gain, n_prompts=1):
+    """As `gradient_slow_time_bound` where the proxy itself is measured: |S| γ/(‖g‖ (‖g‖ + 3γ))."""
+    norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
+    with np.errstate(divide="ignore"):
+        return (_checks.real("n_prompts", n_prompts, low=1.0) * gain / (norm * (norm + 3 * gain)))[()]
+
+
 def _good_output(probs, ground_truth, gain, best):
     """π(y^γ), ρ and the least probability, for an output good enough for the gain."""
     probs = _checks.probabilities("probs", probs)

@@ -1,0 +1,71 @@
+"""Grades for a teacher, from what is known before training: which of them tell how much true reward it will bring?
+
+    d/dt V_G = (1/|S|) ⟨g_RM, g_G⟩ = (1/|S|) ‖g_RM‖ ‖g_G‖ cos,     g = π ⊙ (r - E_π r),     at t = 0 or for λ = 0
+
+so a teacher's pull is its size, which variance bounds, times its direction, which is agreement with the ground truth.
+"""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from rvlib import _checks
+from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
+
+SCORES = (
+    "accuracy",
+    "on-policy accuracy",
+    "reward variance",
+    "variance and accuracy",
+    "deviation × (2 accuracy − 1)",
+    "covariance",
+    "π²-weighted covariance",
+)
+
+
+def teacher_scores(probs, proxy, ground_truth):
+    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n), broadcast.
+
+    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and accuracy:
+    their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1): the standard
+    deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy. π²-weighted covariance:
+    Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on bad arguments.
+    """
+    probs, proxy, ground_truth = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), proxy=_checks.array("proxy", proxy), ground_truth=_checks.array("ground_truth", ground_truth)
+    )
+    uniform = ranking_accuracy(proxy, ground_truth)
+    on_policy = ranking_accuracy(proxy, ground_truth, weights=probs[..., :, None] * probs[..., None, :])
+    variance = reward_variance(proxy, probs)
+    pulls = [probs * (r - (probs * r).sum(-1, keepdims=True)) for r in (proxy, ground_truth)]
+    values = (
+        uniform,
+        on_policy,
+        variance,
+        (variance + on_policy) / 2,
+        np.sqrt(variance) * (2 * on_policy - 1),
+        reward_covariance(proxy, ground_truth, probs),
+        (pulls[0] * pulls[1]).sum(-1),
+    )
+    return dict(zip(SCORES, values, strict=True))
+
+
+def rank_correlation(score, outcome):
+    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (..., teachers).
+
+    An outcome may be infinite: it ranks last, or first. NaN where all are tied.
+    """
+    a, b = (rankdata(x, axis=-1) for x in np.broadcast_arrays(score, outcome))
+    a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def mean_with_interval(values, seed=0, level=0.95, resamples=2000):
+    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile bootstrap)."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        raise ValueError("values must hold at least one number, got none.")
+    picked = np.random.default_rng(seed).integers(0, values.size, (resamples, values.size))
+    low, high = np.quantile(values[picked].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
