@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, softmax
+from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, scores, softmax
 
 _EXERCISES = {}
 
@@ -214,6 +214,31 @@ def enough_group(samples):
         return "with so few the cap is below 1."
     if samples - 1 >= least:
         return "fewer are not excluded by the cap."
+
+
+# ---- How loose, and what is sharp? ------------------------------------------------------------------------------------------------
+
+
+@exercise
+def first_slope(rate):
+    probs, truth, marks = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.0, -1.0]), np.array([1.0, -1.0, 0.0])
+    grades = scores.teacher_scores(probs, marks, truth)
+    if near(rate, grades["covariance"]):
+        return "this is the covariance; the law has the squares of the probabilities."
+    if not near(rate, grades["π²-weighted covariance"]):
+        return "it is not the sum of π²(r_RM - V_RM)(r_G - V_G): check both means."
+
+
+@exercise
+def which_bound(factor):
+    p, gain = 1e-4, 0.3
+    deviation = 2 * bounds.tabular_slow_time_bound(4 * p * (1 - p), gain)
+    if near(factor, bounds.gradient_slow_time_bound(2 * p, gain) / (deviation / 2)):
+        return "this is against Proposition 3; the question is about twice it."
+    if factor < 1:
+        return "the bound from the gradient is the larger one here."
+    if not near(factor, bounds.gradient_slow_time_bound(2 * p, gain) / deviation):
+        return "the two bounds do not have this ratio: check σ and the exponent."
 
 
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------

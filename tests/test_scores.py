@@ -1,10 +1,13 @@
 """Grades of teachers, their correlations with what came of them, and the paper's tables."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from rvlib import paper
+from rvlib.explore._explorable import WEB
 from rvlib.tabular import gradient_flow, softmax
 from rvlib.tabular.scores import SCORES, mean_with_interval, rank_correlation, teacher_scores
 
@@ -57,3 +60,17 @@ def test_within_groups():
     assert out.tolist() == [-1, 1, -1, 1]
     with pytest.raises(ValueError, match="^values must differ within every group"):
         paper.within_groups([1.0, 1.0], np.array(["a", "a"]))
+
+
+def test_the_page_gives_the_same_grades(node):
+    probs, proxy, truth = (x.reshape(-1, 7) for x in np.broadcast_arrays(softmax(LOGITS), MODELS, TRUTH))
+    ours = teacher_scores(probs, proxy, truth)
+    module = (WEB / "grades.mjs").as_uri()
+    program = (
+        f"const m = await import({module!r}); const [p, r, t] = {json.dumps([x.tolist() for x in (probs, proxy, truth)])}; "
+        "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => x.accuracy), g.map(x => x.variance))]))"
+    )
+    theirs, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
+    for name, key in zip(SCORES, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True):
+        assert np.allclose(ours[name], [grade[key] for grade in theirs], atol=1e-12), name
+    assert correlation == pytest.approx(rank_correlation([g["accuracy"] for g in theirs], [g["variance"] for g in theirs]))

@@ -1,0 +1,125 @@
+// Which grade tells a good teacher? Random reward models for one policy: a grade before training against what training brings.
+//
+//   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start
+
+import { expectation, gradientFlow, random, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
+import { axes, clipped, linear, number, tag, text } from "./plot.mjs";
+import { problem } from "./problem.mjs";
+import { explorable } from "./ui.mjs";
+
+const MODELS = 36;
+
+const GRADES = {
+  accuracy: "accuracy",
+  onpolicy: "on-policy accuracy",
+  variance: "reward variance",
+  both: "mean of variance and on-policy accuracy",
+  product: "deviation × (2 on-policy accuracy − 1)",
+  covariance: "within-prompt covariance",
+  weighted: "π²-weighted covariance",
+};
+
+/** All grades of one teacher; rvlib.tabular.scores.teacher_scores. */
+export function grades(probs, reward, groundTruth) {
+  const n = probs.length;
+  let [agree, total] = [0, 0];
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < i; j++) {
+      const weight = probs[i] * probs[j];
+      total += weight;
+      if (Math.sign(reward[i] - reward[j]) === Math.sign(groundTruth[i] - groundTruth[j])) agree += weight;
+    }
+  const [proxy, truth] = [expectation(probs, reward), expectation(probs, groundTruth)];
+  const variance = rewardVariance(reward, probs);
+  const onpolicy = agree / total;
+  return {
+    accuracy: rankingAccuracy(reward, groundTruth),
+    onpolicy,
+    variance,
+    both: (variance + onpolicy) / 2,
+    product: Math.sqrt(variance) * (2 * onpolicy - 1),
+    covariance: rewardCovariance(reward, groundTruth, probs),
+    weighted: probs.reduce((sum, p, y) => sum + p * p * (reward[y] - proxy) * (groundTruth[y] - truth), 0),
+  };
+}
+
+/** Mean ranks, ties sharing theirs; and their correlation. */
+function ranks(values) {
+  const order = values.map((_, i) => i).sort((i, j) => values[i] - values[j]);
+  const out = new Array(values.length);
+  for (let i = 0, end; i < order.length; i = end) {
+    for (end = i; end < order.length && values[order[end]] === values[order[i]]; end++);
+    for (let k = i; k < end; k++) out[order[k]] = (i + end - 1) / 2;
+  }
+  return out;
+}
+export function spearman(xs, ys) {
+  const [a, b] = [ranks(xs), ranks(ys)].map((r) => r.map((x) => x - (r.length - 1) / 2));
+  const dot = (u, v) => u.reduce((sum, x, i) => sum + x * v[i], 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
+function compute(state) {
+  const world = problem({ outputs: state.outputs, peakedness: state.peakedness, skill: state.skill, seed: state.seed });
+  const { groundTruth, logits, probs } = world;
+  const uniform = random(state.seed + 777);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const start = expectation(probs, groundTruth);
+  const models = Array.from({ length: MODELS }, () => {
+    const [error, scale] = [state.error * uniform(), 10 ** (-state.scales * uniform())];
+    const raw = groundTruth.map((truth) => (1 - error) * truth + error * normal());
+    const most = Math.max(...raw.map(Math.abs), 1);
+    const reward = raw.map((r) => (scale * r) / most);
+    const path = gradientFlow(logits, reward, state.time, { groundTruth, klCoef: state.kl_coef, tolerance: 1e-5 });
+    return { grades: grades(probs, reward, groundTruth), gained: path.at([state.time], { exact: false }).groundTruth[0] - start };
+  });
+  const gained = models.map((m) => m.gained);
+  const table = Object.keys(GRADES).map((key) => [key, spearman(models.map((m) => m.grades[key]), gained)]);
+  return { state, models, table: Object.fromEntries(table) };
+}
+
+function draw({ state, models, table }, width) {
+  const narrow = width < 560;
+  const box = { left: 46, top: 46, width: narrow ? width - 60 : width * 0.55 - 50, height: narrow ? 220 : 270 };
+  const values = models.map((m) => m.grades[state.grade]);
+  const gained = models.map((m) => m.gained);
+  const range = (xs) => {
+    const [low, high] = [Math.min(...xs), Math.max(...xs)];
+    const pad = (high - low || 1) * 0.06;
+    return [low - pad, high + pad];
+  };
+  const x = linear(range(values), [box.left, box.left + box.width]);
+  const y = linear(range(gained), [box.top + box.height, box.top]);
+  const dots = models.map((m, i) => tag("circle", { cx: x(values[i]), cy: y(gained[i]), r: 4.5, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "fill-opacity": 0.8 }));
+  let out = text(box.left, 14, "True reward gained by the time set", { class: "rv-title" });
+  out += text(box.left, 31, `each dot a reward model, against its ${narrow ? "grade" : GRADES[state.grade]}`, { class: "rv-note" });
+  out += axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: GRADES[state.grade] }) + clipped(box, ...dots);
+
+  // ---- all grades, each with its correlation
+  const keys = Object.keys(GRADES);
+  const side = narrow ? { left: 4, top: box.top + box.height + 76, width: width - 12 } : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
+  const row = narrow ? 34 : 38;
+  const scale = linear([-1, 1], [side.left, side.left + side.width]);
+  let bars = text(side.left, side.top - 32, "Spearman correlation with it", { class: "rv-title" });
+  keys.forEach((key, i) => {
+    const top = side.top + i * row;
+    const chosen = key === state.grade;
+    const [from, to] = [scale(0), scale(table[key])].sort((a, b) => a - b);
+    bars += text(side.left, top + 2, GRADES[key], { class: chosen ? "" : "rv-tick", "font-weight": chosen ? 600 : undefined });
+    bars += tag("rect", { x: from, y: top + 8, width: Math.max(to - from, 0.6), height: 10, rx: 2, style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`, "fill-opacity": chosen ? 1 : 0.55 });
+    bars += text(side.left + side.width, top + 2, number(table[key], 2), { "text-anchor": "end", class: chosen ? "" : "rv-tick", "font-weight": chosen ? 600 : undefined });
+  });
+  bars += tag("path", { class: "rv-axis", d: `M${scale(0).toFixed(1)} ${side.top + 6}v${keys.length * row - 16}` });
+  return { height: Math.max(box.top + box.height + 40, side.top + keys.length * row), parts: [out, bars] };
+}
+
+const readouts = ({ state, table }) => [
+  ["this grade", number(table[state.grade], 2), "truth", "Spearman correlation over the reward models of the grade with the true reward gained"],
+  ["best grade here", GRADES[Object.keys(table).reduce((a, b) => (table[a] >= table[b] ? a : b))], ""],
+];
+
+const describe = ({ state, table }) =>
+  `${MODELS} random reward models for one policy; the true reward each has brought by time ${number(state.time)} against its ${GRADES[state.grade]}. Spearman correlations: ` +
+  Object.entries(table).map(([key, value]) => `${GRADES[key]} ${number(value, 2)}`).join("; ") + ".";
+
+export default explorable({ name: "grades", compute, draw, readouts, describe, above: 2 });
