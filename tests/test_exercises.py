@@ -24,7 +24,7 @@ ANSWERS = {
     "silent-group": (0.4112, [(0.4096, "right throughout"), (0.5888, "does give"), (0.2, "one level")]),
     "win-variance": (0.216, [(0.3, "tied"), (1 / 3, "without levels"), (4e-7, "must not matter")]),
     "enough-group": (50, [(49.5, "whole"), (25, "below 1"), (100, "fewer")]),
-    "first-slope": (0.0154, [(0.08, "squares"), (0.5, "both means")]),
+    "first-slope": (0.0154, [(0.17, "squares"), (0.5, "both means")]),
     "which-bound": (43.066, [(86.13, "Proposition 3"), (0.02, "larger one"), (10, "this ratio")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
