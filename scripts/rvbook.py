@@ -64,6 +64,11 @@ def lighten(app):
     app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
 
 
+def read_again(app, env, added, changed, removed):
+    """The map of the results is made from the other chapters' text, which its own does not show."""
+    return {"book/map-of-results"} & env.found_docs
+
+
 def drop_widgets(app, env):
     """A page has no widget manager, so it needs no copy of the notebook's widgets either (0.1 MB and more a page)."""
     for page in env.nb_metadata.values():
@@ -91,6 +96,7 @@ def setup(app):
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)
+    app.connect("env-get-outdated", read_again)
     app.connect("env-updated", drop_widgets)
     app.connect("write-started", make_way)
     app.connect("build-finished", hush)
