@@ -29,7 +29,7 @@ from browser import served  # noqa: E402
 from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
 from jupyter import jupyterlab, notebook, ready, run_cell  # noqa: E402
 
-from rvlib.explore import Curves, Dial, Landscape, Race  # noqa: E402
+from rvlib.explore import BestOfN, Constructions, Curves, Dial, Grades, Landscape, Race, Samples, Teachers  # noqa: E402
 from rvlib.explore._explorable import WEB  # noqa: E402
 
 MOVES = 300  # of the mouse: five seconds
@@ -45,6 +45,12 @@ DRAGS = [
     (Landscape, "turn", "#landscape.plane=logits"),
     (Race, "time", ""),
     (Race, "b_variance", ""),
+    (Constructions, "slowness", ""),
+    (Constructions, "gain", ""),
+    (Teachers, "likely", ""),
+    (BestOfN, "b_variance", ""),
+    (Samples, "step", "#samples.group=16"),
+    (Grades, "time", ""),
 ]
 
 # The same five panels, computed by the library in the kernel and drawn by Plotly.
