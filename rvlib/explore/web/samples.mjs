@@ -42,9 +42,12 @@ function run({ logits, groundTruth }, reward, { estimator, optimiser, group, ste
         return y;
       });
       const rewards = outputs.map((y) => regularised[y] + (noise ? multiplier * noise * normal() : 0));
+      let total = 0;
       advantages(rewards, estimator).forEach((a, i) => {
-        for (let y = 0; y < OUTPUTS; y++) gradient[y] += (a * ((y === outputs[i]) - probs[y])) / group;
+        gradient[outputs[i]] += a / group;
+        total += a / group;
       });
+      for (let y = 0; y < OUTPUTS; y++) gradient[y] -= total * probs[y];
     } else {
       const mean = expectation(probs, regularised);
       for (let y = 0; y < OUTPUTS; y++) gradient[y] = probs[y] * (regularised[y] - mean);

@@ -4,11 +4,11 @@
 
 import { expectation, gradientFlow, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
-import { drawn, gainTime, when } from "./problem.mjs";
+import { gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e7];
-const GRID = Array.from({ length: 60 }, (_, i) => START * (END / START) ** (i / 59));
+const GRID = Array.from({ length: 72 }, (_, i) => START * (END / START) ** (i / 71));
 const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
 const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
 
@@ -27,8 +27,7 @@ function compute(state) {
     const logits = probs.map(Math.log);
     const cells = rewards.map((reward) => {
       const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
-      const times = drawn(flow, GRID);
-      return { times, curve: flow.at(times, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
+      return { times: GRID, curve: flow.at(GRID, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
     });
     const first = Math.min(...cells.map((cell) => (Number.isNaN(cell.time) ? Infinity : cell.time)));
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
