@@ -97,10 +97,10 @@ function draw({ state, models, table }, width) {
 
   // ---- all grades, each with its correlation
   const keys = Object.keys(GRADES);
-  const side = narrow ? { left: 4, top: box.top + box.height + 76, width: width - 12 } : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
+  const side = narrow ? { left: 4, top: box.top + box.height + 88, width: width - 12 } : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
   const row = narrow ? 34 : 38;
   const scale = linear([-1, 1], [side.left, side.left + side.width]);
-  let bars = text(side.left, side.top - 32, "Spearman correlation with it", { class: "rv-title" });
+  let bars = text(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", { class: "rv-title" });
   keys.forEach((key, i) => {
     const top = side.top + i * row;
     const chosen = key === state.grade;

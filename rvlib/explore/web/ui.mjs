@@ -86,7 +86,7 @@ function choice(control, id, onInput) {
     input.addEventListener("input", () => onInput(value));
     return [input, h("label", { htmlFor: input.id, innerHTML: label })];
   });
-  const element = h("div", { className: "rv-choice", role: "radiogroup", "aria-label": control.label }, ...inputs.flat());
+  const element = h("div", { className: "rv-choice", role: "radiogroup", "aria-label": control.label }, ...inputs.map((pair) => h("span", {}, ...pair)));
   return { element, show: (value) => inputs.forEach(([input]) => (input.checked = input.value === value)) };
 }
 
