@@ -10,6 +10,13 @@ import threading
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
 
+    def do_GET(self):
+        # A browser may ask a page that names no icon, such as one that only leads on, for the site's: the site has none.
+        if self.path != "/favicon.ico":
+            return super().do_GET()
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, *arguments):
         pass
 
