@@ -12,8 +12,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
     "book": "To read and play: build the book, open its notebooks.",
-    "test": "To run the tests, beside requirements-book.txt.",
     "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: README.md says how to get CPU's.",
+    "test": "To run the tests, beside the other two.",
 }
 # torch chooses these itself: its CUDA wheels on Linux need them at versions that it pins, its CPU wheels do not.
 FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
