@@ -198,7 +198,7 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
 def few_prompts(tmp_path, monkeypatch):
     """A data folder where twelve prompts have been downloaded already."""
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path / "data"))
-    path = tmp_path / f"data/prompts/{data.PACKAGE}-{data.VERSION}.json"
+    path = tmp_path / f"data/prompts/{data.PACKAGE}-{data.VERSION}-outputs.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps([{"instruction": "rain " * (i + 1), "output": "sun"} for i in range(12)]))
     return tmp_path

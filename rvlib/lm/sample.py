@@ -47,10 +47,9 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
     if not names or len(set(names)) < len(names):
         raise ValueError(f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names.")
     _claim(folder, asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])})
-    by_length = sorted(prompts, key=lambda prompt: len(_encode(policy.tokenizer, prompt.text)))
+    by_length = sorted(prompts, key=lambda prompt: len(encode(policy.tokenizer, prompt.text)))
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
-    records = {}
     for number, batch in enumerate(tqdm(batches, desc="Sampling", unit="batch", disable=not progress)):
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
@@ -61,10 +60,17 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
             partial.replace(path)
             with (folder / "seconds.txt").open("a") as clock:
                 clock.write(f"{time.perf_counter() - start:.2f}\n")
+    return read(folder, prompts)
+
+
+def read(folder, prompts):
+    """The records of a folder that `sample` has filled, in the order of `prompts`, with no need of the policy."""
+    records = {}
+    for path in sorted(pathlib.Path(folder).glob("batch-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             records[record["prompt"]] = record
-    return [records[name] for name in names]
+    return [records[prompt.name] for prompt in prompts]
 
 
 def sampling_seconds(folder):
@@ -83,49 +89,70 @@ def until_end(tokens, ends):
 
 
 def log_probs(policy, prompts, replies, *, temperature=1.0, rows=16):
-    """ln π_θ(y|x) in nats, one float a reply. prompts, replies: lists of lists of token ids; rows: how many go through at once.
+    """ln π_θ(y|x) in nats, one float a reply, without a gradient. prompts, replies: lists of lists of token ids; rows: how many go through at once.
 
-    They are sorted by length and padded on the right; only the positions that predict a reply's tokens become logits, so
-    memory is that of `rows` × reply length × vocabulary.
+    They are sorted by length, so that little is padded.
     """
     torch = need("torch")
     order = sorted(range(len(replies)), key=lambda i: len(prompts[i]) + len(replies[i]))
     result = [0.0] * len(replies)
     for some in (order[i : i + rows] for i in range(0, len(order), rows)):
-        whole = [torch.tensor(prompts[i] + replies[i]) for i in some]
-        tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
-        attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
-        from_prompt = torch.tensor([[len(prompts[i]) - 1] for i in some])
-        place = torch.arange(tokens.shape[1] - 1)
-        predicts = (place >= from_prompt) & attended[:, 1:]
-        tokens, predicts = tokens.to(policy.model.device), predicts.to(policy.model.device)
         with torch.inference_mode():
-            hidden = policy.model.base_model(tokens, attention_mask=attended.to(tokens.device)).last_hidden_state[:, :-1]
-            logits = policy.model.get_output_embeddings()(hidden[predicts]).float() / temperature
-            chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
-        row = predicts.nonzero()[:, 0]
-        totals = torch.zeros(len(some), dtype=torch.float64, device=row.device).index_add_(0, row, chosen.double())
+            totals = reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some], temperature=temperature)
         for i, total in zip(some, totals.tolist()):
             result[i] = total
     return result
 
 
+def reply_log_probs(model, prompts, replies, *, temperature=1.0):
+    """ln π_θ(y|x) in nats of replies that go through `model` at once, a float64 tensor (replies,) that gradients pass through.
+
+    prompts, replies: lists of lists of token ids. Padding is on the right, and only the positions that predict a reply's tokens
+    become logits, so memory is that of the replies' tokens × vocabulary.
+    """
+    torch = need("torch")
+    whole = [torch.tensor(prompt + reply) for prompt, reply in zip(prompts, replies, strict=True)]
+    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
+    attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
+    from_prompt = torch.tensor([[len(prompt) - 1] for prompt in prompts])
+    place = torch.arange(tokens.shape[1] - 1)
+    predicts = ((place >= from_prompt) & attended[:, 1:]).to(model.device)
+    tokens, attended = tokens.to(model.device), attended.to(model.device)
+    hidden = model.base_model(tokens, attention_mask=attended).last_hidden_state[:, :-1]
+    logits = model.get_output_embeddings()(hidden[predicts]).float() / temperature
+    chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
+    row = predicts.nonzero()[:, 0]
+    return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
+
+
+def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0):
+    """`count` replies to each of `prompts` (lists of token ids), drawn at once from torch's generator: a flat list of lists of ids.
+
+    top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at `max_new_tokens`.
+    """
+    torch = need("torch")
+    inputs = policy.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(policy.model.device)
+    ends = endings(policy)
+    with torch.inference_mode():
+        drawn = policy.model.generate(
+            **inputs, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, num_return_sequences=count,
+            max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=policy.tokenizer.pad_token_id,
+        )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
+    return [row[mask].tolist() for row, mask in zip(drawn, until_end(drawn, ends))]
+
+
+def texts(policy, replies):
+    """The texts of replies (lists of token ids), without the tokens that only mark their ends."""
+    return [reply.strip() for reply in policy.tokenizer.batch_decode(replies, skip_special_tokens=True)]
+
+
 def _draw(policy, batch, sampling, number):
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
     torch = need("torch")
-    tokenizer, model = policy.tokenizer, policy.model
-    prompts = [_encode(tokenizer, prompt.text) for prompt in batch]
-    inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    ends = _ends(policy)
-    with torch.random.fork_rng(), torch.inference_mode():
+    prompts, ends = [encode(policy.tokenizer, prompt.text) for prompt in batch], endings(policy)
+    with torch.random.fork_rng():
         torch.manual_seed(sampling.seed * 1_000_003 + number)
-        # top_k and top_p at these values cut nothing off: the replies are from π itself.
-        drawn = model.generate(
-            **inputs, do_sample=True, temperature=sampling.temperature, top_k=0, top_p=1.0, num_return_sequences=sampling.samples,
-            max_new_tokens=sampling.max_new_tokens, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id,
-        )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
-    kept = until_end(drawn, ends)
-    tokens = [row[mask].tolist() for row, mask in zip(drawn, kept)]
+        tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
     repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]
     totals = log_probs(policy, repeated, tokens, temperature=sampling.temperature)
     for i, prompt in enumerate(batch):
@@ -133,14 +160,14 @@ def _draw(policy, batch, sampling, number):
         yield {
             "prompt": prompt.name,
             "text": prompt.text,
-            "replies": [reply.strip() for reply in tokenizer.batch_decode(tokens[mine], skip_special_tokens=True)],
+            "replies": texts(policy, tokens[mine]),
             "tokens": tokens[mine],
             "ended": [row[-1] in ends for row in tokens[mine]],
             "log_probs": totals[mine],
         }
 
 
-def _encode(tokenizer, text):
+def encode(tokenizer, text):
     """Ids of a prompt, as the model was taught to see one: in its chat template if it has any."""
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
@@ -148,7 +175,20 @@ def _encode(tokenizer, text):
     return tokenizer(text)["input_ids"]
 
 
-def _ends(policy):
+def encode_reply(policy, prompt, reply):
+    """Ids of a reply (a text) after its prompt (a text) as the model would have to write it, its ending token included."""
+    tokenizer, ends = policy.tokenizer, endings(policy)
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": prompt}]
+        before = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": reply}], tokenize=False)
+        reply = whole[len(before) :] if whole.startswith(before) else reply
+    tokens = tokenizer(reply, add_special_tokens=False)["input_ids"]
+    last = next((i for i, token in enumerate(tokens) if token in ends), None)
+    return tokens[: last + 1] if last is not None else [*tokens, ends[0]]
+
+
+def endings(policy):
     """Ids of the tokens that end a reply: the model's own list, the tokenizer's where it has none."""
     ends = policy.model.generation_config.eos_token_id
     ends = policy.tokenizer.eos_token_id if ends is None else ends

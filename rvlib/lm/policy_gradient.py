@@ -1,0 +1,114 @@
+"""Policy gradient on a language model: RLOO, GRPO and REINFORCE, in one loop.
+
+    y_1 … y_k ~ π_θ(·|x)           r_i = r(x, y_i) - λ ln(π_θ(y_i|x) / π_ref(y_i|x))
+    L(θ) = -mean_i min( ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε) A_i ),     ρ_i = π_θ(y_i|x) / π_old(y_i|x)
+
+A_i are the advantages of `rvlib.tabular.estimators`, the same functions that the exact world uses. At the first mini-batch
+ρ = 1, and -∇L is their unbiased estimate of ∇φ.
+
+As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole replies, the
+KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate. Otherwise than there:
+prompts run through a new permutation each epoch and none is dropped; a reply's random numbers depend on seed and step alone;
+the KL term is inside the reward for GRPO too, so that its gradient is that of λ KL(π‖π_ref); and the group's standard deviation
+is the sample's, of the regularised rewards.
+"""
+
+import numpy as np
+
+from rvlib.lm import need
+from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
+from rvlib.lm.train import Learner, draw_from
+from rvlib.tabular.estimators import advantages
+
+
+def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, seed, label, on_step=None):
+    """Train `policy` on `teacher`, with evaluations on the way, and return the `Learner`, whose log has every step's numbers.
+
+    policy, reference: `models.Policy` of equal weights. teacher, ground_truth: functions of a list of prompts and a list of
+    lists of replies, giving rewards (prompts, replies). prompts: a list of `Prompt`. on_step: called with the step's number and
+    a dictionary of its numbers; what it returns, if true, ends the training.
+    """
+    settings, evaluation, limits = recipe.policy_gradient, recipe.evaluation, recipe.limits
+    learner = Learner(policy.model, folder, settings.learning_rate, limits)
+    reference.model.to(learner.accelerator.device)
+    per_step = settings.batch // settings.group
+    total = max(round(settings.epochs * len(prompts) / settings.batch), 1)
+    times = set(np.linspace(0, total, round(settings.epochs * evaluation.per_epoch) + 1).round().astype(int).tolist())
+
+    def evaluated(step):
+        numbers = evaluate(policy, reference, {"proxy": teacher, "ground_truth": ground_truth}, prompts[: evaluation.prompts], recipe, learner, (seed, step, 1))
+        learner.log(step, **{f"eval_{name}": value for name, value in numbers.items()})
+
+    for step in learner.steps(total, label):
+        if step in times:
+            evaluated(step)
+        batch = [prompts[i] for i in chosen(len(prompts), per_step, step, seed)]
+        numbers = update(learner, policy, reference, teacher, batch, recipe, (seed, step, 0))
+        learner.log(step, **numbers)
+        if on_step is not None and on_step(step, numbers):
+            return learner
+    if not any(line["step"] == total for line in learner.lines()):
+        evaluated(total)
+    return learner
+
+
+def update(learner, policy, reference, teacher, batch, recipe, seed):
+    """One batch of prompts: replies, rewards, advantages, and a step of Adam for each mini-batch. Returns the step's numbers."""
+    settings, limits = recipe.policy_gradient, recipe.limits
+    prompts, replies = rollout(policy, batch, settings.group, recipe, learner, seed)
+    rewards = teacher(batch, grouped(texts(policy, replies), settings.group))
+    with learner.autocast():
+        old, before = (np.array(log_probs(model, prompts, replies, temperature=settings.temperature, rows=limits.rows)) for model in (policy, reference))
+    kl = (old - before).reshape(rewards.shape)
+    regularised = rewards - settings.kl_coef * kl
+    a = advantages(regularised, settings.algorithm).ravel()
+
+    def loss_of(rows):
+        new = reply_log_probs(policy.model, [prompts[i] for i in rows], [replies[i] for i in rows], temperature=settings.temperature)
+        return clipped_loss(new, *(need("torch").as_tensor(values[rows], device=new.device) for values in (old, a)), settings.clip)
+
+    rows = np.arange(len(replies)).reshape(settings.mini_batches, -1)
+    losses = [learner.update(some.tolist(), loss_of) for some in rows]
+    within = rewards.std(-1, ddof=1).mean() if settings.group > 1 else 0.0
+    return {"loss": float(np.mean(losses)), "reward": float(rewards.mean()), "kl": float(kl.mean()), "reward_std_within": float(within),
+            "reply_tokens": sum(map(len, replies))}  # fmt: skip
+
+
+def clipped_loss(new, old, advantages, clip):
+    """-min(ρ A, clip(ρ) A) of each reply, a tensor (replies,), from its log-probabilities under π_θ and π_old and its advantage."""
+    ratio = (new - old).exp()
+    return -need("torch").minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def evaluate(policy, reference, judges, prompts, recipe, learner, seed):
+    """Mean rewards by each of `judges` and the KL divergence (nats a reply) from `reference`, over replies drawn for the purpose."""
+    outputs = recipe.evaluation.outputs
+    ids, replies = rollout(policy, prompts, outputs, recipe, learner, seed)
+    written = grouped(texts(policy, replies), outputs)
+    with learner.autocast():
+        ours, theirs = (np.array(log_probs(model, ids, replies, temperature=recipe.policy_gradient.temperature, rows=recipe.limits.rows)) for model in (policy, reference))
+    return {name: float(judge(prompts, written).mean()) for name, judge in judges.items()} | {"kl": float((ours - theirs).mean())}
+
+
+def rollout(policy, batch, group, recipe, learner, seed):
+    """`group` replies to each prompt of a batch, drawn from `seed`: (their prompts' ids, their ids), two flat lists of lists."""
+    settings, prompts = recipe.policy_gradient, [encode(policy.tokenizer, prompt.text) for prompt in batch]
+    replies, at_once = [], max(recipe.limits.rows // group, 1)
+    with draw_from(*seed), learner.autocast():
+        for start in range(0, len(prompts), at_once):
+            some = prompts[start : start + at_once]
+            replies += generate(policy, some, group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+    return [prompt for prompt in prompts for _ in range(group)], replies
+
+
+def chosen(count, per_step, step, seed):
+    """Which of `count` prompts the batch of a step has: a new permutation by `seed` each time all have been seen."""
+    places = range(step * per_step, (step + 1) * per_step)
+    orders = {place // count: None for place in places}
+    orders = {number: np.random.default_rng([seed, number]).permutation(count) for number in orders}
+    return [int(orders[place // count][place % count]) for place in places]
+
+
+def grouped(flat, size):
+    """A flat list as a list of lists of `size`."""
+    return [flat[i : i + size] for i in range(0, len(flat), size)]

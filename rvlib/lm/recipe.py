@@ -1,0 +1,256 @@
+"""Recipes: an experiment is one YAML file, a base and its differences, read into settings whose every field is checked.
+
+    rvlib recipes                     the recipes that ship
+    rvlib recipes tiny-4.1            what one resolves to, and how it deviates from the paper
+
+A recipe names its `base` and writes only what differs; a policy or a reward model set to null is taken out. Whatever is not
+in `paper`, the base of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
+"""
+
+import argparse
+import difflib
+import pathlib
+import sys
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recipes"
+PAPER = "paper"
+NOT_DEVIATIONS = ("title", "limits")  # what a run is called and how it fits a machine changes no number beyond rounding
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Data(Settings):
+    """Where prompts come from: `preferences` gives prompts with a pair of replies each, the off-policy pairs."""
+
+    preferences: str
+    prompts: int | None = Field(ge=4)  # None: all there are
+    reward_model_share: float = Field(gt=0, lt=1)  # of the prompts, for training reward models; the rest is for policy gradient
+    max_tokens: int = Field(ge=1)  # of a prompt, and of a reply; longer examples are dropped
+
+
+class Policy(Settings):
+    """An initial policy: a model by its name, and the demonstrations of its supervised fine-tuning (None: as it is)."""
+
+    model: str
+    demonstrations: str | None = None
+    count: int | None = Field(default=None, ge=1)  # of demonstrations; None: all
+    learning_rate: float | None = Field(default=None, gt=0)  # of its fine-tuning, where it is not that of `sft`
+
+
+class GroundTruth(Settings):
+    model: str
+    trust_remote_code: bool = False
+
+
+class RewardModel(Settings):
+    """A teacher, of one of three kinds: trained on a share of on-policy pairs; somebody's, by name; the ground truth, scaled."""
+
+    on_policy: float | None = Field(default=None, ge=0, le=1)
+    policy: str | None = None  # trained from this policy and on its replies; by default from the one that it teaches
+    model: str | None = None
+    trust_remote_code: bool = False
+    scale: float | None = Field(default=None, gt=0)  # of the ground truth, on `share` of the prompts of policy gradient
+    share: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_kind(self):
+        if sum(kind is not None for kind in (self.on_policy, self.model, self.scale)) != 1:
+            raise ValueError("a reward model must have exactly one of on_policy, model and scale")
+        return self
+
+
+class Training(Settings):
+    """Adam on batches of `batch` examples, for `epochs` over the data."""
+
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch: int = Field(ge=1)
+
+
+class RewardTraining(Training):
+    centring: float = Field(ge=0)  # coefficient of (r(y) + r(y'))² in the loss
+    pairs: int | None = Field(default=None, ge=1)  # None: one for each prompt kept for reward models
+
+
+class Measure(Settings):
+    """Replies of the initial policy on which reward models are measured and normalised."""
+
+    prompts: int = Field(ge=2)
+    outputs: int = Field(ge=2)
+    scheme: Literal["joint", "variance"]
+
+
+class PolicyGradient(Training):
+    """Policy gradient. `batch` counts replies, and so does an epoch: as many replies as there are prompts."""
+
+    algorithm: Literal["rloo", "grpo", "grpo_unscaled", "reinforce"]
+    group: int = Field(ge=1)  # k replies to each prompt of a batch
+    mini_batches: int = Field(ge=1)
+    clip: float = Field(gt=0)  # of the ratio of probabilities, after the first mini-batch
+    kl_coef: float = Field(ge=0)
+    max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.batch % (self.group * self.mini_batches):
+            raise ValueError(f"batch must be a multiple of group × mini_batches = {self.group * self.mini_batches}, got {self.batch}")
+        return self
+
+
+class Evaluation(Settings):
+    """Mean rewards of `outputs` replies to each of `prompts`, `per_epoch` times in an epoch and at the start."""
+
+    prompts: int = Field(ge=1)
+    outputs: int = Field(ge=1)
+    per_epoch: int = Field(ge=1)
+
+
+class Limits(Settings):
+    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints."""
+
+    dtype: Literal["float32"]  # of weights that are trained: at the paper's learning rate bfloat16 weights do not move
+    compute: Literal["float32", "bfloat16"]
+    micro_batch: int = Field(ge=1)
+    rows: int = Field(ge=1)  # that are sampled or scored at once
+    save_every: int = Field(ge=1)
+    max_grad_norm: float = Field(gt=0)
+
+
+class Recipe(Settings):
+    title: str
+    seeds: list[int] = Field(min_length=1)
+    data: Data
+    policies: dict[str, Policy] = Field(min_length=1)
+    ground_truth: GroundTruth
+    reward_models: dict[str, RewardModel] = Field(min_length=1)
+    sft: Training
+    reward_training: RewardTraining
+    measure: Measure
+    policy_gradient: PolicyGradient
+    evaluation: Evaluation
+    limits: Limits
+
+    @model_validator(mode="after")
+    def _agrees(self):
+        for name, spec in self.reward_models.items():
+            if spec.policy is not None and spec.policy not in self.policies:
+                raise ValueError(f"reward_models.{name}.policy must be one of {', '.join(self.policies)}, got {spec.policy!r}")
+        return self
+
+
+def names():
+    """The recipes that ship, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name, changes=()):
+    """The `Recipe` called `name` (or a path of a YAML file) with `changes`, texts "key.of.field=value", made to it.
+
+    ValueError, one sentence, for an unknown name or field (with the nearest that exists) or a value that does not fit.
+    """
+    tree = _tree(str(name))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"A change must be written key=value, got {change!r}.")
+        *path, last = key.strip().split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else {}
+        place[last] = _value(value)
+    for group in ("policies", "reward_models"):
+        tree[group] = {key: value for key, value in (tree.get(group) or {}).items() if value is not None}
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(_sentence(error.errors()[0], tree)) from None
+
+
+def deviations(recipe, paper=None):
+    """Fields in which a recipe differs from the paper's: {"policy_gradient.learning_rate": (ours, the paper's), …}, None where one has none."""
+    ours, theirs = (_flat(r.model_dump(mode="json")) for r in (recipe, paper or load(PAPER)))
+    keys = [key for key in ours | theirs if key.split(".")[0] not in NOT_DEVIATIONS]
+    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="rvlib recipes", description="List the recipes, or show what one resolves to.")
+    parser.add_argument("name", nargs="?", help="a recipe, or a YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field")
+    given = parser.parse_args(arguments)
+    try:
+        if given.name is None:
+            width = max(map(len, names()))
+            print("\n".join(f"{name:<{width}}  {load(name).title}" for name in names()))
+            return
+        recipe = load(given.name, given.set)
+    except ValueError as error:
+        sys.exit(str(error))
+    print(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), end="")
+    print("\n# Deviations from the paper's settings (ours, the paper's):")
+    print("\n".join(f"#   {key}: {ours}, {theirs}" for key, (ours, theirs) in deviations(recipe).items()) or "#   none")
+
+
+def _tree(name, seen=()):
+    """A recipe's nested dictionary, laid over its base's."""
+    path = pathlib.Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.exists():
+        raise ValueError(f"The recipe must be a YAML file or one of {', '.join(names())}, got {name!r}{_nearest(name, names())}.")
+    if name in seen:
+        raise ValueError(f"The base of a recipe must lead to {PAPER!r}, got a circle: {' → '.join([*seen, name])}.")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"The recipe {name} must be YAML, got {str(error).splitlines()[0]}.") from None
+    base = tree.pop("base", None)
+    return _merged(_tree(base, (*seen, name)), tree) if base else tree
+
+
+def _merged(base, differences):
+    merged = dict(base)
+    for key, value in differences.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _value(text):
+    """A value from the command line, read as YAML would, and 1e-3 as the number that people mean by it."""
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _flat(tree, prefix=""):
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return {key: value for key, value in flat.items() if value is not None}
+
+
+def _sentence(error, tree):
+    """One sentence out of pydantic's report of one error."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        model = Recipe
+        for part in error["loc"][:-1]:
+            kind = model.model_fields[part].annotation if isinstance(model, type) and part in getattr(model, "model_fields", {}) else None
+            model = kind if kind is not None else (getattr(model, "__args__", (None, None))[-1])
+        fields = list(getattr(model, "model_fields", {}))
+        return f"The recipe has no field {key!r}{_nearest(str(error['loc'][-1]), fields)}; it has {', '.join(fields)} there."
+    got = "" if isinstance(error.get("input"), dict) else f", got {error.get('input')!r}"
+    return f"The recipe's {key + ': ' if key else ''}{error['msg'].removeprefix('Value error, ')}{got}."
+
+
+def _nearest(word, known):
+    near = difflib.get_close_matches(word, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,80 @@
+"""A language small enough to learn in seconds: short reviews, a transformer of 0.1 million parameters, and a real ground truth.
+
+    prompt   i heard the FOOD was AWFUL . how was the HOTEL ?
+    reply    the staff was very nice but the room was not clean .
+
+Two ways of writing share the grammar and differ in their adjectives: `plain` and `vivid`. A policy taught one of them seldom
+writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is VADER's compound
+score of the reply, which knows negation, emphasis and "but". The adjective in the prompt has no part in it: it is there so
+that a reward model can mistake what was asked for what was answered.
+"""
+
+import numpy as np
+
+from rvlib.lm import data_folder, need
+from rvlib.lm.data import Prompt, fingerprint
+
+TINY = "tiny"
+ADJECTIVES = {
+    "plain": "good nice fine pleasant useful friendly clean happy calm fair comfortable solid "
+    "bad poor dull boring weak dirty rude tired sad lame useless lazy",
+    "vivid": "superb brilliant wonderful amazing fantastic excellent glorious perfect beautiful splendid heavenly fabulous "
+    "awful horrible terrible dreadful disgusting appalling pathetic miserable horrific lousy nasty vile",
+}
+PARTS = "staff food room view music service price garden light story".split()
+PLACES = "hotel park concert school cafe museum market beach library station theatre harbour".split()
+GLUE = "[PAD] [EOS] [USER] [ASSISTANT] i heard the was . how ? and but very not really".split()
+WORDS = [*GLUE, *PARTS, *PLACES, *ADJECTIVES["plain"].split(), *ADJECTIVES["vivid"].split()]
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}[USER] {{ m.content }} [ASSISTANT]{% else %} {{ m.content }} [EOS]{% endif %}{% endfor %}"
+)
+
+
+def prompts(count, seed):
+    """`count` different prompts, chosen by `seed`: a list of `Prompt`, without a reference. ValueError if there are not that many."""
+    every = [(part, adjective, place) for part in PARTS for adjective in " ".join(ADJECTIVES.values()).split() for place in PLACES]
+    if count > len(every):
+        raise ValueError(f"count must be at most {len(every)}, the number of different prompts, got {count}.")
+    chosen = np.random.default_rng(seed).choice(len(every), count, replace=False)
+    return [Prompt("-".join(every[i]), "i heard the {} was {} . how was the {} ?".format(*every[i]), "") for i in chosen]
+
+
+def replies(register, count, seed):
+    """`count` texts in a register, a key of `ADJECTIVES`, each of one to three clauses, drawn by `seed`."""
+    rng, adjectives = np.random.default_rng(seed), ADJECTIVES[register].split()
+
+    def clause():
+        adverb = rng.choice(["", "very ", "really ", "not "], p=[0.55, 0.15, 0.1, 0.2])
+        return f"the {rng.choice(PARTS)} was {adverb}{rng.choice(adjectives)}"
+
+    def text():
+        clauses = clause()
+        for _ in range(rng.choice(3, p=[0.3, 0.5, 0.2])):
+            clauses += f" {rng.choice(['and', 'but'], p=[0.7, 0.3])} {clause()}"
+        return clauses + " ."
+
+    return [text() for _ in range(count)]
+
+
+def make_model(seed=0):
+    """The folder, made if it is not there, with a Llama of random weights by `seed` and its tokenizer of `WORDS`."""
+    torch, transformers, tokenizers = need("torch"), need("transformers"), need("tokenizers")
+    folder = data_folder() / "models" / f"{TINY}-{seed}-{fingerprint(WORDS, TEMPLATE)[:12]}"
+    if folder.exists():
+        return folder
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="[EOS]", pad_token="[PAD]", additional_special_tokens=["[USER]", "[ASSISTANT]"], chat_template=TEMPLATE
+    )
+    config = transformers.LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64,
+        bos_token_id=None, eos_token_id=WORDS.index("[EOS]"), pad_token_id=WORDS.index("[PAD]"), initializer_range=0.1,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.LlamaForCausalLM(config)
+    partial = folder.with_suffix(".partial")
+    model.save_pretrained(partial), fast.save_pretrained(partial)
+    partial.replace(folder)  # whole or not at all
+    return folder
