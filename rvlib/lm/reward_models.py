@@ -36,13 +36,15 @@ class SequenceReward:
 
 
 def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=False):
-    """The reward model called `name`: "sentiment", "similarity" (to the prompt's reference), a folder, or a name on the hub.
+    """The reward model called `name`: "sentiment" (in [-1, 1]), "positivity" (the same, moved to [0, 1]), "similarity" (to the prompt's
+    reference), a folder, or a name on the hub.
 
     Weights are read from safetensors only; code from the hub is run only with `trust_remote_code`, which ArmoRM needs.
     OSError or ValueError, in one sentence, for what did not load or has more than one output.
     """
-    if name == "sentiment":
-        return lambda prompts, replies: np.array([rewards.sentiment(some) for _, some in _pairs(prompts, replies)])
+    if name in ("sentiment", "positivity"):
+        low = -1 if name == "sentiment" else 0
+        return lambda prompts, replies: low + (1 - low) * (1 + np.array([rewards.sentiment(some) for _, some in _pairs(prompts, replies)])) / 2
     if name == "similarity":
         similarity = rewards.Similarity()
         return lambda prompts, replies: np.array([similarity(some, [prompt.reference] * len(some)) for prompt, some in _pairs(prompts, replies)])
@@ -57,7 +59,7 @@ def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=F
             )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise OSError(f"The reward model must be sentiment, similarity, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({reason}).") from error
+        raise OSError(f"The reward model must be sentiment, positivity, similarity, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({reason}).") from error
     if name != ARMORM and model.config.num_labels != 1:
         raise ValueError(f"A reward model must have one output, got {model.config.num_labels} of {str(name)!r}; name a model trained to give a reward.")
     if tokenizer.pad_token_id is None:

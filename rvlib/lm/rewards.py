@@ -7,14 +7,21 @@
 Neither is a reward model trained on preferences: they are fixed functions that anyone can compute.
 """
 
+import functools
+
 from rvlib.lm import missing, need
 from rvlib.lm.models import packaged, quiet
 
 
 def sentiment(replies):
     """VADER's compound score of each of `replies` (texts): a list of floats in [-1, 1]; 0 where no word of its lexicon occurs."""
-    analyser = need("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
+    analyser = _analyser()
     return [analyser.polarity_scores(reply)["compound"] for reply in replies]
+
+
+@functools.cache
+def _analyser():
+    return need("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()  # reads its lexicon from a file
 
 
 class Similarity:

@@ -52,7 +52,7 @@ def _reviews(register):
         count = count or 1280
         # Seeds differ by source, so that demonstrations are not the replies of the preference pairs.
         prompts, shift = tiny.prompts(count, seed), sum(map(ord, register))
-        first, second = (tiny.replies(register, count, [seed, shift, which]) for which in (1, 2))
+        first, second = (tiny.replies(register, prompts, [seed, shift, which]) for which in (1, 2))
         return [Example(Prompt(p.name, p.text, a), a, b) for p, a, b in zip(prompts, first, second)]
 
     return source

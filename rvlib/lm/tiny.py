@@ -5,8 +5,8 @@
 
 Two ways of writing share the grammar and differ in their adjectives: `plain` and `vivid`. A policy taught one of them seldom
 writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is VADER's compound
-score of the reply, which knows negation, emphasis and "but". The adjective in the prompt has no part in it: it is there so
-that a reward model can mistake what was asked for what was answered.
+score of the reply, which knows negation, emphasis and "but". Writers tend to agree with what was heard, so rewards differ between
+prompts, as they do in real data; and a reward model can mistake what was asked for what was answered.
 """
 
 import numpy as np
@@ -39,21 +39,27 @@ def prompts(count, seed):
     return [Prompt("-".join(every[i]), "i heard the {} was {} . how was the {} ?".format(*every[i]), "") for i in chosen]
 
 
-def replies(register, count, seed):
-    """`count` texts in a register, a key of `ADJECTIVES`, each of one to three clauses, drawn by `seed`."""
-    rng, adjectives = np.random.default_rng(seed), ADJECTIVES[register].split()
+def replies(register, prompts, seed):
+    """A text for each of `prompts` in a register, a key of `ADJECTIVES`, of one to three clauses, drawn by `seed`.
 
-    def clause():
-        adverb = rng.choice(["", "very ", "really ", "not "], p=[0.55, 0.15, 0.1, 0.2])
-        return f"the {rng.choice(PARTS)} was {adverb}{rng.choice(adjectives)}"
+    An adjective is of the mood of the prompt's with probability 0.9, and of the other register's with probability 0.05.
+    """
+    rng, ours = np.random.default_rng(seed), list(ADJECTIVES).index(register)
+    words = [[ADJECTIVES[name].split()[:12], ADJECTIVES[name].split()[12:]] for name in ADJECTIVES]
+    bad = {word for by_mood in words for word in by_mood[1]}
 
-    def text():
-        clauses = clause()
+    def clause(mood):
+        adverb = rng.choice(["", "very ", "really ", "not "], p=[0.6, 0.2, 0.1, 0.1])
+        by_mood = words[ours if rng.random() < 0.95 else 1 - ours]
+        return f"the {rng.choice(PARTS)} was {adverb}{rng.choice(by_mood[mood if rng.random() < 0.9 else 1 - mood])}"
+
+    def text(mood):
+        clauses = clause(mood)
         for _ in range(rng.choice(3, p=[0.3, 0.5, 0.2])):
-            clauses += f" {rng.choice(['and', 'but'], p=[0.7, 0.3])} {clause()}"
+            clauses += f" {rng.choice(['and', 'but'], p=[0.7, 0.3])} {clause(mood)}"
         return clauses + " ."
 
-    return [text() for _ in range(count)]
+    return [text(int(prompt.text.split()[5] in bad)) for prompt in prompts]
 
 
 def make_model(seed=0):
