@@ -1,0 +1,49 @@
+"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv 2503.15477).
+
+    property of a reward model at the start   ↔   reward increase of the policy that it taught
+
+One function serves the paper's numbers and a run's. A row is a reward model, and all rows are of one experiment: one policy, one
+algorithm, one ground truth.
+"""
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+
+from rvlib import _checks
+
+PROPERTIES = ("reward variance", "on-policy accuracy", "off-policy accuracy", "on- & off-policy accuracy", "reward variance & accuracy")
+
+
+def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
+    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance, beside the three.
+
+    The last is as the paper has it, a sum of two things of different units; `rvlib.tabular.scores` has better ones.
+    """
+    variance, on, off = (
+        _checks.array(name, values)
+        for name, values in dict(reward_variance=reward_variance, on_policy_accuracy=on_policy_accuracy, off_policy_accuracy=off_policy_accuracy).items()
+    )
+    both = (on + off) / 2
+    return dict(zip(PROPERTIES, (variance, on, off, both, (variance + both) / 2)))
+
+
+def correlations(columns, outcome, *, level=0.95):
+    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of the first.
+
+    columns: {property: (rows,)}; outcome: (rows,), at least four rows. A property without spread has NaN everywhere. Fisher's interval
+    takes the rows for draws from a normal distribution: with six of them ±0.8 or so, it says how little six points can show.
+    """
+    outcome, table = _checks.array("outcome", outcome), {}
+    if len(outcome) < 4:
+        raise ValueError(f"outcome must have at least four rows for an interval, got {len(outcome)}; add reward models.")
+    for name, values in columns.items():
+        values = _checks.array(name, values)
+        if len(values) != len(outcome):
+            raise ValueError(f"{name} must have one value for each of the {len(outcome)} outcomes, got {len(values)}.")
+        if np.ptp(values) == 0 or np.ptp(outcome) == 0:
+            table[name] = dict.fromkeys(("pearson", "spearman", "low", "high"), float("nan"))
+            continue
+        found = pearsonr(values, outcome)
+        low, high = found.confidence_interval(level)
+        table[name] = {"pearson": float(found[0]), "spearman": float(spearmanr(values, outcome)[0]), "low": float(low), "high": float(high)}
+    return table
