@@ -118,7 +118,7 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     place = torch.arange(tokens.shape[1] - 1)
     predicts = ((place >= from_prompt) & attended[:, 1:]).to(model.device)
     tokens, attended = tokens.to(model.device), attended.to(model.device)
-    hidden = model.base_model(tokens, attention_mask=attended).last_hidden_state[:, :-1]
+    hidden = model.base_model(tokens[:, :-1], attention_mask=attended[:, :-1]).last_hidden_state  # the last token predicts nothing
     logits = model.get_output_embeddings()(hidden[predicts]).float() / temperature
     chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
     row = predicts.nonzero()[:, 0]
