@@ -3,7 +3,8 @@
     rvlib recipes                     the recipes that ship
     rvlib recipes tiny-4.1            what one resolves to, and how it deviates from the paper
 
-A recipe names its `base` and writes only what differs; a policy or a reward model set to null is taken out. Whatever is not
+A recipe names its `base` and writes only what differs, laid into what the base says, or in its place for the fields that it lists
+under `replace`. A policy or a reward model set to null is taken out. Whatever is not
 in `paper`, the base of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
 """
 
@@ -117,6 +118,7 @@ class Limits(Settings):
 
     dtype: Literal["float32"]  # of weights that are trained: at the paper's learning rate bfloat16 weights do not move
     compute: Literal["float32", "bfloat16"]
+    frozen: Literal["float32", "bfloat16"]  # of weights that are only read: reference, reward models, ground truth
     micro_batch: int = Field(ge=1)
     rows: int = Field(ge=1)  # that are sampled or scored at once
     save_every: int = Field(ge=1)
@@ -209,8 +211,11 @@ def _tree(name, seen=()):
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"The recipe {name} must be YAML, got {str(error).splitlines()[0]}.") from None
-    base = tree.pop("base", None)
-    return _merged(_tree(base, (*seen, name)), tree) if base else tree
+    base, replaced = tree.pop("base", None), tree.pop("replace", [])
+    if not base:
+        return tree
+    below = {key: value for key, value in _tree(base, (*seen, name)).items() if key not in replaced}
+    return _merged(below, tree)
 
 
 def _merged(base, differences):

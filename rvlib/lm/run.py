@@ -59,7 +59,10 @@ class Run:
     @cached_property
     def _ground_truth(self):
         spec = self.recipe.ground_truth
-        return reward_models.load_reward_model(spec.model, trust_remote_code=spec.trust_remote_code)
+        return self._load(spec.model, spec)
+
+    def _load(self, name, spec):
+        return reward_models.load_reward_model(name, dtype=self.recipe.limits.frozen, trust_remote_code=spec.trust_remote_code)
 
     def ground_truth(self):
         """The ground truth reward, a function of prompts and lists of replies."""
@@ -70,7 +73,7 @@ class Run:
         spec = self.recipe.reward_models[key]
         if spec.scale is None:
             folder = stages.reward_model(self, key, name) if spec.on_policy is not None else spec.model
-            return reward_models.load_reward_model(folder, trust_remote_code=spec.trust_remote_code)
+            return self._load(folder, spec)
         scaled, judge = self._scaled(spec.share), self.ground_truth()
         return lambda prompts, replies: judge(prompts, replies) * np.array([[spec.scale if p.name in scaled else 1.0] for p in prompts])
 
@@ -97,7 +100,7 @@ class Run:
             path = stage.folder / "curve.json"
             if stage.todo:
                 start = self.folder / f"sft/{name}/model"
-                policy, reference = models.load_policy(start), models.load_policy(start)
+                policy, reference = models.load_policy(start), models.load_policy(start, dtype=self.recipe.limits.frozen)
                 prompts = stages.split(self).prompts
                 learner = train(policy, reference, self.teacher(key, name), self.judged(name), prompts, self.recipe, stage.folder,
                                 seed=seed, label=f"{name} on {key}, seed {seed}")  # fmt: skip
