@@ -30,12 +30,12 @@ def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
 def correlations(columns, outcome, *, level=0.95):
     """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of the first.
 
-    columns: {property: (rows,)}; outcome: (rows,), at least four rows. A property without spread has NaN everywhere. Fisher's interval
-    takes the rows for draws from a normal distribution: with six of them ±0.8 or so, it says how little six points can show.
+    columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere, and an interval
+    needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them ±0.8 or so, it says how little six points can show.
     """
     outcome, table = _checks.array("outcome", outcome), {}
-    if len(outcome) < 4:
-        raise ValueError(f"outcome must have at least four rows for an interval, got {len(outcome)}; add reward models.")
+    if len(outcome) < 3:
+        raise ValueError(f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward models.")
     for name, values in columns.items():
         values = _checks.array(name, values)
         if len(values) != len(outcome):
@@ -44,6 +44,6 @@ def correlations(columns, outcome, *, level=0.95):
             table[name] = dict.fromkeys(("pearson", "spearman", "low", "high"), float("nan"))
             continue
         found = pearsonr(values, outcome)
-        low, high = found.confidence_interval(level)
+        low, high = found.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
         table[name] = {"pearson": float(found[0]), "spearman": float(spearmanr(values, outcome)[0]), "low": float(low), "high": float(high)}
     return table

@@ -1,0 +1,416 @@
+"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, and reported."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+from rvlib import cli  # noqa: E402
+from rvlib.lm import models, plan, recipe, report, reward_models, tiny  # noqa: E402
+from rvlib.lm import run as runs  # noqa: E402
+from rvlib.lm.train import Learner, draw_from, write_whole  # noqa: E402
+
+YAML = """
+base: tiny-4.1
+title: smaller still
+seeds: [0]
+data: {prompts: 160}
+policies: {tiny: {count: 320}}
+sft: {epochs: 1}
+reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, ground-truth: null}
+reward_training: {epochs: 1}
+measure: {prompts: 16, outputs: 4}
+policy_gradient: {epochs: 6, max_new_tokens: 8}
+evaluation: {prompts: 8, outputs: 2, per_epoch: 1}
+limits: {save_every: 2, rows: 64}
+"""
+THREE = ["on-policy-100", "on-policy-0", "low-variance"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A data folder of its own, one thread, and the recipe's file."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "small.yaml").write_text(YAML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVLIB_DATA", str(folder / "data"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield folder
+
+
+def command(environment, folder):
+    return [sys.executable, "-m", "rvlib", "run", str(environment / "small.yaml"), "--folder", str(folder)]
+
+
+@pytest.fixture(scope="module")
+def whole(environment):
+    """The folder of a run that nothing disturbed."""
+    folder = environment / "whole"
+    done = subprocess.run(command(environment, folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(folder / "report.html") in done.stdout
+    return folder
+
+
+def numbers(folder):
+    """What a run found, without the time it took."""
+    kept = {key: value for key, value in report.load(folder).items() if key not in ("made", "seconds")}
+    curves = {str(path.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("curve.json"))}
+    return kept, curves
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environment, whole):
+    folder, rng, kills = environment / "killed", random.Random(0), 0
+    while True:
+        process = subprocess.Popen(command(environment, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _, errors = process.communicate(timeout=rng.uniform(3.5, 6.5) if kills < 6 else None)
+            assert process.returncode == 0, errors
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    assert kills > 0
+    assert numbers(folder) == numbers(whole)
+    weights = sorted(path.relative_to(whole) for path in whole.rglob("model.safetensors"))
+    assert len(weights) == 1 + 2 + 3
+    assert all((folder / path).read_bytes() == (whole / path).read_bytes() for path in weights)
+
+
+def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("trained again"))
+    before = numbers(whole)
+    cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole)])
+    assert numbers(whole) == before and "Report:" in capsys.readouterr().out
+
+
+def test_a_changed_recipe_is_refused_with_the_fields_that_differ(environment, whole):
+    with pytest.raises(SystemExit, match=r"holds a run of another recipe, which differs in policy_gradient.kl_coef; choose another"):
+        cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole), "--set", "policy_gradient.kl_coef=0.1"])
+
+
+def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
+    this = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    with this.lock():
+        done = subprocess.run(command(environment, whole), capture_output=True, text=True)
+    assert done.returncode == 1 and "in use by another run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
+    found = report.load(whole)
+    assert set(found["policies"]["tiny"]) == set(THREE)
+    assert found["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    assert "smaller still" in page and "on policy 100" in page and 'src="http' not in page and "<link" not in page.split("<script")[0]
+    cli.main(["report", str(whole)])
+    out = capsys.readouterr().out
+    assert "smaller still" in out and "policy_gradient.max_new_tokens: 8, 512" in out
+    with pytest.raises(SystemExit, match="The run must be a folder"):
+        cli.main(["report", "no-such-run"])
+
+
+def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
+    teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
+    assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)  # scaled within a prompt, so every pair keeps its order
+    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]["per_prompt_variance"]
+    assert np.mean(np.array(per_prompt) < 1e-5) == pytest.approx(0.5, abs=0.3)
+
+
+def test_curves_begin_where_all_begin(whole):
+    teachers = report.load(whole)["policies"]["tiny"].values()
+    assert len({teacher["ground_truth"][0][0] for teacher in teachers}) == 1  # the same replies of the same policy
+    assert all(teacher["kl"][0][0] == pytest.approx(0, abs=1e-6) for teacher in teachers)
+
+
+# Checkpoints
+
+
+def learner(folder, **limits):
+    return Learner(models.load_policy(tiny.TINY).model, folder, 1e-3, recipe.load("tiny-4.1").limits.model_copy(update={"save_every": 1, **limits}))
+
+
+def one_step(this, rows=4, scale=1.0):
+    weight = next(iter(this.parameters.values()))
+    return this.update(list(range(rows)), lambda some: scale * (weight[some] ** 2).sum(-1))
+
+
+def steps(this, total):
+    for _ in this.steps(total, "test"):
+        one_step(this)
+    return torch.cat([value.detach().ravel() for value in this.parameters.values()])
+
+
+def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, tmp_path, capfd):
+    expected = steps(learner(tmp_path / "a"), 6)
+    steps(learner(tmp_path / "b"), 5)
+    last = tmp_path / "b/checkpoint-0000005.safetensors"
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert torch.equal(steps(learner(tmp_path / "b"), 6), expected)
+    assert "checkpoint-0000005.safetensors is not whole" in capfd.readouterr().out
+    assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tmp_path, monkeypatch, whole):
+    this = learner(tmp_path)
+    steps(this, 2)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")}
+
+    def full(tensors, path, metadata=None):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError):
+        steps(this, 3)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")} == before
+    with pytest.raises(SystemExit, match="The disk of .* is full; make room and run the same command"):
+        cli.main(["run", str(environment / "small.yaml"), "--folder", str(tmp_path / "run")])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(environment, tmp_path):
+    this = learner(tmp_path, save_every=100)
+    before = torch.cat([value.detach().clone().ravel() for value in this.parameters.values()])
+    with pytest.raises(FloatingPointError, match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate"):
+        for _ in this.steps(3, "test"):
+            one_step(this, scale=float("nan"))
+    again = learner(tmp_path)
+    assert again.resume() == 0
+    assert torch.equal(torch.cat([value.detach().ravel() for value in again.parameters.values()]), before)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tmp_path, capfd):
+    this, seen = learner(tmp_path / "a", micro_batch=8), []
+    weight = next(iter(this.parameters.values()))
+
+    def loss_of(some, most=2):
+        if len(some) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        seen.append(len(some))
+        return (weight[some] ** 2).sum(-1)
+
+    loss = this.update(list(range(8)), loss_of)
+    assert seen == [2, 2, 2, 2] and this.micro_batch == 2
+    assert "Out of memory at step 0: going on with micro-batches of 2." in capfd.readouterr().out
+    assert loss == pytest.approx(one_step(learner(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
+    with pytest.raises(MemoryError, match="One row at a time must fit in memory, but did not at step 0"):
+        this.update(list(range(8)), lambda some: loss_of(some, most=0))
+
+
+def test_what_is_drawn_is_drawn_from_its_own_seed():
+    state = torch.random.get_rng_state()
+    with draw_from(1, 2):
+        first = torch.rand(3)
+    with draw_from(1, 2):
+        assert torch.equal(torch.rand(3), first)
+    with draw_from(2, 1):
+        assert not torch.equal(torch.rand(3), first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "numbers.json"
+    write_whole(path, lambda partial: partial.write_text("old"))
+
+    def cut_off(partial):
+        partial.write_text("ne")
+        raise OSError("cut off")
+
+    with pytest.raises(OSError):
+        write_whole(path, cut_off)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_resolves_and_plans(name, tmp_path):
+    resolved = recipe.load(name)
+    stages = plan.plan(resolved)
+    assert all(sum(memory.values()) > 0 and hours >= 0 for _, memory, hours in stages)
+    assert any(stage.startswith("policy-gradient") for stage, *_ in stages)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe.names() if name != recipe.PAPER])
+def test_no_recipe_repeats_what_its_base_says(name):
+    import yaml
+
+    tree = yaml.safe_load((recipe.FOLDER / f"{name}.yaml").read_text())
+    base, replaced = recipe._flat(recipe._tree(tree.pop("base"))), tree.pop("replace", [])
+    repeated = [key for key, value in recipe._flat(tree).items() if base.get(key) == value and key.split(".")[0] not in replaced]
+    assert not repeated
+
+
+def test_the_base_has_the_papers_numbers():
+    paper = recipe.load("paper-4.1-pythia-2.8b")
+    assert recipe.deviations(paper) == {}
+    assert (paper.sft.learning_rate, paper.reward_training.learning_rate, paper.policy_gradient.learning_rate) == (1e-6, 5e-7, 1e-7)
+    assert (paper.sft.batch, paper.reward_training.batch, paper.policy_gradient.batch) == (32, 32, 32)
+    assert (paper.policy_gradient.kl_coef, paper.policy_gradient.group, paper.policy_gradient.mini_batches, paper.policy_gradient.epochs) == (0.05, 2, 2, 6)
+    assert (paper.measure.prompts, paper.measure.outputs, paper.reward_training.centring, len(paper.seeds)) == (500, 10, 0.01, 3)
+    assert (paper.reward_models["low-variance"].scale, paper.reward_models["low-variance"].share) == (0.001, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name, change, sentence",
+    [
+        ("tiny-4", None, r"The recipe must be a YAML file or one of .*, got 'tiny-4' \(did you mean 'tiny-4.\d'\?\)\."),
+        ("tiny-4.1", "policy_gradient.lerning_rate=1", r"no field 'policy_gradient.lerning_rate' \(did you mean 'learning_rate'\?\); it has epochs, "),
+        ("tiny-4.1", "polices.tiny.model=x", r"no field 'polices' \(did you mean 'policies'\?\)"),
+        ("tiny-4.1", "reward_models.new.on_polcy=1", r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)"),
+        ("tiny-4.1", "policy_gradient.batch=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
+        ("tiny-4.1", "policy_gradient.kl_coef=-1", "policy_gradient.kl_coef: Input should be greater than or equal to 0, got -1"),
+        ("tiny-4.1", "limits.dtype=bfloat16", "limits.dtype: Input should be 'float32', got 'bfloat16'"),
+        ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
+        ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
+        ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        recipe.load(name, [change] if change else [])
+    assert "\n" not in str(error.value)
+
+
+def test_a_number_on_the_command_line_is_a_number():
+    assert recipe.load("tiny-4.1", ["policy_gradient.learning_rate=1e-5"]).policy_gradient.learning_rate == 1e-5
+    assert "low-variance" not in recipe.load("tiny-4.1", ["reward_models.low-variance=null"]).reward_models
+
+
+def test_a_circle_of_bases_is_told(tmp_path):
+    (tmp_path / "a.yaml").write_text(f"base: {tmp_path}/b.yaml")
+    (tmp_path / "b.yaml").write_text(f"base: {tmp_path}/a.yaml")
+    with pytest.raises(ValueError, match="got a circle"):
+        recipe.load(tmp_path / "a.yaml")
+
+
+# What is missing
+
+
+def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr(plan, "_memory", lambda: (24e9, "The GPU"))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "paper-4.2-llama-3b", "--dry-run", "--folder", str(tmp_path / "run")])
+    said = str(stop.value)
+    assert "meta-llama/Llama-3.2-3B must be downloaded with a token" in said
+    assert "The GPU must have" in said and "got 24.0 GB" in said
+    assert "policy-gradient/llama-3b" in capsys.readouterr().out.replace("\n", "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "tiny-4.1", "--dry-run", "--folder", str(tmp_path)])
+    assert stop.value.code is None and "Nothing was downloaded" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
+    paper = recipe.load("paper")
+    assert any("must have" in line and "got 1 GB" in line and line.startswith("The disk of") for line in plan.missing(paper, tmp_path, plan.plan(paper)))
+
+
+# Reward models of others
+
+
+@pytest.fixture(scope="module")
+def classifier(environment, tmp_path_factory):
+    """The folder of a sequence classifier with one output and random weights."""
+    import transformers
+
+    folder, policy = tmp_path_factory.mktemp("classifier"), models.load_policy(tiny.TINY)
+    with draw_from(0):
+        config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
+        transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_any_sequence_classifier_scores_and_neither_batch_nor_padding_matters(classifier):
+    score = reward_models.load_reward_model(classifier)
+    prompts = tiny.prompts(6, 0)
+    replies = [[a, b] for a, b in zip(tiny.replies("plain", prompts, 1), tiny.replies("vivid", prompts, 2))]
+    together = score(prompts, replies)
+    assert together.shape == (6, 2) and together.std() > 1e-3
+    one_by_one = np.array([[score([p], [[reply]])[0, 0] for reply in some] for p, some in zip(prompts, replies)])
+    assert np.allclose(together, one_by_one, atol=1e-4)
+    ids = [reward_models.encode(score.tokenizer, p.text, some[0]) for p, some in zip(prompts, replies)]
+    left = score.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        padded_left = score.model(**left, position_ids=(left["attention_mask"].cumsum(-1) - 1).clamp(min=0)).logits[:, 0].numpy()
+    assert np.allclose(padded_left, together[:, 0], atol=1e-4)
+
+
+def test_the_fixed_rewards_are_called_alike():
+    prompts, replies = tiny.prompts(2, 0), [["good .", "bad ."], ["nice .", "the ."]]
+    sentiment = reward_models.load_reward_model("sentiment")(prompts, replies)
+    assert sentiment[0, 0] > 0 > sentiment[0, 1] and sentiment[1, 1] == 0
+    assert np.allclose(reward_models.load_reward_model("positivity")(prompts, replies), (1 + sentiment) / 2)
+    with pytest.raises(ValueError, match="as many texts for each of 2 prompts"):
+        reward_models.load_reward_model("sentiment")(prompts, [["a"], ["b", "c"]])
+
+
+def test_a_classifier_of_two_outputs_is_refused(classifier, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(classifier, tmp_path / "two")
+    import transformers
+
+    config = transformers.LlamaConfig.from_pretrained(folder)
+    config.num_labels = 2
+    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
+    with pytest.raises(ValueError, match="must have one output, got 2"):
+        reward_models.load_reward_model(folder)
+
+
+def test_remote_code_is_refused_unless_trusted_by_name():
+    with pytest.raises(ValueError, match="runs code of its own from the hub, which must be trusted by name"):
+        reward_models.load_reward_model(reward_models.ARMORM)
+    assert recipe.load("paper").ground_truth.trust_remote_code
+
+
+def test_a_model_that_gives_its_own_score_is_read_by_it():
+    class Multi:
+        device = "cpu"
+
+        def __call__(self, **_):
+            return type("Output", (), {"score": torch.tensor([0.5, -0.25]), "logits": torch.zeros(2, 19)})()
+
+    tokenizer = models.load_tokenizer(tiny.TINY)
+    assert reward_models.forward(Multi(), tokenizer, [[4], [5, 6]]).tolist() == [0.5, -0.25]
+
+
+class Bomb:
+    """A pickle that leaves a mark when it is loaded."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.mark}",))
+
+
+@pytest.mark.parametrize("load", [models.load_policy, reward_models.load_reward_model])
+def test_no_pickle_is_loaded(classifier, tmp_path, load):
+    import pickle
+    import shutil
+
+    folder = shutil.copytree(classifier, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    with pytest.raises(OSError, match="safetensors"):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
