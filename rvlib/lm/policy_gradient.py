@@ -26,7 +26,7 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
 
     policy, reference: `models.Policy` of equal weights. teacher, ground_truth: functions of a list of prompts and a list of
     lists of replies, giving rewards (prompts, replies). prompts: a list of `Prompt`. on_step: called with the step's number and
-    a dictionary of its numbers; what it returns, if true, ends the training.
+    a dictionary of its numbers, those of an evaluation by themselves; what it returns, if true, ends the training.
     """
     settings, evaluation, limits = recipe.policy_gradient, recipe.evaluation, recipe.limits
     learner = Learner(policy.model, folder, settings.learning_rate, limits)
@@ -37,11 +37,13 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
 
     def evaluated(step):
         numbers = evaluate(policy, reference, {"proxy": teacher, "ground_truth": ground_truth}, prompts[: evaluation.prompts], recipe, learner, (seed, step, 1))
-        learner.log(step, **{f"eval_{name}": value for name, value in numbers.items()})
+        numbers = {f"eval_{name}": value for name, value in numbers.items()}
+        learner.log(step, **numbers)
+        return on_step is not None and on_step(step, numbers)
 
     for step in learner.steps(total, label):
-        if step in times:
-            evaluated(step)
+        if step in times and evaluated(step):
+            return learner
         batch = [prompts[i] for i in chosen(len(prompts), per_step, step, seed)]
         numbers = update(learner, policy, reference, teacher, batch, recipe, (seed, step, 0))
         learner.log(step, **numbers)
