@@ -241,6 +241,18 @@ def which_bound(factor):
         return "the two bounds do not have this ratio: check σ and the exponent."
 
 
+@exercise
+def harmless_until(time):
+    cosine, size = 0.5, 0.1
+    right = cosine / (1 + cosine) / (1.6 * size)
+    if near(time, 1.6 * right):
+        return "κ is missing: z is κ times the gradient's norm times the time."
+    if near(time, cosine / (1.6 * size)):
+        return "the second term is z²/(1 - z), not z²."
+    if not near(time, right):
+        return "it is not where the lower edge of the envelope comes back to 0."
+
+
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,8 @@ ANSWERS = {
     "win-variance": (0.216, [(0.3, "tied"), (1 / 3, "without levels"), (4e-7, "must not matter")]),
     "enough-group": (50, [(49.5, "whole"), (25, "below 1"), (100, "fewer")]),
     "first-slope": (0.0154, [(0.17, "squares"), (0.5, "both means")]),
-    "which-bound": (43.066, [(86.13, "Proposition 3"), (0.02, "larger one"), (10, "this ratio")]),
+    "which-bound": (55.275, [(110.55, "Proposition 3"), (0.02, "larger one"), (10, "this ratio")]),
+    "harmless-until": (2.0833, [(3.3333, "κ is missing"), (3.125, "not z²"), (10, "lower edge")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }

@@ -290,22 +290,42 @@ def two_marks_time_bound(liked, gain, n_prompts=1):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
+_GROWTH = 8 / 5  # gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?"
+
+
 def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
-    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-3√2 γ})/(3 ‖g‖₂), for any reward in [-1, 1] that is measured.
+    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in [-1, 1].
 
     gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the start. gain: γ > 0. inf where the gradient is 0.
     This book's own, "How loose, and what is sharp?".
     """
     norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
-        return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-3 * np.sqrt(2) * gain) / (3 * norm))[()]
+        return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-np.sqrt(2) * _GROWTH * gain) / (_GROWTH * norm))[()]
 
 
-def gradient_own_time_bound(gradient_norm, gain, n_prompts=1):
-    """As `gradient_slow_time_bound` where the proxy itself is measured: |S| γ/(‖g‖ (‖g‖ + 3γ))."""
-    norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
-    with np.errstate(divide="ignore"):
-        return (_checks.real("n_prompts", n_prompts, low=1.0) * gain / (norm * (norm + 3 * gain)))[()]
+def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
+    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as γ → 0.
+
+        t = |S|/(κ ‖g‖) · 2/(1 + cw + √((1 + cw)² ± 4(1 ∓ c)w)),     c = cos(g, u),   w = ‖u‖/(κγ),   κ = 8/5
+
+    with the upper signs for the least; the greatest is inf unless cw > 1 and the root is real. probs, reward, measured:
+    (..., n), rewards of any size; gain: γ > 0, (...). This book's own, "How loose, and what is sharp?".
+    """
+    probs, reward, measured = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward), measured=_checks.array("measured", measured)
+    )
+    gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
+    # Pair by pair, since r - V cancels to nothing for an output that is nearly certain.
+    g, u = (probs * ((r[..., :, None] - r[..., None, :]) * probs[..., None, :]).sum(-1) for r in (reward, measured))
+    size, worth = np.linalg.norm(g, axis=-1), np.linalg.norm(u, axis=-1) / (_GROWTH * gain)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = np.clip(np.nan_to_num((g * u).sum(-1) / (size * np.linalg.norm(u, axis=-1))), -1, 1)
+        middle = 1 + cosine * worth
+        root = middle**2 - 4 * (1 + cosine) * worth
+        least = 2 / (middle + np.sqrt(middle**2 + 4 * (1 - cosine) * worth))
+        greatest = np.where((cosine * worth > 1) & (root >= 0), 2 / (middle + np.sqrt(root)), np.inf)
+        return tuple((n_prompts * z / (_GROWTH * size))[()] for z in (least, greatest))
 
 
 def _good_output(probs, ground_truth, gain, best):

@@ -109,7 +109,7 @@ function draw({ state, models, table }, width) {
     bars += tag("rect", { x: from, y: top + 8, width: Math.max(to - from, 0.6), height: 10, rx: 2, style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`, "fill-opacity": chosen ? 1 : 0.55 });
     bars += text(side.left + side.width, top + 2, number(table[key], 2), { "text-anchor": "end", class: chosen ? "" : "rv-tick", "font-weight": chosen ? 600 : undefined });
   });
-  bars += tag("path", { class: "rv-axis", d: `M${scale(0).toFixed(1)} ${side.top + 6}v${keys.length * row - 16}` });
+  bars += tag("path", { class: "rv-axis", d: keys.map((_, i) => `M${scale(0).toFixed(1)} ${side.top + i * row + 6}v14`).join("") });
   return { height: Math.max(box.top + box.height + 40, side.top + keys.length * row), parts: [out, bars] };
 }
 
