@@ -17,9 +17,14 @@ from rvlib.tabular import (
     accurate_but_slow,
     attainable_accuracies,
     autoregressive,
+    best_of_n,
+    best_of_n_kl_bound,
+    best_of_n_loss_bound,
+    best_of_n_probs,
     bounds,
     gradient_flow,
     inaccurate_but_fast,
+    kl_divergence,
     kl_reward,
     policy_specific_teachers,
     rlhf_gradient,
@@ -409,6 +414,24 @@ def test_the_constant_of_the_gradients_growth():
         assert np.abs(2 * (u * g**2).sum(-1) - 3 * along * pi_g - pi_u).max() <= np.sqrt(second.max())
 
 
+# ---- Best-of-N ----------------------------------------------------------------------------------------------------------------
+
+
+def check_best_of_n(kl_bound, loss_bound, seed, outputs, spread, n, ties):
+    for logits, proxy, truth in zip(*problems(seed, outputs, spread, 0.0, ties)):
+        probs = softmax(logits)
+        assert kl_divergence(best_of_n_probs(probs, proxy, n), probs) <= kl_bound(n) * (1 + 1e-9) + 1e-12
+        loss, most = best_of_n(probs, truth, truth, n) - best_of_n(probs, proxy, truth, n), loss_bound(probs, proxy, truth, n)
+        assert -1e-12 <= loss <= most * (1 + 1e-9) + 1e-12
+        assert n > 2 or loss == pytest.approx(most, abs=1e-12)
+
+
+@given(seed=seeds, outputs=st.integers(2, 12), spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]), n=st.sampled_from([1, 2, 3, 4, 10, 100, 10_000]), ties=st.booleans())
+@instances
+def test_best_of_n(seed, outputs, spread, n, ties):
+    check_best_of_n(best_of_n_kl_bound, best_of_n_loss_bound, seed, outputs, spread, n, ties)
+
+
 # ---- equations ----------------------------------------------------------------------------------------------------------------
 
 
@@ -474,6 +497,9 @@ BROKEN = {
     "gradient, any reward": lambda seed: check_gradient_time(times(20, bounds.gradient_slow_time_bound), seed, 2, 0.5, 0.0, 0.3, 1, False),
     "both gradients, least": lambda seed: check_both_gradients(lambda *a: (1.2 * bounds.gradient_time_bounds(*a)[0], np.full(BATCH, np.inf)), seed, 3, 2.0, 0.0, 0.05, 1, False),
     "both gradients, greatest": lambda seed: check_both_gradients(lambda *a: (np.zeros(BATCH), 0.8 * bounds.gradient_time_bounds(*a)[1]), seed, 3, 0.5, 0.0, 1e-3, 1, False),
+    "Best-of-N, KL": lambda seed: check_best_of_n(times(0.9, best_of_n_kl_bound), best_of_n_loss_bound, seed, 12, 0.5, 4, False),
+    "Best-of-N, loss": lambda seed: check_best_of_n(best_of_n_kl_bound, times(0.8, best_of_n_loss_bound), seed, 12, 0.5, 3, False),
+    "Best-of-N, exponent": lambda seed: check_best_of_n(best_of_n_kl_bound, lambda *a: best_of_n_loss_bound(*a[:3], a[3] + 1) * (a[3] - 1) / (a[3] + 1), seed, 12, 0.5, 4, False),
     "Theorem 6, slow": lambda seed: check_theorem_6(bounds.matching_teacher_time_bound, times(30, bounds.mismatched_teacher_time_bound), seed, 3, 2.0, 0.0, False),
 }  # fmt: skip
 

@@ -3,7 +3,8 @@
     P(the best of n has proxy level l) = F_l^n - F_{l-1}^n,    F_l = P_{y~π}(r(y) ≤ the l-th smallest proxy reward)
 
 Given the level, the kept output is distributed as π restricted to that level: a tie is broken evenly among the samples, which
-are exchangeable, and what else a sample is does not depend on how many others reached its level.
+are exchangeable, and what else a sample is does not depend on how many others reached its level. Two bounds stand beside it,
+proved in the chapter "Where accuracy is everything": how far from π it can move, and what a reward model's mistakes cost.
 """
 
 import numpy as np
@@ -36,3 +37,35 @@ def best_of_n(probs, reward, ground_truth, n):
     truth = _checks.array("ground_truth", ground_truth)
     kept, truth = _checks.broadcast(probs=best_of_n_probs(probs, reward, n), ground_truth=truth)
     return float(kept @ truth)
+
+
+def best_of_n_kl_bound(n):
+    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, for any policy and reward (arXiv 2401.01879).
+
+    n >= 1 samples. Returns a float. It is approached as the reward's levels become many and none has much probability.
+    """
+    n = _checks.whole("n", n)
+    return float(np.log(n) - (n - 1) / n)
+
+
+def best_of_n_loss_bound(probs, reward, ground_truth, n):
+    """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets; this book's own.
+
+        n(n-1)/2 · E[ w |r_G(y) - r_G(y')| H(y, y')^(n-2) ],    y, y' ~ π
+
+    w: 1 if the rewards order y and y' in opposite ways, 1/2 if `reward` alone ties them, else 0. H: probability that another
+    sample has no reward and no ground truth above the pair's best. Arguments as in `best_of_n`. Exact for n = 1 and n = 2.
+    """
+    probs, reward, truth = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs),
+        reward=_checks.array("reward", reward),
+        ground_truth=_checks.array("ground_truth", ground_truth),
+    )
+    if probs.ndim > 1:
+        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+    n = _checks.whole("n", n)
+    # Entry [kept, missed]: each pair stands once, with the output that is truly better as the one missed.
+    stake = probs[:, None] * probs * (truth - truth[:, None]).clip(0)
+    wrong = (reward[:, None] > reward) + 0.5 * (reward[:, None] == reward)
+    nothing_better = (probs * (reward <= reward[:, None])) @ (truth[:, None] <= truth)
+    return n * (n - 1) * float((stake * wrong * nothing_better.clip(0, 1) ** max(n - 2, 0)).sum())

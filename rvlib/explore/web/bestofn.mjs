@@ -84,8 +84,8 @@ function draw({ state, start, students, most, at }, width) {
 const readouts = ({ state, students, at }) => [
   ...students.map(({ letter, time }, i) => [`${letter} trains: <i>t</i><sub>γ</sub>`, when(time), TONES[i], "First time at which the ground truth reward has risen by γ under gradient flow"]),
   ...students.map(({ letter }, i) => [`${letter} picks: reward`, number(at[i].reward, 3), TONES[i], "Expected ground truth reward of the sample that this reward model likes best"]),
-  ["KL of A’s pick", number(at[0].kl, 2), "", "KL divergence of the picked output's distribution from the policy"],
-  ["ln N − (N − 1)/N", number(Math.log(state.samples) - 1 + 1 / state.samples, 2), "bound", "It cannot be more than this"],
+  ["KL of A’s pick", number(at[0].kl, 3), "", "KL divergence of the picked output's distribution from the policy"],
+  ["ln N − (N − 1)/N", number(Math.log(state.samples) - 1 + 1 / state.samples, 3), "bound", "It cannot be more than this"],
 ];
 
 const describe = ({ state, students, at }) =>
