@@ -43,7 +43,10 @@ def environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(folder / "data"))
         patch.setenv("OMP_NUM_THREADS", "1")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         yield folder
+        torch.set_num_threads(threads)
 
 
 def command(environment, folder):
