@@ -1,0 +1,305 @@
+"""Reward models of others: the reward of a text is its own, and nothing is run or guessed that should not be."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+from rvlib.lm import reward_models, rewards  # noqa: E402
+from rvlib.lm.data import Prompt  # noqa: E402
+from rvlib.lm.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
+
+WORDS = "<end> <pad> <unk> <user> <assistant> rain sun wind snow a b c d e f".split()
+TEMPLATE = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }} <end> {% endfor %}"
+PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
+REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]
+
+
+def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=False):
+    """One token a word; without a template texts pair up, as BERT's do: prompt <end> reply <end>."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if pairs:
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", pair="$A <end> $B:1 <end>:1", special_tokens=[("<end>", 0)])
+    names = ["input_ids", "token_type_ids", "attention_mask"] if pairs else ["input_ids", "attention_mask"]
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token=pad, unk_token="<unk>", model_input_names=names)
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+
+
+def make_llama(folder, *, labels=1, pad="<pad>", seed=0, template=TEMPLATE, kind="LlamaForSequenceClassification", most=64):
+    """A folder with a Llama of two layers, random weights and a chat template."""
+    make_tokenizer(folder, pad=pad, template=template)
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.5,
+        bos_token_id=None, eos_token_id=0, pad_token_id=pad and WORDS.index(pad), max_position_embeddings=most,
+    )  # fmt: skip
+    if kind == "LlamaForSequenceClassification":
+        config.num_labels = labels
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    return folder
+
+
+def alone(score, prompt, reply):
+    """The reward of one text that goes through the model by itself, with no padding: the definition."""
+    with torch.inference_mode():
+        ids = torch.tensor([encode(score.tokenizer, prompt.text, reply)])
+        return score.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0].item()
+
+
+@pytest.mark.parametrize("pad", ["<pad>", "<end>", None], ids=["own padding token", "padding is the ending token", "no padding token"])
+def test_a_reward_depends_on_its_text_alone(tmp_path, pad):
+    score = load_reward_model(make_llama(tmp_path, pad=pad))
+    expected = [[alone(score, prompt, reply) for reply in some] for prompt, some in zip(PROMPTS, REPLIES)]
+    for rows in (1, 2, 4, 32):
+        found = SequenceReward(score.name, score.model, score.tokenizer, score.source, rows)(PROMPTS, REPLIES)
+        assert found.shape == (3, 3) and found.dtype == np.float64
+        assert found == pytest.approx(np.array(expected), abs=1e-4)
+    assert score(PROMPTS[::-1], REPLIES[::-1])[::-1] == pytest.approx(np.array(expected), abs=1e-4)
+    assert score(PROMPTS[1:2], [["a"]])[0, 0] == pytest.approx(expected[1][1], abs=1e-4)
+    assert np.ptp(expected) > 0.1  # else all of this would be easy
+    assert score.model.config.pad_token_id == (pad and WORDS.index(pad))  # left as it came
+
+
+def test_the_tokenizers_padding_side_does_not_matter(tmp_path):
+    found = []
+    for side in ("left", "right"):
+        score = load_reward_model(make_llama(tmp_path / side, pad="<end>"))
+        score.tokenizer.padding_side = side
+        found.append(score(PROMPTS, REPLIES))
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
+def test_a_gradient_passes_through(tmp_path):
+    score = load_reward_model(make_llama(tmp_path))
+    reward_models.forward(score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]).sum().backward()
+    assert score.model.score.weight.grad.abs().sum() > 0
+
+
+def test_a_conversation_is_written_as_the_template_says(tmp_path):
+    score = load_reward_model(make_llama(tmp_path))
+    ids = encode(score.tokenizer, "rain sun", "snow")
+    assert [WORDS[i] for i in ids] == "<user> rain sun <end> <assistant> snow <end>".split()  # its specials once
+
+
+def test_without_a_template_prompt_and_reply_are_a_pair(tmp_path):
+    make_tokenizer(tmp_path, template=None, pairs=True)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=32,
+                                     initializer_range=0.5, pad_token_id=1, num_labels=1)  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    score = load_reward_model(tmp_path)
+    assert [WORDS[i] for i in encode(score.tokenizer, "rain sun", "snow")] == "rain sun <end> snow <end>".split()
+    for prompt, some, found in zip(PROMPTS, REPLIES, score(PROMPTS, REPLIES)):
+        for reply, reward in zip(some, found):
+            with torch.inference_mode():  # which token belongs to which text is told as well
+                assert reward == pytest.approx(score.model(**score.tokenizer(prompt.text, reply, return_tensors="pt")).logits.item(), abs=1e-4)
+
+
+def test_bfloat16_is_nearly_the_same(tmp_path):
+    make_llama(tmp_path)
+    exact, rough = (load_reward_model(tmp_path, dtype=dtype)(PROMPTS, REPLIES) for dtype in ("float32", "bfloat16"))
+    assert rough == pytest.approx(exact, abs=0.1 * np.abs(exact).max()) and rough.tolist() != exact.tolist()
+
+
+def test_what_is_recorded_of_a_model(tmp_path):
+    score = load_reward_model(make_llama(tmp_path))
+    assert score.name == score.source["name"] == str(tmp_path) and score.source["parameters"] > 1000 and score.source["dtype"] == "float32"
+    json.dumps(score.source)
+
+
+# Fixed functions
+
+
+def test_sentiment_is_called_like_a_model():
+    prompts, replies = PROMPTS[:2], [["What a lovely day!", "a table"], ["Awful.", "I like it."]]
+    score = load_reward_model("sentiment")
+    assert score(prompts, replies).tolist() == [rewards.sentiment(some) for some in replies]
+    assert load_reward_model("positivity")(prompts, replies) == pytest.approx((1 + score(prompts, replies)) / 2)
+    assert score.name == "sentiment" and score.source == {"name": "sentiment"}
+
+
+def test_similarity_is_to_each_prompts_own_reference(monkeypatch):
+    monkeypatch.setattr(rewards, "Similarity", lambda: lambda replies, references: [float(reply == reference) for reply, reference in zip(replies, references)])
+    score = load_reward_model("similarity")
+    assert score([Prompt("x", "rain", "sun"), Prompt("y", "rain", "wind")], [["sun", "wind"], ["sun", "wind"]]).tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(ValueError, match="^Similarity compares with a reference reply, got prompt 'x' without one; [^\n]*\\.$"):
+        score([Prompt("x", "rain", "")], [["sun"]])
+
+
+# ArmoRM
+
+ARMORM = '''
+import dataclasses
+import pathlib
+import torch
+from transformers import LlamaModel, LlamaPreTrainedModel
+from transformers.models.llama.modeling_llama import LLAMA_INPUTS_DOCSTRING
+from transformers.utils import ModelOutput, add_start_docstrings_to_model_forward
+
+pathlib.Path({ran!r}).touch()
+
+@dataclasses.dataclass
+class CustomOutput(ModelOutput):
+    rewards: torch.Tensor = None
+    gating_output: torch.Tensor = None
+    score: torch.Tensor = None
+    logits: torch.Tensor = None
+
+class LlamaForRewardModelWithGating(LlamaPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.regression_layer = torch.nn.Linear(config.hidden_size, config.num_objectives, bias=False)
+        self.gating = torch.nn.Linear(config.hidden_size, config.num_objectives)
+        self.post_init()
+
+    @add_start_docstrings_to_model_forward(LLAMA_INPUTS_DOCSTRING)
+    def forward(self, input_ids=None, attention_mask=None):
+        hidden = self.model(input_ids, attention_mask=attention_mask)[0]
+        end = torch.eq(input_ids, self.config.pad_token_id).int().argmax(-1) - 1
+        end = end % input_ids.shape[-1]
+        rows = torch.arange(len(input_ids))
+        mark = torch.tensor([ids.tolist().index(4) for ids in input_ids])  # where the reply begins
+        rewards, gating = self.regression_layer(hidden[rows, end]), self.gating(hidden[rows, mark]).softmax(-1)
+        score = (rewards * gating).sum(-1)
+        return CustomOutput(rewards=rewards, gating_output=gating, score=score, logits=score)
+'''
+
+
+@pytest.fixture
+def armorm(tmp_path, monkeypatch):
+    """A model of ArmoRM's form: many objectives, code of its own, written for an older transformers. Returns its folder and a file that its code touches."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    folder, ran = make_llama(tmp_path / "armorm"), tmp_path / "ran"
+    (folder / "modeling_custom.py").write_text(ARMORM.format(ran=str(ran)))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["LlamaForRewardModelWithGating"], "num_objectives": 5, "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"}}
+    config["id2label"] = {str(i): f"objective {i}" for i in range(5)}
+    (folder / "config.json").write_text(json.dumps(config))
+    from safetensors.torch import load_file, save_file
+
+    weights = {key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("score")}
+    torch.manual_seed(1)
+    weights |= {"regression_layer.weight": torch.randn(5, 32), "gating.weight": torch.randn(5, 32), "gating.bias": torch.randn(5)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder, ran
+
+
+def test_armorm_gives_its_score(armorm):
+    score = load_reward_model(armorm[0], trust_remote_code=True)
+    found = score(PROMPTS, REPLIES)
+    for prompt, some, values in zip(PROMPTS, REPLIES, found):
+        for reply, value in zip(some, values):
+            with torch.inference_mode():
+                output = score.model(torch.tensor([encode(score.tokenizer, prompt.text, reply)]))
+            assert value == pytest.approx((output.rewards * output.gating_output).sum().item(), abs=1e-4)
+    assert np.ptp(found) > 0.1
+
+
+def test_code_that_comes_with_a_model_is_not_run(armorm):
+    folder, ran = armorm
+    with pytest.raises(ValueError, match="^[^\n]* runs code of its own, which must be trusted by name; [^\n]*\\.$"):
+        load_reward_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    for kind in ("SomeoneElsesModel", None):  # of a class that nobody knows, and of none
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": kind and [kind]}))
+        with pytest.raises((ValueError, OSError)):
+            load_reward_model(folder)
+    assert not ran.exists()
+
+
+def test_the_hubs_armorm_is_known_by_name():
+    with pytest.raises(ValueError, match=f"^{reward_models.ARMORM} runs code of its own, [^\n]*\\.$"):
+        load_reward_model(reward_models.ARMORM)
+
+
+# What is refused, in one sentence
+
+
+class Boom:
+    """A pickle that would make a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_not_loaded(tmp_path):
+    make_llama(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Boom(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="^The reward model must be [^\n]*safetensors[^\n]*\\.$"):
+        load_reward_model(tmp_path)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(Exception):  # the fixture is a real one: with pickles allowed, it runs
+        torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
+    torch.load(tmp_path / "pytorch_model.bin", weights_only=False)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_more_than_one_output(tmp_path, labels):
+    make_llama(tmp_path, labels=labels)
+    with pytest.raises(ValueError, match=f"^A reward model must have one output, got {labels} of [^\n]*\\.$"):
+        load_reward_model(tmp_path)
+
+
+def test_a_language_model_is_no_reward_model(tmp_path):
+    make_llama(tmp_path, kind="LlamaForCausalLM")
+    with pytest.raises(ValueError, match="^A reward model must have one output, got 2 of"):
+        load_reward_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "reward"}}))
+    with pytest.raises(ValueError, match="^A reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$"):
+        load_reward_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "no such name", ""])
+def test_a_model_that_is_not_there(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=f"^The reward model must be [^\n]* got '{name}', which did not load [^\n]*\\.$"):
+        load_reward_model(name)
+
+
+def test_a_gated_model_says_what_to_do(monkeypatch):
+    from httpx import Request, Response
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*arguments, **more):
+        try:
+            raise GatedRepoError("403", response=Response(403, request=Request("GET", "http://localhost")))
+        except GatedRepoError as error:
+            raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from error
+
+    monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", refuse)
+    with pytest.raises(OSError, match="^The reward model must be [^\n]* `hf auth login`\\)\\.$"):
+        load_reward_model("somebody/gated")
+
+
+def test_texts_that_are_too_long(tmp_path):
+    score = load_reward_model(make_llama(tmp_path, most=16))
+    with pytest.raises(ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25; [^\n]*\\.$"):
+        score(PROMPTS[:1], [["a " * 20]])
+
+
+@pytest.mark.parametrize("replies", [[["sun"]], [["sun"], ["a", "b"]], [[], []]])
+def test_replies_must_be_as_many_for_each_prompt(tmp_path, replies):
+    for score in (load_reward_model("sentiment"), load_reward_model(make_llama(tmp_path))):
+        with pytest.raises(ValueError, match="^replies must be as many texts for each of 2 prompts, got [^\n]*\\.$"):
+            score(PROMPTS[:2], replies)
+
+
+def test_precision_is_checked(tmp_path):
+    with pytest.raises(ValueError, match='^dtype must be "float32" or "bfloat16", got \'int4\'\\.$'):
+        load_reward_model(make_llama(tmp_path), dtype="int4")
