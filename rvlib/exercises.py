@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import t as t_distribution
 
 from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, scores, softmax
 
@@ -251,6 +252,47 @@ def harmless_until(time):
         return "the second term is z²/(1 - z), not z²."
     if not near(time, right):
         return "it is not where the lower edge of the envelope comes back to 0."
+
+
+# ---- Reproducing Sections 4.1 and 4.2 -----------------------------------------------------------------------------------------------
+
+
+@exercise
+def scaled_away(variance):
+    within, between, mean, share = 0.3, 0.5, 1.2, 0.25
+    if near(variance, within / (within + between)):
+        return "this is the variance before anything is scaled."
+    if near(variance, (1 - share) * within / (within + between + share * mean**2)):
+        return "the share that is left divides numerator and denominator alike."
+    if not near(variance, within / (within + between + share * mean**2)):
+        return "the normalised variance is not that: find mean variance within, and variance of all, after scaling."
+
+
+@exercise
+def six_points(least):
+    half = t_distribution.ppf(0.975, 4)
+    if near(least, half):
+        return "this is the quantile of t; solve r √(n - 2)/√(1 - r²) = t for r."
+    if near(least, t_distribution.ppf(0.95, 4) / np.sqrt(4 + t_distribution.ppf(0.95, 4) ** 2)):
+        return "the test is two-sided: half of the 5 % lies on either side."
+    if not near(least, half / np.sqrt(4 + half**2)):
+        return "that r does not have this t with 4 degrees of freedom."
+
+
+@exercise
+def exact_order(chance):
+    if near(chance, 1 / 12):
+        return "one of the two orders counts: a perfect Spearman correlation has one sign."
+    if not near(chance, 1 / 24):
+        return "count the orders of four models, and those that agree."
+
+
+@exercise
+def swapped_best(a, b):
+    table = np.array([[0.5, 0.2], [0.1, 0.4]])  # rows: policies, columns: teachers
+    if near(a, table.mean(0).max()) and near(b, table.max(1).mean()):
+        return
+    return "one is the best column's mean over the rows, the other the mean of each row's best."
 
 
 # ---- A language model you can enumerate -------------------------------------------------------------------------------------------

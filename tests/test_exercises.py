@@ -27,6 +27,10 @@ ANSWERS = {
     "first-slope": (0.0154, [(0.17, "squares"), (0.5, "both means")]),
     "which-bound": (55.275, [(110.55, "Proposition 3"), (0.02, "larger one"), (10, "this ratio")]),
     "harmless-until": (2.0833, [(3.3333, "κ is missing"), (3.125, "not z²"), (10, "lower edge")]),
+    "scaled-away": (0.3 / 1.16, [(0.375, "before anything"), (0.225 / 1.16, "alike"), (0.5, "not that")]),
+    "six-points": (0.8114, [(2.7764, "quantile of t"), (0.7293, "two-sided"), (0.5, "does not have")]),
+    "exact-order": (1 / 24, [(1 / 12, "one sign"), (0.25, "count the orders")]),
+    "swapped-best": ((0.3, 0.45), [((0.45, 0.3), "best column")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
 }

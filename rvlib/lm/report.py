@@ -41,7 +41,7 @@ def make(run):
             logs = [[line for line in run.policy_gradient(key, name, seed) if "eval_kl" in line] for seed in recipe.seeds]
             steps = [line["step"] for line in logs[0]]
             teachers[key] = {what: [round(x, 5) for x in measured[key][what]] for what in MEASURED}
-            teachers[key]["steps"] = steps
+            teachers[key] |= {"normalizer": measured[key]["normalizer"], "steps": steps}
             teachers[key] |= {what: [[round(line[f"eval_{what}"], 5) for line in log] for log in logs] for what in (*OUTCOMES, "kl")}
         policies[name] = teachers
     seconds = {str(path.parent.relative_to(run.folder)): json.loads(path.read_text()) for path in sorted(run.folder.rglob("manifest.json"))}
