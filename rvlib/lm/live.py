@@ -43,12 +43,12 @@ class World:
         """A `Teacher` of noise ν in [0, 1] whose rewards are flattened on a share of the prompts in [0, 1]."""
         return Teacher(self, noise, flattened, seed)
 
-    def train(self, teacher, on_point=None, *, seed=0, stop=None):
+    def train(self, teacher, on_point=None, *, seed=0, stop=None, changes=()):
         """Train the policy on a teacher; returns [{"step", "proxy", "ground_truth", "kl"}, …] and calls on_point(that list) as it grows.
 
-        stop: a threading.Event that ends the training when it is set.
+        stop: a threading.Event that ends the training when it is set. changes: to the recipe, ["policy_gradient.epochs=1", …].
         """
-        points = []
+        points, recipe = [], recipes.load("tiny-4.1", [*SMALLER, *changes])
 
         def on_step(step, numbers):
             if "eval_kl" in numbers:
@@ -59,7 +59,7 @@ class World:
 
         policy, reference = (models.load_policy(self.start) for _ in range(2))
         with tempfile.TemporaryDirectory() as folder:
-            policy_gradient.train(policy, reference, teacher, self.judge, self.prompts, self.recipe, folder, seed=seed, label=teacher.name, on_step=on_step).finish()
+            policy_gradient.train(policy, reference, teacher, self.judge, self.prompts, recipe, folder, seed=seed, label=teacher.name, on_step=on_step).finish()
         return points
 
 
