@@ -162,7 +162,7 @@ def test_centring_pulls_the_sum_of_a_pair_to_zero():
         def __call__(self, input_ids, **_):
             return type("Output", (), {"logits": input_ids.float().sum(1, keepdim=True)})()
 
-        device = "cpu"
+        device, config = "cpu", models.load_policy(tiny.TINY).model.config
 
     tokenizer = models.load_tokenizer(tiny.TINY)
     plain, centred = (stages.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
