@@ -5,6 +5,7 @@ many texts for each. A classifier reads the conversation as its own chat templat
 neither on the batch nor on the padding: it is what the model gives to that text alone.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,30 +71,35 @@ def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=F
         return FunctionReward(name, _function(name))
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
+    check_reward_model(name, trust_remote_code=trust_remote_code)
     torch, transformers = need("torch"), need("transformers")
-    if name == ARMORM:
-        _check_trust(name, trust_remote_code)  # before anything is asked of the hub
-    try:
-        with quiet():
-            config = transformers.PreTrainedConfig.get_config_dict(name)[0]
-            kind = (config.get("architectures") or [""])[0]
-            if kind in ADAPTERS or (config.get("auto_map") and not hasattr(transformers, kind)):
-                _check_trust(name, trust_remote_code)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
-                name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
-            )
-    except _Untrusted:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        expected = f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
-        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({_reason(error)}).") from error
-    if kind not in ADAPTERS and model.config.num_labels != 1:
-        raise ValueError(f"A reward model must have one output, got {model.config.num_labels} of {str(name)!r}; name a model trained to give a reward.")
+    with _one_sentence(name), quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
     if found["missing_keys"]:
         raise ValueError(f"A reward model must come with all its weights, got {str(name)!r} without {min(found['missing_keys'])}; name a model trained to give a reward.")
     model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return SequenceReward(str(name), model, tokenizer, {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype})
+
+
+def check_reward_model(name, *, trust_remote_code=False):
+    """Raise what `load_reward_model` would, as far as can be told before weights are fetched and read."""
+    if name in FUNCTIONS:
+        return _function(name)
+    if name == ARMORM:
+        _check_trust(name, trust_remote_code)  # before anything is asked of the hub
+    transformers = need("transformers")
+    with _one_sentence(name):
+        config = transformers.PreTrainedConfig.get_config_dict(name)[0]
+    kind = (config.get("architectures") or [""])[0]
+    if kind in ADAPTERS or (config.get("auto_map") and not hasattr(transformers, kind)):
+        _check_trust(name, trust_remote_code)
+    with _one_sentence(name):
+        outputs = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).num_labels
+    if kind not in ADAPTERS and outputs != 1:
+        raise ValueError(f"A reward model must have one output, got {outputs} of {str(name)!r}; name a model trained to give a reward.")
 
 
 def forward(model, tokenizer, rows):
@@ -156,14 +162,10 @@ def _function(name):
     return to_reference
 
 
-class _Untrusted(ValueError):
-    pass
-
-
 def _check_trust(name, trusted):
     """Let code from the hub run only if somebody said so; ArmoRM's asks for a text that transformers no longer has."""
     if not trusted:
-        raise _Untrusted(f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it.")
+        raise ValueError(f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it.")
     vars(need("transformers.models.llama.modeling_llama")).setdefault("LLAMA_INPUTS_DOCSTRING", "")
 
 
@@ -172,14 +174,19 @@ def _most_tokens(model, tokenizer):
     return min(tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None) or np.inf)
 
 
-def _reason(error):
-    """Why something did not load, in a few words."""
-    gated, at = need("huggingface_hub.errors").GatedRepoError, error
-    while at:
-        if isinstance(at, gated):
-            return "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
-        at = at.__cause__ or at.__context__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextlib.contextmanager
+def _one_sentence(name):
+    """What loading may raise, as an OSError that says what was expected."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        gated, at, reason = need("huggingface_hub.errors").GatedRepoError, error, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        while at:
+            if isinstance(at, gated):
+                reason = "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
+            at = at.__cause__ or at.__context__
+        expected = f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
+        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({reason}).") from error
 
 
 def _pairs(prompts, replies):
