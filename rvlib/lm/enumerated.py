@@ -17,7 +17,7 @@ import numpy as np
 
 from rvlib.lm import need
 from rvlib.lm.enumerate import Enumeration, train
-from rvlib.lm.samples import ROOT, _git_commit
+from rvlib.lm.origin import ROOT, git_commit
 from rvlib.metrics import ranking_accuracy
 from rvlib.tabular import autoregressive
 
@@ -129,7 +129,7 @@ def main():
     made = {
         "command": "python -m rvlib.lm.enumerated",
         "date": datetime.date.today().isoformat(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "seconds": round(time.perf_counter() - start, 1),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
     }
