@@ -44,4 +44,4 @@ def device(device):
         return torch.cuda.get_device_name(device)
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

@@ -55,31 +55,37 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
 
 
 def update(learner, policy, reference, teacher, batch, recipe, seed):
-    """One batch of prompts: replies, rewards, advantages, and a step of Adam for each mini-batch. Returns the step's numbers."""
-    settings, limits = recipe.policy_gradient, recipe.limits
+    """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
+    settings, torch = recipe.policy_gradient, need("torch")
     prompts, replies = rollout(policy, batch, settings.group, recipe, learner, seed)
-    rewards = teacher(batch, grouped(texts(policy, replies), settings.group))
+    rewards = teacher(batch, grouped(texts(policy, replies), settings.group))  # (prompts, k)
+
+    how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
     with learner.autocast():
-        old, before = (np.array(log_probs(model, prompts, replies, temperature=settings.temperature, rows=limits.rows)) for model in (policy, reference))
+        old = np.array(log_probs(policy, prompts, replies, **how))
+        before = np.array(log_probs(reference, prompts, replies, **how))
     kl = (old - before).reshape(rewards.shape)
-    regularised = rewards - settings.kl_coef * kl
-    a = advantages(regularised, settings.algorithm).ravel()
+    a = advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
     def loss_of(rows):
-        new = reply_log_probs(policy.model, [prompts[i] for i in rows], [replies[i] for i in rows], temperature=settings.temperature)
-        return clipped_loss(new, *(need("torch").as_tensor(values[rows], device=new.device) for values in (old, a)), settings.clip)
+        new = reply_log_probs(
+            policy.model, [prompts[i] for i in rows], [replies[i] for i in rows], temperature=settings.temperature
+        )
+        fixed = (torch.as_tensor(values[rows], device=new.device) for values in (old, a))
+        return clipped_loss(new, *fixed, settings.clip)
 
-    rows = np.arange(len(replies)).reshape(settings.mini_batches, -1)
-    losses = [learner.update(some.tolist(), loss_of) for some in rows]
+    mini_batches = np.arange(len(replies)).reshape(settings.mini_batches, -1)
+    losses = [learner.update(rows.tolist(), loss_of) for rows in mini_batches]
     within = rewards.std(-1, ddof=1).mean() if settings.group > 1 else 0.0
-    return {"loss": float(np.mean(losses)), "reward": float(rewards.mean()), "kl": float(kl.mean()), "reward_std_within": float(within),
-            "reply_tokens": sum(map(len, replies))}  # fmt: skip
+    numbers = {"loss": np.mean(losses), "reward": rewards.mean(), "kl": kl.mean(), "reward_std_within": within}
+    return {name: float(value) for name, value in numbers.items()} | {"reply_tokens": sum(map(len, replies))}
 
 
 def clipped_loss(new, old, advantages, clip):
-    """-min(ρ A, clip(ρ) A) of each reply, a tensor (replies,), from its log-probabilities under π_θ and π_old and its advantage."""
+    """-min(ρ A, clip(ρ) A) of each reply, (replies,): log-probabilities under π_θ and π_old, and its advantage."""
     ratio = (new - old).exp()
-    return -need("torch").minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -need("torch").minimum(ratio * advantages, clipped * advantages)
 
 
 def evaluate(policy, reference, judges, prompts, recipe, learner, seed):

@@ -100,6 +100,7 @@ def correlation_table(report, policy, what="ground_truth", after=1.0, leave_out=
 def curves(report, policy, what="ground_truth", against="epoch"):
     """The figure of a reward ("proxy" or "ground_truth") or of "kl" for every teacher: the mean over seeds, its standard error shaded."""
     teachers, times = report["policies"][policy], epochs(report, policy)
+    teachers = {key: teachers[key] for key in sorted(teachers, key=lambda key: key != "ground-truth")}  # it has a colour of its own, the first
     series = {_name(key): np.mean(teacher[what], 0) for key, teacher in teachers.items()}
     bands = {_name(key): _band(teacher[what]) for key, teacher in teachers.items()}
     words = {"proxy": "proxy reward, normalised", "ground_truth": "ground truth reward, normalised", "kl": "KL to the initial policy, nats"}[what]
