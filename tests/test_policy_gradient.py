@@ -112,10 +112,12 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
     assert torch.allclose(after[0][1], after[1][1], rtol=1e-3, atol=1e-6)
 
 
-def test_weights_move_at_the_papers_learning_rate(tmp_path, policy):
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
     settings = recipe.load("paper")
-    assert settings.limits.dtype == "float32"
-    learner = Learner(policy.model, tmp_path, settings.policy_gradient.learning_rate, LIMITS)
+    learner = Learner(policy.model, tmp_path, settings.policy_gradient.learning_rate, LIMITS.model_copy(update={"compute": compute}))
+    assert next(policy.model.parameters()).dtype == getattr(torch, compute)
+    assert {value.dtype for value in learner.parameters.values()} == {torch.float32}
     before = {name: value.detach().clone() for name, value in learner.parameters.items()}
     prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
     with draw_from(1):
@@ -128,6 +130,26 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy):
             received[name] |= learner.optimizer.state[value]["exp_avg_sq"] > 0
     moved = sum(int(((value != before[name]) & received[name]).sum()) for name, value in learner.parameters.items())
     assert moved >= 0.95 * sum(int(r.sum()) for r in received.values())
+    whole = dict(learner.whole_model().named_parameters())  # what is saved is what moved, not its rounded copy
+    assert all(torch.equal(whole[name], value) for name, value in learner.parameters.items())
+
+
+def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
+    limits = LIMITS.model_copy(update={"compute": "bfloat16", "save_every": 1})
+
+    def train(folder, steps):
+        policy = models.load_policy(tiny.TINY)
+        learner = Learner(policy.model, folder, 1e-4, limits)
+        prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(4, 0)]
+        for _ in learner.steps(steps, "test"):
+            learner.update([0, 1, 2, 3], lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)))
+        return learner.parameters, policy.model
+
+    expected, _ = train(tmp_path / "a", 4)
+    train(tmp_path / "b", 2)
+    found, model = train(tmp_path / "b", 4)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(torch.equal(copy, found[name].bfloat16()) for name, copy in model.named_parameters())
 
 
 def test_bfloat16_weights_would_not_move():

@@ -30,13 +30,13 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
     """
     settings, evaluation, limits = recipe.policy_gradient, recipe.evaluation, recipe.limits
     learner = Learner(policy.model, folder, settings.learning_rate, limits)
-    reference.model.to(learner.accelerator.device)
+    reference.model.to(policy.model.device)
     per_step = settings.batch // settings.group
     total = max(round(settings.epochs * len(prompts) / settings.batch), 1)
     times = set(np.linspace(0, total, round(settings.epochs * evaluation.per_epoch) + 1).round().astype(int).tolist())
 
     def evaluated(step):
-        numbers = evaluate(policy, reference, {"proxy": teacher, "ground_truth": ground_truth}, prompts[: evaluation.prompts], recipe, learner, (seed, step, 1))
+        numbers = evaluate(policy, reference, {"proxy": teacher, "ground_truth": ground_truth}, prompts[: evaluation.prompts], recipe, (seed, step, 1))
         numbers = {f"eval_{name}": value for name, value in numbers.items()}
         learner.log(step, **numbers)
         return on_step is not None and on_step(step, numbers)
@@ -57,13 +57,12 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
 def update(learner, policy, reference, teacher, batch, recipe, seed):
     """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
     settings, torch = recipe.policy_gradient, need("torch")
-    prompts, replies = rollout(policy, batch, settings.group, recipe, learner, seed)
+    prompts, replies = rollout(policy, batch, settings.group, recipe, seed)
     rewards = teacher(batch, grouped(texts(policy, replies), settings.group))  # (prompts, k)
 
     how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
-    with learner.autocast():
-        old = np.array(log_probs(policy, prompts, replies, **how))
-        before = np.array(log_probs(reference, prompts, replies, **how))
+    old = np.array(log_probs(policy, prompts, replies, **how))
+    before = np.array(log_probs(reference, prompts, replies, **how))
     kl = (old - before).reshape(rewards.shape)
     a = advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
@@ -88,21 +87,20 @@ def clipped_loss(new, old, advantages, clip):
     return -need("torch").minimum(ratio * advantages, clipped * advantages)
 
 
-def evaluate(policy, reference, judges, prompts, recipe, learner, seed):
+def evaluate(policy, reference, judges, prompts, recipe, seed):
     """Mean rewards by each of `judges` and the KL divergence (nats a reply) from `reference`, over replies drawn for the purpose."""
     outputs = recipe.evaluation.outputs
-    ids, replies = rollout(policy, prompts, outputs, recipe, learner, seed)
+    ids, replies = rollout(policy, prompts, outputs, recipe, seed)
     written = grouped(texts(policy, replies), outputs)
-    with learner.autocast():
-        ours, theirs = (np.array(log_probs(model, ids, replies, temperature=recipe.policy_gradient.temperature, rows=recipe.limits.rows)) for model in (policy, reference))
+    ours, theirs = (np.array(log_probs(model, ids, replies, temperature=recipe.policy_gradient.temperature, rows=recipe.limits.rows)) for model in (policy, reference))
     return {name: float(judge(prompts, written).mean()) for name, judge in judges.items()} | {"kl": float((ours - theirs).mean())}
 
 
-def rollout(policy, batch, group, recipe, learner, seed):
+def rollout(policy, batch, group, recipe, seed):
     """`group` replies to each prompt of a batch, drawn from `seed`: (their prompts' ids, their ids), two flat lists of lists."""
     settings, prompts = recipe.policy_gradient, [encode(policy.tokenizer, prompt.text) for prompt in batch]
     replies, at_once = [], max(recipe.limits.rows // group, 1)
-    with draw_from(*seed), learner.autocast():
+    with draw_from(*seed):
         for start in range(0, len(prompts), at_once):
             some = prompts[start : start + at_once]
             replies += generate(policy, some, group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)

@@ -105,6 +105,7 @@ class Run:
                 learner = train(policy, reference, self.teacher(key, name), self.judged(name), prompts, self.recipe, stage.folder,
                                 seed=seed, label=f"{name} on {key}, seed {seed}")  # fmt: skip
                 write_whole(path, lambda partial: partial.write_text(json.dumps(learner.lines())))
+                learner.whole_model()
                 models.save(policy, stage.folder / "model")
                 learner.finish()
                 stage.done(tokens=sum(line.get("reply_tokens", 0) for line in learner.lines()))

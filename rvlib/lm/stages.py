@@ -62,6 +62,7 @@ def sft(run, name):
 
                     learner.log(step, loss=learner.update(batch, loss_of), tokens=written)
                     tokens += written
+                learner.whole_model()
                 learner.finish()
             models.save(policy, stage.folder / "model")
             stage.done(tokens=tokens)
@@ -137,6 +138,7 @@ def reward_model(run, key, name):
             for step, batch in batches(learner, rows, settings, f"Reward model {key}"):
                 loss = learner.update(batch, lambda some: bradley_terry(model, tokenizer, some, settings.centring))
                 learner.log(step, loss=loss)
+            learner.whole_model()
             learner.finish()
             models.save(models.Policy(model, tokenizer, {}), stage.folder / "model")
             stage.done(pairs=len(rows))

@@ -25,13 +25,14 @@ class Learner:
     """Adam on `model`'s parameters, with a log and checkpoints in `folder`. limits: `recipe.Limits`."""
 
     def __init__(self, model, folder, learning_rate, limits):
-        torch, accelerate = need("torch"), need("accelerate")
+        torch = need("torch")
         self.folder, self.limits, self.micro_batch = pathlib.Path(folder), limits, limits.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = accelerate.Accelerator(mixed_precision="bf16" if limits.compute == "bfloat16" else "no")
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
-        self.model = model.to(self.accelerator.device).eval().requires_grad_(True)
-        self.parameters = dict(self.model.named_parameters())
+        self.model = model.eval().requires_grad_(True)
+        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies.
+        self.parameters = {name: value.detach().float().clone() if limits.compute == "bfloat16" else value for name, value in model.named_parameters()}
+        self.model.to(getattr(torch, limits.compute))
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=learning_rate, weight_decay=0.0)
         self.step, self.dirty = 0, False
 
@@ -70,9 +71,9 @@ class Learner:
     def _update(self, rows, loss_of):
         torch, total = need("torch"), 0.0
         for some in (rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)):
-            with self.autocast():
-                loss = loss_of(some).sum() / len(rows)
-            self.accelerator.backward(loss)
+            loss = loss_of(some).sum() / len(rows)
+            loss.backward()
+            self._collect()
             total += loss.item()
         if not math.isfinite(total):
             self.optimizer.zero_grad(set_to_none=True)
@@ -80,12 +81,24 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.limits.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._round()
         self.dirty = True
         return total
 
-    def autocast(self):
-        """The precision of `limits.compute`, for sampling and scoring as for training."""
-        return self.accelerator.autocast() if self.limits.compute == "bfloat16" else contextlib.nullcontext()
+    def _collect(self):
+        """Add the gradients of rounded copies to those of the weights themselves, in 32 bits."""
+        for name, copy in self.model.named_parameters():
+            value = self.parameters[name]
+            if value is not copy and copy.grad is not None:
+                value.grad = copy.grad.float() if value.grad is None else value.grad.add_(copy.grad)
+                copy.grad = None
+
+    def _round(self):
+        """Make the model's copies those of the weights again."""
+        with need("torch").no_grad():
+            for name, copy in self.model.named_parameters():
+                if self.parameters[name] is not copy:
+                    copy.copy_(self.parameters[name])
 
     def log(self, step, **numbers):
         """Append the numbers of a step to log.jsonl, and to TensorBoard's file beside it."""
@@ -132,8 +145,17 @@ class Learner:
                     if moments:
                         device = {key: "cpu" if key == "step" else value.device for key in moments}
                         self.optimizer.state[value] = {key: moment.to(device[key]) for key, moment in moments.items()}
+            self._round()
             return int(path.stem.split("-")[1])
         return 0
+
+    def whole_model(self):
+        """The model with the weights themselves, in 32 bits, for it to be saved."""
+        self.model.float()
+        with need("torch").no_grad():
+            for name, value in self.model.named_parameters():
+                value.copy_(self.parameters[name])
+        return self.model
 
     def finish(self):
         """Delete the checkpoints of training that is over: what it made has been written elsewhere."""
