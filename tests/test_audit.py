@@ -1,0 +1,458 @@
+"""The audit: its numbers are those of `metrics`, its order is right where it is known, and what it shows is whole."""
+
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from browser import served, watched
+from conftest import ROOT
+
+from rvlib import audit as auditing
+from rvlib import audit_report, metrics
+from rvlib.audit import Audit, audit, grade, order_of_teachers
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+from rvlib.lm import models, prompts, reward_models, tiny  # noqa: E402
+from rvlib.lm import sample as sampling_module  # noqa: E402
+from rvlib.lm.train import draw_from  # noqa: E402
+
+HOW = dict(samples=3, max_new_tokens=6, seed=1, progress=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # tensors this small are slower on many
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def judges(environment, tmp_path_factory):
+    """Folders of two reward models with random weights."""
+    policy, folders = models.load_policy(tiny.TINY), []
+    for seed in (0, 1):
+        with draw_from(seed):
+            config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None, "initializer_range": 0.5})
+            folders.append(tmp_path_factory.mktemp("judges") / f"judge-{seed}")
+            transformers.LlamaForSequenceClassification(config).save_pretrained(folders[-1])
+        policy.tokenizer.save_pretrained(folders[-1])
+    return [str(folder) for folder in folders]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Prompts of the tiny world, each with a pair of replies."""
+    asked, path = tiny.prompts(9, 0), tmp_path / "prompts.jsonl"
+    pairs = zip(asked, tiny.replies("plain", asked, 1), tiny.replies("vivid", asked, 2))
+    path.write_text("".join(json.dumps({"prompt": p.text, "chosen": a, "rejected": b}) + "\n" for p, a, b in pairs))
+    return path
+
+
+# Its numbers
+
+
+def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path):
+    found = audit("tiny", judges, file, ground_truth=judges[1], folder=tmp_path / "run", **HOW)
+    examples, _ = prompts.read(file)
+    asked = [example.prompt for example in examples]
+    replies = [record["replies"] for record in sampling_module.read(tmp_path / "run/samples", asked)]
+    assert len({reply for some in replies for reply in some}) == 27  # so every pair of replies is one
+    first, truth = (reward_models.load_reward_model(judge)(asked, replies) for judge in judges)
+    r, g = (metrics.Normalizer.fit(x).transform(x) for x in (first, truth))
+    teacher = found.teachers["judge-0"]
+    assert teacher["rewards"] == pytest.approx(first, abs=1e-4)
+    assert teacher["per_prompt"]["reward_variance"] == pytest.approx(metrics.reward_variance(r), rel=1e-4)
+    assert teacher["per_prompt"]["covariance"] == pytest.approx(metrics.reward_covariance(r, g), abs=1e-4)
+    assert teacher["per_prompt"]["accuracy"] == pytest.approx(metrics.ranking_accuracy(first, truth))
+    for key, values in (("reward_variance", metrics.reward_variance(r)), ("covariance", metrics.reward_covariance(r, g)), ("accuracy", metrics.ranking_accuracy(r, g))):
+        value, low, high = teacher[key]
+        assert value == pytest.approx(values.mean(), abs=1e-4) and low <= value <= high
+    by_variance = metrics.Normalizer.fit(first, scheme="variance").transform(first)
+    assert teacher["spread_of_mean"] == pytest.approx(np.quantile(metrics.reward_variance(by_variance), [0.1, 0.5, 0.9]), rel=1e-4)
+    assert teacher["reward_variance_own_unit"][0] == pytest.approx(metrics.reward_variance(first).mean(), rel=1e-4)
+    pairs = reward_models.load_reward_model(judges[0])(asked, [[e.chosen, e.rejected] for e in examples])
+    assert teacher["preferences"] == pytest.approx(pairs, abs=1e-4)
+    assert teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
+    itself = found.teachers["judge-1"]
+    assert itself["accuracy"] == [1, 1, 1] and itself["covariance"] == itself["reward_variance"] == found.reference["covariance"]
+
+
+def rewards(prompts=200, samples=6, seed=0):
+    return np.random.default_rng(seed).normal(size=(prompts, samples))
+
+
+def test_a_reward_in_another_unit_is_the_same_teacher():
+    r, g = rewards(), rewards(seed=1)
+    plain, other = grade(r, g), grade(7 * r - 3, 0.01 * g)
+    for key in ("reward_variance", "covariance", "accuracy", "spread", "flat", "spread_of_mean"):
+        assert other[key] == pytest.approx(plain[key])
+    assert other["reward_variance_own_unit"] == pytest.approx(np.multiply(49, plain["reward_variance_own_unit"]))
+
+
+def test_a_reply_drawn_twice_is_no_pair():
+    r, g = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[5.0, 5.0, 4.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]])
+    texts = [["a", "a", "b"], ["a", "b", "c"], ["a", "a", "a"]]
+    different = [[[a != b for a in some] for b in some] for some in texts]
+    found = grade(r, g, different=different)
+    assert found["per_prompt"]["accuracy"] == [0, 1, None] and found["accuracy"][0] == 0.5 and found["tied"] == 0
+    assert grade(r, g)["per_prompt"]["accuracy"] == pytest.approx([1 / 3, 1, 1])
+
+
+def test_ties_are_wrong_in_accuracy_and_counted():
+    found = grade([[0.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]], preferences=[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
+    assert found["per_prompt"]["accuracy"] == pytest.approx([2 / 3, 1]) and found["tied"] == pytest.approx(1 / 6)
+    assert found["preference_accuracy"][0] == 0.5
+
+
+def test_prompts_without_spread_are_counted():
+    r = rewards(10)
+    r[:4] = 1.0  # none
+    r[4] *= 0.01  # almost none
+    found = grade(r)
+    assert found["flat"][0] == 0.5 and 0 < found["flat"][1] < 0.5 < found["flat"][2] < 1
+    constant = grade(np.ones((5, 3)), rewards(5, 3))
+    assert constant["reward_variance"] == constant["covariance"] == [0, 0, 0] and constant["flat"][0] == 1 and constant["scale"] == 0
+
+
+# Its order
+
+
+def known(prompts=120):
+    """{teacher: rewards} of which the best is known, and the ground truth."""
+    truth = rewards(prompts)
+    noise = rewards(prompts, seed=1)
+    teachers = {
+        "against it": -truth + noise,
+        "only noise": noise,
+        "truth, hardly audible": np.where(np.arange(prompts)[:, None] % 2, 0.02, 1) * truth,  # always right, and silent on half of the prompts
+        "the truth": 3 * truth,
+        "truth and noise": truth + noise,
+    }
+    return teachers, truth
+
+
+def test_the_order_is_right_where_it_is_known():
+    teachers, truth = known()
+    order = order_of_teachers({name: grade(r, truth) for name, r in teachers.items()})
+    assert order["by"] == "covariance"
+    assert order["names"][0] == "the truth" and order["names"][3:] == ["only noise", "against it"]
+    assert [gap["apart"] for gap in order["gaps"]] == [True, False, True, True]  # 0.71 both: on half of the prompts all, on all of them 1/√2
+
+
+def test_without_a_ground_truth_preferences_order_and_without_them_variance():
+    teachers, truth = known()
+    pairs = np.sort(rewards(80, 2, seed=5))[:, ::-1]
+    liked = {"right": grade(rewards(seed=1), preferences=pairs), "wrong": grade(rewards(seed=2), preferences=pairs[:, ::-1])}
+    assert order_of_teachers(liked) | {"gaps": []} == {"by": "preference_covariance", "names": ["right", "wrong"], "gaps": []}
+    between = rewards() + 3 * rewards(200, 1, seed=3)  # most of it between prompts
+    order = order_of_teachers({"between": grade(between), "within": grade(rewards(seed=1))})
+    assert order["by"] == "reward_variance" and order["names"] == ["within", "between"] and order["gaps"][0]["apart"]
+
+
+def test_how_many_prompts_would_tell_two_apart():
+    truth = rewards(16)
+    teachers = {"a": truth + rewards(16, seed=1), "b": truth + 1.3 * rewards(16, seed=2)}
+    gap = order_of_teachers({name: grade(r, truth) for name, r in teachers.items()})["gaps"][0]
+    value, low, _ = gap["difference"]
+    assert not gap["apart"] and gap["prompts"] == int(np.ceil(16 * ((value - low) / value) ** 2)) > 16
+
+
+# What it says
+
+
+def test_advice_is_given_when_it_applies(file, tmp_path):
+    def by_prompt(prompts, replies):  # nearly all of its spread is between prompts, and none within half of them
+        return np.array([[1000 * i + (i % 2) * len(reply) for reply in some] for i, some in enumerate(replies)], dtype=float)
+
+    def length(prompts, replies):
+        return np.array([[len(reply) for reply in some] for some in replies], dtype=float)
+
+    teachers = {"by prompt": by_prompt, "constant": lambda p, r: np.zeros((len(p), len(r[0]))), "shorter": lambda p, r: -length(p, r), "longer": length}
+    found = audit("tiny", teachers, file, ground_truth=length, folder=tmp_path / "run", **HOW | {"max_new_tokens": 3})
+    said = " ".join(found.advice)
+    assert "constant gives every reply the same reward: it cannot teach." in said
+    assert re.search(r"by prompt gives \(almost\) the same reward to all 3 replies on \d of 9 prompts", said)
+    assert "Of what by prompt distinguishes, " in said
+    assert "shorter pulls against the ground truth: training on it will lower what you want." in said
+    assert "were cut off at 3 tokens" in said
+    assert found.order["names"][0] == "longer"
+    said = " ".join(audit("tiny", {"longer": length}, file, folder=tmp_path / "other", **HOW).advice)
+    assert "The preferences are over replies that the policy did not write" in said
+    plain = tmp_path / "plain.txt"
+    plain.write_text("how was the food ?\nhow was the room ?\n")
+    found = audit("tiny", {"longer": length}, plain, folder=tmp_path / "third", **HOW)
+    assert found.order["by"] == "reward_variance" and found.advice[0].startswith("There is no ground truth and there are no preferences")
+
+
+# Nothing is done twice
+
+
+def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
+    whole = audit("tiny", judges, file, folder=tmp_path / "whole", **HOW)
+    draw, load, drawn, loaded = sampling_module._draw, reward_models.load_reward_model, [], []
+
+    def until_the_second(policy, batch, sampling, number):
+        drawn.append(number)
+        if drawn == [0, 1]:
+            raise KeyboardInterrupt
+        return draw(policy, batch, sampling, number)
+
+    def until_the_second_judge(name, **how):
+        loaded.append(name)
+        if len(loaded) == 2:
+            raise KeyboardInterrupt
+        return load(name, **how)
+
+    monkeypatch.setattr(sampling_module, "_draw", until_the_second)
+    monkeypatch.setattr(reward_models, "load_reward_model", until_the_second_judge)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            audit("tiny", judges, file, folder=tmp_path / "cut", **HOW)
+    found = audit("tiny", judges, file, folder=tmp_path / "cut", **HOW)
+    assert (found.teachers, found.order, found.advice) == (whole.teachers, whole.order, whole.advice)
+    assert drawn == [0, 1, 1] and loaded == [judges[0], judges[1], judges[1]]
+    # Another reward model, other weights under the same name: the replies stay.
+    found = audit("tiny", judges[:1], file, ground_truth=judges[1], folder=tmp_path / "cut", **HOW)
+    assert drawn == [0, 1, 1] and len(loaded) == 3 and found.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
+
+
+def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_path):
+    import shutil
+
+    judge = shutil.copytree(judges[0], tmp_path / "judge")
+    before = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
+    shutil.copy(f"{judges[1]}/model.safetensors", judge / "model.safetensors")
+    assert audit("tiny", [judge], file, folder=tmp_path / "run", **HOW).teachers["judge"]["rewards"] != before.teachers["judge"]["rewards"]
+    policy = shutil.copytree(tiny.make_model(), tmp_path / "policy")
+    audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+    (policy / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="^folder must be new or hold a run of the same settings, got [^\n]* another policy; [^\n]*\\.$"):
+        audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+
+
+# What it shows
+
+
+class Balanced(html.parser.HTMLParser):
+    """Whether elements are closed in order, and the addresses that a page asks for."""
+
+    VOID = {"meta", "br", "img", "link", "hr", "input", "!doctype"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.asked, self.words, self.shut = [], [], "", True
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.asked += [value for key, value in attributes if key in ("src", "href", "action", "srcset", "data") and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        self.shut &= bool(self.open) and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words += data
+
+
+@pytest.fixture(scope="module")
+def nasty(environment, tmp_path_factory):
+    """An audit whose names are markup, and the folder of its report."""
+    folder, r = tmp_path_factory.mktemp("nasty"), rewards(8, 3)
+    path = folder / "prompts.txt"
+    path.write_text("".join(f"{p.text}\n" for p in tiny.prompts(8, 0)))
+    teachers = {"<img src=x onerror=alert(1)>": lambda p, _: r[: len(p)], "</script>&[bold]": lambda p, _: r[: len(p)] ** 2}
+    return audit("tiny", teachers, path, ground_truth=lambda p, _: r[: len(p)] + 1, folder=folder / "run", **HOW), folder / "run"
+
+
+def test_the_report_is_one_whole_page(nasty):
+    text = (nasty[1] / "audit.html").read_text()
+    page = Balanced(text)
+    assert page.shut and not page.open and text.startswith("<!doctype html>")
+    assert page.asked == []  # nothing is asked of anybody
+    assert "<img src=x" not in text and "&lt;img src=x" in text
+    assert audit_report.headline(nasty[0]) in page.words
+    for measure, _, texts in audit_report.rows(nasty[0]):
+        assert measure in page.words and all(cell in page.words for cell in texts)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_report_reads_offline_on_any_screen(browser, nasty, width, scheme):
+    with served(nasty[1]) as address, watched(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+        page.on("dialog", lambda dialog: pytest.fail("a name ran as a script"))
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        page.goto(f"{address}/audit.html")
+        page.wait_for_function("document.querySelectorAll('.main-svg').length >= 3")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')).length") == 0
+        ink, paper = (page.evaluate(f"getComputedStyle(document.body).{key}") for key in ("color", "backgroundColor"))
+        assert (ink == "rgb(255, 255, 255)") == (scheme == "dark"), (ink, paper)
+
+
+def test_what_was_written_is_read_back(nasty):
+    found, folder = nasty
+    assert Audit.load(folder) == Audit.load(folder / "audit.json") == found
+    json.loads((folder / "audit.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert audit_report.headline(found) in Balanced(found._repr_html_()).words
+
+
+# The command
+
+
+def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
+    arguments = ["--policy", "tiny", "--reward-model", judges[0], "--reward-model", judges[1], "--prompts", str(file), "--samples", "3", "--max-new-tokens", "4", "--folder", str(tmp_path / "run")]
+    auditing.main(arguments)
+    out = capsys.readouterr().out
+    for word in ("judge-0", "judge-1", "reward variance", "accuracy on the preferences", "Predicted order of teachers", "audit.html"):
+        assert word in out
+    found = Audit.load(tmp_path / "run")
+    assert found.made["command"].startswith("rvlib audit --policy tiny") and found.made["versions"]["torch"] and found.made["seconds"]["sampling"] > 0
+    assert list(found.teachers) == ["judge-0", "judge-1"] and found.prompts["names"][0] == "line 1"
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"--policy": "no/such/policy"}, "^The policy must be [^\n]*\\.$"),
+        ({"--reward-model": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
+        ({"--ground-truth": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
+        ({"--prompts": "none.jsonl"}, "^The prompts must be [^\n]* which is not there\\.$"),
+        ({"--prompts": "no-such-data-set"}, "^The prompts must be [^\n]* which did not load [^\n]*\\.$"),
+        ({"--samples": "1"}, "^An audit needs at least two prompts and two samples of each, got 9 and 1; [^\n]*\\.$"),
+        ({"--limit": "1"}, "^An audit needs at least two prompts and two samples of each, got 1 and 3; [^\n]*\\.$"),
+        ({"--limit": "0"}, "^limit must be a whole number of at least 1, got 0\\.$"),
+        ({"--temperature": "0"}, "^temperature must be greater than 0, got 0\\.$"),
+        ({"--dtype": "int3"}, "^dtype must be [^\n]*\\.$"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, changed, said):
+    given = {"--policy": "tiny", "--reward-model": judges[0], "--prompts": str(file), "--samples": "3", "--max-new-tokens": "4", "--folder": str(tmp_path / "run")} | changed
+    with pytest.raises(SystemExit) as stopped:
+        auditing.main([word for pair in given.items() for word in pair])
+    assert re.search(said, stopped.value.code)
+    assert not list(tmp_path.rglob("batch-*"))  # said before anything was drawn
+
+
+def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
+    monkeypatch.setattr(sampling_module, "_draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="^Stopped; the same command goes on from what was drawn and scored\\.$"):
+        auditing.main(["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(file), "--seed", "77"])
+
+
+@pytest.mark.parametrize("score", [lambda p, r: np.full((len(p), 3), np.nan), lambda p, r: np.zeros(len(p)), lambda p, r: np.zeros((len(p), 2))])
+def test_a_function_that_is_no_reward(file, tmp_path, score):
+    with pytest.raises(ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, got [^\n]* of mine\\.$"):
+        audit("tiny", {"mine": score}, file, folder=tmp_path, **HOW)
+
+
+def test_reward_models_are_named_once(judges, file, tmp_path):
+    assert list(auditing._labelled(["a/rm", "b/rm", "sentiment"])) == ["a/rm", "b/rm", "sentiment"] and list(auditing._labelled(["a/x", "b/y/"])) == ["x", "y"]
+    for names in ([], [judges[0]] * 2):
+        with pytest.raises(ValueError, match="^reward_models must name [^\n]*\\.$"):
+            audit("tiny", names, file, folder=tmp_path, **HOW)
+
+
+def test_the_report_of_another_needs_no_torch(nasty):
+    code = f"import sys; from rvlib.audit import Audit; from rvlib import audit_report as a; a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# Prompts
+
+
+def written(folder, text, name="prompts.jsonl"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_prompts_of_every_form(tmp_path):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}]
+    lines = [
+        {"prompt": "p"},
+        {"prompt": "p", "reference": "r", "other": 1},
+        {"prompt": "p", "chosen": "good", "rejected": "bad"},
+        {"prompt": turns[:1], "chosen": turns, "rejected": "bad"},
+        {"chosen": turns, "rejected": [turns[0], {"role": "assistant", "content": "bad"}]},
+    ]
+    examples, bad = prompts.read(written(tmp_path, "\n\n".join(map(json.dumps, lines)) + "\n"))
+    assert not bad and [e.prompt.name for e in examples] == [f"line {n}" for n in (1, 3, 5, 7, 9)]
+    assert [(e.prompt.text, e.prompt.reference, e.chosen, e.rejected) for e in examples] == [
+        ("p", "", None, None), ("p", "r", None, None), ("p", "good", "good", "bad"), ("q", "good", "good", "bad"), ("q", "good", "good", "bad"),
+    ]  # fmt: skip
+    examples, bad = prompts.read(written(tmp_path, "\ufefffirst \r\n\r\n{\"not\": \"json\"}\n", "prompts.txt"))
+    assert not bad and [(e.prompt.name, e.prompt.text) for e in examples] == [("line 1", "first"), ("line 3", '{"not": "json"}')]
+
+
+BAD = {
+    b"{": "not JSON",
+    b"\xff\xfe": "not UTF-8",
+    b"[1]": "not an object with a prompt",
+    b'{"question": "q"}': "no prompt",
+    b'{"prompt": 3}': "a prompt that is no text but int",
+    b'{"prompt": "  "}': "an empty prompt",
+    b'{"prompt": "p", "chosen": "c"}': "only one of chosen and rejected",
+    b'{"prompt": "p", "chosen": 1, "rejected": "r"}': "a reply that is no text but int",
+    b'{"prompt": [{"content": "a"}, {"content": "b"}]}': "a prompt of 2 turns instead of one",
+    b'{"prompt": "p", "reference": []}': "a reference of 0 turns instead of one",
+    b"[" * 100_000: "not JSON",
+}
+
+
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:40].decode(errors="replace"))
+def test_bad_lines_are_told_by_number_and_left_out_only_on_demand(tmp_path, line):
+    path = written(tmp_path, b'{"prompt": "a"}\n' + line + b'\n{"prompt": "b"}\n')
+    with pytest.raises(ValueError, match=f"^Each line of [^\n]*, got line 2: {re.escape(BAD[line])}; [^\n]* --skip-bad-lines [^\n]*\\.$"):
+        prompts.read(path)
+    examples, bad = prompts.read(path, skip_bad_lines=True)
+    assert [e.prompt.text for e in examples] == ["a", "b"] and bad == [f"line 2: {BAD[line]}"]
+
+
+def test_many_bad_lines_are_counted(tmp_path):
+    path = written(tmp_path, '{"prompt": "a"}\n' + "no\n" * 8)
+    with pytest.raises(ValueError, match="line 6: not JSON and 3 more; "):
+        prompts.read(path)
+    assert len(prompts.read(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
+    with pytest.raises(ValueError, match="^[^\n]* must hold at least one prompt, got none\\.$"):
+        prompts.read(written(tmp_path, "no\n"), skip_bad_lines=True)
+
+
+def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
+    path = written(tmp_path, '{"prompt": "how was the food ?"}\n{"prompt": 3}\n{"prompt": "how was the room ?"}\n')
+    command = ["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(path), "--samples", "2", "--max-new-tokens", "2", "--folder", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
+        auditing.main(command)
+    auditing.main([*command, "--skip-bad-lines"])
+    assert "Left out line 2: a prompt that is no text but int" in capsys.readouterr().out
+    assert "line 2: a prompt that is no text but int" in (tmp_path / "run/audit.html").read_text()
+
+
+def test_prompts_of_a_data_set(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for split in ("train", "test"):
+        written(folder, "".join(json.dumps({"prompt": f"{split} {i}", "chosen": "a", "rejected": "b"}) + "\n" for i in range(4)), f"{split}.jsonl")
+    assert [e.prompt.text for e in prompts.read(folder)[0]] == [f"train {i}" for i in range(4)]
+    assert [e.prompt.text for e in prompts.read(f"{folder}:test[1:3]", limit=5)[0]] == ["test 1", "test 2"]
+    with pytest.raises(OSError, match="^The prompts must be [^\n]* which did not load [^\n]*\\.$"):
+        prompts.read(f"{folder}:validation")
+
+
+def test_prompts_of_the_books_sources():
+    examples, bad = prompts.read("reviews-plain", limit=3)
+    assert len(examples) == 3 and not bad and examples[0].rejected
