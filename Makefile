@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help book html lab test nightly samples bench screenshot pins clean
+.PHONY: help book html lab lm test nightly samples bench screenshot pins clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ html: $(VENV)/book ## build the book into _build/html, warnings as errors
 
 lab: $(VENV)/book ## open the notebooks in JupyterLab
 	@$(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+lm: $(VENV)/book ## install what `rvlib run` and the language models' notebooks need into .venv
+	@$(PIP) install -r requirements-lm.txt
 
 test: $(VENV)/test ## run all tests, those in a browser included
 	@$(PY) -m pytest

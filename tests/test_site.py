@@ -4,6 +4,7 @@ import functools
 import html.parser
 import itertools
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -115,6 +116,19 @@ def test_nonsense_in_the_address_gives_the_default_state(browser, site, name):
         nonsense = zip(keys, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
         open_page(page, site(name) + "#" + "&".join(f"{key}={value}" for key, value in nonsense) + "&&=&no.such=thing&no-such-place")
         assert [drawn(figure) for figure in figures.all()] == default
+
+
+@EVERY_PAGE
+def test_no_number_came_out_as_none(browser, site, name):
+    """A computed number that is infinite or none is not printed where a number is meant; code may speak of both."""
+    with watched(browser) as page:
+        open_page(page, site(name))
+        words = page.evaluate("""() => {
+            const article = document.querySelector('article').cloneNode(true)
+            article.querySelectorAll('pre, code, script, style, .math, .rv-explorable, .rv-plotly').forEach(e => e.remove())
+            return article.textContent
+        }""")
+        assert re.findall(r".{0,30}(?<![\w-])(?:inf|nan|NaN)(?![\w-]).{0,30}", words) == []
 
 
 class Links(html.parser.HTMLParser):
