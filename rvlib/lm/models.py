@@ -89,7 +89,8 @@ def add_template(policy):
 def save(policy, folder):
     """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all."""
     partial = folder.with_name(folder.name + ".partial")
-    policy.model.save_pretrained(partial)
+    with quiet():
+        policy.model.save_pretrained(partial)
     policy.tokenizer.save_pretrained(partial)
     partial.replace(folder)
 
@@ -104,13 +105,15 @@ def packaged(file, module):
 
 @contextlib.contextmanager
 def quiet():
-    """No progress bars from transformers while weights load: in a notebook they are output that says nothing."""
+    """No progress bars from transformers while weights load or are saved, nor warnings of a head that is new because it is to be trained."""
     log = need("transformers").utils.logging
-    shown = log.is_progress_bar_enabled()
+    shown, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
     log.disable_progress_bar()
+    log.set_verbosity_error()
     try:
         yield
     finally:
+        log.set_verbosity(verbosity)
         if shown:
             log.enable_progress_bar()
 
