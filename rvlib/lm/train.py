@@ -32,7 +32,8 @@ class Learner:
         self.model = model.eval().requires_grad_(True)
         # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies.
         self.parameters = {name: value.detach().float().clone() if limits.compute == "bfloat16" else value for name, value in model.named_parameters()}
-        self.model.to(getattr(torch, limits.compute))
+        for value in self.model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
+            value.data = value.data.to(getattr(torch, limits.compute))
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=learning_rate, weight_decay=0.0)
         self.step, self.dirty = 0, False
 
@@ -151,10 +152,8 @@ class Learner:
 
     def whole_model(self):
         """The model with the weights themselves, in 32 bits, for it to be saved."""
-        self.model.float()
-        with need("torch").no_grad():
-            for name, value in self.model.named_parameters():
-                value.copy_(self.parameters[name])
+        for name, value in self.model.named_parameters():
+            value.data = self.parameters[name].data
         return self.model
 
     def finish(self):
