@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { accurateButSlow, attainableVariance, bestOfNProbs, fastTimeBounds, inaccurateButFast, makeRewardModel, random, rankingAccuracy, rewardVariance } from "../rvlib/explore/web/flow.mjs";
+import { rankingAccuracy, rewardVariance } from "../rvlib/explore/web/flow.mjs";
+import { accurateButSlow, attainableVariance, bestOfNProbs, fastTimeBounds, inaccurateButFast, makeRewardModel, random } from "../rvlib/explore/web/rewards.mjs";
 
 const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url)));
 

@@ -2,7 +2,8 @@
 //
 //   P(Best-of-N keeps level l) = F_l^N - F_{l-1}^N,    F_l = P_{y~π}(r(y) at level l or below)
 
-import { bestOfNProbs, expectation, gradientFlow, klDivergence } from "./flow.mjs";
+import { expectation, gradientFlow, klDivergence } from "./flow.mjs";
+import { bestOfNProbs } from "./rewards.mjs";
 import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";

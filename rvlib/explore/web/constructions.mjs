@@ -3,7 +3,8 @@
 //   A   rewards in (0, 1/T)                        t_γ ≥ 2 (1 - e^{-γ/2}) T
 //   B   1 on the best output, else below π(best)   t_γ ≤ 4/(1-ρ)⁴ (1/π(best) - 1/ρ),   ρ = (V_G(0) + γ + 1)/(r_G(best) + 1)
 
-import { accurateButSlow, expectation, fastTimeBounds, gradientFlow, inaccurateButFast, rankingAccuracy, rewardVariance, tabularSlowTimeBound } from "./flow.mjs";
+import { expectation, gradientFlow, rankingAccuracy, rewardVariance, tabularSlowTimeBound } from "./flow.mjs";
+import { accurateButSlow, fastTimeBounds, inaccurateButFast } from "./rewards.mjs";
 import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { drawn, gainTime, problem, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";

@@ -4,7 +4,8 @@
 //   ours:                          t_γ ≥ 2 (1 - e^{-γ√L}) / (L^{3/2} J²) · Var^{-1/2}
 
 import { policy, policyGradient, shapeOf, sharperSlowTimeBound, slowTimeBound, timeToGain } from "./autoregressive.mjs";
-import { random, tabularSlowTimeBound } from "./flow.mjs";
+import { tabularSlowTimeBound } from "./flow.mjs";
+import { random } from "./rewards.mjs";
 import { axes, clipped, line, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 

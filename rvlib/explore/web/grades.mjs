@@ -2,7 +2,8 @@
 //
 //   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start
 
-import { expectation, gradientFlow, random, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
+import { expectation, gradientFlow, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
+import { random } from "./rewards.mjs";
 import { axes, clipped, linear, number, tag, text } from "./plot.mjs";
 import { problem } from "./problem.mjs";
 import { explorable } from "./ui.mjs";

@@ -5,7 +5,7 @@
 // Policies are tables of logits, so J = 1: a row for each prefix, or one row for all prefixes.
 
 import { gradientNormBound, policy, policyGradient, shapeOf, shared, sharperGradientNormBound } from "./autoregressive.mjs";
-import { random } from "./flow.mjs";
+import { random } from "./rewards.mjs";
 import { axes, clipped, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 

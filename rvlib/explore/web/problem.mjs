@@ -2,7 +2,8 @@
 //
 //   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
 
-import { attainableAccuracies, attainableVariance, makeRewardModel, random, softmax, timeToGain } from "./flow.mjs";
+import { softmax, timeToGain } from "./flow.mjs";
+import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
 /** {groundTruth, logits, probs}, outputs in order of their ground truth reward, best first; the same for the same seed. */

@@ -2,7 +2,8 @@
 //
 //   ĝ = (1/k) Σ_i A_i (e_{y_i} - π),     A_i from the group's rewards as rvlib.tabular.estimators has them
 
-import { expectation, random, softmax } from "./flow.mjs";
+import { expectation, softmax } from "./flow.mjs";
+import { random } from "./rewards.mjs";
 import { axes, clipped, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
