@@ -11,7 +11,9 @@ import pytest
 import traitlets
 from browser import served, watched
 
-from rvlib.explore import Curves, Dial, Explorable, Landscape, Race, draw
+from rvlib import paper
+from rvlib.correlations import correlations, properties
+from rvlib.explore import Curves, Dial, Explorable, Landscape, Race, draw, tables
 from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
@@ -248,8 +250,7 @@ def test_a_small_screen_needs_no_sideways_scrolling(browser, site, kind):
         )
         assert outside == []
         before = drawn(page)
-        page.locator("input[type=range]").first.focus()
-        page.keyboard.press("PageDown")
+        turn(page, kind._controls[0]["key"])
         assert drawn(page) != before
 
 
@@ -447,3 +448,37 @@ def test_imports_stay_light(module, unwanted):
     program = f"import sys, {module}; print('{unwanted}' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# ---- the paper's tables --------------------------------------------------------------------------------------------------------
+
+_TABLES = """
+const [module, states] = process.argv.slice(1);
+const { pearson, points } = await import(module);
+console.log(JSON.stringify(JSON.parse(states).map((state) => { const p = points(state); return pearson(p.map((q) => q.x), p.map((q) => q.y)); })));
+"""
+
+
+def test_the_page_has_the_papers_tables_as_they_are():
+    assert (WEB / "papertables.mjs").read_text(encoding="utf-8") == tables.module(), "run python -m rvlib.explore.tables"
+
+
+def test_the_page_correlates_as_python_does():
+    public = paper.table("public_reward_models")
+    pair = np.char.add(np.char.add(public["initial_policy"], ", "), public["algorithm"])
+    columns = dict(zip(("variance", "onpolicy", "offpolicy", "accuracy", "both"), properties(*(public[name] for name in tables.COLUMNS[:3])).values()))
+    columns["product"] = np.sqrt(public["reward_variance"]) * (2 * public["on_policy_accuracy"] - 1)
+    models = dict(grm_gemma="GRM-Gemma-2-2B", grm_llama="GRM-Llama-3.2-3B", tulu="RM-Tulu-V2-8B", gemma="RM-Gemma-2B")
+    states, expected = [], []
+    for column, values in columns.items():
+        for outcome, gained in (("truth", public["ground_truth_increase"]), ("proxy", public["proxy_increase"])):
+            for left_out in (None, "gemma"):
+                kept = public["reward_model"] != models.get(left_out)
+                states.append({"property": column, "outcome": outcome, "pair": "all"} | {key: key != left_out for key in models})
+                expected.append(np.corrcoef(*(paper.within_groups(x[kept], pair[kept]) for x in (values, gained)))[0, 1])
+            one = pair == list(dict.fromkeys(pair.tolist()))[3]
+            states.append({"property": column, "outcome": outcome, "pair": "3"} | dict.fromkeys(models, True))
+            expected.append(correlations({column: values[one]}, gained[one])[column]["pearson"])
+    command = [draw.node(), "--input-type=module", "--eval", _TABLES, (WEB / "tables.mjs").as_uri(), json.dumps(states)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert np.allclose(found, expected, atol=1e-8)
