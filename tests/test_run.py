@@ -125,7 +125,7 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
     teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
     assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)  # scaled within a prompt, so every pair keeps its order
-    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]["per_prompt_variance"]
+    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]["per_prompt_reward_variance"]
     assert np.mean(np.array(per_prompt) < 1e-5) == pytest.approx(0.5, abs=0.3)
 
 

@@ -131,6 +131,7 @@ def reward_model(run, key, name):
             with draw_from(0), models.quiet():  # the head is new, and the same for all
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype=torch.float32, use_safetensors=True)
             model.config.pad_token_id = tokenizer.pad_token_id
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
             rows = [
                 [reward_models.encode(tokenizer, prompt, reply) for reply in replies] for prompt, *replies in preferences(run, name, spec.on_policy)
             ]
@@ -180,7 +181,8 @@ def measure(run, name):
                 }
                 intervals = {what: estimates.over_prompts(value) for what, value in values.items()}
                 n = normalizers[recipe.measure.scheme]
-                teachers[key] = {"normalizer": {"mean": n.mean, "scale": n.scale}, "per_prompt_variance": np.round(values["reward_variance"], 6).tolist()}
+                teachers[key] = {"normalizer": {"mean": n.mean, "scale": n.scale}}
+                teachers[key] |= {f"per_prompt_{what}": np.round(values[what], 6).tolist() for what in ("reward_variance", "covariance")}
                 teachers[key] |= {what: [float(e.value), float(e.low), float(e.high)] for what, e in intervals.items()}
             write_whole(path, lambda partial: partial.write_text(json.dumps(teachers)))
             stage.done(replies=int(truth.size))

@@ -1,0 +1,81 @@
+"""Policy gradient while you watch: teachers made to measure, curves that grow, and buttons that answer while it trains."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+from rvlib.lm import live  # noqa: E402
+from rvlib.metrics import ranking_accuracy, reward_variance  # noqa: E402
+
+QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outputs=2", "evaluation.per_epoch=8"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setattr(live, "SMALLER", [*live.SMALLER, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"])
+        yield live.World()
+    torch.set_num_threads(threads)
+
+
+def test_noise_lowers_accuracy_and_flattening_lowers_no_pair(world):
+    accuracy = [world.teacher(noise).accuracy for noise in (0.0, 0.3, 0.6, 0.9)]
+    assert accuracy[0] == pytest.approx(1) and all(np.diff(accuracy) < 0) and accuracy[-1] > 0.5
+    flat = world.teacher(0.0, 0.5)
+    assert flat.accuracy == pytest.approx(1)
+    per_prompt = reward_variance(flat.measured)
+    assert np.mean(per_prompt < 1e-5) == pytest.approx(0.5, abs=0.2)
+    assert flat.covariance < world.teacher().covariance
+    assert ranking_accuracy(flat.measured, world.truth).shape == (len(world.records),)
+
+
+def test_a_reply_has_the_same_noise_every_time(world):
+    teacher = world.teacher(0.9)
+    replies = [["the food was good .", "the food was bad ."]]
+    assert np.array_equal(teacher(world.prompts[:1], replies), teacher(world.prompts[:1], replies))
+    assert not np.allclose(teacher(world.prompts[:1], replies), world.teacher(0.9, seed=1)(world.prompts[:1], replies))
+
+
+def test_training_gives_points_as_it_goes(world):
+    seen = []
+    points = world.train(world.teacher(), lambda points: seen.append(len(points)), changes=QUICK)
+    assert seen == list(range(1, len(points) + 1)) and len(points) >= 2
+    assert points[0]["kl"] == pytest.approx(0, abs=1e-6) and all(np.isfinite(list(point.values())).all() for point in points)
+    figure = live.figure({"a": points}, world)
+    assert list(figure.data[0].y) == [point["ground_truth"] for point in points] and figure.alt
+
+
+def test_a_training_can_be_stopped(world):
+    stop = threading.Event()
+    stop.set()
+    assert len(world.train(world.teacher(), changes=QUICK, stop=stop)) == 1
+
+
+def test_the_buttons_answer_while_it_trains(world):
+    panel = live.panel(world)
+    (noise, _), said, (train, stop, clear, what), view = panel.children[0].children, panel.children[1], panel.children[2].children, panel.children[3]
+    before = said.value
+    noise.value = 0.5
+    assert said.value != before and "accuracy" in said.value
+    train.click()
+    assert train.disabled and not stop.disabled
+    stop.click()
+    panel.thread.join(60)
+    for _ in range(100):
+        if not train.disabled:
+            break
+        time.sleep(0.05)
+    assert not train.disabled and stop.disabled
+    assert list(panel.curves) == ["noise 0.50, 0% flat"] and len(view.data) == 1
+    what.value = "kl"
+    assert view.data[0].y[0] == pytest.approx(0, abs=1e-6)
+    clear.click()
+    assert not panel.curves and not view.data
