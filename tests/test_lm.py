@@ -215,7 +215,7 @@ def test_prompts_that_cannot_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
     monkeypatch.setattr(data, "VERSION", "0.0.0.dev0")  # a version that there is not
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(OSError, match="^The prompts must come from the source of alpaca-eval [^\n]*\\.$"):
+    with pytest.raises(OSError, match="^alpaca_eval-[^\n]* must come from the source of alpaca-eval [^\n]*\\.$"):
         data.alpaca_eval(1)
 
 
