@@ -90,6 +90,28 @@ def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environm
     assert all((folder / path).read_bytes() == (whole / path).read_bytes() for path in weights)
 
 
+def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(environment, whole, monkeypatch):
+    done, cut = runs.Stage.done, []
+
+    def cut_off_once(stage, **what):
+        if stage.folder not in cut:
+            cut.append(stage.folder)
+            raise KeyboardInterrupt
+        done(stage, **what)
+
+    monkeypatch.setattr(runs.Stage, "done", cut_off_once)
+    folder, small = environment / "cut", recipe.load(environment / "small.yaml")
+    for _ in range(20):
+        try:
+            runs.run(small, folder)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(cut) == 1 + 1 + 1 + 2 + 1 + 3  # sft, samples, labels, reward models, measure, policy gradient
+    assert numbers(folder) == numbers(whole)
+    assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
+
+
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):
     monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("trained again"))
     before = numbers(whole)

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import io
 import pathlib
+import shutil
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -87,11 +88,13 @@ def add_template(policy):
 
 
 def save(policy, folder):
-    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all."""
+    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all, in place of what a run cut off had left."""
     partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     with quiet():
         policy.model.save_pretrained(partial)
     policy.tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
 

@@ -107,8 +107,8 @@ class Run:
                 write_whole(path, lambda partial: partial.write_text(json.dumps(learner.lines())))
                 learner.whole_model()
                 models.save(policy, stage.folder / "model")
-                learner.finish()
                 stage.done(tokens=sum(line.get("reply_tokens", 0) for line in learner.lines()))
+                learner.finish()
         return json.loads(path.read_text())
 
 

@@ -63,9 +63,10 @@ def sft(run, name):
                     learner.log(step, loss=learner.update(batch, loss_of), tokens=written)
                     tokens += written
                 learner.whole_model()
-                learner.finish()
             models.save(policy, stage.folder / "model")
             stage.done(tokens=tokens)
+            if spec.demonstrations:
+                learner.finish()
     return stage.folder / "model"
 
 
@@ -140,9 +141,9 @@ def reward_model(run, key, name):
                 loss = learner.update(batch, lambda some: bradley_terry(model, tokenizer, some, settings.centring))
                 learner.log(step, loss=loss)
             learner.whole_model()
-            learner.finish()
             models.save(models.Policy(model, tokenizer, {}), stage.folder / "model")
             stage.done(pairs=len(rows))
+            learner.finish()
     return stage.folder / "model"
 
 
