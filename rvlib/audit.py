@@ -277,7 +277,7 @@ def _scores(label, judge, texts, folder, dtype, trust_remote_code, progress):
 
 def _score(score, prompts, replies, label, progress):
     """Rewards (prompts, samples) as lists; ValueError unless they are finite and as many as the replies."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     if not prompts:
         return []

@@ -138,7 +138,12 @@ def panel(world):
     what = widgets.ToggleButtons(options=[("ground truth", "ground_truth"), ("proxy", "proxy"), ("KL", "kl")])
     train, stop, clear = (widgets.Button(description=text) for text in ("train", "stop", "clear"))
     said, view, stopped = widgets.Label(), go.FigureWidget(figure({}, world)), threading.Event()
-    box = widgets.VBox([widgets.HBox([noise, flattened]), said, widgets.HBox([train, stop, clear, what]), view])
+
+    class Panel(widgets.VBox):
+        def _repr_mimebundle_(self, **kwargs):  # with the figure for where no widget is shown
+            return super()._repr_mimebundle_(**kwargs) | {"text/html": figure(self.curves, world, what.value)._repr_mimebundle_()["text/html"]}
+
+    box = Panel([widgets.HBox([noise, flattened]), said, widgets.HBox([train, stop, clear, what]), view])
     box.curves, box.thread, stop.disabled = {}, None, True
 
     def draw(*_):

@@ -41,7 +41,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     folder, names = pathlib.Path(folder), [prompt.name for prompt in prompts]
     if not names or len(set(names)) < len(names):

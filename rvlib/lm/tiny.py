@@ -64,6 +64,8 @@ def replies(register, prompts, seed):
 
 def make_model(seed=0):
     """The folder, made if it is not there, with a Llama of random weights by `seed` and its tokenizer of `WORDS`."""
+    from rvlib.lm.models import quiet  # which knows this module too
+
     torch, transformers, tokenizers = need("torch"), need("transformers"), need("tokenizers")
     folder = data_folder() / "models" / f"{TINY}-{seed}-{fingerprint(WORDS, TEMPLATE)[:12]}"
     if folder.exists():
@@ -81,6 +83,7 @@ def make_model(seed=0):
         torch.manual_seed(seed)
         model = transformers.LlamaForCausalLM(config)
     partial = folder.with_suffix(".partial")
-    model.save_pretrained(partial), fast.save_pretrained(partial)
+    with quiet():
+        model.save_pretrained(partial), fast.save_pretrained(partial)
     partial.replace(folder)  # whole or not at all
     return folder

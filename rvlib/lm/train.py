@@ -39,7 +39,7 @@ class Learner:
 
     def steps(self, total, label):
         """The numbers of the steps still to be done, of `total`; saves now and then and at the end."""
-        tqdm = need("tqdm.auto").tqdm
+        tqdm = need("tqdm").tqdm
         first = self.resume()
         self._cut_log(first)
         with tqdm(total=total, initial=first, desc=label, unit="step", disable=first == total) as bar:
@@ -67,7 +67,7 @@ class Learner:
                 if self.micro_batch == 1:
                     raise MemoryError(f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; choose a smaller model or shorter texts.") from error
                 self.micro_batch //= 2
-                need("tqdm.auto").tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
+                need("tqdm").tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
     def _update(self, rows, loss_of):
         torch, total = need("torch"), 0.0
@@ -135,7 +135,7 @@ class Learner:
             try:
                 tensors = need("safetensors.torch").load_file(path)
             except Exception as error:  # safetensors' own error type is private, and says what is cut off
-                need("tqdm.auto").tqdm.write(f"{path.name} is not whole ({error}): using the one before it.")
+                need("tqdm").tqdm.write(f"{path.name} is not whole ({error}): using the one before it.")
                 path.unlink()
                 continue
             with need("torch").no_grad():
