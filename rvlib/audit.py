@@ -23,6 +23,7 @@ from rvlib.lm import data_folder, measure
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 
 ALMOST_NONE = 0.01  # of the mean reward variance: below it a prompt counts as having (almost) none
+BOOK = pathlib.Path(__file__).resolve().parent.parent / "book/data/audit.json"  # what the book's chapter reads
 CHUNK = 64  # prompts scored between two moves of the progress bar
 
 
@@ -47,8 +48,8 @@ class Audit:
     advice: list
 
     @classmethod
-    def load(cls, path):
-        """The audit in an audit.json, or in the folder that has it."""
+    def load(cls, path=BOOK):
+        """The audit in an audit.json, or in the folder that has it; the book's by default."""
         path = pathlib.Path(path)
         return cls(**json.loads((path / "audit.json" if path.is_dir() else path).read_text(encoding="utf-8")))
 
@@ -118,7 +119,7 @@ def audit(policy, reward_models, prompts, *, ground_truth=None, samples=8, max_n
         made=origin.record() | {"command": command, "seconds": seconds},
         policy=source,
         sampling=asdict(sampling),
-        prompts={"source": str(prompts), "names": [prompt.name for prompt in asked], "left_out": bad},
+        prompts={"source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts), "names": [prompt.name for prompt in asked], "left_out": bad},
         ground_truth=truth and (_labelled([ground_truth]).popitem()[0] if isinstance(ground_truth, str) else getattr(ground_truth, "name", "the ground truth")),
         replies={
             "cut_off": float(np.mean([not ended for record in records for ended in record["ended"]])),

@@ -9,8 +9,8 @@ from rvlib.audit import ALMOST_NONE
 
 STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
 table{border-collapse:collapse;margin:1rem 0}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884}
-th{min-width:8rem}td{min-width:5rem;font-variant-numeric:tabular-nums}thead th{min-width:5rem;border-bottom:2px solid #888a}small{font-weight:400}
-small,figcaption{opacity:.8}.wide{overflow-x:auto}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}"""
+th{min-width:8rem}td{min-width:5rem;font-variant-numeric:tabular-nums}thead th{min-width:5rem;border-bottom:2px solid #888a}
+small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}"""
 MEASURES = {"covariance": "covariance", "preference_covariance": "covariance with the preferences", "reward_variance": "reward variance"}
 
 
@@ -127,13 +127,13 @@ def tables(found):
     names = found.order["names"]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
-        f"<tr><th>{html.escape(measure)}<br><small>{html.escape(meaning)}</small></th>" + "".join(f"<td>{html.escape(text)}</td>" for text in texts) + "</tr>"
+        f'<tr><th>{html.escape(measure)}<br><small style="font-weight: 400">{html.escape(meaning)}</small></th>' + "".join(f"<td>{html.escape(text)}</td>" for text in texts) + "</tr>"
         for measure, meaning, texts in rows(found)
     )
     said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in found.advice)
     return (
         f"<p><strong>{html.escape(headline(found))}</strong></p><p>{html.escape(sizes(found))}</p>"
-        f'<div class="wide"><table><thead><tr><th>per prompt, then averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>' + (f"<ul>{said}</ul>" if said else "")
+        f'<div style="overflow-x: auto"><table class="table"><thead><tr><th>per prompt, then averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>' + (f"<ul>{said}</ul>" if said else "")
     )
 
 

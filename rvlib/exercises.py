@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
 from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, scores, softmax
@@ -313,3 +314,39 @@ def prefixes(rows):
 def least_jacobian(least):
     if not near(bounds.sharper_gradient_norm_bound(0.48, 3, least), 1.2):
         return "with this J the bound is not equal to the gradient norm."
+
+
+# ---- Audit your own reward model --------------------------------------------------------------------------------------------------
+
+
+@exercise
+def enough_prompts(n):
+    if n != round(n):
+        return "the number of prompts is a whole number."
+    if near(n, 20 * 0.15 / 0.12):
+        return "an interval narrows as the square root of the prompts."
+    if 0.15 * np.sqrt(20 / n) > 0.12:
+        return "with so many the interval still reaches 0."
+    if 0.15 * np.sqrt(20 / (n - 1)) <= 0.12:
+        return "fewer prompts are enough."
+
+
+@exercise
+def pass_mark(covariance):
+    density = norm.pdf(norm.isf(0.1))
+    if near(covariance, density):
+        return "this is in the teacher's own unit; divide by its standard deviation."
+    if near(covariance, np.sqrt(2 / np.pi)):
+        return "this is for a mark that half of the replies pass."
+    if not near(covariance, density / 0.3):
+        return "it is not φ(c)/√(p(1 - p)) at the mark that one in ten passes."
+
+
+@exercise
+def worth_of_silence(accuracy):
+    if near(accuracy, 0.5):
+        return "this is the correlation that the noisy teacher must have; Sheppard's formula makes an accuracy of it."
+    if near(accuracy, 0.75):
+        return "this is for a teacher that is silent on half of the prompts."
+    if not near(accuracy, 0.5 + np.arcsin(0.5) / np.pi):
+        return "first find the covariance of the silent one, in units of its standard deviation over all prompts."

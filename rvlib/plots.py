@@ -107,7 +107,7 @@ def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, 
         if name in (bands or {}):
             low, high = bands[name]
             outline = np.concatenate([high, low[::-1]])
-            figure.add_scatter(x=np.concatenate([times, times[::-1]]), y=outline, fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
+            figure.add_scatter(x=np.concatenate([times, times[::-1]]), y=outline, mode="lines", fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
         figure.add_scatter(x=times, y=values, name=name, mode="lines", line=dict(color=colour, width=2.5))
     for label, at in (marks or {}).items():
         if np.isfinite(at):

@@ -309,6 +309,21 @@ def test_what_was_written_is_read_back(nasty):
     assert audit_report.headline(found) in Balanced(found._repr_html_()).words
 
 
+def test_the_books_audit_is_what_the_command_wrote():
+    found = Audit.load()
+    assert found.made["command"].startswith("rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity ")
+    truth = found.teachers["similarity"]["rewards"]
+    assert found.reference["rewards"] == truth and np.shape(truth) == (len(found.prompts["names"]), found.sampling["samples"])
+    for teacher in found.teachers.values():
+        again = grade(teacher["rewards"], truth)
+        for key in ("reward_variance", "covariance", "accuracy", "flat", "spread"):  # no reply came twice
+            assert teacher[key] == pytest.approx(again[key])
+    assert order_of_teachers(found.teachers) == found.order and auditing.advice(found) == found.advice
+    text = auditing.BOOK.read_text()
+    assert "/" not in text.replace("alpaca-eval/", "").replace("2 threads", "")  # no path, and none of the prompts' texts
+    assert all(re.fullmatch(r"alpaca-eval/\d+", name) for name in found.prompts["names"])
+
+
 # The command
 
 

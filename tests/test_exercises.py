@@ -33,6 +33,9 @@ ANSWERS = {
     "swapped-best": ((0.3, 0.45), [((0.45, 0.3), "best column")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
+    "enough-prompts": (32, [(31.25, "whole"), (25, "square root"), (31, "still reaches"), (40, "fewer")]),
+    "pass-mark": (0.58499, [(0.1755, "own unit"), (0.79788, "half of the replies"), (0.3, "one in ten")]),
+    "worth-of-silence": (2 / 3, [(0.5, "Sheppard"), (0.75, "half of the prompts"), (0.6, "first find")]),
 }
 
 
