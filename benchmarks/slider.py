@@ -6,9 +6,11 @@ compositor draws the first frame that holds the changed drawing (the trace's Com
 style, layout, paint and raster all count, and for the kernel the way there and back; waiting for the mouse does not. An input
 that a later one overtakes is never painted and is counted as lost, not as slow.
 
-    python benchmarks/slider.py [FILE]            writes benchmarks/results/slider.json, or FILE
+    python benchmarks/slider.py [FILE]                    writes benchmarks/results/slider.json, or FILE
+    python benchmarks/slider.py --only curves samples     these figures alone, no kernel; prints, and writes nothing
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -193,13 +195,15 @@ def widgets(browser):
     return summary(*milliseconds(events))
 
 
-def main(path):
+def main(path, only=()):
+    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and prints."""
+    drags = [case for case in DRAGS if not only or case[0].name in only]
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         executable = find_browser(playwright) or sys.exit(NO_BROWSER)
         browser = playwright.chromium.launch(executable_path=executable, args=BROWSER_FLAGS)
         folder = pathlib.Path(folder)
         shutil.copytree(WEB, folder / "web")
-        for kind in {kind for kind, _, _ in DRAGS}:
+        for kind in {kind for kind, _, _ in drags}:
             page = f'<!doctype html><meta charset="utf-8">{kind().mount}<script type="module" src="web/mount.mjs"></script>'
             (folder / f"{kind.name}.html").write_text(page, encoding="utf-8")
         load = os.getloadavg()[0]
@@ -207,9 +211,11 @@ def main(path):
             print(f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet one.")
         rows = []
         with served(folder) as address:
-            for kind, key, fragment in DRAGS:
+            for kind, key, fragment in drags:
                 rows.append({"figure": kind.name, "slider": key, "state": fragment, **explorable(browser, address, kind, key, fragment)})
                 print(rows[-1], flush=True)
+        if only:
+            return
         kernel = widgets(browser)
         print("ipywidgets, Plotly and a kernel:", kernel, flush=True)
         result = {
@@ -229,4 +235,8 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "results" / "slider.json")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", nargs="?", default=pathlib.Path(__file__).parent / "results" / "slider.json")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", choices=sorted({kind.name for kind, _, _ in DRAGS}))
+    arguments = parser.parse_args()
+    main(arguments.file, arguments.only)

@@ -63,7 +63,7 @@ def drawn(page, nth=0):
 
 
 def fragment(page):
-    page.wait_for_timeout(700)  # the address follows the sliders a few times a second
+    page.wait_for_timeout(700)  # the address is written once the sliders rest
     return page.evaluate("location.hash")
 
 

@@ -3,7 +3,7 @@
 //
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 
-import { gradientFlow, klReward, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
+import { gradientFlow, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
 import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
@@ -34,8 +34,9 @@ function solve(setting) {
     made,
     times,
     flow,
-    // Lemma 8 bounds the gradient by the deviation of the reward with its KL term.
-    gradientBound: flow.probs.map((probs, i) => tabularGradientBound(rewardVariance(klReward(flow.logits[i], made.reward, logits, klCoef), probs))),
+    // Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between logits and
+    // logarithms of probabilities, does not change its variance.
+    gradientBound: flow.probs.map((probs, i) => tabularGradientBound(klCoef ? rewardVariance(made.reward.map((r, y) => r - klCoef * (flow.logits[i][y] - logits[y])), probs) : flow.variance[i])),
     start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
     truthTime: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
     proxyTime: gainTime(logits, made.reward, gain, { klCoef }),
@@ -67,7 +68,7 @@ function draw({ state, now, pins }, width) {
   const timeScale = (left, across) =>
     state.log_time ? logarithmic([START, state.horizon], [left, left + across]) : linear([0, state.horizon], [left, left + across]);
 
-  /** One panel, in layers from the back: axes, pins, the setting at hand. Pins stay what they are while a slider moves. */
+  /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
   const probed = []; // what each panel says of a time
   const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
@@ -81,7 +82,7 @@ function draw({ state, now, pins }, width) {
       text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 }),
     );
     const current = [...tones(now).map(([tone, values]) => curve(now, values, tone, 2.4)), bound ? curve(now, bound, "bound", 1.3, "2 3") : ""];
-    return [axes(box, x, y, options) + clipped(box, under), clipped(box, ...pinned) + letters.join(""), clipped(box, ...current, over)];
+    return { back: axes(box, x, y, options), under: under && clipped(box, under), pinned: clipped(box, ...pinned) + letters.join(""), front: clipped(box, ...current, over) };
   };
 
   // ---- expected reward, with the gain, t_γ and the bound
@@ -104,25 +105,26 @@ function draw({ state, now, pins }, width) {
   reached(now.proxyTime, now.start.proxy + state.gain, "proxy", 4.5);
   reached(now.truthTime, goal, "truth", 5);
 
-  const layers = panel(reward, y, {
+  const main = panel(reward, y, {
     tones: ({ flow }) => [["truth", flow.groundTruth, false], ["proxy", flow.proxy, true]],
     under,
     over,
     xTicks: narrow ? 5 : 8,
     xTitle: "time",
   });
-  let out = text(reward.left, 14, "Expected reward", { class: "rv-title" });
+  let title = text(reward.left, 14, "Expected reward", { class: "rv-title" });
   const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  out += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`);
+  title += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`);
+  let labels = "";
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
-  out += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, { class: "rv-tick rv-halo", "text-anchor": anchor });
-  if (y(goal) > reward.top + 4) out += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end", style: "fill:var(--rv-truth)" });
+  labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, { class: "rv-tick rv-halo", "text-anchor": anchor });
+  if (y(goal) > reward.top + 4) labels += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end", style: "fill:var(--rv-truth)" });
   const proxyGoal = now.start.proxy + state.gain;
   for (const [time, level, tone, above] of [[now.truthTime, goal, "truth", goal > proxyGoal], [now.proxyTime, proxyGoal, "proxy", proxyGoal >= goal]])
     if (time <= state.horizon) {
       // Rewards rise: above a curve there is room to the left of a mark, below it to the right, but for the figure's ends.
       const end = above ? x(time) > reward.left + 70 : x(time) > reward.left + reward.width - 70;
-      out += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": end ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
+      labels += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": end ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
     }
 
   // ---- reward variance, KL, gradient norm
@@ -133,16 +135,19 @@ function draw({ state, now, pins }, width) {
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
     ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["ink", flow.gradientNorm]], now.gradientBound],
   ];
-  const parts = [...layers, out];
-  panels.forEach(([title, note, scale, tones, bound], i) => {
+  const others = panels.map(([title, note, scale, tones, bound], i) => {
     const box = {
       left: margin.left + (narrow ? 0 : i * (small + gutter)),
       top: bottom + 72 + (narrow ? i * (height + 62) : 0),
       width: small,
       height,
     };
-    parts.push(...panel(box, scale([box.top + height, box.top]), { tones, bound, title, note, yTicks: 4, xTicks: 5 }));
+    return panel(box, scale([box.top + height, box.top]), { tones, bound, title, note, yTicks: 4, xTicks: 5 });
   });
+  // From the back, all panels' layers of one kind together: the pins are one picture, painted once and kept.
+  const all = [main, ...others];
+  const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((one) => one.pinned)) : "";
+  const parts = [title, ...all.map((one) => one.back), main.under, still, ...all.map((one) => one.front), labels];
   return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts, probe: probe(now.times, probed) };
 }
 

@@ -60,23 +60,34 @@ export function spearman(xs, ys) {
   return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 }
 
-function compute(state) {
-  const world = problem({ outputs: state.outputs, peakedness: state.peakedness, skill: state.skill, seed: state.seed });
-  const { groundTruth, logits, probs } = world;
-  const uniform = random(state.seed + 777);
+let known = { key: "" };
+
+/** The reward models and their grades: what does not depend on the time looked at, made once while that moves. */
+function models({ time, grade, ...setting }) {
+  const key = JSON.stringify(setting);
+  if (known.key === key) return known;
+  const { groundTruth, logits, probs } = problem(setting);
+  const uniform = random(setting.seed + 777);
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  const start = expectation(probs, groundTruth);
-  const models = Array.from({ length: MODELS }, () => {
-    const [error, scale] = [state.error * uniform(), 10 ** (-state.scales * uniform())];
+  const all = Array.from({ length: MODELS }, () => {
+    const [error, scale] = [setting.error * uniform(), 10 ** (-setting.scales * uniform())];
     const raw = groundTruth.map((truth) => (1 - error) * truth + error * normal());
     const most = Math.max(...raw.map(Math.abs), 1);
     const reward = raw.map((r) => (scale * r) / most);
-    const path = gradientFlow(logits, reward, state.time, { groundTruth, klCoef: state.kl_coef, tolerance: 1e-5 });
-    return { grades: grades(probs, reward, groundTruth), gained: path.at([state.time], { exact: false }).groundTruth[0] - start };
+    return { reward, grades: grades(probs, reward, groundTruth) };
   });
-  const gained = models.map((m) => m.gained);
-  const table = Object.keys(GRADES).map((key) => [key, spearman(models.map((m) => m.grades[key]), gained)]);
-  return { state, models, table: Object.fromEntries(table) };
+  const train = (until) => all.map(({ reward }) => gradientFlow(logits, reward, until, { groundTruth, klCoef: setting.kl_coef, tolerance: 1e-5 }));
+  return (known = { key, start: expectation(probs, groundTruth), all, train, trained: {} });
+}
+
+function compute(state) {
+  const { start, all, train, trained } = models(state);
+  const until = 4 ** Math.ceil(Math.log2(state.time) / 2); // trained a little further than is looked at, and looked at many times
+  const paths = (trained[until] ??= train(until));
+  const now = all.map((model, i) => ({ grades: model.grades, gained: paths[i].at([state.time]).groundTruth[0] - start }));
+  const gained = now.map((m) => m.gained);
+  const table = Object.keys(GRADES).map((key) => [key, spearman(now.map((m) => m.grades[key]), gained)]);
+  return { state, models: now, table: Object.fromEntries(table) };
 }
 
 function draw({ state, models, table }, width) {

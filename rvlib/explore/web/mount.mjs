@@ -5,7 +5,7 @@
 
 import { decode, encode, sanitise } from "./state.mjs";
 
-const SAVE_EVERY = 400; // ms; browsers refuse more than some hundred changes of the address in half a minute
+const REST = 400; // ms for which nothing moves before the address is written: that can take longer than a frame
 
 /** The few methods of a widget's model that an explorable uses, over plain values. */
 class Model {
@@ -37,7 +37,10 @@ class Model {
 const models = [];
 let timer = 0;
 
-const saveSoon = () => (timer ||= setTimeout(saveNow, SAVE_EVERY));
+const saveSoon = () => {
+  clearTimeout(timer);
+  timer = setTimeout(saveNow, REST);
+};
 
 /** Writes all states into the address, leaving what is not ours in it alone: a section's anchor while nothing was moved. */
 function saveNow() {

@@ -12,42 +12,68 @@ const [OUTPUTS, STEPS, RUNS] = [8, 300, 6];
 const ADAM = 0.05; // Adam's step, as a share of the plain one
 const STD_FLOOR = 1e-4; // TRL's
 
-/** A_i of one group from its rewards; rvlib.tabular.estimators.advantages. */
-export function advantages(rewards, estimator) {
-  if (estimator === "reinforce") return rewards;
+/** A_i of one group from its rewards, written to `out`; rvlib.tabular.estimators.advantages. */
+export function advantages(rewards, estimator, out = new Array(rewards.length)) {
   const k = rewards.length;
-  const mean = rewards.reduce((a, b) => a + b, 0) / k;
-  const centred = rewards.map((r) => r - mean);
-  if (estimator === "rloo") return centred.map((a) => (a * k) / (k - 1));
-  if (estimator === "grpo_unscaled") return centred;
-  const deviation = Math.sqrt(centred.reduce((total, a) => total + a * a, 0) / (k - 1));
-  return centred.map((a) => a / (deviation + STD_FLOOR));
+  let [total, squares] = [0, 0];
+  for (let i = 0; i < k; i++) total += rewards[i];
+  const mean = estimator === "reinforce" ? 0 : total / k;
+  for (let i = 0; i < k; i++) {
+    out[i] = rewards[i] - mean;
+    squares += out[i] * out[i];
+  }
+  const [times, over] = { rloo: [k, k - 1], grpo: [1, Math.sqrt(squares / (k - 1)) + STD_FLOOR] }[estimator] ?? [1, 1];
+  for (let i = 0; i < k; i++) out[i] = (out[i] * times) / over;
+  return out;
 }
 
-/** The ground truth reward after each step of one run; no sampling, and no estimator, if `uniform` is not given. */
-function run({ logits, groundTruth }, reward, { estimator, optimiser, group, step, noise, multiplier, kl_coef: klCoef }, uniform) {
+/** Each step's chance of one run: a group's numbers in [0, 1), by which outputs are drawn, then its label noise. */
+function chance(seed, group, noisy) {
+  const uniform = random(seed);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  return Array.from({ length: STEPS + 1 }, () => ({ drawn: Float64Array.from({ length: group }, uniform), noise: noisy ? Float64Array.from({ length: group }, normal) : undefined }));
+}
+
+let known = { key: "" };
+
+/** All runs' chances, which only the seed, the group and whether there is noise change: drawn once, not at each move of a slider. */
+function chances({ seed, group, noise }) {
+  const key = [seed, group, noise > 0].join();
+  if (known.key !== key) known = { key, runs: Array.from({ length: RUNS }, (_, i) => chance(1000 * seed + i, group, noise > 0)) };
+  return known.runs;
+}
+
+/** The ground truth reward after each step of one run; no sampling, and no estimator, without `steps`, its chances. */
+function run({ logits, groundTruth }, reward, { estimator, optimiser, group, step, noise, multiplier, kl_coef: klCoef }, steps) {
   const theta = Float64Array.from(logits);
   const reference = softmax(logits);
-  const [m, v] = [new Float64Array(OUTPUTS), new Float64Array(OUTPUTS)];
+  const [m, v, probs, regularised, gradient] = Array.from({ length: 5 }, () => new Float64Array(OUTPUTS));
+  const [outputs, rewards, scores] = [new Uint8Array(group), new Float64Array(group), new Float64Array(group)];
   const curve = new Float64Array(STEPS + 1);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
   for (let t = 0; t <= STEPS; t++) {
-    const probs = softmax(theta);
+    let [top, sum] = [theta[0], 0];
+    for (let y = 1; y < OUTPUTS; y++) top = Math.max(top, theta[y]);
+    for (let y = 0; y < OUTPUTS; y++) sum += probs[y] = Math.exp(theta[y] - top);
+    for (let y = 0; y < OUTPUTS; y++) {
+      probs[y] /= sum;
+      regularised[y] = multiplier * reward[y] - (klCoef ? klCoef * Math.log(probs[y] / reference[y]) : 0);
+    }
     curve[t] = expectation(probs, groundTruth);
-    const regularised = reward.map((r, y) => multiplier * r - (klCoef ? klCoef * Math.log(probs[y] / reference[y]) : 0));
-    const gradient = new Float64Array(OUTPUTS);
-    if (uniform) {
-      const outputs = Array.from({ length: group }, () => {
-        let [y, left] = [0, uniform() - probs[0]];
+    if (steps) {
+      const { drawn, noise: deviations } = steps[t];
+      for (let i = 0; i < group; i++) {
+        let [y, left] = [0, drawn[i] - probs[0]];
         while (left > 0 && y < OUTPUTS - 1) left -= probs[++y];
-        return y;
-      });
-      const rewards = outputs.map((y) => regularised[y] + (noise ? multiplier * noise * normal() : 0));
+        outputs[i] = y;
+        rewards[i] = regularised[y] + (noise ? multiplier * noise * deviations[i] : 0);
+      }
+      advantages(rewards, estimator, scores);
       let total = 0;
-      advantages(rewards, estimator).forEach((a, i) => {
-        gradient[outputs[i]] += a / group;
-        total += a / group;
-      });
+      gradient.fill(0);
+      for (let i = 0; i < group; i++) {
+        gradient[outputs[i]] += scores[i] / group;
+        total += scores[i] / group;
+      }
       for (let y = 0; y < OUTPUTS; y++) gradient[y] -= total * probs[y];
     } else {
       const mean = expectation(probs, regularised);
@@ -68,8 +94,9 @@ function run({ logits, groundTruth }, reward, { estimator, optimiser, group, ste
 function compute(state) {
   const world = problem({ outputs: OUTPUTS, peakedness: 0.5, skill: -0.7, seed: state.seed });
   const made = teacher(world, state.accuracy, state.variance, state.seed);
-  const runs = Array.from({ length: RUNS }, (_, i) => run(world, made.reward, state, random(1000 * state.seed + i)));
-  const mean = Float64Array.from({ length: STEPS + 1 }, (_, t) => runs.reduce((total, curve) => total + curve[t], 0) / RUNS);
+  const runs = chances(state).map((steps) => run(world, made.reward, state, steps));
+  const mean = new Float64Array(STEPS + 1);
+  for (const curve of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
   const exact = run(world, made.reward, state);
   return { state, made, runs, mean, exact, limits: limits(made, state.variance, number) };
 }

@@ -10,6 +10,7 @@ import { explorable } from "./ui.mjs";
 const [START, END] = [0.1, 1e7];
 const GRID = Array.from({ length: 72 }, (_, i) => START * (END / START) ** (i / 71));
 const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
+const EXCHANGED = { policies: [1, 0, 2], teachers: [1, 0, 2, 3] }; // what each becomes with y and y′ exchanged
 const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
 
 function compute(state) {
@@ -23,12 +24,15 @@ function compute(state) {
   const gain = Math.min(state.gain, 0.98 * (1 - start));
   const marks = [(i) => (i === 0 ? 1 : -1), (i) => (i === 1 ? 1 : -1), (i) => (i < 2 ? 1 : -1), (i) => state.scale * groundTruth[i]];
   const rewards = marks.map((mark) => Float64Array.from({ length: n }, (_, i) => mark(i)));
-  const rows = starts.map((probs) => {
+  // The ground truth has y and y′ alike: with the two exchanged in policy and teacher, training is the same. Seven runs fill the twelve cells.
+  const solved = {};
+  const solve = (probs, reward) => {
     const logits = probs.map(Math.log);
-    const cells = rewards.map((reward) => {
-      const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
-      return { times: GRID, curve: flow.at(GRID, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
-    });
+    const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
+    return { curve: flow.at(GRID, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
+  };
+  const rows = starts.map((probs, i) => {
+    const cells = rewards.map((reward, j) => (solved[[i, j]] = solved[[EXCHANGED.policies[i], EXCHANGED.teachers[j]]] ?? solve(probs, reward)));
     const first = Math.min(...cells.map((cell) => (Number.isNaN(cell.time) ? Infinity : cell.time)));
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
   });
@@ -46,32 +50,32 @@ function draw({ rows, start, gain }, width) {
   const cell = (width - left - 2 - 3 * gap) / 4;
   const height = narrow ? 66 : 78;
   const head = narrow ? 40 : 28;
-  const parts = [];
-  let heads = "";
+  const [parts, said] = [[], []];
+  let frame = ""; // what stays while a slider moves
   TEACHERS.forEach((name, j) => {
     const words = narrow && name.includes(" ") ? [name.split(" ").slice(0, -1).join(" "), name.split(" ").at(-1)] : [name];
-    words.forEach((word, k) => (heads += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, { class: "rv-title", "text-anchor": "middle", style: "fill:var(--rv-proxy)" })));
+    words.forEach((word, k) => (frame += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, { class: "rv-title", "text-anchor": "middle", style: "fill:var(--rv-proxy)" })));
   });
-  parts.push(heads);
   rows.forEach((cells, i) => {
     const top = head + i * (height + 62) + 24;
-    let out = text(left, top - 10, `Policy ${POLICIES[i]}`, { class: "rv-title" });
-    cells.forEach(({ times, curve, time, best, variance }, j) => {
+    let out = "";
+    frame += text(left, top - 10, `Policy ${POLICIES[i]}`, { class: "rv-title" });
+    cells.forEach(({ curve, time, best, variance }, j) => {
       const box = { left: left + j * (cell + gap), top, width: cell, height };
       const x = logarithmic([START, END], [box.left, box.left + cell]);
       const y = linear([-1.06, 1.06], [top + height, top]);
-      out += tag("rect", { x: box.left, y: top, width: cell, height, style: `fill:var(--rv-panel);stroke:var(--rv-${best ? "truth" : "line"})`, "stroke-width": best ? 2.2 : 1 });
+      frame += tag("rect", { x: box.left, y: top, width: cell, height, style: `fill:var(--rv-panel);stroke:var(--rv-${best ? "truth" : "line"})`, "stroke-width": best ? 2.2 : 1 });
       const goal = tag("path", { d: `M${px(box.left)} ${px(y(start + gain))}h${px(cell)}`, style: "stroke:var(--rv-quiet)", "stroke-dasharray": "4 4" });
-      const path = tag("path", { d: line(x, y, times, curve), style: "stroke:var(--rv-truth)", "stroke-width": 2.2, "stroke-linejoin": "round" });
+      const path = tag("path", { d: line(x, y, GRID, curve), style: "stroke:var(--rv-truth)", "stroke-width": 2.2, "stroke-linejoin": "round" });
       const dot = time <= END ? tag("circle", { cx: x(time), cy: y(start + gain), r: 4, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 1.5 }) : "";
       out += clipped(box, goal, path, dot);
       const words = narrow ? `${best ? "✓ " : ""}${when(time)}` : `${best ? "✓ " : ""}${T_GAMMA}${time < Infinity ? " = " : " "}${when(time)}`;
-      out += text(box.left + cell / 2, top + height + 15, words, { "text-anchor": "middle", ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }) });
-      if (!narrow) out += text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, { class: "rv-tick", "text-anchor": "middle" });
+      said.push(text(box.left + cell / 2, top + height + 15, words, { "text-anchor": "middle", ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }) }));
+      if (!narrow) said.push(text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, { class: "rv-tick", "text-anchor": "middle" }));
     });
     parts.push(out);
   });
-  return { height: head + 3 * (height + 62) + 4, parts };
+  return { height: head + 3 * (height + 62) + 4, parts: [frame, ...parts, ...said] };
 }
 
 const readouts = ({ rows, rare }) => [

@@ -125,7 +125,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
         model.set(key, value);
       }
       redraw();
-      // The kernel and the address hear of it ten times a second, and of the last value always.
+      // The kernel hears of it ten times a second, the address once nothing moves; both of the last value.
       saving ||= setTimeout(() => ((saving = 0), model.save_changes()), 100);
     };
 
@@ -150,7 +150,10 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       }
       // Only the parts that changed are parsed, laid out and painted again.
       while (ink.childElementCount < drawn.length) ink.append(document.createElementNS(svg.namespaceURI, "g"));
-      drawn.forEach((markup, i) => layers[i] !== markup && (ink.children[i].innerHTML = layers[i] = markup));
+      for (let i = 0; i < ink.childElementCount; i++) {
+        const markup = drawn[i] ?? "";
+        if (layers[i] !== markup) ink.children[i].innerHTML = layers[i] = markup;
+      }
       svg.setAttribute("aria-label", describe(view));
       for (const control of controls) parts[control.key].show(state[control.key], view.limits?.[control.key]);
       showReadouts(readouts(view));
