@@ -14,12 +14,12 @@ from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Ste
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
 
 
-def _accuracy(default, group=_TEACHER, label="accuracy"):
-    return slider(default, 0, 1, 0.01, group=group, label=label, tone="proxy", help="Share of the pairs of outputs in the right order (Def. 1); the nearest attainable one is taken")
+def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
+    return slider(default, 0, 1, 0.01, group=group, label=label, tone=tone, help="Share of the pairs of outputs in the right order (Def. 1); the nearest attainable one is taken")
 
 
-def _variance(default, group=_TEACHER, label="reward variance"):
-    return slider(default, 1e-6, 1, 0.02, group=group, label=label, tone="proxy", log=True, help="Variance of the reward under the initial policy (Def. 2); at most what the accuracy allows")
+def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
+    return slider(default, 1e-6, 1, 0.02, group=group, label=label, tone=tone, log=True, help="Variance of the reward under the initial policy (Def. 2); at most what the accuracy allows")
 
 
 def _outputs(default, high):
@@ -156,8 +156,8 @@ class BestOfN(Explorable):
     ).tag(sync=True)
 
     samples = slider(16, 1, 4096, 0.1, group="Best of N", label="samples <i>N</i>", log=True, whole=True, help="How many outputs are sampled for the reward model to choose from")
-    a_accuracy = _accuracy(1.0, "Reward model A")
-    a_variance = _variance(0.0001, "Reward model A", "variance")
+    a_accuracy = _accuracy(1.0, "Reward model A", tone="truth")
+    a_variance = _variance(0.0001, "Reward model A", "variance", tone="truth")
     b_accuracy = _accuracy(0.6, "Reward model B")
     b_variance = _variance(0.3, "Reward model B", "variance")
     gain = slider(0.5, 0.01, 1.5, 0.01, group="Training", label="gain <i>γ</i>", help="How much the ground truth reward has to rise for t_γ")
