@@ -295,7 +295,7 @@ def test_the_base_has_the_papers_numbers():
         ("tiny-4.1", "reward_models.new.on_polcy=1", r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)"),
         ("tiny-4.1", "policy_gradient.batch=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
         ("tiny-4.1", "policy_gradient.kl_coef=-1", "policy_gradient.kl_coef: Input should be greater than or equal to 0, got -1"),
-        ("tiny-4.1", "limits.dtype=bfloat16", "limits.dtype: Input should be 'float32', got 'bfloat16'"),
+        ("tiny-4.1", "limits.dtype=bfloat16", "dtype float32 with adam, under which bfloat16 weights do not move, got dtype bfloat16, compute float32"),
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),

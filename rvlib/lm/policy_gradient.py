@@ -15,7 +15,7 @@ is the sample's, of the regularised rewards.
 
 import numpy as np
 
-from rvlib.lm import need
+from rvlib.lm import need, optimizer
 from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
 from rvlib.lm.train import Learner, draw_from
 from rvlib.tabular.estimators import advantages
@@ -24,13 +24,14 @@ from rvlib.tabular.estimators import advantages
 def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, seed, label, on_step=None):
     """Train `policy` on `teacher`, with evaluations on the way, and return the `Learner`, whose log has every step's numbers.
 
-    policy, reference: `models.Policy` of equal weights. teacher, ground_truth: functions of a list of prompts and a list of
+    policy, reference: `models.Policy` of equal weights; without a reference it is the policy with its adapter off. teacher, ground_truth: functions of a list of prompts and a list of
     lists of replies, giving rewards (prompts, replies). prompts: a list of `Prompt`. on_step: called with the step's number and
     a dictionary of its numbers, those of an evaluation by themselves; what it returns, if true, ends the training.
     """
     settings, evaluation, limits = recipe.policy_gradient, recipe.evaluation, recipe.limits
     learner = Learner(policy.model, folder, settings.learning_rate, limits)
-    reference.model.to(policy.model.device)
+    if reference:
+        reference.model.to(policy.model.device)
     per_step = settings.batch // settings.group
     total = max(round(settings.epochs * len(prompts) / settings.batch), 1)
     times = set(np.linspace(0, total, round(settings.epochs * evaluation.per_epoch) + 1).round().astype(int).tolist())
@@ -62,7 +63,7 @@ def update(learner, policy, reference, teacher, batch, recipe, seed):
 
     how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
     old = np.array(log_probs(policy, prompts, replies, **how))
-    before = np.array(log_probs(reference, prompts, replies, **how))
+    before = np.array(reference_log_probs(policy, reference, prompts, replies, **how))
     kl = (old - before).reshape(rewards.shape)
     a = advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
@@ -92,8 +93,17 @@ def evaluate(policy, reference, judges, prompts, recipe, seed):
     outputs = recipe.evaluation.outputs
     ids, replies = rollout(policy, prompts, outputs, recipe, seed)
     written = grouped(texts(policy, replies), outputs)
-    ours, theirs = (np.array(log_probs(model, ids, replies, temperature=recipe.policy_gradient.temperature, rows=recipe.limits.rows)) for model in (policy, reference))
+    how = {"temperature": recipe.policy_gradient.temperature, "rows": recipe.limits.rows}
+    ours, theirs = np.array(log_probs(policy, ids, replies, **how)), np.array(reference_log_probs(policy, reference, ids, replies, **how))
     return {name: float(judge(prompts, written).mean()) for name, judge in judges.items()} | {"kl": float((ours - theirs).mean())}
+
+
+def reference_log_probs(policy, reference, prompts, replies, **how):
+    """`log_probs` under the reference, which is the policy without its adapter where there is no other."""
+    if reference:
+        return log_probs(reference, prompts, replies, **how)
+    with optimizer.without_adapter(policy.model):
+        return log_probs(policy, prompts, replies, **how)
 
 
 def rollout(policy, batch, group, recipe, seed):

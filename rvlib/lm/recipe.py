@@ -35,6 +35,13 @@ class Data(Settings):
     max_tokens: int = Field(ge=1)  # of a prompt, and of a reply; longer examples are dropped
 
 
+class LoRA(Settings):
+    """Low-rank adapters on every linear layer, W + (alpha/rank) B A, trained by policy gradient in place of the weights."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+
+
 class Policy(Settings):
     """An initial policy: a model by its name, and the demonstrations of its supervised fine-tuning (None: as it is)."""
 
@@ -42,6 +49,7 @@ class Policy(Settings):
     demonstrations: str | None = None
     count: int | None = Field(default=None, ge=1)  # of demonstrations; None: all
     learning_rate: float | None = Field(default=None, gt=0)  # of its fine-tuning, where it is not that of `sft`
+    lora: LoRA | None = None
 
 
 class GroundTruth(Settings):
@@ -116,13 +124,24 @@ class Evaluation(Settings):
 class Limits(Settings):
     """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints."""
 
-    dtype: Literal["float32"]  # of weights that are trained: at the paper's learning rate bfloat16 weights do not move
+    dtype: Literal["float32", "bfloat16"]  # of weights that are trained: at the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at random
+    optimizer: Literal["adam", "adam8bit"] = "adam"
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute: Literal["float32", "bfloat16"]
     frozen: Literal["float32", "bfloat16"]  # of weights that are only read: reference, reward models, ground truth
     micro_batch: int = Field(ge=1)
     rows: int = Field(ge=1)  # that are sampled or scored at once
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _moves(self):
+        if (self.dtype == "bfloat16") != (self.optimizer == "adam8bit") or (self.dtype, self.compute) == ("bfloat16", "float32"):
+            raise ValueError(
+                "dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam, under which bfloat16 weights do not move, "
+                f"got dtype {self.dtype}, compute {self.compute} and optimizer {self.optimizer}"
+            )
+        return self
 
 
 class Recipe(Settings):
@@ -138,6 +157,10 @@ class Recipe(Settings):
     policy_gradient: PolicyGradient
     evaluation: Evaluation
     limits: Limits
+
+    def dtype(self, name):
+        """The type of number in which policy `name` is loaded: that of its weights, or of the arithmetic where an adapter is trained in their place."""
+        return self.limits.compute if self.policies[name].lora else self.limits.dtype
 
     @model_validator(mode="after")
     def _agrees(self):

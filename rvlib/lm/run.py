@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from rvlib import metrics
-from rvlib.lm import data_folder, models, need, origin, reward_models, stages
+from rvlib.lm import data_folder, models, need, optimizer, origin, reward_models, stages
 from rvlib.lm import recipe as recipes
 from rvlib.lm.policy_gradient import train
 from rvlib.lm.train import write_whole
@@ -100,7 +100,10 @@ class Run:
             path = stage.folder / "curve.json"
             if stage.todo:
                 start = self.folder / f"sft/{name}/model"
-                policy, reference = models.load_policy(start), models.load_policy(start, dtype=self.recipe.limits.frozen)
+                policy, lora = models.load_policy(start, dtype=self.recipe.dtype(name)), self.recipe.policies[name].lora
+                reference = None if lora else models.load_policy(start, dtype=self.recipe.limits.frozen)
+                if lora:
+                    optimizer.add_adapter(policy, lora, seed)
                 prompts = stages.split(self).prompts
                 learner = train(policy, reference, self.teacher(key, name), self.judged(name), prompts, self.recipe, stage.folder,
                                 seed=seed, label=f"{name} on {key}, seed {seed}")  # fmt: skip

@@ -46,7 +46,7 @@ def sft(run, name):
     spec, settings = run.recipe.policies[name], run.recipe.sft
     with run.stage(f"sft/{name}") as stage:
         if stage.todo:
-            policy = models.load_policy(spec.model)
+            policy = models.load_policy(spec.model, dtype=run.recipe.limits.dtype)
             models.add_template(policy)
             tokens = 0
             if spec.demonstrations:
@@ -76,7 +76,7 @@ def samples(run, name):
     wanted = {"pairs": ([e.prompt for e in parts.pairs], 2), "measure": (parts.prompts[: recipe.measure.prompts], recipe.measure.outputs)}
     with run.stage(f"samples/{name}") as stage:
         if stage.todo:
-            policy, gradient = models.load_policy(run.folder / f"sft/{name}/model"), recipe.policy_gradient
+            policy, gradient = models.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name)), recipe.policy_gradient
             for seed, (kind, (prompts, count)) in enumerate(wanted.items()):
                 how = Sampling(count, gradient.max_new_tokens, gradient.temperature, max(recipe.limits.rows // count, 1), seed)
                 sample(policy, prompts, stage.folder / kind, how)
@@ -130,7 +130,7 @@ def reward_model(run, key, name):
             start = run.folder / f"sft/{name}/model"
             tokenizer = models.load_tokenizer(start)
             with draw_from(0), models.quiet():  # the head is new, and the same for all
-                model = transformers.AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype=torch.float32, use_safetensors=True)
+                model = transformers.AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype=getattr(torch, run.recipe.limits.dtype), use_safetensors=True)
             model.config.pad_token_id = tokenizer.pad_token_id
             model.to("cuda" if torch.cuda.is_available() else "cpu")
             rows = [

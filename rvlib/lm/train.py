@@ -16,7 +16,7 @@ import math
 import os
 import pathlib
 
-from rvlib.lm import need
+from rvlib.lm import need, optimizer
 
 KEPT = 2  # checkpoints: the last, and the one before it in case the last was cut off by a full disk or a crash
 
@@ -29,12 +29,14 @@ class Learner:
         self.folder, self.limits, self.micro_batch = pathlib.Path(folder), limits, limits.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
-        self.model = model.eval().requires_grad_(True)
-        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies.
-        self.parameters = {name: value.detach().float().clone() if limits.compute == "bfloat16" else value for name, value in model.named_parameters()}
+        self.model = model.eval() if optimizer.adapted(model) else model.eval().requires_grad_(True)
+        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies,
+        # or bfloat16 ones that are rounded at random.
+        copies = limits.compute == "bfloat16" and limits.dtype == "float32"
+        self.parameters = {name: value.detach().float().clone() if copies else value for name, value in model.named_parameters() if value.requires_grad}
         for value in self.model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
             value.data = value.data.to(getattr(torch, limits.compute))
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=learning_rate, weight_decay=0.0)
+        self.optimizer = optimizer.make(self.parameters.values(), learning_rate, limits)
         self.step, self.dirty = 0, False
 
     def steps(self, total, label):
@@ -72,15 +74,17 @@ class Learner:
     def _update(self, rows, loss_of):
         torch, total = need("torch"), 0.0
         for some in (rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)):
-            loss = loss_of(some).sum() / len(rows)
-            loss.backward()
+            with optimizer.recomputed(self.model, self.limits.gradient_checkpointing):
+                loss = loss_of(some).sum() / len(rows)
+                loss.backward()
             self._collect()
             total += loss.item()
         if not math.isfinite(total):
             self.optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(f"The loss must be finite, got {total} at step {self.step}; {self._saved()}; lower the learning rate, or look at the rewards.")
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.limits.max_grad_norm)
-        self.optimizer.step()
+        with optimizer.rounding(self.step, self.model.device):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._round()
         self.dirty = True
@@ -88,18 +92,21 @@ class Learner:
 
     def _collect(self):
         """Add the gradients of rounded copies to those of the weights themselves, in 32 bits."""
-        for name, copy in self.model.named_parameters():
+        for name, copy in self._copies():
             value = self.parameters[name]
-            if value is not copy and copy.grad is not None:
+            if copy.grad is not None:
                 value.grad = copy.grad.float() if value.grad is None else value.grad.add_(copy.grad)
                 copy.grad = None
 
     def _round(self):
         """Make the model's copies those of the weights again."""
         with need("torch").no_grad():
-            for name, copy in self.model.named_parameters():
-                if self.parameters[name] is not copy:
-                    copy.copy_(self.parameters[name])
+            for name, copy in self._copies():
+                copy.copy_(self.parameters[name])
+
+    def _copies(self):
+        """(name, parameter) of the model's rounded copies of the weights."""
+        return [(name, copy) for name, copy in self.model.named_parameters() if self.parameters.get(name, copy) is not copy]
 
     def log(self, step, **numbers):
         """Append the numbers of a step to log.jsonl, and to TensorBoard's file beside it."""
@@ -123,7 +130,7 @@ class Learner:
         """Write weights and moments after `step` steps as one file, whole or not at all, and delete those before the last two."""
         tensors = {f"model/{name}": value.detach() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            tensors |= {f"adam/{name}/{key}": moment for key, moment in self.optimizer.state[value].items()}
+            tensors |= {f"adam/{name}/{key}": moment for key, moment in optimizer.flat(self.optimizer.state[value]).items()}
         path = self.folder / f"checkpoint-{step:07d}.safetensors"
         write_whole(path, lambda partial: need("safetensors.torch").save_file(tensors, partial, metadata={"step": str(step)}))
         for old in self._checkpoints()[KEPT:]:
@@ -138,22 +145,23 @@ class Learner:
                 need("tqdm").tqdm.write(f"{path.name} is not whole ({error}): using the one before it.")
                 path.unlink()
                 continue
+            if self.limits.optimizer == optimizer.ADAM and any(key.endswith("/codes") for key in tensors):
+                raise ValueError(f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to {optimizer.ADAM8} and limits.dtype to bfloat16 as they were, or delete it.")
             with need("torch").no_grad():
                 for name, value in self.parameters.items():
                     value.copy_(tensors[f"model/{name}"])
                     prefix = f"adam/{name}/"
                     moments = {key.removeprefix(prefix): moment for key, moment in tensors.items() if key.startswith(prefix)}
                     if moments:
-                        device = {key: "cpu" if key == "step" else value.device for key in moments}
-                        self.optimizer.state[value] = {key: moment.to(device[key]) for key, moment in moments.items()}
+                        self.optimizer.state[value] = optimizer.unflat(moments, value)
             self._round()
             return int(path.stem.split("-")[1])
         return 0
 
     def whole_model(self):
-        """The model with the weights themselves, in 32 bits, for it to be saved."""
-        for name, value in self.model.named_parameters():
-            value.data = self.parameters[name].data
+        """The model with the weights themselves, in 32 bits where Adam moved such, for it to be saved."""
+        for name, copy in self._copies():
+            copy.data = self.parameters[name].data
         return self.model
 
     def finish(self):

@@ -1,0 +1,100 @@
+"""How a large policy is trained in little memory: Adam with 8-bit moments and stochastic rounding, activations computed twice, LoRA.
+
+    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E round_s(w) = w
+
+A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives the old
+weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So bfloat16 weights (2
+bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit weights (16 bytes in all). Rounding
+and moments are torchao's, low-rank adapters are peft's, recomputation is transformers'.
+"""
+
+import contextlib
+import functools
+
+from rvlib.lm import need
+
+ADAM, ADAM8 = "adam", "adam8bit"
+BYTES = {ADAM: 8, ADAM8: 2 + 2 * 4 / 256}  # of both moments, a parameter; a block of 256 shares a 32-bit scale
+
+
+def make(parameters, learning_rate, limits):
+    """Adam on a list of tensors: 32-bit moments, or for `limits.optimizer` "adam8bit" 8-bit ones and stochastic rounding."""
+    parameters = list(parameters)
+    if limits.optimizer == ADAM:
+        return need("torch").optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    return need("torchao.optim").AdamW8bit(parameters, lr=learning_rate, weight_decay=0.0, bf16_stochastic_round=True)
+
+
+@contextlib.contextmanager
+def rounding(seed, device):
+    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone; on a CPU without compiling the step."""
+    from rvlib.lm.train import draw_from
+
+    with draw_from(seed, 8), need("torch").compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
+        yield
+
+
+def flat(state):
+    """The state of one parameter as plain tensors, for a file: an 8-bit moment is its codes, its scales and its table."""
+    tensors = {}
+    for key, value in state.items():
+        parts = value.__tensor_flatten__()[0] if hasattr(value, "codes") else []
+        tensors |= {f"{key}/{part}": getattr(value, part) for part in parts} if parts else {key: value}
+    return tensors
+
+
+def unflat(tensors, value):
+    """What `flat` made, as the state of the parameter `value` again, on its device."""
+    state = {key: tensor.to("cpu" if key == "step" else value.device) for key, tensor in tensors.items()}
+    for name in {key.partition("/")[0] for key in state if "/" in key}:
+        codes, scale, qmap = (state.pop(f"{name}/{part}") for part in ("codes", "scale", "qmap"))
+        kind = need("torchao.optim.subclass_8bit").OptimState8bit
+        state[name] = kind(codes, scale, qmap, signed=bool(qmap.min() < 0), dtype=value.dtype)
+    return state
+
+
+@contextlib.contextmanager
+def recomputed(model, on=True):
+    """Inside, each layer keeps its input alone and computes the rest again for the gradient; dropout stays off, and nothing is cached."""
+    if not on:
+        yield
+        return
+    checkpoint, kind = need("torch.utils.checkpoint").checkpoint, need("transformers.modeling_layers").GradientCheckpointingLayer
+    layers, cached = [layer for layer in model.modules() if isinstance(layer, kind)], model.config.use_cache
+    model.config.use_cache = False
+    for layer in layers:
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+        layer.gradient_checkpointing = layer.training = True  # not .train(), which would reach its dropout
+    try:
+        yield
+    finally:
+        model.config.use_cache = cached
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = False
+
+
+def add_adapter(policy, lora, seed=0):
+    """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0: the same policy, of which only A and B are trained.
+
+    Saved, such a policy is its adapter alone: added to bfloat16 weights it would be rounded away.
+    """
+    from rvlib.lm.train import draw_from
+
+    config = need("peft").LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    with draw_from(seed, 9):
+        policy.model.add_adapter(config)
+
+
+def adapted(model):
+    """Whether a model has adapters."""
+    return getattr(model, "_hf_peft_config_loaded", False)
+
+
+@contextlib.contextmanager
+def without_adapter(model):
+    """Inside, the model is the one that its adapter was added to: the reference, with no second copy of the weights."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()

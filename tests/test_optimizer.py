@@ -1,0 +1,178 @@
+"""Training in little memory: steps of 1e-7 survive in bfloat16, activations computed twice change nothing, an adapter starts as nothing."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+
+from rvlib.lm import models, optimizer, recipe, tiny  # noqa: E402
+from rvlib.lm.policy_gradient import evaluate, train  # noqa: E402
+from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs  # noqa: E402
+from rvlib.lm.train import Learner, draw_from  # noqa: E402
+
+WITHOUT = "is not installed: pip install -r requirements-lm.txt"
+FULL = recipe.load("tiny-4.1").limits.model_copy(update={"micro_batch": 4, "save_every": 1})
+EIGHT = FULL.model_copy(update={"dtype": "bfloat16", "compute": "bfloat16", "optimizer": "adam8bit"})
+SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
+
+
+def learn(folder, limits, steps, rate=SETTINGS["paper"], policy=None):
+    """A tiny policy after some steps on losses of replies that differ from step to step; (before, after) by name in float64, and the learner."""
+    policy = policy or models.load_policy(tiny.TINY, dtype="bfloat16")
+    if limits.dtype == "float32":
+        policy.model.float()
+    learner = Learner(policy.model, folder, rate, limits)
+    prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
+    with draw_from(1):
+        replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
+    before = {name: value.detach().double().clone() for name, value in learner.parameters.items()}
+    for step in learner.steps(steps, "test"):
+        a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
+        learner.update(list(range(8)), lambda some: -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
+    return before, {name: value.detach().double().clone() for name, value in learner.parameters.items()}, learner
+
+
+# Steps of 1e-7 in bfloat16
+
+
+def spacing(values):
+    """The distance from each value (float64) to the next bfloat16 number further from zero: 8 bits of significand."""
+    return 2.0 ** (torch.frexp(values)[1] - 8)
+
+
+def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighbour():
+    rounded = pytest.importorskip("torchao.optim.quant_utils", reason=f"torchao {WITHOUT}")._fp32_to_bf16_sr
+    value = torch.full((400_000,), 0.7 + 1e-4)
+    with draw_from(0):
+        drawn = rounded(value).double()
+    gap, low = 2.0**-8, np.floor((0.7 + 1e-4) * 2**8) / 2**8
+    assert set(drawn.unique().tolist()) == {low, low + gap}
+    share = float(value[0].double() - low) / gap
+    assert abs((drawn == low + gap).double().mean() - share) < 5 * np.sqrt(share * (1 - share) / len(value))
+
+
+def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_moves(tmp_path):
+    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, and not above it."""
+    for weight in (0.02, 0.5, 1.0, 3.0):
+        w = torch.tensor(weight, dtype=torch.bfloat16)
+        half = float(spacing(w.double())) / 2
+        assert w + 0.9 * half == w and w + 1.1 * half != w
+
+
+@pytest.mark.parametrize("kind", ["adam8bit", "stochastic rounding alone"])
+def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(tmp_path, kind, monkeypatch):
+    """100 steps of 1e-7, from the same weights. The projection of one displacement on the other, over its own length squared, is 1 for
+    equal ones; the standard deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u."""
+    optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
+    if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
+        monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
+    before, exact, _ = learn(tmp_path / "exact", FULL, 100)
+    _, ours, learner = learn(tmp_path / "ours", EIGHT, 100)
+    assert {value.dtype for value in learner.parameters.values()} == {torch.bfloat16}
+    names = list(before)
+    start, exact, ours = (torch.cat([some[name].ravel() for name in names]) for some in (before, exact, ours))
+    moved, followed = exact - start, ours - start
+    projection = float(followed @ moved / (moved @ moved))
+    path = 100 * SETTINGS["paper"]  # no weight's steps are together longer, so none of its displacement's variance is above path × spacing
+    deviation = float((moved**2 * spacing(start.abs().clamp(min=2.0**-30)) * path).sum().sqrt() / (moved @ moved))
+    assert deviation < 0.05  # else the test could not tell moving from standing still
+    assert projection == pytest.approx(1, abs=4 * deviation + 0.05)
+
+    class Nearest(optim._AdamW):
+        def __init__(self, *a, bf16_stochastic_round, **k):
+            super().__init__(*a, **k)
+
+    monkeypatch.setattr(optim, "AdamW8bit", Nearest)
+    _, stuck, _ = learn(tmp_path / "nearest", EIGHT, 100)
+    stuck = torch.cat([stuck[name].ravel() for name in names]) - start
+    assert abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001  # but for weights near zero
+
+
+def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
+    pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
+    _, whole, learner = learn(tmp_path / "a", EIGHT, 6, 1e-3)
+    assert any(hasattr(state["exp_avg"], "codes") for state in learner.optimizer.state.values())  # tensors of 4096 values and more
+    learn(tmp_path / "b", EIGHT, 3, 1e-3)
+    _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
+    assert all(torch.equal(found[name], value) for name, value in whole.items())
+    for name, value in learner.parameters.items():
+        ours, theirs = (optimizer.flat(one.optimizer.state[one.parameters[name]]) for one in (learner, again))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_checkpoint_of_8_bits_is_not_taken_for_one_of_32(tmp_path):
+    pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
+    learn(tmp_path, EIGHT, 1)
+    with pytest.raises(ValueError, match="must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to adam8bit"):
+        learn(tmp_path, FULL, 2)
+
+
+@pytest.mark.parametrize("change", ["limits.dtype=bfloat16", "limits.optimizer=adam8bit"])
+def test_bfloat16_weights_without_stochastic_rounding_are_refused(change):
+    with pytest.raises(ValueError, match="dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam") as error:
+        recipe.load("tiny-4.1", [change])
+    assert "\n" not in str(error.value)
+
+
+def test_a_package_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.optim", None)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match="need the package torchao.*pip install -r requirements-lm.txt"):
+        learn(tmp_path, EIGHT, 1)
+    with pytest.raises(ModuleNotFoundError, match="need the package peft"):
+        optimizer.add_adapter(models.load_policy(tiny.TINY), recipe.LoRA(rank=2, alpha=4))
+
+
+# Gradient checkpointing
+
+
+def test_activations_computed_twice_are_fewer_and_give_the_same_gradient_and_replies(tmp_path):
+    after, kept = [], []
+    for on in (False, True):
+        policy = models.load_policy(tiny.TINY)
+        count = 0
+
+        def pack(tensor):
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            _, weights, _ = learn(tmp_path / str(on), FULL.model_copy(update={"gradient_checkpointing": on}), 2, 1e-3, policy)
+        with draw_from(3):
+            replies = generate(policy, [encode(policy.tokenizer, p.text) for p in tiny.prompts(3, 0)], 2, max_new_tokens=8)
+        after.append((weights, replies)), kept.append(count)
+        assert not policy.model.training and policy.model.config.use_cache
+    assert all(torch.allclose(after[0][0][name], value, atol=1e-6) for name, value in after[1][0].items())
+    assert after[0][1] == after[1][1] and kept[1] < kept[0]
+
+
+# LoRA
+
+
+def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_path):
+    pytest.importorskip("peft", reason=f"peft {WITHOUT}")
+    settings = recipe.load("tiny-4.1", ["policy_gradient.epochs=2", "policy_gradient.learning_rate=1e-2", "evaluation.prompts=4", "policy_gradient.max_new_tokens=6"])
+    folder = tmp_path / "start"
+    models.save(models.load_policy(tiny.TINY), folder)
+    policy, start = models.load_policy(folder), models.load_policy(folder)
+    weights = {name: value.clone() for name, value in policy.model.named_parameters()}
+    optimizer.add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
+    prompts, long = tiny.prompts(16, 0), lambda prompts, replies: np.array([[len(text.split()) / 6 for text in some] for some in replies])
+    assert evaluate(policy, None, {"proxy": long}, prompts[:4], settings, (0,))["kl"] == 0
+    learner = train(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
+    assert learner.lines()[-1]["eval_kl"] > 0
+    assert learner.parameters and all("lora" in name for name in learner.parameters)
+    assert all(torch.equal(value, weights[name.replace(".base_layer", "")]) for name, value in policy.model.named_parameters() if "lora" not in name)
+    learner.whole_model()
+    models.save(policy, tmp_path / "model")
+    assert json.loads((tmp_path / "model/adapter_config.json").read_text())["r"] == 4 and not (tmp_path / "model/model.safetensors").exists()
+    again, ids = models.load_policy(tmp_path / "model"), [encode(policy.tokenizer, p.text) for p in prompts[:3]]
+    ours, theirs, first = (log_probs(one, ids, [[9, 8, 1]] * 3) for one in (policy, again, start))
+    assert np.allclose(ours, theirs, atol=1e-5) and not np.allclose(ours, first, atol=1e-3)
+    with optimizer.without_adapter(policy.model):
+        assert np.allclose(log_probs(policy, ids, [[9, 8, 1]] * 3), first, atol=1e-5)
