@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from rvlib.lm import data_folder, missing, need, tiny
+from rvlib.lm import data_folder, missing, need, processes, tiny
 from rvlib.lm.data import fingerprint
 
 SMOLLM2 = "SmolLM2-135M-Instruct"
@@ -39,7 +39,7 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
     torch, transformers = need("torch"), need("transformers")
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
-    folder, source = _folder(name)
+    folder, source = processes.only_first(lambda: _folder(name))
     try:
         with quiet():
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
@@ -55,7 +55,7 @@ def load_tokenizer(name):
     """The tokenizer of the policy called `name`, padding on the left as sampling needs it; the ending token pads where there is no other."""
     try:
         with quiet():
-            tokenizer = need("transformers").AutoTokenizer.from_pretrained(_folder(name)[0], padding_side="left")
+            tokenizer = need("transformers").AutoTokenizer.from_pretrained(processes.only_first(lambda: _folder(name))[0], padding_side="left")
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
     if tokenizer.pad_token_id is None:
@@ -89,13 +89,17 @@ def add_template(policy):
 
 def save(policy, folder):
     """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all, in place of what a run cut off had left."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet():
-        policy.model.save_pretrained(partial)
-    policy.tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    partial, weights = folder.with_name(folder.name + ".partial"), processes.weights(policy.model)
+
+    def write():
+        shutil.rmtree(partial, ignore_errors=True)
+        with quiet():
+            policy.model.save_pretrained(partial, state_dict=weights)
+        policy.tokenizer.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+
+    processes.only_first(write)
 
 
 def packaged(file, module):

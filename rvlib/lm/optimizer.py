@@ -11,7 +11,7 @@ and moments are torchao's, low-rank adapters are peft's, recomputation is transf
 import contextlib
 import functools
 
-from rvlib.lm import need
+from rvlib.lm import need, processes
 
 ADAM, ADAM8 = "adam", "adam8bit"
 BYTES = {ADAM: 8, ADAM8: 2 + 2 * 4 / 256}  # of both moments, a parameter; a block of 256 shares a 32-bit scale
@@ -44,8 +44,8 @@ def flat(state):
 
 
 def unflat(tensors, value):
-    """What `flat` made, as the state of the parameter `value` again, on its device."""
-    state = {key: tensor.to("cpu" if key == "step" else value.device) for key, tensor in tensors.items()}
+    """What `flat` made, as the state of the parameter `value` again, on its device, and shared out as it is."""
+    state = {key: tensor if key == "step" else processes.like(value, tensor) for key, tensor in tensors.items()}
     for name in {key.partition("/")[0] for key in state if "/" in key}:
         codes, scale, qmap = (state.pop(f"{name}/{part}") for part in ("codes", "scale", "qmap"))
         kind = need("torchao.optim.subclass_8bit").OptimState8bit

@@ -15,7 +15,7 @@ is the sample's, of the regularised rewards.
 
 import numpy as np
 
-from rvlib.lm import need, optimizer
+from rvlib.lm import need, optimizer, processes
 from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
 from rvlib.lm.train import Learner, draw_from
 from rvlib.tabular.estimators import advantages
@@ -58,12 +58,8 @@ def train(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, 
 def update(learner, policy, reference, teacher, batch, recipe, seed):
     """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
     settings, torch = recipe.policy_gradient, need("torch")
-    prompts, replies = rollout(policy, batch, settings.group, recipe, seed)
-    rewards = teacher(batch, grouped(texts(policy, replies), settings.group))  # (prompts, k)
-
-    how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
-    old = np.array(log_probs(policy, prompts, replies, **how))
-    before = np.array(reference_log_probs(policy, reference, prompts, replies, **how))
+    prompts, replies, old, before = rollout(policy, reference, batch, settings.group, recipe, seed)
+    rewards = processes.score(teacher, batch, grouped(texts(policy, replies), settings.group))  # (prompts, k)
     kl = (old - before).reshape(rewards.shape)
     a = advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
@@ -91,11 +87,9 @@ def clipped_loss(new, old, advantages, clip):
 def evaluate(policy, reference, judges, prompts, recipe, seed):
     """Mean rewards by each of `judges` and the KL divergence (nats a reply) from `reference`, over replies drawn for the purpose."""
     outputs = recipe.evaluation.outputs
-    ids, replies = rollout(policy, prompts, outputs, recipe, seed)
+    _, replies, ours, theirs = rollout(policy, reference, prompts, outputs, recipe, seed)
     written = grouped(texts(policy, replies), outputs)
-    how = {"temperature": recipe.policy_gradient.temperature, "rows": recipe.limits.rows}
-    ours, theirs = np.array(log_probs(policy, ids, replies, **how)), np.array(reference_log_probs(policy, reference, ids, replies, **how))
-    return {name: float(judge(prompts, written).mean()) for name, judge in judges.items()} | {"kl": float((ours - theirs).mean())}
+    return {name: float(processes.score(judge, prompts, written).mean()) for name, judge in judges.items()} | {"kl": float((ours - theirs).mean())}
 
 
 def reference_log_probs(policy, reference, prompts, replies, **how):
@@ -106,15 +100,24 @@ def reference_log_probs(policy, reference, prompts, replies, **how):
         return log_probs(policy, prompts, replies, **how)
 
 
-def rollout(policy, batch, group, recipe, seed):
-    """`group` replies to each prompt of a batch, drawn from `seed`: (their prompts' ids, their ids), two flat lists of lists."""
+def rollout(policy, reference, batch, group, recipe, seed):
+    """`group` replies to each prompt of a batch: (their prompts' ids, their ids, two flat lists of lists; ln π_θ and ln π_ref of them, arrays).
+
+    At most `limits.rows` are drawn at once, from a seed of their own, so that several processes, which share these chunks, draw
+    what one does. For each to have its part of a batch, set `limits.rows` to the batch divided by their number.
+    """
     settings, prompts = recipe.policy_gradient, [encode(policy.tokenizer, prompt.text) for prompt in batch]
-    replies, at_once = [], max(recipe.limits.rows // group, 1)
-    with draw_from(*seed):
-        for start in range(0, len(prompts), at_once):
+    at_once, found = max(recipe.limits.rows // group, 1), []
+    how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
+    with processes.whole(policy.model):
+        for start in processes.share(range(0, len(prompts), at_once)):
             some = prompts[start : start + at_once]
-            replies += generate(policy, some, group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
-    return [prompt for prompt in prompts for _ in range(group)], replies
+            with draw_from(*seed, start):
+                replies = generate(policy, some, group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+            some = [prompt for prompt in some for _ in range(group)]
+            found.append((some, replies, log_probs(policy, some, replies, **how), reference_log_probs(policy, reference, some, replies, **how)))
+    prompts, replies, ours, theirs = ([row for chunk in kind for row in chunk] for kind in zip(*processes.gather(found)))
+    return prompts, replies, np.array(ours), np.array(theirs)
 
 
 def chosen(count, per_step, step, seed):

@@ -57,11 +57,12 @@ def make(run):
 
 def write(run):
     """Write report.json and report.html into the run's folder and return the report."""
+    from rvlib.lm import processes
     from rvlib.lm.train import write_whole
 
     report = make(run)
-    write_whole(run.folder / "report.json", lambda partial: partial.write_text(json.dumps(report), encoding="utf-8"))
-    write_whole(run.folder / "report.html", lambda partial: partial.write_text(page(report), encoding="utf-8"))
+    texts = {"report.json": json.dumps, "report.html": page}
+    processes.only_first(lambda: [write_whole(run.folder / name, lambda partial: partial.write_text(text(report), encoding="utf-8")) for name, text in texts.items()])
     return report
 
 

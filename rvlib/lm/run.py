@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from rvlib import metrics
-from rvlib.lm import data_folder, models, need, optimizer, origin, reward_models, stages
+from rvlib.lm import data_folder, models, need, optimizer, origin, processes, reward_models, stages
 from rvlib.lm import recipe as recipes
 from rvlib.lm.policy_gradient import train
 from rvlib.lm.train import write_whole
@@ -29,6 +29,10 @@ class Run:
 
     def __init__(self, recipe, folder):
         self.recipe, self.folder = recipe, pathlib.Path(folder)
+        processes.only_first(self._claim)
+
+    def _claim(self):
+        recipe = self.recipe
         self.folder.mkdir(parents=True, exist_ok=True)
         path, ours = self.folder / "recipe.json", recipe.model_dump(mode="json")
         if path.exists():
@@ -47,10 +51,15 @@ class Run:
         """Keep every other process out of the folder. RuntimeError, one sentence, if one is in it."""
         filelock = need("filelock")
         lock = filelock.FileLock(self.folder / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise RuntimeError(f"The folder {self.folder} is in use by another run; wait for it, or choose another with --folder.") from None
+
+
+        def acquire():
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise RuntimeError(f"The folder {self.folder} is in use by another run; wait for it, or choose another with --folder.") from None
+
+        processes.only_first(acquire)
         try:
             yield
         finally:
@@ -107,10 +116,11 @@ class Run:
                 prompts = stages.split(self).prompts
                 learner = train(policy, reference, self.teacher(key, name), self.judged(name), prompts, self.recipe, stage.folder,
                                 seed=seed, label=f"{name} on {key}, seed {seed}")  # fmt: skip
-                write_whole(path, lambda partial: partial.write_text(json.dumps(learner.lines())))
+                lines = learner.lines()
+                processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(lines))))
                 learner.whole_model()
                 models.save(policy, stage.folder / "model")
-                stage.done(tokens=sum(line.get("reply_tokens", 0) for line in learner.lines()))
+                stage.done(tokens=sum(line.get("reply_tokens", 0) for line in lines))
                 learner.finish()
         return json.loads(path.read_text())
 
@@ -121,12 +131,12 @@ class Stage:
     def __init__(self, folder):
         self.folder, self.start = folder, time.perf_counter()
         self.manifest = folder / "manifest.json"
-        self.todo = not self.manifest.exists()
+        self.todo = processes.only_first(lambda: not self.manifest.exists())
         folder.mkdir(parents=True, exist_ok=True)
 
     def done(self, **what):
         record = {"seconds": round(time.perf_counter() - self.start, 1)} | what | origin.record()
-        write_whole(self.manifest, lambda partial: partial.write_text(json.dumps(record, indent=1)))
+        processes.only_first(lambda: write_whole(self.manifest, lambda partial: partial.write_text(json.dumps(record, indent=1))))
         self.todo = False
 
 
@@ -134,6 +144,7 @@ def run(recipe, folder):
     """All stages of `recipe` in `folder`; returns the report, a dictionary (`rvlib.lm.report.make`)."""
     from rvlib.lm import report
 
+    processes.check(recipe.limits)
     this = Run(recipe, folder)
     with this.lock():
         for name in recipe.policies:
@@ -161,17 +172,20 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     folder = given.folder or data_folder() / "runs" / pathlib.Path(given.recipe).name.removesuffix(".yaml")
     try:
+        processes.start()
         recipe = recipes.load(given.recipe, given.set)
         if given.dry_run:
             from rvlib.lm import plan
 
-            sys.exit(plan.show(recipe, folder))
+            sys.exit(processes.only_first(lambda: plan.show(recipe, folder)))
         run(recipe, folder)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint." if full else str(error))
+        sys.exit(processes.said(f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint." if full else str(error)))
     except (ValueError, RuntimeError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
-        sys.exit(str(error))
+        sys.exit(processes.said(str(error)))
     except KeyboardInterrupt:
-        sys.exit(f"Stopped; the same command goes on from the last checkpoint in {folder}.")
-    print(f"Run: {folder}\nReport: {folder / 'report.html'}")
+        sys.exit(processes.said(f"Stopped; the same command goes on from the last checkpoint in {folder}."))
+    if processes.first():
+        print(f"Run: {folder}\nReport: {folder / 'report.html'}")
+    processes.stop()

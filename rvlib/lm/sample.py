@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from rvlib import _checks
-from rvlib.lm import need
+from rvlib.lm import need, processes
 from rvlib.lm.data import fingerprint
 
 
@@ -46,11 +46,12 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
     folder, names = pathlib.Path(folder), [prompt.name for prompt in prompts]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names.")
-    _claim(folder, asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])})
+    settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
+    processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode(policy.tokenizer, prompt.text)))
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
-    for number, batch in enumerate(tqdm(batches, desc="Sampling", unit="batch", disable=not progress)):
+    for number, batch in tqdm(processes.share(list(enumerate(batches))), desc="Sampling", unit="batch", disable=not progress or not processes.first()):
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
             start = time.perf_counter()
@@ -60,6 +61,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
             partial.replace(path)
             with (folder / "seconds.txt").open("a") as clock:
                 clock.write(f"{time.perf_counter() - start:.2f}\n")
+    processes.gather([])  # all have written
     return read(folder, prompts)
 
 
@@ -118,11 +120,15 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     place = torch.arange(tokens.shape[1] - 1)
     predicts = ((place >= from_prompt) & attended[:, 1:]).to(model.device)
     tokens, attended = tokens.to(model.device), attended.to(model.device)
-    hidden = model.base_model(tokens[:, :-1], attention_mask=attended[:, :-1]).last_hidden_state  # the last token predicts nothing
-    logits = model.get_output_embeddings()(hidden[predicts]).float() / temperature
-    chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
-    row = predicts.nonzero()[:, 0]
-    return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
+
+    def totals():
+        hidden = model.base_model(tokens[:, :-1], attention_mask=attended[:, :-1]).last_hidden_state  # the last token predicts nothing
+        logits = model.get_output_embeddings()(hidden[predicts]).float() / temperature
+        chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
+        row = predicts.nonzero()[:, 0]
+        return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
+
+    return processes.through(model, totals)
 
 
 def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0):
@@ -136,7 +142,7 @@ def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0):
     with torch.inference_mode():
         drawn = policy.model.generate(
             **inputs, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, num_return_sequences=count,
-            max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=policy.tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=policy.tokenizer.pad_token_id, synced_gpus=False,
         )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
     return [row[mask].tolist() for row, mask in zip(drawn, until_end(drawn, ends))]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rvlib import metrics
 from rvlib.lm import measure as estimates
-from rvlib.lm import models, need, reward_models, sources
+from rvlib.lm import models, need, processes, reward_models, sources
 from rvlib.lm.sample import Sampling, encode, encode_reply, read, reply_log_probs, sample
 from rvlib.lm.train import Learner, draw_from, write_whole
 
@@ -28,7 +28,7 @@ def split(run):
     """Prompts and off-policy pairs, in a fixed order; those of more tokens than the recipe allows are dropped."""
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
     tokenizer = models.load_tokenizer(policy.model)
-    examples = sources.load(data.preferences, data.prompts)
+    examples = processes.only_first(lambda: sources.load(data.preferences, data.prompts))
 
     def short(text):
         return len(tokenizer(text)["input_ids"]) <= data.max_tokens
@@ -50,7 +50,7 @@ def sft(run, name):
             models.add_template(policy)
             tokens = 0
             if spec.demonstrations:
-                demonstrations = sources.load(spec.demonstrations, spec.count, seed=1)
+                demonstrations = processes.only_first(lambda: sources.load(spec.demonstrations, spec.count, seed=1))
                 rows = [(encode(policy.tokenizer, e.prompt.text), encode_reply(policy, e.prompt.text, e.chosen)) for e in demonstrations]
                 rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
                 learner = Learner(policy.model, stage.folder, spec.learning_rate or settings.learning_rate, run.recipe.limits)
@@ -93,11 +93,11 @@ def labels(run, name):
             judge = run.ground_truth()
             prompts = [e.prompt for e in parts.pairs]
             found = {
-                "pairs": judge(prompts, [record["replies"] for record in pairs]).tolist(),
-                "off_policy": judge(prompts, [[e.chosen, e.rejected] for e in parts.pairs]).tolist(),
-                "measure": judge(parts.prompts[: len(measured)], [record["replies"] for record in measured]).tolist(),
+                "pairs": processes.score(judge, prompts, [record["replies"] for record in pairs]).tolist(),
+                "off_policy": processes.score(judge, prompts, [[e.chosen, e.rejected] for e in parts.pairs]).tolist(),
+                "measure": processes.score(judge, parts.prompts[: len(measured)], [record["replies"] for record in measured]).tolist(),
             }
-            write_whole(path, lambda partial: partial.write_text(json.dumps(found)))
+            processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(found))))
             stage.done()
     return json.loads(path.read_text())
 
@@ -169,10 +169,10 @@ def measure(run, name):
             teachers = {}
             for key in recipe.reward_models:
                 score = run.reward(key, name)
-                rewards = score(prompts, replies)
+                rewards = processes.score(score, prompts, replies)
                 normalizers = {scheme: metrics.Normalizer.fit(rewards, scheme) for scheme in ("joint", "variance")}
                 r = normalizers[recipe.measure.scheme].transform(rewards)
-                off_policy = score([e.prompt for e in parts.pairs], [[e.chosen, e.rejected] for e in parts.pairs])
+                off_policy = processes.score(score, [e.prompt for e in parts.pairs], [[e.chosen, e.rejected] for e in parts.pairs])
                 values = {
                     "reward_variance": metrics.reward_variance(r),
                     "on_policy_accuracy": metrics.ranking_accuracy(r, truth),
@@ -185,7 +185,7 @@ def measure(run, name):
                 teachers[key] = {"normalizer": {"mean": n.mean, "scale": n.scale}}
                 teachers[key] |= {f"per_prompt_{what}": np.round(values[what], 6).tolist() for what in ("reward_variance", "covariance")}
                 teachers[key] |= {what: [float(e.value), float(e.low), float(e.high)] for what, e in intervals.items()}
-            write_whole(path, lambda partial: partial.write_text(json.dumps(teachers)))
+            processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(teachers))))
             stage.done(replies=int(truth.size))
     return json.loads(path.read_text())
 

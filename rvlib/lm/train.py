@@ -16,13 +16,16 @@ import math
 import os
 import pathlib
 
-from rvlib.lm import need, optimizer
+from rvlib.lm import need, optimizer, processes
 
 KEPT = 2  # checkpoints: the last, and the one before it in case the last was cut off by a full disk or a crash
 
 
 class Learner:
-    """Adam on `model`'s parameters, with a log and checkpoints in `folder`. limits: `recipe.Limits`."""
+    """Adam on `model`'s parameters, with a log and checkpoints in `folder`. limits: `recipe.Limits`.
+
+    With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole tensors.
+    """
 
     def __init__(self, model, folder, learning_rate, limits):
         torch = need("torch")
@@ -30,11 +33,12 @@ class Learner:
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
         self.model = model.eval() if optimizer.adapted(model) else model.eval().requires_grad_(True)
-        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies,
-        # or bfloat16 ones that are rounded at random.
-        copies = limits.compute == "bfloat16" and limits.dtype == "float32"
+        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies
+        # (those that FSDP2 makes, where several processes share the weights), or bfloat16 ones that are rounded at random.
+        sharded = processes.shard(model, limits)
+        copies = limits.compute == "bfloat16" and limits.dtype == "float32" and not sharded
         self.parameters = {name: value.detach().float().clone() if copies else value for name, value in model.named_parameters() if value.requires_grad}
-        for value in self.model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
+        for value in [] if sharded else self.model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
             value.data = value.data.to(getattr(torch, limits.compute))
         self.optimizer = optimizer.make(self.parameters.values(), learning_rate, limits)
         self.step, self.dirty = 0, False
@@ -44,7 +48,7 @@ class Learner:
         tqdm = need("tqdm").tqdm
         first = self.resume()
         self._cut_log(first)
-        with tqdm(total=total, initial=first, desc=label, unit="step", disable=first == total) as bar:
+        with tqdm(total=total, initial=first, desc=label, unit="step", disable=first == total or not processes.first()) as bar:
             for self.step in range(first, total):
                 self.dirty = False
                 yield self.step
@@ -64,6 +68,8 @@ class Learner:
             except RuntimeError as error:
                 if not need("accelerate.utils.memory").should_reduce_batch_size(error):
                     raise
+                if processes.world() > 1:  # the others wait for this one's part of the micro-batch
+                    raise MemoryError(f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; run again with a smaller limits.micro_batch.") from error
                 self.optimizer.zero_grad(set_to_none=True)
                 need("accelerate.utils.memory").clear_device_cache(garbage_collection=True)
                 if self.micro_batch == 1:
@@ -73,12 +79,16 @@ class Learner:
 
     def _update(self, rows, loss_of):
         torch, total = need("torch"), 0.0
-        for some in (rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)):
+        mine, most = processes.share(rows), math.ceil(len(rows) / processes.world())
+        for start in range(0, most, self.micro_batch):
+            some = mine[start : start + self.micro_batch]
             with optimizer.recomputed(self.model, self.limits.gradient_checkpointing):
-                loss = loss_of(some).sum() / len(rows)
+                # Without rows of its own left, a process still takes part in gathering the weights for the others'.
+                loss = loss_of(some or rows[:1]).sum() / len(rows) * bool(some)
                 loss.backward()
             self._collect()
             total += loss.item()
+        total = processes.total(total)
         if not math.isfinite(total):
             self.optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(f"The loss must be finite, got {total} at step {self.step}; {self._saved()}; lower the learning rate, or look at the rewards.")
@@ -110,6 +120,8 @@ class Learner:
 
     def log(self, step, **numbers):
         """Append the numbers of a step to log.jsonl, and to TensorBoard's file beside it."""
+        if not processes.first():
+            return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | numbers) + "\n")
         for name, value in numbers.items():
@@ -118,7 +130,7 @@ class Learner:
     def lines(self):
         """What the log has: a list of dictionaries, each with its `step`."""
         path = self.folder / "log.jsonl"
-        return read_lines(path) if path.exists() else []
+        return processes.only_first(lambda: read_lines(path) if path.exists() else [])
 
     @property
     def writer(self):
@@ -128,35 +140,42 @@ class Learner:
 
     def save(self, step):
         """Write weights and moments after `step` steps as one file, whole or not at all, and delete those before the last two."""
-        tensors = {f"model/{name}": value.detach() for name, value in self.parameters.items()}
+        tensors = {f"model/{name}": processes.gathered(value.detach()) for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            tensors |= {f"adam/{name}/{key}": moment for key, moment in optimizer.flat(self.optimizer.state[value]).items()}
+            state = optimizer.flat(self.optimizer.state[value])
+            tensors |= {f"adam/{name}/{key}": processes.gathered(moment) for key, moment in state.items()}
         path = self.folder / f"checkpoint-{step:07d}.safetensors"
-        write_whole(path, lambda partial: need("safetensors.torch").save_file(tensors, partial, metadata={"step": str(step)}))
-        for old in self._checkpoints()[KEPT:]:
-            old.unlink()
+        save = need("safetensors.torch").save_file
+        processes.only_first(lambda: write_whole(path, lambda partial: save(tensors, partial, metadata={"step": str(step)})))
+        self._unlink(self._checkpoints()[KEPT:])
 
     def resume(self):
         """Load the last checkpoint that is whole, if there is any; returns how many steps were done by then."""
+        path = processes.only_first(self._last_whole)
+        if path is None:
+            return 0
+        with need("torch").no_grad(), need("safetensors").safe_open(path, "pt") as tensors:
+            keys = list(tensors.keys())
+            if self.limits.optimizer == optimizer.ADAM and any(key.endswith("/codes") for key in keys):
+                raise ValueError(f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to {optimizer.ADAM8} and limits.dtype to bfloat16 as they were, or delete it.")
+            for name, value in self.parameters.items():
+                value.copy_(processes.like(value, tensors.get_tensor(f"model/{name}")))
+                prefix = f"adam/{name}/"
+                moments = {key.removeprefix(prefix): tensors.get_tensor(key) for key in keys if key.startswith(prefix)}
+                if moments:
+                    self.optimizer.state[value] = optimizer.unflat(moments, value)
+        self._round()
+        return int(path.stem.split("-")[1])
+
+    def _last_whole(self):
+        """The last checkpoint that is whole, or None; those that are not are deleted."""
         for path in self._checkpoints():
             try:
-                tensors = need("safetensors.torch").load_file(path)
+                with need("safetensors").safe_open(path, "pt"):  # compares the file's length with what its head says
+                    return path
             except Exception as error:  # safetensors' own error type is private, and says what is cut off
                 need("tqdm").tqdm.write(f"{path.name} is not whole ({error}): using the one before it.")
                 path.unlink()
-                continue
-            if self.limits.optimizer == optimizer.ADAM and any(key.endswith("/codes") for key in tensors):
-                raise ValueError(f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to {optimizer.ADAM8} and limits.dtype to bfloat16 as they were, or delete it.")
-            with need("torch").no_grad():
-                for name, value in self.parameters.items():
-                    value.copy_(tensors[f"model/{name}"])
-                    prefix = f"adam/{name}/"
-                    moments = {key.removeprefix(prefix): moment for key, moment in tensors.items() if key.startswith(prefix)}
-                    if moments:
-                        self.optimizer.state[value] = optimizer.unflat(moments, value)
-            self._round()
-            return int(path.stem.split("-")[1])
-        return 0
 
     def whole_model(self):
         """The model with the weights themselves, in 32 bits where Adam moved such, for it to be saved."""
@@ -168,11 +187,15 @@ class Learner:
         """Delete the checkpoints of training that is over: what it made has been written elsewhere."""
         if hasattr(self, "_writer"):
             self._writer.close()
-        for path in self._checkpoints():
-            path.unlink()
+        self._unlink(self._checkpoints())
 
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def _unlink(self, paths):
+        if processes.first():
+            for path in paths:
+                path.unlink()
 
     def _saved(self):
         """Save if the weights are still those at the beginning of a step; says what there is."""
@@ -184,7 +207,7 @@ class Learner:
     def _cut_log(self, first):
         """Drop the lines of steps that are about to be done again, a half-written one included."""
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] < first]
-        write_whole(self.folder / "log.jsonl", lambda partial: partial.write_text("".join(kept), encoding="utf-8"))
+        processes.only_first(lambda: write_whole(self.folder / "log.jsonl", lambda partial: partial.write_text("".join(kept), encoding="utf-8")))
 
 
 def read_lines(path):
