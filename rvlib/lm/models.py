@@ -43,7 +43,7 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
     try:
         with quiet():
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _not_loaded(name, error) from error
     tokenizer = load_tokenizer(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,7 +56,7 @@ def load_tokenizer(name):
     try:
         with quiet():
             tokenizer = need("transformers").AutoTokenizer.from_pretrained(processes.only_first(lambda: _folder(name))[0], padding_side="left")
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _not_loaded(name, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -74,8 +74,19 @@ def _folder(name):
 
 
 def _not_loaded(name, error):
-    reason = str(error).strip().splitlines()[0]
-    return OSError(f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({reason}).")
+    return OSError(f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({why(error)}).")
+
+
+def why(error):
+    """Why something did not load, in words that say what to do: no consent or token, a download cut off, or the error's first line."""
+    gated, at, net = need("huggingface_hub.errors").GatedRepoError, error, ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+    while at:
+        if isinstance(at, gated):
+            return "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
+        if isinstance(at, (ConnectionError, TimeoutError)) or type(at).__module__.split(".")[0] in net:
+            return "its download was cut off, or the hub is out of reach; the same command goes on with it"
+        at = at.__cause__ or at.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def add_template(policy):

@@ -1,51 +1,27 @@
 """`rvlib run RECIPE --dry-run`: what a run would do, how much memory, disk and time it asks for, and what is missing here.
 
-Memory of a stage, in bytes: 16 for each parameter that is trained (32-bit weights, gradient, Adam's two moments), 4 or 2 for each
-that is only read, and what one micro-batch and one batch of sampling keep. Time: 6 N floating-point operations a token trained
-on, 2 N a token read, at `SHARE` of the machine's matrix rate; sampling reads all weights once for each token of the longest reply.
-Nothing is downloaded: sizes of the models in the shipped recipes are in `MODELS`, others are asked of the hub.
+    rvlib run scale-8b --dry-run              on the GPU here, or on `MACHINE`
+    rvlib run scale-8b --dry-run --gpus 4     what is trained shared out over four
+
+Memory and time are those of `cost`, for the longest prompts and replies that a recipe allows; hours for prompts of 200 tokens, which
+few exceed. Nothing is downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others are asked of the hub.
 """
 
 import os
 import shutil
-from dataclasses import dataclass
+import types
 
-from rvlib.lm import models, need, reward_models, sources, tiny
+from rvlib.lm import cost, models, need, sources, tiny
+from rvlib.lm.cost import GB, MODELS, SHARE, Size
 
-GB = 1e9
-SHARE = 0.35  # of the matrix rate and of the memory bandwidth, what such loops reach with Hugging Face models
-MACHINE = {"matrix": 400e12, "bandwidth": 3e12, "words": "one H100 with bfloat16 arithmetic"}  # where there is no GPU to ask
+MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
-
-
-@dataclass(frozen=True)
-class Size:
-    """Parameters, layers, width, width of keys and values, and vocabulary of a model."""
-
-    parameters: float
-    layers: int = 32
-    width: int = 4096
-    keys: int = 1024
-    vocabulary: int = 128256
-
-
-MODELS = {
-    tiny.TINY: Size(0.1e6, 2, 64, 64, 90),
-    models.SMOLLM2: Size(134.5e6, 30, 576, 192, 49152),
-    "EleutherAI/pythia-1b": Size(1.012e9, 16, 2048, 2048, 50304),
-    "EleutherAI/pythia-2.8b": Size(2.775e9, 32, 2560, 2560, 50304),
-    "meta-llama/Llama-3.2-1B": Size(1.236e9, 16, 2048, 512, 128256),
-    "meta-llama/Llama-3.2-1B-Instruct": Size(1.236e9, 16, 2048, 512, 128256),
-    "meta-llama/Llama-3.2-3B": Size(3.213e9, 28, 3072, 1024, 128256),
-    "meta-llama/Llama-3.2-3B-Instruct": Size(3.213e9, 28, 3072, 1024, 128256),
-    "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft": Size(3.213e9, 28, 3072, 1024, 128256),
-    "Ray2333/GRM-gemma2-2B-rewardmodel-ft": Size(2.614e9, 26, 2304, 1024, 256000),
-    "weqweasdas/RM-Gemma-2B": Size(2.506e9, 18, 2048, 256, 256000),
-    "allenai/llama-3-tulu-2-8b-uf-mean-rm": Size(7.505e9),
-    reward_models.ARMORM: Size(7.511e9),
-    "sentiment": Size(0), "positivity": Size(0), "similarity": Size(22.7e6, 6, 384, 384, 30522),
-}  # fmt: skip
+ADAPTER = types.SimpleNamespace(rank=16, alpha=32)
+NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
 PROMPTS = {"ultrafeedback": 41419, "ultrafeedback-chosen": 41419, "alpacafarm": 10000, "demo-preferences": 300, "demo-instructions": 999}  # at most 512 tokens
+LIGHTER = (  # changes that make a run smaller, the mildest first
+    {"micro_batch": 1}, {"rows": 8}, {"gradient_checkpointing": True}, {"frozen": "bfloat16"}, {"optimizer": "adam8bit", "dtype": "bfloat16", "compute": "bfloat16"},
+)  # fmt: skip
 
 
 def size(name):
@@ -54,105 +30,151 @@ def size(name):
         return MODELS[name]
     try:
         config = need("transformers").AutoConfig.from_pretrained(name)
-        model = need("accelerate").init_empty_weights
-        with model():
+        with need("torch").device("meta"):
             parameters = need("transformers").AutoModelForCausalLM.from_config(config).num_parameters()
     except Exception as error:
         raise OSError(f"The size of {name!r} must be known to plan, but its configuration did not load ({str(error).splitlines()[0]}).") from error
-    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-    return Size(parameters, config.num_hidden_layers, config.hidden_size, heads * config.hidden_size // config.num_attention_heads, config.vocab_size)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Size(parameters, config.num_hidden_layers, config.hidden_size, heads * each, config.vocab_size, config.intermediate_size)
 
 
-def plan(recipe):
-    """[(stage, GB of memory by part {part: GB}, hours)] of a recipe, on one GPU; an hour is on the GPU here, or on `MACHINE`."""
-    machine, limits, gradient = _machine(), recipe.limits, recipe.policy_gradient
-    read = 2 if limits.frozen == "bfloat16" else 4
+def plan(recipe, gpus=1, machine=None):
+    """[(stage, GB of memory by part {part: GB}, hours)] of a recipe, on each of `gpus`; `machine`: the GPU here, or `MACHINE`."""
+    machine, limits, gradient = machine or _machine(), recipe.limits, recipe.policy_gradient
     prompts = recipe.data.prompts or PROMPTS.get(recipe.data.preferences, 1000)
     kept = round(prompts * recipe.data.reward_model_share)
-    reply, text = gradient.max_new_tokens, gradient.max_new_tokens + min(recipe.data.max_tokens, 200)  # prompts are seldom as long as they may be
-    truth, stages = size(recipe.ground_truth.model), []
+    prompt, reply = recipe.data.max_tokens, gradient.max_new_tokens
+    usual, truth, stages = min(prompt, 200), size(recipe.ground_truth.model), []
+    share = {"optimizer": limits.optimizer, "dtype": limits.dtype, "compute": limits.compute, "gpus": gpus}
+    work, read = {"compute": limits.compute, "checkpointing": limits.gradient_checkpointing}, cost.BYTES[limits.frozen]
 
-    def trained(of, rows, tokens, logits):
-        activations = rows * tokens * of.layers * of.width * 34 * 2 + rows * logits * of.vocabulary * 12
-        return {"weights": of.parameters * 4, "gradient": of.parameters * 4, "optimiser": of.parameters * 8, "activations and logits": activations}
+    def trained(of, rows, reply):
+        return cost.learning(of, **share) | {"activations": cost.updating(of, rows, prompt, reply, **work)}
 
-    def hours(flops=0.0, steps_read=0.0):
-        return (flops / (machine["matrix"] * SHARE) + steps_read / (machine["bandwidth"] * SHARE)) / 3600
+    def hours(passes, tokens, parameters):  # of 2 N operations each
+        return 2 * passes * tokens * parameters / (getattr(machine, limits.compute) * SHARE * gpus) / 3600
 
-    def cache(of, rows):
-        return rows * text * of.layers * of.keys * 2 * 4
-
+    learnt = 3 + limits.gradient_checkpointing
     for name, spec in recipe.policies.items():
-        policy = size(spec.model)
+        policy, number = size(spec.model), recipe.dtype(name)
         if spec.demonstrations:
             count = spec.count or PROMPTS.get(spec.demonstrations, prompts)
-            stages.append((f"sft/{name}", trained(policy, limits.micro_batch, text, reply), hours(6 * policy.parameters * count * text * recipe.sft.epochs)))
+            stages.append((f"sft/{name}", trained(policy, limits.micro_batch, reply), hours(learnt * recipe.sft.epochs, count * (usual + reply), policy.parameters)))
         replies = 2 * kept + recipe.measure.prompts * recipe.measure.outputs
-        sampling = {"weights": policy.parameters * 4, "keys and values": cache(policy, limits.rows), "ground truth": truth.parameters * read}
-        stages.append((f"samples and labels/{name}", sampling, hours(2 * (policy.parameters + truth.parameters) * replies * text, replies / limits.rows * reply * policy.parameters * 4)))
+        memory = {"weights": policy.parameters * cost.BYTES[number], "ground truth": truth.parameters * read}
+        memory |= {"KV cache": limits.rows * (prompt + reply) * policy.layers * policy.keys * 2 * cost.BYTES[number]}
+        memory |= {"activations": cost.reading(policy, limits.rows, prompt, reply, compute=number)}
+        time = cost.sampling(policy, replies, limits.rows, usual, reply, machine, number, gpus) / 3600 + hours(1, replies * (usual + reply), policy.parameters + truth.parameters)
+        stages.append((f"samples and labels/{name}", memory, time))
         for key, rm in recipe.reward_models.items():
             teacher = size(rm.model) if rm.model else truth if rm.scale is not None else policy
             if rm.on_policy is not None:
-                stages.append((f"reward-models/{key}", trained(policy, 2 * limits.micro_batch, text, 0), hours(12 * policy.parameters * kept * text * recipe.reward_training.epochs)))
-            count = gradient.epochs * (prompts - kept)
+                time = hours(2 * learnt * recipe.reward_training.epochs, kept * (usual + reply), policy.parameters)
+                stages.append((f"reward-models/{key}", trained(policy, 2 * limits.micro_batch, 0), time))
+            rank = spec.lora.rank if spec.lora else None
+            loaded = None if rm.scale is not None else teacher  # the ground truth is there already
+            memory = cost.memory(policy, loaded, truth, micro_batch=limits.micro_batch, rows=limits.rows, prompt=prompt, reply=reply, frozen=limits.frozen, checkpointing=limits.gradient_checkpointing, rank=rank, **share)
+            steps = max(round(gradient.epochs * (prompts - kept) / gradient.batch), 1)
+            one = sum(cost.step(policy, teacher, batch=gradient.batch, rows=limits.rows, prompt=usual, reply=reply, machine=machine, rank=rank, gpus=gpus, **work).values())
             seen = recipe.evaluation.prompts * recipe.evaluation.outputs * (gradient.epochs * recipe.evaluation.per_epoch + 1)
-            flops = count * text * (10 * policy.parameters + 2 * teacher.parameters) + seen * text * 2 * (3 * policy.parameters + teacher.parameters + truth.parameters)
-            memory = trained(policy, limits.micro_batch, text, reply) | {"reference": policy.parameters * read, "keys and values": cache(policy, min(limits.rows, 64))}
-            memory |= {"reward model": teacher.parameters * read * (rm.scale is None), "ground truth": truth.parameters * read}
-            steps = (count / gradient.batch + seen / limits.rows) * reply
-            stages.append((f"policy-gradient/{name}/{key}", memory, hours(flops, steps * policy.parameters * 4) * len(recipe.seeds)))
+            judged = cost.sampling(policy, seen, limits.rows, usual, reply, machine, limits.compute, gpus) / 3600
+            judged += hours(1, seen * (usual + reply), 2 * policy.parameters + teacher.parameters + truth.parameters)
+            stages.append((f"policy-gradient/{name}/{key}", memory, (steps * one / 3600 + judged) * len(recipe.seeds)))
     return [(stage, {part: amount / GB for part, amount in memory.items() if amount}, time) for stage, memory, time in stages]
 
 
-def missing(recipe, folder, stages):
-    """Sentences on what this machine lacks for a plan: packages, sources, a token, disk, memory."""
-    lacks, names = [], [p.model for p in recipe.policies.values()] + [r.model for r in recipe.reward_models.values() if r.model] + [recipe.ground_truth.model]
+def largest(stages):
+    """(stage, {part: GB}, GB at its peak) of the stage that takes most memory."""
+    stage, memory, _ = max(stages, key=lambda some: cost.total(some[1]))
+    return stage, memory, cost.total(memory)
+
+
+def lighter(recipe, have, gpus=1):
+    """What would make a recipe fit `have` bytes, in words: the fewest of `LIGHTER` in their order, then adapters, then more GPUs."""
+    limits, changed, already = recipe.limits, {}, recipe.limits.model_dump()
+    for change in LIGHTER:
+        if gpus > 1 and "optimizer" in change:
+            continue
+        milder = {key: value for key, value in change.items() if already[key] != value and not (key in ("rows", "micro_batch") and already[key] < value)}
+        limits, changed = limits.model_copy(update=milder), changed | milder
+        smaller = recipe.model_copy(update={"limits": limits})
+        if largest(plan(smaller, gpus))[2] * GB <= have:
+            return "it would fit with " + " ".join(f"--set limits.{key}={str(value).lower()}" for key, value in changed.items())
+    adapters = {name: spec.model_copy(update={"lora": spec.lora or ADAPTER}) for name, spec in recipe.policies.items()}
+    if largest(plan(smaller.model_copy(update={"policies": adapters}), gpus))[2] * GB <= have:
+        return "it would fit with all of limits made small and adapters in place of the weights, as in scale-8b-lora"
+    full = recipe.model_copy(update={"limits": limits.model_copy(update={"optimizer": "adam", "dtype": "float32"})})
+    count = next((n for n in (2, 4, 8, 16) if n > gpus and largest(plan(full, n))[2] * GB <= have), None)
+    return f"it would fit {count} such GPUs with limits.micro_batch=1, limits.rows=8 and limits.gradient_checkpointing=true" if count else "choose a smaller model"
+
+
+def hardware(recipe):
+    """Sentences on why a recipe cannot run on this machine, whatever its memory: it needs a GPU and there is none, or one without bfloat16."""
+    torch, limits = need("torch"), recipe.limits
+    parameters = max(size(p.model).parameters for p in recipe.policies.values())
+    if not torch.cuda.is_available():
+        lack = f"A policy of {parameters / 1e9:.1f} billion parameters must have a GPU, but none is seen here; install its driver and torch's CUDA build, or choose small-4.1 or tiny-4.1."
+        return [lack] if parameters >= NEEDS_GPU else []
+    if "bfloat16" in (limits.dtype, limits.compute, limits.frozen) and not torch.cuda.is_bf16_supported(including_emulation=False):
+        change = " ".join(f"--set limits.{key}={value}" for key, value in {"dtype": "float32", "compute": "float32", "frozen": "float32", "optimizer": "adam"}.items())
+        return [f"The GPU must have bfloat16 arithmetic for this recipe, but the {torch.cuda.get_device_name()} has not; use an A100 or a later one, or add {change}."]
+    return []
+
+
+def missing(recipe, folder, stages, gpus=1):
+    """Sentences on what this machine lacks for a plan: a GPU, sources, a token, disk, memory."""
+    lacks, names = hardware(recipe), [p.model for p in recipe.policies.values()] + [r.model for r in recipe.reward_models.values() if r.model] + [recipe.ground_truth.model]
     for source in {recipe.data.preferences, *(p.demonstrations for p in recipe.policies.values() if p.demonstrations)}:
         if source not in sources.SOURCES and not os.path.exists(source):
             lacks.append(f"The source of examples {source!r} must be a .jsonl file or one of {', '.join(sources.SOURCES)}; name one.")
     gated = sorted({name for name in names if name.startswith(GATED)})
     if gated and not need("huggingface_hub").get_token():
         lacks.append(f"{', '.join(gated)} must be downloaded with a token of somebody who accepted the licence, but none is set; run `hf auth login`.")
-    largest = max((size(p.model).parameters for p in recipe.policies.values()), default=0)
-    wanted = sum(4 * size(name).parameters for name in set(names) if name not in (tiny.TINY, models.SMOLLM2)) + 2 * 12 * largest
-    wanted += 4 * largest * (1 + len(recipe.reward_models) * (1 + len(recipe.seeds)))
+    most = max((size(p.model).parameters for p in recipe.policies.values()), default=0)
+    wanted = sum(4 * size(name).parameters for name in set(names) if name not in (tiny.TINY, models.SMOLLM2)) + 2 * 12 * most
+    wanted += 4 * most * (1 + len(recipe.reward_models) * (1 + len(recipe.seeds)))
     parent = next(p for p in [folder, *folder.parents] if p.exists())
     free = shutil.disk_usage(parent).free
     if wanted > free:
         lacks.append(f"The disk of {folder} must have {wanted / GB:.0f} GB free for models and checkpoints, got {free / GB:.0f} GB; make room, or choose another --folder.")
-    stage, memory, _ = max(stages, key=lambda s: sum(s[1].values()))
+    stage, memory, peak = largest(stages)
     have, where = _memory()
-    if sum(memory.values()) * GB > have:
+    if peak * GB > have:
         part, amount = max(memory.items(), key=lambda item: item[1])
-        lacks.append(f"{where} must have {sum(memory.values()):.1f} GB for {stage}, of which {part} takes {amount:.1f}, got {have / GB:.1f} GB; use a larger GPU, or lower limits.rows and limits.micro_batch.")
+        lacks.append(f"{where} must have {peak:.1f} GB for {stage}, of which {part} take{'' if part.endswith('s') else 's'} {amount:.1f}, got {have / GB:.1f} GB; {lighter(recipe, have, gpus)}.")
     return lacks
 
 
-def show(recipe, folder):
-    """Print the plan; returns what is missing as one text, or None where nothing is."""
+def show(recipe, folder, gpus=1):
+    """Print the plan; returns what is missing as one text, or None where nothing is. ValueError for several GPUs where one is all it can use."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    stages, console = plan(recipe), Console()
+    if gpus > 1 and recipe.limits.optimizer == "adam8bit":
+        raise ValueError(f"limits.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit with {gpus}; add --set limits.optimizer=adam --set limits.dtype=float32.")
+    stages, console = plan(recipe, gpus), Console()
     table = Table(Column("stage", overflow="fold"), "memory, GB", "largest parts, GB", "hours", title=f"{recipe.title} → {folder}")
     for stage, memory, time in stages:
         parts = sorted(memory.items(), key=lambda item: -item[1])[:3]
-        table.add_row(stage, f"{sum(memory.values()):.1f}", ", ".join(f"{part} {amount:.1f}" for part, amount in parts), f"{time:.2f}")
+        table.add_row(stage, f"{cost.total(memory):.1f}", ", ".join(f"{part} {amount:.1f}" for part, amount in parts), f"{time:.2f}")
     table.add_row("all", "", "", f"{sum(time for *_, time in stages):.1f}")
     console.print(table)
-    console.print(f"Hours are estimates for {_machine()['words']} at {SHARE:.0%} of its rates. Nothing was downloaded.")
-    return "\n".join(missing(recipe, folder, stages)) or None
+    stage, memory, peak = largest(stages)
+    parts = Table("part", "GB", title=f"{stage}: {peak:.1f} GB{' on each of ' + str(gpus) + ' GPUs' if gpus > 1 else ''} at the peak")
+    for part, amount in memory.items():
+        parts.add_row(part, f"{amount:.1f}")
+    console.print(parts)
+    console.print(f"KV cache and activations are not there at once. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Nothing was downloaded.")
+    return "\n".join(missing(recipe, folder, stages, gpus)) or None
 
 
 def _machine():
-    """Matrix rate (operations a second) and memory bandwidth (bytes a second) of the GPU here, if it is one that we know."""
+    """The GPU here as a `cost.Machine`, if it is one that we know, else `MACHINE`."""
     torch = need("torch")
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
-        known = {"H200": (800e12, 4.8e12), "H100": (800e12, 3.3e12), "A100": (312e12, 2e12)}
-        for part, (matrix, bandwidth) in known.items():
-            if part in name:
-                return {"matrix": matrix, "bandwidth": bandwidth, "words": f"the {name} here"}
+        return next((machine for part, machine in cost.MACHINES.items() if part in name), MACHINE)
     return MACHINE
 
 

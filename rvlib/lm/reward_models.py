@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rvlib.lm import need, rewards
-from rvlib.lm.models import quiet
+from rvlib.lm.models import quiet, why
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FUNCTIONS = ("sentiment", "positivity", "similarity")
@@ -179,14 +179,9 @@ def _one_sentence(name):
     """What loading may raise, as an OSError that says what was expected."""
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
-        gated, at, reason = need("huggingface_hub.errors").GatedRepoError, error, (str(error).strip().splitlines() or [type(error).__name__])[0]
-        while at:
-            if isinstance(at, gated):
-                reason = "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
-            at = at.__cause__ or at.__context__
+    except Exception as error:
         expected = f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
-        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({reason}).") from error
+        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({why(error)}).") from error
 
 
 def _pairs(prompts, replies):

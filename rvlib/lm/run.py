@@ -169,20 +169,29 @@ def main(arguments=None):
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe")
     parser.add_argument("--folder", type=pathlib.Path, help="of the run (default: runs/RECIPE in the data folder)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, what it needs and what is missing")
+    parser.add_argument("--gpus", type=int, default=1, help="of a dry run: over how many GPUs what is trained is shared out")
     given = parser.parse_args(arguments)
     folder = given.folder or data_folder() / "runs" / pathlib.Path(given.recipe).name.removesuffix(".yaml")
+    from rvlib.lm import plan
+
     try:
         processes.start()
         recipe = recipes.load(given.recipe, given.set)
         if given.dry_run:
-            from rvlib.lm import plan
-
-            sys.exit(processes.only_first(lambda: plan.show(recipe, folder)))
+            sys.exit(processes.only_first(lambda: plan.show(recipe, folder, given.gpus)))
+        if lacks := plan.hardware(recipe):
+            sys.exit(processes.said("\n".join(lacks)))
         run(recipe, folder)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         sys.exit(processes.said(f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint." if full else str(error)))
-    except (ValueError, RuntimeError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
+    except RuntimeError as error:
+        if not need("accelerate.utils.memory").should_reduce_batch_size(error):
+            sys.exit(processes.said(str(error)))
+        stage, memory, peak = plan.largest(plan.plan(recipe, processes.world()))
+        parts = f"the plan's largest stage is {stage} with {peak:.1f} GB, of which {max(memory, key=memory.get)} take most"
+        sys.exit(processes.said(f"Memory ran out ({str(error).splitlines()[0]}); {parts}: see `rvlib run {given.recipe} --dry-run`, and lower limits.rows."))
+    except (ValueError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
         sys.exit(processes.said(str(error)))
     except KeyboardInterrupt:
         sys.exit(processes.said(f"Stopped; the same command goes on from the last checkpoint in {folder}."))
