@@ -8,6 +8,7 @@ COMMANDS = {
     "report": ("rvlib.lm.report", "tables and figures of a run"),
     "recipes": ("rvlib.lm.recipe", "list the recipes, or show what one resolves to"),
     "samples": ("rvlib.lm.samples", "draw replies for the chapter on a real policy"),
+    "bench": ("rvlib.lm.bench", "how near each stage comes to what the machine can do"),
     "audit": ("rvlib.audit", "is this reward model a good teacher for this policy?"),
 }
 

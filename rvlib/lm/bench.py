@@ -1,0 +1,251 @@
+"""`rvlib bench gpu`: how near each stage of a run comes to what the machine can do, on a real architecture with random weights.
+
+    share of the matrix rate = f N tokens / (seconds × rate)         f = 2 to score, 6 to update (8 with activations computed twice)
+    share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)                            to sample
+
+N parameters, bytes of weights and of keys and values; rate and bandwidth are measured first, in the same call. Then a whole step of
+policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
+a time with the logits of every position. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
+by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
+"""
+
+import argparse
+import contextlib
+import difflib
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from rvlib.lm import need, optimizer, origin, policy_gradient
+from rvlib.lm import recipe as recipes
+from rvlib.lm.data import Prompt
+from rvlib.lm.models import Policy
+from rvlib.lm.reward_models import SequenceReward
+from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
+from rvlib.lm.train import Learner, write_whole
+
+MEAN = 128  # tokens of a reply
+PROMPT = 128  # tokens of a prompt
+_LLAMA = {"model_type": "llama", "vocab_size": 128256, "head_dim": 64, "num_key_value_heads": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "max_position_embeddings": 8192}
+ARCHITECTURES = {
+    "llama-3.1-8b": _LLAMA | {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "head_dim": 128},
+    "llama-3.2-3b": _LLAMA | {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "head_dim": 128, "tie_word_embeddings": True},
+    "llama-3.2-1b": _LLAMA | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "tie_word_embeddings": True},
+    "smollm2-135m": _LLAMA | {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True},
+    "pythia-2.8b": {"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "pythia-1b": {"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 8},
+    "tiny": _LLAMA | {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16, "num_key_value_heads": 2},
+}  # fmt: skip
+
+
+class Bench:
+    """The models of one architecture, and a stage of work each method. recipe: `recipe.Recipe`, of which batch and limits are used."""
+
+    def __init__(self, name, recipe, device):
+        torch, transformers = need("torch"), need("transformers")
+        self.recipe, self.device, self.torch = recipe, torch.device(device), torch
+        self.config = transformers.AutoConfig.for_model(**ARCHITECTURES[name])
+        self.tokenizer = _tokenizer(self.config.vocab_size)
+        limits = recipe.limits
+        self.policy, self.reference = self._policy(limits.dtype), self._policy(limits.frozen)
+        self.config.num_labels, self.config.pad_token_id = 1, 0
+        self.teacher = SequenceReward(name, self._made(transformers.AutoModelForSequenceClassification, limits.frozen), self.tokenizer, {}, limits.rows)
+        self.batch = _prompts(recipe.policy_gradient.batch // recipe.policy_gradient.group, self.config.vocab_size)
+        self.size = self.policy.model.num_parameters()
+        self.folder = tempfile.TemporaryDirectory()
+        self.learner = Learner(self.policy.model, self.folder.name, recipe.policy_gradient.learning_rate, limits)
+
+    def _made(self, kind, dtype):
+        with self.device:  # random numbers for the weights come from the device too
+            return kind.from_config(self.config, dtype=getattr(self.torch, dtype)).eval()
+
+    def _policy(self, dtype):
+        model = self._made(need("transformers").AutoModelForCausalLM, dtype)
+        model.generation_config.eos_token_id = list(range(1, self.config.vocab_size // MEAN + 1))
+        return Policy(model, self.tokenizer, {})
+
+    def limits(self):
+        """Matrix rate (operations a second, bfloat16) and bandwidth of memory (bytes a second), the best of some tries of each."""
+        torch, cuda = self.torch, self.device.type == "cuda"
+        side, many = (8192, 2**31) if cuda else (1024, 2**26)
+        a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
+        source = torch.empty(many, device=self.device, dtype=torch.uint8)
+        target = torch.empty_like(source)
+        matrix = min(self._timed(lambda: a @ b)[0] for _ in range(10))
+        copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
+        return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * many / copy}
+
+    def sampling(self):
+        """A batch of replies."""
+        prompts = [encode(self.tokenizer, prompt.text) for prompt in self.batch]
+        settings = self.recipe.policy_gradient
+        self.torch.manual_seed(0)
+        seconds, replies = self._timed(lambda: generate(self.policy, prompts, settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature))
+        self.ids = [prompt for prompt in prompts for _ in range(settings.group)]
+        self.replies, self.written = replies, policy_gradient.grouped(texts(self.policy, replies), settings.group)
+        steps = max(map(len, replies))
+        weights = sum(value.numel() * value.element_size() for value in self.policy.model.parameters())
+        config, itemsize = self.config, self.policy.model.dtype.itemsize
+        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache = len(replies) * (PROMPT + steps / 2) * config.num_hidden_layers * heads * head * 2 * itemsize
+        return {"seconds": seconds, "tokens": sum(map(len, replies)), "steps": steps, "bytes": (weights + cache) * steps}
+
+    def scoring(self):
+        """The rewards of the batch, prompts read too."""
+        seconds, self.rewards = self._timed(lambda: self.teacher(self.batch, self.written))
+        return self._arithmetic(seconds, 2)
+
+    def update(self):
+        """One step of Adam on the batch."""
+        def loss_of(rows):
+            return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
+
+        with optimizer.recomputed(self.policy.model, self.recipe.limits.gradient_checkpointing):
+            seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
+        return self._arithmetic(seconds, 8 if self.recipe.limits.gradient_checkpointing else 6) | {"micro_batch": self.learner.micro_batch}
+
+    def step(self):
+        """A whole step of policy gradient, ours."""
+        seconds, numbers = self._timed(lambda: policy_gradient.update(self.learner, self.policy, self.reference, self.teacher, self.batch, self.recipe, (0, 0, 0)))
+        return {"seconds": seconds, "tokens": numbers["reply_tokens"]}
+
+    def official(self):
+        """The same as the official code does it, on the same number of prompts."""
+        settings = self.recipe.policy_gradient
+
+        def work():
+            prompts = [encode(self.tokenizer, prompt.text) for prompt in self.batch]
+            self.torch.manual_seed(0)
+            replies = generate(self.policy, prompts, settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+            rows = list(zip([prompt for prompt in prompts for _ in range(settings.group)], replies))
+            for prompt, some in zip(self.batch, policy_gradient.grouped(texts(self.policy, replies), settings.group)):
+                for reply in some:
+                    self.teacher([prompt], [[reply]])
+            with self.torch.inference_mode():
+                for model in (self.policy.model, self.reference.model):
+                    for prompt, reply in rows:
+                        one_log_prob(model, prompt, reply)
+            before, self.learner.micro_batch = self.learner.micro_batch, 1
+            for some in np.arange(len(rows)).reshape(settings.mini_batches, -1):
+                self.learner.update(some.tolist(), lambda chosen: self.torch.stack([-one_log_prob(self.policy.model, *rows[i]) for i in chosen]))
+            self.learner.micro_batch = before
+            return sum(map(len, replies))
+
+        seconds, tokens = self._timed(work)
+        return {"seconds": seconds, "tokens": tokens}
+
+    def _arithmetic(self, seconds, factor):
+        tokens = sum(len(prompt) + len(reply) for prompt, reply in zip(self.ids, self.replies))
+        return {"seconds": seconds, "tokens": tokens, "operations": factor * self.size * tokens}
+
+    def _timed(self, work):
+        """(seconds, what work() returned), the device's queue empty before and after."""
+        wait = self.torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
+        wait()
+        start = time.perf_counter()
+        found = work()
+        wait()
+        return time.perf_counter() - start, found
+
+
+def one_log_prob(model, prompt, reply):
+    """ln π(y|x) of one reply, by the logits of every position: the official code's way."""
+    torch = need("torch")
+    tokens = torch.tensor([prompt + reply], device=model.device)
+    logits = model(tokens, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).sum().double()
+
+
+STAGES = ("sampling", "scoring", "update", "step", "official")
+
+
+def measure(name, recipe, device, minutes, write):
+    """All stages, each measured twice, of which the first warms up; `write(result)` after each. A stage that fails is one sentence in the result."""
+    torch, tqdm, end = need("torch"), need("tqdm").tqdm, time.monotonic() + 60 * minutes
+    recipe_used = {"policy_gradient": recipe.policy_gradient.model_dump(mode="json"), "limits": recipe.limits.model_dump(mode="json")}
+    result = {"model": name, "recipe": recipe.title, "settings": recipe_used, "reply_lengths": f"geometric with mean {MEAN}", "made": origin.record(), "stages": {}}
+    bench = Bench(name, recipe, device)
+    result |= {"parameters": bench.size, "limits": bench.limits()}
+    rate, bandwidth = result["limits"].values()
+    for stage in tqdm(STAGES, desc=name, unit="stage"):
+        try:
+            for _ in range(2):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes.")
+                if device == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                found = getattr(bench, stage)()
+        except Exception as error:  # one stage's failure must not lose the others
+            result["stages"][stage] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            write(result)
+            continue
+        found["tokens_per_second"] = found["tokens"] / found["seconds"]
+        if "operations" in found:
+            found["share_of_matrix_rate"] = found["operations"] / found["seconds"] / rate
+        if "bytes" in found:
+            found["share_of_bandwidth"] = found["bytes"] / found["seconds"] / bandwidth
+        found["peak_memory"] = torch.cuda.max_memory_allocated() if device == "cuda" else None  # bytes
+        result["stages"][stage] = found
+        write(result)
+    times = [result["stages"][stage].get("seconds") for stage in ("official", "step")]
+    if all(times):
+        result["official_over_ours"] = times[0] / times[1]
+    write(result)
+    return result
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="rvlib bench", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("where", choices=["gpu", "cpu"], help="the device")
+    parser.add_argument("--model", default="llama-3.1-8b", help=f"one of {', '.join(ARCHITECTURES)}")
+    parser.add_argument("--recipe", default="scale-8b", help="whose batch and limits are used")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no stage begins later than this")
+    parser.add_argument("--out", type=pathlib.Path, help="the JSON to write (default: benchmarks/results/WHERE-MODEL.json)")
+    given = parser.parse_args(arguments)
+    out = given.out or origin.ROOT / f"benchmarks/results/{given.where}-{given.model}.json"
+    if given.model not in ARCHITECTURES:
+        near = difflib.get_close_matches(given.model, ARCHITECTURES, 1)
+        sys.exit(f"The model must be one of {', '.join(ARCHITECTURES)}, got {given.model!r}{f' (did you mean {near[0]!r}?)' if near else ''}.")
+    try:
+        recipe = recipes.load(given.recipe, given.set)
+        torch = need("torch")
+        if given.where == "gpu" and not torch.cuda.is_available():
+            raise RuntimeError("A GPU must be there for `rvlib bench gpu`, but torch sees none; try `rvlib bench cpu --model tiny`, or install a build of torch for this machine's GPU.")
+        with contextlib.suppress(FileExistsError):
+            out.parent.mkdir(parents=True)
+        result = measure(given.model, recipe, "cuda" if given.where == "gpu" else "cpu", given.minutes, lambda found: write_whole(out, lambda partial: partial.write_text(json.dumps(found, indent=1) + "\n")))
+    except (ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
+        sys.exit(str(error))
+    print(table(result))
+    print(f"Written to {out}")
+
+
+def table(result):
+    """The result as lines of text."""
+    lines = [f"{result['model']} on {result['made']['device']}: {result['limits']['matrix_rate'] / 1e12:.3g} TFLOP/s, {result['limits']['bandwidth'] / 1e9:.3g} GB/s"]
+    for stage, found in result["stages"].items():
+        shares = [f"{100 * found[key]:.1f} % of {words}" for key, words in (("share_of_matrix_rate", "the matrix rate"), ("share_of_bandwidth", "the bandwidth")) if key in found]
+        memory = [f"{found['peak_memory'] / 1e9:.1f} GB"] if found.get("peak_memory") else []
+        lines.append(f"  {stage:<9} " + (found.get("failed") or ", ".join([f"{found['tokens_per_second']:.4g} tokens/s", *shares, *memory])))
+    if "official_over_ours" in result:
+        lines.append(f"  the official code's step takes {result['official_over_ours']:.2f} times as long as ours")
+    return "\n".join(lines)
+
+
+def _tokenizer(size):
+    """A tokenizer of `size` words that writes ids as words and reads them back."""
+    tokenizers = need("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return need("transformers").PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1", padding_side="left")
+
+
+def _prompts(count, size):
+    rng = np.random.default_rng(0)
+    return [Prompt(f"random/{i}", " ".join(f"w{j}" for j in rng.integers(size // 2, size, PROMPT)), "") for i in range(count)]

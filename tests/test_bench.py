@@ -1,0 +1,85 @@
+"""The benchmark of a machine, run whole on a small model: what it writes is consistent, and both ways of a step compute the same."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the language models' packages")
+
+from rvlib import cli  # noqa: E402
+from rvlib.lm import bench, need, plan  # noqa: E402
+from rvlib.lm import recipe as recipes  # noqa: E402
+from rvlib.lm.sample import log_probs  # noqa: E402
+
+CHANGES = ["policy_gradient.max_new_tokens=24", "policy_gradient.batch=8", "limits.micro_batch=4"]
+ARGUMENTS = ["bench", "cpu", "--model", "tiny", "--recipe", "tiny-4.1", *(part for change in CHANGES for part in ("--set", change))]
+EXACT = {"llama-3.1-8b": 8_030_261_248, "llama-3.2-3b": 3_212_749_824, "llama-3.2-1b": 1_235_814_400, "smollm2-135m": 134_515_008, "pythia-2.8b": 2_775_208_960, "pythia-1b": 1_011_781_632}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "result.json"
+    cli.main([*ARGUMENTS, "--out", str(out)])
+    return json.loads(out.read_text())
+
+
+def test_rates_are_those_of_what_was_done(result):
+    assert list(result["stages"]) == list(bench.STAGES) and result["parameters"] > 1e5
+    rate, bandwidth = result["limits"]["matrix_rate"], result["limits"]["bandwidth"]
+    for name, stage in result["stages"].items():
+        assert stage["tokens_per_second"] == pytest.approx(stage["tokens"] / stage["seconds"]), name
+    for name, factor in (("scoring", 2), ("update", 6)):
+        stage = result["stages"][name]
+        assert stage["share_of_matrix_rate"] == pytest.approx(factor * result["parameters"] * stage["tokens"] / stage["seconds"] / rate)
+    sampling = result["stages"]["sampling"]
+    assert sampling["bytes"] > 4 * result["parameters"] * sampling["steps"]
+    assert sampling["share_of_bandwidth"] == pytest.approx(sampling["bytes"] / sampling["seconds"] / bandwidth)
+    assert result["official_over_ours"] == pytest.approx(result["stages"]["official"]["seconds"] / result["stages"]["step"]["seconds"])
+    assert result["made"]["versions"]["torch"] and result["made"]["device"]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_architectures_are_the_real_ones(name):
+    transformers = need("transformers")
+    with need("torch").device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**bench.ARCHITECTURES[name]))
+    assert model.num_parameters() == EXACT[name]
+    ours = [size for key, size in plan.MODELS.items() if key.rpartition("/")[2].lower() == name]
+    assert all(size.parameters == pytest.approx(EXACT[name], rel=1e-3) for size in ours)
+
+
+def test_both_ways_of_a_step_compute_the_same():
+    this = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
+    this.sampling()
+    together = log_probs(this.policy, this.ids, this.replies)
+    assert np.allclose(together, [bench.one_log_prob(this.policy.model, *row).item() for row in zip(this.ids, this.replies)], atol=1e-3)
+    this.scoring()
+    alone = [[this.teacher([prompt], [[reply]]).item() for reply in some] for prompt, some in zip(this.batch, this.written)]
+    assert np.allclose(this.rewards, alone, atol=1e-4)
+    ends = this.policy.model.generation_config.eos_token_id
+    assert all(len(reply) == 24 or reply[-1] in ends for reply in this.replies)
+
+
+def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
+    def fail(self):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(bench.Bench, "scoring", fail)
+    written = []
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: written.append(json.dumps(result)))
+    assert found["stages"]["scoring"] == {"failed": "MemoryError: no room"} and "seconds" in found["stages"]["official"]
+    assert "sampling" in json.loads(written[0])["stages"] and "scoring" not in json.loads(written[0])["stages"]
+    assert "no room" in bench.table(found)
+
+
+def test_time_that_is_over_is_said():
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda result: None)
+    assert all("--minutes" in stage["failed"] for stage in found["stages"].values()) and "official_over_ours" not in found
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [(["cpu", "--model", "lama-3.1-8b"], "did you mean 'llama-3.1-8b'?"), (["gpu", "--recipe", "tiny-4.1"], "torch sees none")])
+def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
+    monkeypatch.setattr(need("torch").cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):
+        bench.main(arguments)
