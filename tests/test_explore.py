@@ -13,9 +13,10 @@ from browser import served, watched
 
 from rvlib import paper
 from rvlib.correlations import correlations, properties
-from rvlib.explore import Curves, Dial, Explorable, Landscape, Race, draw, tables
+from rvlib.explore import Calculator, Curves, Dial, Explorable, Landscape, Race, calculator, draw, tables
 from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
+from rvlib.lm import cost
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import bounds, gradient_flow, softmax, time_to_gain
 
@@ -482,3 +483,25 @@ def test_the_page_correlates_as_python_does():
     command = [draw.node(), "--input-type=module", "--eval", _TABLES, (WEB / "tables.mjs").as_uri(), json.dumps(states)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert np.allclose(found, expected, atol=1e-8)
+
+
+# ---- the calculator -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_the_sizes_as_they_are():
+    assert (WEB / "sizes.mjs").read_text(encoding="utf-8") == calculator.module(), "run python -m rvlib.explore.calculator"
+
+
+@pytest.mark.parametrize("policy", calculator.POLICIES)
+@pytest.mark.parametrize("change", [{}, {"method": "lora", "gpus": 4, "rows": 40, "batch": 100}, {"method": "adam", "gpus": 3, "gpu": "H100", "checkpointing": False}, {"method": "adam", "gpu": "A100", "prompt": 64, "teacher": "gemma", "micro_batch": 9}])
+def test_the_calculator_plans_as_the_planner_does(node, policy, change):
+    figure = Calculator(policy=policy, **change)
+    page = computed(node, figure, "{parts: view.parts, peak: view.peak, time: view.time, hours: view.hours, money: view.money}")
+    of = lambda name: cost.MODELS[(calculator.POLICIES | calculator.TEACHERS)[name][1]]  # noqa: E731
+    method, gpus = calculator.METHODS[figure.method], figure.gpus
+    shared = dict(rows=figure.rows, reply=figure.reply, checkpointing=figure.checkpointing, gpus=gpus)
+    parts = cost.memory(of(policy), of(figure.teacher), cost.MODELS[calculator.TRUTH], micro_batch=figure.micro_batch, prompt=figure.prompt, **method, **shared)
+    time = cost.step(of(policy), of(figure.teacher), batch=figure.batch, prompt=min(figure.prompt, cost.USUAL), machine=cost.MACHINES[figure.gpu], rank=method["rank"], **shared)
+    assert page["parts"] == pytest.approx(parts, rel=1e-12) and page["time"] == pytest.approx(time, rel=1e-12) and page["peak"] == pytest.approx(cost.total(parts), rel=1e-12)
+    hours = max(round(figure.replies / figure.batch), 1) * sum(time.values()) / 3600
+    assert (page["hours"], page["money"]) == pytest.approx((hours, hours * gpus * figure.price), rel=1e-12)

@@ -8,6 +8,7 @@ a picture with a text alternative.
 import traitlets
 
 from rvlib.explore._explorable import Explorable, choice, slider, toggle
+from rvlib.explore.calculator import Calculator
 from rvlib.explore.tables import Tables
 from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Steps, Teachers
 

@@ -16,7 +16,8 @@ SHARE = 0.35  # of the rates that the maker states: an assumption, to be replace
 PRICE = 3.0  # dollars an hour of a GPU: an assumption too
 BYTES = {"float32": 4, "bfloat16": 2}
 MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}  # bytes of both, a parameter; in 8 bits a block of 256 shares a 32-bit scale
-EITHER = ("KV cache", "gathered weights"), ("activations",)  # of these only the larger is there at a time: one is sampling's, one training's
+EITHER = ("KV cache", "gathered weights"), ("scoring",), ("activations",)  # sampling, scoring and learning take turns: of theirs only the largest counts
+USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the longest
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,15 @@ def memory(policy, teacher=None, truth=None, *, micro_batch, rows, prompt, reply
     parts["ground truth"] = truth.parameters * BYTES[frozen] if truth else 0
     parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
     parts["gathered weights"] = policy.parameters * BYTES[compute] if gpus > 1 else 0  # for a whole batch of sampling
-    update = updating(policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing)
-    parts["activations"] = max(update, reading(policy, rows, prompt, reply, compute=compute))
+    parts["scoring"] = reading(policy, rows, prompt, reply, compute=compute)
+    parts["activations"] = updating(policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing)
     return parts
 
 
 def total(parts):
-    """Bytes at the peak: all parts, but of sampling's and training's own the larger alone."""
-    return sum(parts.values()) - min(sum(parts.get(part, 0) for part in some) for some in EITHER)
+    """Bytes at the peak: all parts, but of sampling's, scoring's and learning's own the largest alone."""
+    turns = [sum(parts.get(part, 0) for part in some) for some in EITHER]
+    return sum(parts.values()) - sum(turns) + max(turns)
 
 
 def step(policy, teacher=None, *, batch, rows, prompt, reply, machine, compute="bfloat16", checkpointing=False, rank=None, gpus=1):

@@ -45,7 +45,7 @@ def plan(recipe, gpus=1, machine=None):
     prompts = recipe.data.prompts or PROMPTS.get(recipe.data.preferences, 1000)
     kept = round(prompts * recipe.data.reward_model_share)
     prompt, reply = recipe.data.max_tokens, gradient.max_new_tokens
-    usual, truth, stages = min(prompt, 200), size(recipe.ground_truth.model), []
+    usual, truth, stages = min(prompt, cost.USUAL), size(recipe.ground_truth.model), []
     share = {"optimizer": limits.optimizer, "dtype": limits.dtype, "compute": limits.compute, "gpus": gpus}
     work, read = {"compute": limits.compute, "checkpointing": limits.gradient_checkpointing}, cost.BYTES[limits.frozen]
 
@@ -64,7 +64,7 @@ def plan(recipe, gpus=1, machine=None):
         replies = 2 * kept + recipe.measure.prompts * recipe.measure.outputs
         memory = {"weights": policy.parameters * cost.BYTES[number], "ground truth": truth.parameters * read}
         memory |= {"KV cache": limits.rows * (prompt + reply) * policy.layers * policy.keys * 2 * cost.BYTES[number]}
-        memory |= {"activations": cost.reading(policy, limits.rows, prompt, reply, compute=number)}
+        memory |= {"scoring": cost.reading(policy, limits.rows, prompt, reply, compute=number)}
         time = cost.sampling(policy, replies, limits.rows, usual, reply, machine, number, gpus) / 3600 + hours(1, replies * (usual + reply), policy.parameters + truth.parameters)
         stages.append((f"samples and labels/{name}", memory, time))
         for key, rm in recipe.reward_models.items():
@@ -165,7 +165,7 @@ def show(recipe, folder, gpus=1):
     for part, amount in memory.items():
         parts.add_row(part, f"{amount:.1f}")
     console.print(parts)
-    console.print(f"KV cache and activations are not there at once. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Nothing was downloaded.")
+    console.print(f"KV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Nothing was downloaded.")
     return "\n".join(missing(recipe, folder, stages, gpus)) or None
 
 
