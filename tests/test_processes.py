@@ -1,6 +1,7 @@
 """Several processes on one run, here two on the CPU (gloo): the numbers of one, killed and gone on with by more or fewer, and errors that end all."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -184,6 +185,24 @@ except FloatingPointError as error:
     assert "got nan at step 0" in str(error)
 processes.stop()
 """
+
+
+SRUN = """#!/bin/sh
+shift  # --kill-on-bad-exit
+SLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; status=$?; wait; exit $status
+"""
+
+
+def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
+    tools = {"srun": SRUN, "scontrol": "#!/bin/sh\necho localhost", "accelerate": f'#!/bin/sh\nexec {sys.executable} -m accelerate.commands.accelerate_cli "$@"'}
+    for name, text in tools.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name, value in {"JOB_NODELIST": "localhost", "JOB_ID": os.getpid(), "NNODES": 2, "GPUS_ON_NODE": 1}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    done = subprocess.run(["bash", FSDP2.with_name("slurm.sh"), "no-such-recipe"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and done.stderr.count("The recipe must be a YAML file or one of") == 1
 
 
 def test_deepspeed_is_refused_with_what_to_use(environment, tmp_path, monkeypatch):
