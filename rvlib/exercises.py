@@ -350,3 +350,25 @@ def worth_of_silence(accuracy):
         return "this is for a teacher that is silent on half of the prompts."
     if not near(accuracy, 0.5 + np.arcsin(0.5) / np.pi):
         return "first find the covariance of the silent one, in units of its standard deviation over all prompts."
+
+
+# ---- Scaling to 8B ----------------------------------------------------------------------------------------------------------------
+
+
+@exercise
+def steps_until_it_moves(steps):
+    spacing = 2.0**-8  # of bfloat16 numbers in [1/2, 1)
+    if near(steps, spacing / 2 / 1e-7):
+        return "half the spacing is what rounding to nearest asks for; at random a weight goes a whole one."
+    if near(steps, 2 * spacing / 1e-7):
+        return "this is the spacing above 1; 0.75 lies below it."
+    if not near(steps, spacing / 1e-7):
+        return "the probability of a move is the step over the spacing."
+
+
+@exercise
+def balanced_batch(replies):
+    if near(replies, 989e12 / 4.8e12 * 2) or near(replies, 989e12 / 4.8e12 / 2):
+        return "a bfloat16 weight is two bytes, and two operations are made with it."
+    if not near(replies, 989e12 / 4.8e12):
+        return "at this batch one of the two times is still the longer."

@@ -35,6 +35,8 @@ ANSWERS = {
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
     "enough-prompts": (32, [(31.25, "whole"), (25, "square root"), (31, "still reaches"), (40, "fewer")]),
     "pass-mark": (0.58499, [(0.1755, "own unit"), (0.79788, "half of the replies"), (0.3, "one in ten")]),
+    "steps-until-it-moves": (39062.5, [(19531.25, "rounding to nearest"), (78125, "above 1"), (100, "probability")]),
+    "balanced-batch": (206.04, [(103.02, "two bytes"), (412.08, "two bytes"), (32, "longer")]),
     "worth-of-silence": (2 / 3, [(0.5, "Sheppard"), (0.75, "half of the prompts"), (0.6, "first find")]),
 }
 

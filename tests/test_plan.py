@@ -211,3 +211,11 @@ def test_a_step_takes_longer_for_more_of_everything():
     time = lambda **change: np.array(list(cost.step(policy, policy, **base | change).values()))  # noqa: E731
     assert (time(batch=64) > time()).all() and (time(gpus=2) < time()).all()
     assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(time()[2] * 4 / 6)
+
+
+def test_the_book_has_the_plans_as_they_are():
+    import json
+    import pathlib
+
+    kept = json.loads((pathlib.Path(__file__).parents[1] / "book/data/plans.json").read_text(encoding="utf-8"))
+    assert kept == plan.table(), "run python -m rvlib.lm.plan"

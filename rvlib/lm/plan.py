@@ -17,6 +17,7 @@ from rvlib.lm.cost import GB, MODELS, SHARE, Size
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
 ADAPTER = types.SimpleNamespace(rank=16, alpha=32)
+TOLD = ("paper-4.1-pythia-1b", "paper-4.1-pythia-2.8b", "paper-4.2-llama-1b", "paper-4.2-llama-3b", "scale-8b-lora", "scale-8b")  # in the book
 NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
 PROMPTS = {"ultrafeedback": 41419, "ultrafeedback-chosen": 41419, "alpacafarm": 10000, "demo-preferences": 300, "demo-instructions": 999}  # at most 512 tokens
 LIGHTER = (  # changes that make a run smaller, the mildest first
@@ -184,3 +185,24 @@ def _memory():
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[1], "The GPU"
     return need("psutil").virtual_memory().total, "This machine, which has no GPU,"
+
+
+def table():
+    """What the large recipes take, for the book: {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}} on one GPU."""
+    from rvlib.lm import recipe
+
+    found = {}
+    for name in TOLD:
+        stages = plan(recipe.load(name), machine=MACHINE)
+        stage, memory, peak = largest(stages)
+        hours = {key: round(sum(time for *_, time in plan(recipe.load(name), machine=machine)), 1) for key, machine in cost.MACHINES.items()}
+        found[name] = {"title": recipe.load(name).title, "stage": stage, "parts": {part: round(amount, 1) for part, amount in memory.items()}, "peak": round(peak, 1), "hours": hours}
+    return found
+
+
+if __name__ == "__main__":
+    import json
+    import pathlib
+
+    path = pathlib.Path(__file__).resolve().parents[2] / "book/data/plans.json"
+    path.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")

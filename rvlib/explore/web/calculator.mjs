@@ -31,7 +31,8 @@ function draw({ gpus, machine, parts, peak, time, seconds }, width) {
   const narrow = width < 560;
   const [left, right] = [narrow ? 8 : 176, 12];
   const row = narrow ? 32 : 24;
-  const x = linear([0, Math.max(peak, machine.memory) * 1.08], [left, width - right]);
+  const axis = linear([0, (Math.max(peak, machine.memory) * 1.08) / 1e9], [left, width - right]);
+  const x = (bytes) => axis(bytes / 1e9);
   const shown = Object.entries(parts).filter(([, bytes]) => bytes > 0);
   const turns = TURNS.flat();
   const top = 52;
@@ -55,9 +56,9 @@ function draw({ gpus, machine, parts, peak, time, seconds }, width) {
   const at = x(machine.memory);
   out += tag("path", { d: `M${px(at)} ${top - 8}V${bottom}`, style: `stroke:var(--rv-${peak > machine.memory ? "proxy" : "ink"})`, "stroke-width": 1.6, "stroke-dasharray": "6 4" });
   out += text(at, top - 12, `${machine.name}: ${(machine.memory / 1e9).toFixed(0)}`, { class: "rv-tick rv-halo", "text-anchor": at > width - 60 ? "end" : "middle" });
-  for (const value of x.ticks(narrow ? 4 : 8)) {
-    out += tag("path", { class: "rv-grid", d: `M${px(x(value))} ${bottom}v4` });
-    out += text(x(value), bottom + 16, x.say(value), { class: "rv-tick", "text-anchor": "middle" });
+  for (const value of axis.ticks(narrow ? 4 : 8)) {
+    out += tag("path", { class: "rv-grid", d: `M${px(axis(value))} ${bottom}v4` });
+    out += text(axis(value), bottom + 16, axis.say(value), { class: "rv-tick", "text-anchor": "middle" });
   }
   out += tag("path", { class: "rv-axis", d: `M${left} ${bottom}H${width - right}` });
 
