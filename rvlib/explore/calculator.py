@@ -44,10 +44,10 @@ class Calculator(Explorable):
         "Memory is the planner’s, for the longest prompts and replies; time is an estimate at 35 % of the rates that the maker states, not a measurement."
     ).tag(sync=True)
 
-    policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Models", label="Policy")
-    teacher = choice({key: label for key, (label, _) in TEACHERS.items()}, group="Reward model of", label="Size of the reward model")
+    policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Policy", label="Policy")
+    teacher = choice({key: label for key, (label, _) in TEACHERS.items()}, group="Reward model", label="Size of the reward model")
     method = choice({"adam8bit": "all weights, 8-bit Adam", "lora": "adapters of rank 64", "adam": "all weights, 32-bit Adam"}, group="What learns", label="What learns, and by which optimiser")
-    checkpointing = toggle(True, group="What learns", label="compute activations twice", help="Gradient checkpointing: each layer keeps its input alone")
+    checkpointing = toggle(True, group="Activations", label="computed twice", help="Gradient checkpointing: each layer keeps its input alone")
     gpu = choice({key: f"{key}, {machine.memory / 1e9:.0f} GB" for key, machine in cost.MACHINES.items()}, group="GPU", label="GPU")
     gpus = slider(1, 1, 8, 1, group="GPU", label="how many", whole=True, help="GPUs over which what learns is shared by FSDP2; 8-bit Adam runs on one")
     price = slider(cost.PRICE, 0.5, 12, 0.1, group="GPU", label="dollars an hour", help="Of one GPU: what yours costs, or what it could be let for")

@@ -37,7 +37,7 @@ function draw({ gpus, machine, parts, peak, time, seconds }, width) {
   const turns = TURNS.flat();
   const top = 52;
   let out = text(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, { class: "rv-title" });
-  out += text(8, 31, "each bar begins where the last one ends; the last ones take turns", { class: "rv-note" });
+  out += text(8, 31, narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
   let held = 0;
   let before = 0; // within sampling's turn
   shown.forEach(([part, bytes], i) => {
@@ -90,4 +90,4 @@ const describe = ({ state, gpus, machine, parts, peak, seconds, hours, money }) 
   `Policy gradient on ${NAMES[state.policy]}, ${WAYS[state.method]}, on ${gpus} ${machine.name}: ${GB(peak)} GB at the peak of ${(machine.memory / 1e9).toFixed(0)} GB. ` +
   Object.entries(parts).map(([part, bytes]) => `${WORDS[part] ?? part} ${GB(bytes)}`).join(", ") + ` GB. A step takes about ${clock(seconds)}, the run ${hours.toFixed(1)} hours and ${dollars(money)}.`;
 
-export default explorable({ name: "calculator", compute, draw, readouts, describe, above: 4 });
+export default explorable({ name: "calculator", compute, draw, readouts, describe, above: 5 });
