@@ -157,7 +157,7 @@ from rvlib.lm import models, processes, recipe, tiny
 from rvlib.lm.sample import reply_log_probs
 from rvlib.lm.train import Learner
 
-folder, limits = pathlib.Path(sys.argv[1]), recipe.load("tiny-4.1", ["limits.micro_batch=2"]).limits
+folder, limits = pathlib.Path(sys.argv[1]), recipe.load("tiny-4.1", ["limits.micro_batch=2", "limits.gradient_checkpointing=true"]).limits
 
 def steps(name):
     policy = models.load_policy(tiny.TINY)
@@ -212,6 +212,16 @@ def test_deepspeed_is_refused_with_what_to_use(environment, tmp_path, monkeypatc
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ValueError, match="must share the weights by FSDP2, got a configuration of DeepSpeed; launch with rvlib/accelerate/fsdp2.yaml"):
         processes.start()
+
+
+def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
+    from rvlib.lm import processes, recipe
+
+    limits = recipe.load("tiny-4.1", ["limits.optimizer=adam8bit", "limits.dtype=bfloat16", "limits.compute=bfloat16"]).limits
+    processes.check(limits)
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(ValueError, match="must be adam, whose 32-bit weights and moments they share, got adam8bit; set limits.optimizer to adam"):
+        processes.check(limits)
 
 
 def test_a_process_by_itself_needs_no_other(monkeypatch):

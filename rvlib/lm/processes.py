@@ -1,8 +1,8 @@
 """Several processes on one run, one for each GPU: `accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE`.
 
-Every process runs the same stages on its share of the work, and the first alone writes files, logs and progress bars:
+Every process runs the same stages on its share of the work, and the first alone writes checkpoints, models, results and logs:
 
-    samples                         each process draws every world-th batch
+    samples                         each process draws every world-th batch and writes its file
     rewards of replies              each scores every world-th prompt
     a batch of policy gradient      each draws every world-th chunk of `limits.rows` replies, seeded by its place in the batch
     a step of Adam                  each takes the gradient of every world-th row; they are summed
@@ -11,11 +11,14 @@ Every process runs the same stages on its share of the work, and the first alone
 No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on with
 more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples (`whole`). In one
 process every function here is the identity. Several machines must see the run's folder as one.
+
+DeepSpeed is refused: what its ZeRO-3 would do with a `Learner` FSDP2 does, with PyTorch alone.
 """
 
 import contextlib
 import datetime
 import os
+import sys
 import types
 
 from rvlib.lm import need
@@ -49,8 +52,8 @@ def stop():
 
 def world():
     """How many processes there are."""
-    distributed = need("torch").distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    distributed = sys.modules.get("torch.distributed")  # one process may do without torch
+    return distributed.get_world_size() if distributed and distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank():
@@ -67,6 +70,12 @@ def said(sentence):
     """What this process exits with, for the launcher to end the others: the sentence, or 1 if another failed first, as of an error that all meet."""
     again = world() > 1 and need("torch").distributed.distributed_c10d._get_default_store().add("rvlib/failed", 1) > 1
     return 1 if again else sentence
+
+
+def generators():
+    """The GPU, of all that this process could see, whose random numbers are its own: [its number], or none."""
+    cuda = need("torch").cuda
+    return [cuda.current_device()] if cuda.is_available() else []
 
 
 def only_first(function):

@@ -156,7 +156,7 @@ def _draw(policy, batch, sampling, number):
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
     torch = need("torch")
     prompts, ends = [encode(policy.tokenizer, prompt.text) for prompt in batch], endings(policy)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
         tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
     repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]

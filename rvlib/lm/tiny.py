@@ -79,7 +79,7 @@ def make_model(seed=0):
         vocab_size=len(WORDS), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64,
         bos_token_id=None, eos_token_id=WORDS.index("[EOS]"), pad_token_id=WORDS.index("[PAD]"), initializer_range=0.1,
     )  # fmt: skip
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.LlamaForCausalLM(config)
     partial = folder.with_suffix(".partial")

@@ -238,6 +238,6 @@ def write_whole(path, write):
 def draw_from(*seed):
     """Random numbers of torch from a seed made of whole numbers, those of the caller left as they were."""
     torch, numpy = need("torch"), need("numpy")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(int(numpy.random.SeedSequence(seed).generate_state(1, numpy.uint64)[0] >> 1))
         yield
