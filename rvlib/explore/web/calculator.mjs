@@ -21,13 +21,13 @@ export function compute(state) {
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
   const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one" } } : {};
-  return { state, gpus, machine, parts, peak: total(parts), time, seconds, hours, money: hours * gpus * state.price, limits };
+  return { state, gpus, alone, machine, parts, peak: total(parts), time, seconds, hours, money: hours * gpus * state.price, limits };
 }
 
 const GB = (bytes) => (bytes / 1e9 >= 99.95 ? (bytes / 1e9).toFixed(0) : (bytes / 1e9).toFixed(1));
 const clock = (seconds) => (seconds < 99.5 ? `${seconds.toPrecision(seconds < 10 ? 2 : 3)} s` : `${(seconds / 60).toFixed(1)} min`);
 
-function draw({ gpus, machine, parts, peak, time, seconds }, width) {
+function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const narrow = width < 560;
   const [left, right] = [narrow ? 8 : 176, 12];
   const row = narrow ? 32 : 24;
@@ -37,7 +37,7 @@ function draw({ gpus, machine, parts, peak, time, seconds }, width) {
   const turns = TURNS.flat();
   const top = 52;
   let out = text(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, { class: "rv-title" });
-  out += text(8, 31, narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
+  out += text(8, 31, alone ? "8-bit Adam runs on one GPU; adapters or 32-bit Adam on several" : narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
   let held = 0;
   let before = 0; // within sampling's turn
   shown.forEach(([part, bytes], i) => {
