@@ -29,13 +29,15 @@ def test_rates_are_those_of_what_was_done(result):
     rate, bandwidth = result["limits"]["matrix_rate"], result["limits"]["bandwidth"]
     for name, stage in result["stages"].items():
         assert stage["tokens_per_second"] == pytest.approx(stage["tokens"] / stage["seconds"]), name
-    for name, factor in (("scoring", 2), ("update", 6)):
+    layers = 2 * (64 * (64 + 64 + 32 + 32) + 3 * 64 * 192 + 2 * 64) + 64  # attention, feed-forward and norms of two layers, and the last norm
+    replies = result["stages"]["sampling"]["tokens"]
+    for name, operations in (("scoring", lambda t: 2 * layers * t), ("update", lambda t: 6 * (layers * t + 512 * 64 * replies))):
         stage = result["stages"][name]
-        assert stage["share_of_matrix_rate"] == pytest.approx(factor * result["parameters"] * stage["tokens"] / stage["seconds"] / rate)
+        assert stage["share_of_matrix_rate"] == pytest.approx(operations(stage["tokens"]) / stage["seconds"] / rate)
     sampling = result["stages"]["sampling"]
-    assert sampling["bytes"] > 4 * result["parameters"] * sampling["steps"]
+    assert sampling["bytes"] > 4 * (layers + 512 * 64) * sampling["steps"] and sum(sampling["lengths"]) == replies
     assert sampling["share_of_bandwidth"] == pytest.approx(sampling["bytes"] / sampling["seconds"] / bandwidth)
-    assert result["official_over_ours"] == pytest.approx(result["stages"]["official"]["seconds"] / result["stages"]["step"]["seconds"])
+    assert result["official_over_ours"] == pytest.approx(result["stages"]["step"]["tokens_per_second"] / result["stages"]["official"]["tokens_per_second"])
     assert result["made"]["versions"]["torch"] and result["made"]["device"]
 
 
@@ -71,6 +73,22 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
     assert found["stages"]["scoring"] == {"failed": "MemoryError: no room"} and "seconds" in found["stages"]["official"]
     assert "sampling" in json.loads(written[0])["stages"] and "scoring" not in json.loads(written[0])["stages"]
     assert "no room" in bench.table(found)
+
+
+def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
+    monkeypatch.setattr(bench.Bench, "_draw", lambda self: 1 / 0)
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
+    assert "sampling failed" in found["stages"]["scoring"]["failed"] and "sampling failed" in found["stages"]["update"]["failed"]
+
+
+def test_models_that_do_not_fit_leave_a_result(monkeypatch):
+    def full(self, *_):
+        raise MemoryError("no room for the weights\nand more")
+
+    monkeypatch.setattr(bench.Bench, "_made", full)
+    written = []
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
+    assert written == [found] and found["failed"] == "MemoryError: no room for the weights" and "no room" in bench.table(found)
 
 
 def test_time_that_is_over_is_said():

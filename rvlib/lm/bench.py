@@ -1,9 +1,10 @@
 """`rvlib bench gpu`: how near each stage of a run comes to what the machine can do, on a real architecture with random weights.
 
-    share of the matrix rate = f N tokens / (seconds × rate)         f = 2 to score, 6 to update (8 with activations computed twice)
-    share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)                            to sample
+    share of the matrix rate = f (N tokens + H reply tokens) / (seconds × rate)   f = 2 to score (H = 0), 6 to update (8 with activations computed twice)
+    share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)                                             to sample
 
-N parameters, bytes of weights and of keys and values; rate and bandwidth are measured first, in the same call. Then a whole step of
+N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and attention between
+tokens is left out. Rate and bandwidth are measured first, in the same call. Then a whole step of
 policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
 a time with the logits of every position. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
 by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
@@ -26,7 +27,7 @@ from rvlib.lm.data import Prompt
 from rvlib.lm.models import Policy
 from rvlib.lm.reward_models import SequenceReward
 from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
-from rvlib.lm.train import Learner, write_whole
+from rvlib.lm.train import Learner, draw_from, write_whole
 
 MEAN = 128  # tokens of a reply
 PROMPT = 128  # tokens of a prompt
@@ -55,7 +56,9 @@ class Bench:
         self.config.num_labels, self.config.pad_token_id = 1, 0
         self.teacher = SequenceReward(name, self._made(transformers.AutoModelForSequenceClassification, limits.frozen), self.tokenizer, {}, limits.rows)
         self.batch = _prompts(recipe.policy_gradient.batch // recipe.policy_gradient.group, self.config.vocab_size)
-        self.size = self.policy.model.num_parameters()
+        self.size, self.head = self.policy.model.num_parameters(), self.policy.model.get_output_embeddings().weight.numel()
+        self.layers = self.policy.model.base_model.num_parameters() - self.policy.model.get_input_embeddings().weight.numel()
+        self.replies = None
         self.folder = tempfile.TemporaryDirectory()
         self.learner = Learner(self.policy.model, self.folder.name, recipe.policy_gradient.learning_rate, limits)
 
@@ -79,35 +82,48 @@ class Bench:
         copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
         return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * many / copy}
 
+    def _draw(self):
+        """The replies to a batch in chunks of `limits.rows`, as `policy_gradient.rollout` draws them: (their prompts' ids, their ids)."""
+        prompts, settings = [encode(self.tokenizer, prompt.text) for prompt in self.batch], self.recipe.policy_gradient
+        at_once, replies = max(self.recipe.limits.rows // settings.group, 1), []
+        for start in range(0, len(prompts), at_once):
+            with draw_from(0, 0, 0, start):
+                replies.append(generate(self.policy, prompts[start : start + at_once], settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature))
+        return [prompt for prompt in prompts for _ in range(settings.group)], replies
+
     def sampling(self):
         """A batch of replies."""
-        prompts = [encode(self.tokenizer, prompt.text) for prompt in self.batch]
-        settings = self.recipe.policy_gradient
-        self.torch.manual_seed(0)
-        seconds, replies = self._timed(lambda: generate(self.policy, prompts, settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature))
-        self.ids = [prompt for prompt in prompts for _ in range(settings.group)]
-        self.replies, self.written = replies, policy_gradient.grouped(texts(self.policy, replies), settings.group)
-        steps = max(map(len, replies))
-        weights = sum(value.numel() * value.element_size() for value in self.policy.model.parameters())
+        seconds, (self.ids, chunks) = self._timed(self._draw)
+        self.replies = [reply for chunk in chunks for reply in chunk]
+        self.written = policy_gradient.grouped(texts(self.policy, self.replies), self.recipe.policy_gradient.group)
         config, itemsize = self.config, self.policy.model.dtype.itemsize
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        cache = len(replies) * (PROMPT + steps / 2) * config.num_hidden_layers * heads * head * 2 * itemsize
-        return {"seconds": seconds, "tokens": sum(map(len, replies)), "steps": steps, "bytes": (weights + cache) * steps}
+        read, steps = 0, [max(map(len, chunk)) for chunk in chunks]
+        for chunk, longest in zip(chunks, steps):
+            cache = len(chunk) * (PROMPT + longest / 2) * config.num_hidden_layers * heads * head * 2
+            read += ((self.layers + self.head) + cache) * itemsize * longest
+        lengths = sorted(map(len, self.replies))
+        return {"seconds": seconds, "tokens": sum(lengths), "steps": sum(steps), "bytes": read, "lengths": lengths}
 
     def scoring(self):
         """The rewards of the batch, prompts read too."""
+        self._check()
         seconds, self.rewards = self._timed(lambda: self.teacher(self.batch, self.written))
-        return self._arithmetic(seconds, 2)
+        return {"seconds": seconds, "tokens": self._tokens(), "operations": 2 * self.layers * self._tokens()}
 
     def update(self):
         """One step of Adam on the batch."""
+        self._check()
+
         def loss_of(rows):
             return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
 
         with optimizer.recomputed(self.policy.model, self.recipe.limits.gradient_checkpointing):
             seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
-        return self._arithmetic(seconds, 8 if self.recipe.limits.gradient_checkpointing else 6) | {"micro_batch": self.learner.micro_batch}
+        factor = 8 if self.recipe.limits.gradient_checkpointing else 6
+        operations = factor * self.layers * self._tokens() + 6 * self.head * sum(map(len, self.replies))  # the head is not computed twice
+        return {"seconds": seconds, "tokens": self._tokens(), "operations": operations, "micro_batch": self.learner.micro_batch}
 
     def step(self):
         """A whole step of policy gradient, ours."""
@@ -119,10 +135,9 @@ class Bench:
         settings = self.recipe.policy_gradient
 
         def work():
-            prompts = [encode(self.tokenizer, prompt.text) for prompt in self.batch]
-            self.torch.manual_seed(0)
-            replies = generate(self.policy, prompts, settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
-            rows = list(zip([prompt for prompt in prompts for _ in range(settings.group)], replies))
+            ids, chunks = self._draw()
+            replies = [reply for chunk in chunks for reply in chunk]
+            rows = list(zip(ids, replies))
             for prompt, some in zip(self.batch, policy_gradient.grouped(texts(self.policy, replies), settings.group)):
                 for reply in some:
                     self.teacher([prompt], [[reply]])
@@ -139,9 +154,12 @@ class Bench:
         seconds, tokens = self._timed(work)
         return {"seconds": seconds, "tokens": tokens}
 
-    def _arithmetic(self, seconds, factor):
-        tokens = sum(len(prompt) + len(reply) for prompt, reply in zip(self.ids, self.replies))
-        return {"seconds": seconds, "tokens": tokens, "operations": factor * self.size * tokens}
+    def _tokens(self):
+        return sum(len(prompt) + len(reply) for prompt, reply in zip(self.ids, self.replies))
+
+    def _check(self):
+        if self.replies is None:
+            raise RuntimeError("There must be replies to work on, but sampling failed.")
 
     def _timed(self, work):
         """(seconds, what work() returned), the device's queue empty before and after."""
@@ -165,23 +183,34 @@ STAGES = ("sampling", "scoring", "update", "step", "official")
 
 
 def measure(name, recipe, device, minutes, write):
-    """All stages, each measured twice, of which the first warms up; `write(result)` after each. A stage that fails is one sentence in the result."""
+    """All stages, each measured twice, of which the first warms up; `write(result)` after each. What fails is one sentence in the result.
+
+    No repetition begins after `minutes`; a stage that had time for one alone is marked as not warmed up.
+    """
     torch, tqdm, end = need("torch"), need("tqdm").tqdm, time.monotonic() + 60 * minutes
     recipe_used = {"policy_gradient": recipe.policy_gradient.model_dump(mode="json"), "limits": recipe.limits.model_dump(mode="json")}
     result = {"model": name, "recipe": recipe.title, "settings": recipe_used, "reply_lengths": f"geometric with mean {MEAN}", "made": origin.record(), "stages": {}}
-    bench = Bench(name, recipe, device)
-    result |= {"parameters": bench.size, "limits": bench.limits()}
+    try:
+        bench = Bench(name, recipe, device)
+        result |= {"parameters": bench.size, "limits": bench.limits()}
+    except Exception as error:
+        result["failed"] = _sentence(error)
+        write(result)
+        return result
     rate, bandwidth = result["limits"].values()
     for stage in tqdm(STAGES, desc=name, unit="stage"):
+        found = {}
         try:
-            for _ in range(2):
+            for warm in (False, True):
                 if time.monotonic() > end:
-                    raise TimeoutError(f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes.")
+                    break
                 if device == "cuda":
                     torch.cuda.reset_peak_memory_stats()
-                found = getattr(bench, stage)()
+                found = getattr(bench, stage)() | {"warm": warm}
+            if not found:
+                raise TimeoutError(f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes.")
         except Exception as error:  # one stage's failure must not lose the others
-            result["stages"][stage] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            result["stages"][stage] = {"failed": _sentence(error)}
             write(result)
             continue
         found["tokens_per_second"] = found["tokens"] / found["seconds"]
@@ -192,11 +221,15 @@ def measure(name, recipe, device, minutes, write):
         found["peak_memory"] = torch.cuda.max_memory_allocated() if device == "cuda" else None  # bytes
         result["stages"][stage] = found
         write(result)
-    times = [result["stages"][stage].get("seconds") for stage in ("official", "step")]
-    if all(times):
-        result["official_over_ours"] = times[0] / times[1]
+    rates = [result["stages"][stage].get("tokens_per_second") for stage in ("step", "official")]
+    if all(rates):  # a token of reply, since the two do not draw quite the same ones: the weights have moved in between
+        result["official_over_ours"] = rates[0] / rates[1]
     write(result)
     return result
+
+
+def _sentence(error):
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def main(arguments=None):
@@ -228,6 +261,8 @@ def main(arguments=None):
 
 def table(result):
     """The result as lines of text."""
+    if "failed" in result:
+        return f"{result['model']} on {result['made']['device']}: {result['failed']}"
     lines = [f"{result['model']} on {result['made']['device']}: {result['limits']['matrix_rate'] / 1e12:.3g} TFLOP/s, {result['limits']['bandwidth'] / 1e9:.3g} GB/s"]
     for stage, found in result["stages"].items():
         shares = [f"{100 * found[key]:.1f} % of {words}" for key, words in (("share_of_matrix_rate", "the matrix rate"), ("share_of_bandwidth", "the bandwidth")) if key in found]
