@@ -6,12 +6,12 @@ and kept as safetensors: that is the policy of the book, not the original with i
 
 import contextlib
 import importlib.util
-import io
 import pathlib
 import shutil
 import tempfile
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from rvlib.lm import data_folder, missing, need, processes, tiny
 from rvlib.lm.data import fingerprint
@@ -142,8 +142,9 @@ def _safetensors(gguf, folder):
     if not folder.exists():
         need("gguf"), need("accelerate")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion has a progress bar of its own, which goes to stderr whatever transformers is told.
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made, quiet(), contextlib.redirect_stderr(io.StringIO()):
+        # The conversion has a progress bar of its own, drawn whatever transformers is told, and in a notebook not on stderr.
+        silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made, quiet(), silent:
             made = pathlib.Path(made) / "model"
             config = transformers.GgufConfig(dequantize=True)  # without it, saving refuses
             transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=config).save_pretrained(made)
