@@ -147,6 +147,17 @@ def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, interval
     return figure
 
 
+def bars(groups, *, alt, labels, value, marks=None, log_value=False):
+    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across at each label's place."""
+    figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
+    for index, (name, values) in enumerate(groups.items()):
+        figure.add_bar(x=labels, y=_with_gaps(np.array([values], float))[0], name=name, marker_color=_colour(name, index))
+    for label, at in (marks or {}).items():
+        middle = labels.index(label)
+        figure.add_shape(type="line", x0=middle - 0.45, x1=middle + 0.45, y0=at, y1=at, line=dict(color=COLOURS["bound"], dash="dash"))
+    return figure
+
+
 def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
     """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows, columns)}."""
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)

@@ -75,6 +75,19 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
     assert "no room" in bench.table(found)
 
 
+def test_fewer_layers_are_a_smaller_model():
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None, layers=1)
+    layer = 64 * (64 + 64 + 32 + 32) + 3 * 64 * 192 + 2 * 64
+    assert found["layers"] == 1 and found["parameters"] == layer + 64 + 2 * 512 * 64
+
+
+def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
+    runs = []
+    monkeypatch.setattr(bench.Bench, "official", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
+    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
+    assert len(runs) == 1 and found["stages"]["official"]["warm"] is False and found["stages"]["step"]["warm"] is True
+
+
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
     monkeypatch.setattr(bench.Bench, "_draw", lambda self: 1 / 0)
     found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
@@ -96,7 +109,7 @@ def test_time_that_is_over_is_said():
     assert all("--minutes" in stage["failed"] for stage in found["stages"].values()) and "official_over_ours" not in found
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [(["cpu", "--model", "lama-3.1-8b"], "did you mean 'llama-3.1-8b'?"), (["gpu", "--recipe", "tiny-4.1"], "torch sees none")])
+@pytest.mark.parametrize(("arguments", "sentence"), [(["cpu", "--model", "lama-3.1-8b"], "did you mean 'llama-3.1-8b'?"), (["gpu", "--recipe", "tiny-4.1"], "torch sees none"), (["cpu", "--layers", "0"], "at least one")])
 def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
     monkeypatch.setattr(need("torch").cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):

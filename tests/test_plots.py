@@ -16,6 +16,7 @@ FIGURES = {
     "trajectories": lambda alt: plots.trajectories({"proxy": TIMES, "other": TIMES**2}, TIMES, bands={"other": (0 * TIMES, TIMES)}, marks={"t_γ": 0.5}, alt=alt),
     "histogram": lambda alt: plots.histogram({"all": np.geomspace(1, 1e4, 50)}, value="ratio", marks={"bound": 1.0}, most=1e3, alt=alt),
     "scatter": lambda alt: plots.scatter({"problems": (TIMES + 1, TIMES + 2)}, lines={"bound": ([1, 2], [1, 2])}, x="x", y="y", alt=alt),
+    "bars": lambda alt: plots.bars({"ours": [1.0, np.nan]}, labels=["a", "b"], value="share", marks={"b": 0.5}, alt=alt),
     "heatmaps": lambda alt: plots.heatmaps({"a": np.eye(2), "b": -np.eye(2)}, labels=["1", "2"], text={"a": np.full((2, 2), "x")}, alt=alt),
     "simplex": lambda alt: plots.simplex({"P": np.array([1.0, 0, -1])}, {"P": np.full((4, 3), 1 / 3)}, labels="abc", marks={"P": np.eye(3)}, alt=alt),
 }

@@ -44,12 +44,15 @@ ARCHITECTURES = {
 
 
 class Bench:
-    """The models of one architecture, and a stage of work each method. recipe: `recipe.Recipe`, of which batch and limits are used."""
+    """The models of one architecture, and a stage of work each method.
 
-    def __init__(self, name, recipe, device):
+    recipe: `recipe.Recipe`, of which batch and limits are used; layers: how many of the architecture's (None: all).
+    """
+
+    def __init__(self, name, recipe, device, layers=None):
         torch, transformers = need("torch"), need("transformers")
         self.recipe, self.device, self.torch = recipe, torch.device(device), torch
-        self.config = transformers.AutoConfig.for_model(**ARCHITECTURES[name])
+        self.config = transformers.AutoConfig.for_model(**ARCHITECTURES[name] | ({"num_hidden_layers": layers} if layers else {}))
         self.tokenizer = _tokenizer(self.config.vocab_size)
         limits = recipe.limits
         self.policy, self.reference = self._policy(limits.dtype), self._policy(limits.frozen)
@@ -182,17 +185,18 @@ def one_log_prob(model, prompt, reply):
 STAGES = ("sampling", "scoring", "update", "step", "official")
 
 
-def measure(name, recipe, device, minutes, write):
+def measure(name, recipe, device, minutes, write, layers=None):
     """All stages, each measured twice, of which the first warms up; `write(result)` after each. What fails is one sentence in the result.
 
-    No repetition begins after `minutes`; a stage that had time for one alone is marked as not warmed up.
+    No repetition begins after `minutes`, nor one whose first took longer than is left of them; a stage that had time for one
+    alone is marked as not warmed up.
     """
     torch, tqdm, end = need("torch"), need("tqdm").tqdm, time.monotonic() + 60 * minutes
     recipe_used = {"policy_gradient": recipe.policy_gradient.model_dump(mode="json"), "limits": recipe.limits.model_dump(mode="json")}
     result = {"model": name, "recipe": recipe.title, "settings": recipe_used, "reply_lengths": f"geometric with mean {MEAN}", "made": origin.record(), "stages": {}}
     try:
-        bench = Bench(name, recipe, device)
-        result |= {"parameters": bench.size, "limits": bench.limits()}
+        bench = Bench(name, recipe, device, layers)
+        result |= {"parameters": bench.size, "layers": bench.config.num_hidden_layers, "limits": bench.limits()}
     except Exception as error:
         result["failed"] = _sentence(error)
         write(result)
@@ -202,7 +206,7 @@ def measure(name, recipe, device, minutes, write):
         found = {}
         try:
             for warm in (False, True):
-                if time.monotonic() > end:
+                if time.monotonic() + found.get("seconds", 0.0) > end:
                     break
                 if device == "cuda":
                     torch.cuda.reset_peak_memory_stats()
@@ -238,6 +242,7 @@ def main(arguments=None):
     parser.add_argument("--model", default="llama-3.1-8b", help=f"one of {', '.join(ARCHITECTURES)}")
     parser.add_argument("--recipe", default="scale-8b", help="whose batch and limits are used")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe")
+    parser.add_argument("--layers", type=int, help="of the model, for a machine that is too small for all (default: all)")
     parser.add_argument("--minutes", type=float, default=9.0, help="no stage begins later than this")
     parser.add_argument("--out", type=pathlib.Path, help="the JSON to write (default: benchmarks/results/WHERE-MODEL.json)")
     given = parser.parse_args(arguments)
@@ -245,6 +250,8 @@ def main(arguments=None):
     if given.model not in ARCHITECTURES:
         near = difflib.get_close_matches(given.model, ARCHITECTURES, 1)
         sys.exit(f"The model must be one of {', '.join(ARCHITECTURES)}, got {given.model!r}{f' (did you mean {near[0]!r}?)' if near else ''}.")
+    if given.layers is not None and given.layers < 1:
+        sys.exit(f"The layers must be at least one, got {given.layers}; leave --layers out for all.")
     try:
         recipe = recipes.load(given.recipe, given.set)
         torch = need("torch")
@@ -252,7 +259,7 @@ def main(arguments=None):
             raise RuntimeError("A GPU must be there for `rvlib bench gpu`, but torch sees none; try `rvlib bench cpu --model tiny`, or install a build of torch for this machine's GPU.")
         with contextlib.suppress(FileExistsError):
             out.parent.mkdir(parents=True)
-        result = measure(given.model, recipe, "cuda" if given.where == "gpu" else "cpu", given.minutes, lambda found: write_whole(out, lambda partial: partial.write_text(json.dumps(found, indent=1) + "\n")))
+        result = measure(given.model, recipe, "cuda" if given.where == "gpu" else "cpu", given.minutes, lambda found: write_whole(out, lambda partial: partial.write_text(json.dumps(found, indent=1) + "\n")), given.layers)
     except (ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
         sys.exit(str(error))
     print(table(result))
