@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="the language models' packages are n
 pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm import models, plan, recipe, report, reward_models, tiny  # noqa: E402
+from rvlib.lm import models, plan, recipe, report, reward_models, stages, tiny  # noqa: E402
 from rvlib.lm import run as runs  # noqa: E402
 from rvlib.lm.train import Learner, draw_from, write_whole  # noqa: E402
 
@@ -110,6 +110,17 @@ def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(enviro
     assert len(cut) == 1 + 1 + 1 + 2 + 1 + 3  # sft, samples, labels, reward models, measure, policy gradient
     assert numbers(folder) == numbers(whole)
     assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
+
+
+def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment):
+    changes = [f"reward_models.{key}=null" for key in THREE if key != "low-variance"] + ["policies.tiny.demonstrations=null"]
+    run = runs.Run(recipe.load(environment / "small.yaml", changes), environment / "untrained")
+    stages.sft(run, "tiny")
+    measured = stages.measure(run, "tiny")
+    assert not (run.folder / "samples/tiny/pairs").exists() and (run.folder / "samples/tiny/measure").exists()
+    found = stages.labels(run, "tiny")
+    assert found["pairs"] == [] and np.shape(found["off_policy"]) == (len(stages.split(run).pairs), 2)
+    assert list(measured) == ["low-variance"] and 0 <= measured["low-variance"]["off_policy_accuracy"][0] <= 1
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):

@@ -62,7 +62,7 @@ def plan(recipe, gpus=1, machine=None):
         if spec.demonstrations:
             count = spec.count or PROMPTS.get(spec.demonstrations, prompts)
             stages.append((f"sft/{name}", trained(policy, limits.micro_batch, reply), hours(learnt * recipe.sft.epochs, count * (usual + reply), policy.parameters)))
-        replies = 2 * kept + recipe.measure.prompts * recipe.measure.outputs
+        replies = 2 * kept * recipe.draws_pairs(name) + recipe.measure.prompts * recipe.measure.outputs
         memory = {"weights": policy.parameters * cost.BYTES[number], "ground truth": truth.parameters * read}
         memory |= {"KV cache": limits.rows * (prompt + reply) * policy.layers * policy.keys * 2 * cost.BYTES[number]}
         memory |= {"scoring": cost.reading(policy, limits.rows, prompt, reply, compute=number)}

@@ -162,6 +162,10 @@ class Recipe(Settings):
         """The type of number in which policy `name` is loaded: that of its weights, or of the arithmetic where an adapter is trained in their place."""
         return self.limits.compute if self.policies[name].lora else self.limits.dtype
 
+    def draws_pairs(self, name):
+        """Whether a reward model is trained on pairs of policy `name`'s own replies."""
+        return any(spec.on_policy and (spec.policy or name) == name for spec in self.reward_models.values())
+
     @model_validator(mode="after")
     def _agrees(self):
         for name, spec in self.reward_models.items():

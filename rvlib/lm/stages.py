@@ -1,7 +1,8 @@
 """The stages of an experiment before policy gradient: fine-tune, sample, label, train reward models, measure (section 4.1, arXiv 2503.15477).
 
 Each is a function of a `run.Run` that writes one folder, and skips what is there. One pass of sampling serves every reward
-model: two replies to each prompt kept for reward models, and the 10 to each of 500 prompts on which all are measured.
+model: two replies to each prompt kept for reward models, if any is trained on them, and the 10 to each of 500 prompts on which
+all are measured.
 """
 
 import json
@@ -71,13 +72,18 @@ def sft(run, name):
 
 
 def samples(run, name):
-    """Replies of an initial policy, (for pairs, for measuring): the records of `sample`, two for each prompt and `measure.outputs`."""
+    """Replies of an initial policy, (for pairs, for measuring): the records of `sample`, two for each prompt and `measure.outputs`.
+
+    There are none for pairs where no reward model is trained on them.
+    """
     recipe, parts = run.recipe, split(run)
-    wanted = {"pairs": ([e.prompt for e in parts.pairs], 2), "measure": (parts.prompts[: recipe.measure.prompts], recipe.measure.outputs)}
+    wanted = {"pairs": ([e.prompt for e in parts.pairs] if recipe.draws_pairs(name) else [], 2), "measure": (parts.prompts[: recipe.measure.prompts], recipe.measure.outputs)}
     with run.stage(f"samples/{name}") as stage:
         if stage.todo:
             policy, gradient = models.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name)), recipe.policy_gradient
             for seed, (kind, (prompts, count)) in enumerate(wanted.items()):
+                if not prompts:
+                    continue
                 how = Sampling(count, gradient.max_new_tokens, gradient.temperature, max(recipe.limits.rows // count, 1), seed)
                 sample(policy, prompts, stage.folder / kind, how)
             stage.done()
@@ -85,7 +91,7 @@ def samples(run, name):
 
 
 def labels(run, name):
-    """Ground truth rewards: {"pairs": (prompts, 2), "measure": (prompts, outputs), "off_policy": (prompts, 2)}, lists, for a policy's replies."""
+    """Ground truth rewards: {"pairs": (prompts, 2), "measure": (prompts, outputs), "off_policy": (prompts, 2)}, lists, for a policy's replies; no "pairs" where `samples` draws none."""
     with run.stage(f"labels/{name}") as stage:
         path = stage.folder / "labels.json"
         if stage.todo:
@@ -93,7 +99,7 @@ def labels(run, name):
             judge = run.ground_truth()
             prompts = [e.prompt for e in parts.pairs]
             found = {
-                "pairs": processes.score(judge, prompts, [record["replies"] for record in pairs]).tolist(),
+                "pairs": processes.score(judge, prompts[: len(pairs)], [record["replies"] for record in pairs]).tolist(),
                 "off_policy": processes.score(judge, prompts, [[e.chosen, e.rejected] for e in parts.pairs]).tolist(),
                 "measure": processes.score(judge, parts.prompts[: len(measured)], [record["replies"] for record in measured]).tolist(),
             }
