@@ -114,18 +114,19 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     """
     torch = need("torch")
     whole = [torch.tensor(prompt + reply) for prompt, reply in zip(prompts, replies, strict=True)]
-    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
-    attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
-    from_prompt = torch.tensor([[len(prompt) - 1] for prompt in prompts])
-    place = torch.arange(tokens.shape[1] - 1)
-    predicts = ((place >= from_prompt) & attended[:, 1:]).to(model.device)
-    tokens, attended = tokens.to(model.device), attended.to(model.device)
+    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)[:, :-1].to(model.device)  # the last token predicts nothing
+    attended = (torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])).to(model.device)
+    # Of each token of a reply: which row it is in, which place predicts it, and which token it is.
+    row, place, token = (torch.tensor(kind, dtype=torch.long, device=model.device) for kind in (
+        [i for i, reply in enumerate(replies) for _ in reply],
+        [len(prompt) - 1 + j for prompt, reply in zip(prompts, replies) for j in range(len(reply))],
+        [token for reply in replies for token in reply],
+    ))  # fmt: skip
 
     def totals():
-        hidden = model.base_model(tokens[:, :-1], attention_mask=attended[:, :-1]).last_hidden_state  # the last token predicts nothing
-        logits = model.get_output_embeddings()(hidden[predicts]).float() / temperature
-        chosen = -torch.nn.functional.cross_entropy(logits, tokens[:, 1:][predicts], reduction="none")
-        row = predicts.nonzero()[:, 0]
+        hidden = model.base_model(tokens, attention_mask=attended).last_hidden_state
+        logits = model.get_output_embeddings()(hidden[row, place]).float() / temperature
+        chosen = -torch.nn.functional.cross_entropy(logits, token, reduction="none")
         return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
 
     return processes.through(model, totals)
