@@ -73,6 +73,13 @@ def test_sharper_gradient_bound(**corner):
 
 @instances
 @corners
+def test_rows_of_their_own_keep_the_root_of_the_length_from_the_bound(**corner):
+    if not corner["shared"]:  # the chapter: gradients of different prefixes are orthogonal, so that ‖∇φ‖ ≤ √(W/2)
+        check_gradient(lambda variance, *a: np.sqrt(variance / 2), **corner)
+
+
+@instances
+@corners
 def test_every_step_of_both_proofs(**corner):
     logits, values = policies(**corner)
     length, variance = corner["size"][1], measured(logits, values, False)[1]

@@ -1,5 +1,6 @@
 """Policy gradient while you watch: teachers made to measure, curves that grow, and buttons that answer while it trains."""
 
+import copy
 import threading
 import time
 
@@ -10,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the language models' packages are n
 pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 
 from rvlib.lm import live  # noqa: E402
-from rvlib.metrics import ranking_accuracy, reward_variance  # noqa: E402
+from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance  # noqa: E402
 
 QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outputs=2", "evaluation.per_epoch=8"]
 
@@ -35,6 +36,22 @@ def test_noise_lowers_accuracy_and_flattening_lowers_no_pair(world):
     assert np.mean(per_prompt < 1e-5) == pytest.approx(0.5, abs=0.2)
     assert flat.covariance < world.teacher().covariance
     assert ranking_accuracy(flat.measured, world.truth).shape == (len(world.records),)
+
+
+@pytest.mark.parametrize("noise", [0.5, 0.85])
+def test_noise_leaves_the_correlation_within_prompts_that_the_chapter_says(world, noise):
+    """Also where prompts differ much, so that the truth's spread within them is small in its own unit."""
+    apart, judge = copy.copy(world), world.run.ground_truth()
+    offset = {prompt.name: float(index % 3) for index, prompt in enumerate(world.prompts)}
+    added = lambda prompts: np.array([[offset[prompt.name]] for prompt in prompts])
+    apart.__dict__.pop("spread", None)
+    apart.truth = world.truth + added(world.prompts[: len(world.truth)])
+    apart.judge = lambda prompts, replies: Normalizer.fit(apart.truth).transform(judge(prompts, replies) + added(prompts))
+    found = []
+    for seed in range(8):
+        given = apart.teacher(noise, seed=seed).measured
+        found.append(reward_covariance(given, apart.truth).mean() / np.sqrt(reward_variance(given).mean() * reward_variance(apart.truth).mean()))
+    assert np.mean(found) == pytest.approx(np.sqrt(1 - noise**2), abs=0.05)
 
 
 def test_a_reply_has_the_same_noise_every_time(world):

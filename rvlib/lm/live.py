@@ -1,9 +1,10 @@
 """Policy gradient on the tiny language model while you watch: teachers made to measure, curves that grow, a button that stops.
 
-    r(x, y) = s(x) · ( √(1 - ν²) r_G(x, y) + ν ξ(x, y) ),      s(x) = 0.001 on a share of the prompts, 1 on the rest
+    r(x, y) = s(x) · ( √(1 - ν²) r_G(x, y) + ν σ ξ(x, y) ),      s(x) = 0.001 on a share of the prompts, 1 on the rest
 
-r_G is the ground truth in units of its own spread, ξ a standard normal number fixed for each reply: noise ν lowers accuracy, and
-flattened prompts lower reward variance there without touching the order of a single pair. Then the teacher is normalised, as any.
+r_G is the ground truth, σ its root mean variance within prompts, ξ a standard normal number fixed for each reply: noise ν lowers the
+correlation within prompts to √(1 - ν²), and accuracy with it; flattened prompts lower reward variance there without touching the
+order of a single pair. Then the teacher is normalised, as any.
 """
 
 import hashlib
@@ -38,6 +39,11 @@ class World:
             self.records = stages.samples(self.run, self.name)[1]
             self.truth = np.array(stages.labels(self.run, self.name)["measure"])
         self.judge = self.run.judged(self.name)
+
+    @cached_property
+    def spread(self):
+        """σ, in the unit in which `judge` gives the ground truth."""
+        return float(np.sqrt(metrics.reward_variance(metrics.Normalizer.fit(self.truth).transform(self.truth)).mean()))
 
     def teacher(self, noise=0.0, flattened=0.0, seed=0):
         """A `Teacher` of noise ν in [0, 1] whose rewards are flattened on a share of the prompts in [0, 1]."""
@@ -80,7 +86,7 @@ class Teacher:
         """Rewards before normalisation, (prompts, replies)."""
         truth = self.world.judge(prompts, replies)
         xi = np.array([[_normal(prompt.name, reply, self.seed) for reply in some] for prompt, some in zip(prompts, replies)])
-        return self._scale(prompts) * (np.sqrt(1 - self.noise**2) * truth + self.noise * xi)
+        return self._scale(prompts) * (np.sqrt(1 - self.noise**2) * truth + self.noise * self.world.spread * xi)
 
     def __call__(self, prompts, replies):
         return self._normalizer.transform(self.raw(prompts, replies))
