@@ -48,7 +48,7 @@ class Dial(Explorable):
     )
     caption = traitlets.Unicode(
         "Each line is an output, from its ground truth reward to its proxy reward. Two lines cross exactly where the pair is misordered. "
-        "Accuracy counts the crossings; reward variance is the width of the shaded band, squared."
+        "Accuracy counts the crossings; reward variance is half the width of the shaded band, squared."
     ).tag(sync=True)
 
     accuracy = _accuracy(0.8)
