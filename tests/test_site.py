@@ -104,6 +104,11 @@ def test_nothing_is_wider_than_a_small_screen(browser, site, name):
             return true
         }).map(e => e.outerHTML.slice(0, 200))""")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, wide
+        # No note stands beside a proof and takes its room.
+        assert page.evaluate("[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270).map(e => e.innerText.slice(0, 80))") == []
+        page.set_viewport_size({"width": 1100, "height": 740})  # and where there is no margin yet, notes do not stick out
+        settle(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 
 
 @EVERY_PAGE
