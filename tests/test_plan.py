@@ -1,5 +1,8 @@
 """What a run is said to cost against what can be counted: parameters, moments, activations; and what is said where it does not fit."""
 
+import importlib.util
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -77,7 +80,7 @@ def test_moments_take_the_bytes_that_are_said(kind):
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", [{}, {"width": 128, "inner": 512, "layers": 6}, {"keys": 256, "inner": 256}])
 def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
-    """Within 10 %, by bytes of the storages that autograd saves; with checkpointing, at the end of the forward pass, the layer being computed again left out."""
+    """Within 10 %, by bytes of the storages that autograd saves; with checkpointing, at the end of the forward pass."""
     model, size = small(**shape, dtype=getattr(torch, compute))
     weights, saved = {value.untyped_storage().data_ptr() for value in model.parameters()}, {}
 
@@ -94,10 +97,19 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
         model.base_model(torch.randint(0, 512, (rows, longest)), attention_mask=attended)
     found = sum(nbytes for nbytes, _ in saved.values())
     said = cost.activations(size, rows * longest, longest, compute=compute, checkpointing=checkpointing)
-    if checkpointing:
-        one, none = (cost.activations(cost.Size(0, layers, size.width, size.keys, size.vocabulary, size.inner), rows * longest, longest, compute=compute) for layers in (1, 0))
-        said -= one - none
     assert found == pytest.approx(said, rel=0.1)
+
+
+@pytest.mark.parametrize("name, changes", [("scale-8b", []), ("scale-8b", ["limits.micro_batch=2"]), ("scale-8b-lora", []), ("paper-4.2-llama-3b", []), ("paper-4.2-llama-1b", ["limits.rows=4"])])
+def test_peaks_are_what_pytorch_allocates(name, changes):
+    """Within 10 %, on layers of the real size, weights that hold no numbers going through the real code."""
+    pytest.importorskip("torchao", reason="torchao is not installed: pip install -r requirements-lm.txt")
+    pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-lm.txt")
+    spec = importlib.util.spec_from_file_location("memory", pathlib.Path(__file__).parents[1] / "benchmarks/memory.py")
+    spec.loader.exec_module(memory := importlib.util.module_from_spec(spec))
+    for kind, found in memory.count(name, memory.RECIPES[name], layers=4, changes=changes).items():
+        if (name, kind) != ("scale-8b-lora", "scoring"):  # adapters compute in 32 bits, a quarter more there; it is never the largest
+            assert found["counted"] == pytest.approx(found["planned"], rel=0.1), kind
 
 
 def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
@@ -130,12 +142,12 @@ def test_more_gpus_take_less_memory_and_time():
     assert list(peaks) == sorted(peaks, reverse=True) and list(hours) == sorted(hours, reverse=True)
 
 
-@pytest.mark.parametrize("have, advice", [(100e9, "it would fit with --set limits.micro_batch=1 --set limits.rows=8"), (70e9, "adapters in place of the weights"), (20e9, "choose a smaller model")])
+@pytest.mark.parametrize("have, advice", [(100e9, "it would fit with --set limits.micro_batch=1."), (70e9, "adapters in place of the weights"), (20e9, "choose a smaller model")])
 def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_path, have, advice):
     monkeypatch.setattr(plan, "_memory", lambda: (have, "The GPU"))
     large = recipe.load("scale-8b")
     said = plan.missing(large, tmp_path, plan.plan(large))[-1]
-    assert said.startswith("The GPU must have 104.6 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got") and advice in said
+    assert said.startswith("The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got") and advice in said
 
 
 def test_what_is_advised_fits():
@@ -215,7 +227,6 @@ def test_a_step_takes_longer_for_more_of_everything():
 
 def test_the_book_has_the_plans_as_they_are():
     import json
-    import pathlib
 
     kept = json.loads((pathlib.Path(__file__).parents[1] / "book/data/plans.json").read_text(encoding="utf-8"))
     assert kept == plan.table(), "run python -m rvlib.lm.plan"

@@ -28,7 +28,7 @@ def module():
     """The text of web/sizes.mjs."""
     sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {"truth": dataclasses.asdict(cost.MODELS[TRUTH])}
     parts = {"SIZES": sizes, "MACHINES": {key: dataclasses.asdict(machine) for key, machine in cost.MACHINES.items()}, "METHODS": METHODS}
-    parts |= {"SHARE": cost.SHARE, "USUAL": cost.USUAL, "BYTES": cost.BYTES, "MOMENTS": cost.MOMENTS}
+    parts |= {"SHARE": cost.SHARE, "LOGITS": cost.LOGITS, "USUAL": cost.USUAL, "BYTES": cost.BYTES, "MOMENTS": cost.MOMENTS}
     return "// Shapes of models and rates of GPUs, written by `python -m rvlib.explore.calculator`.\n" + "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in parts.items())
 
 
@@ -37,7 +37,7 @@ class Calculator(Explorable):
 
     alt = (
         "Memory of policy gradient on Llama-3.1-8B by part, each bar beginning where the one before it ends: weights, gradients and optimiser of some 16 GB each, reference, reward model and ground truth of some 15 GB each, "
-        "and on top of them the cache of sampling, the logits of scoring and the activations of learning side by side. All stay left of the line at 141 GB. Below, the time of one step: sampling, scoring and learning."
+        "and on top of them the cache of sampling, the work of scoring and the activations of learning side by side. All stay left of the line at 141 GB. Below, the time of one step: sampling, scoring and learning."
     )
     caption = traitlets.Unicode(
         "Each bar begins where the one above it ends. Sampling, scoring and learning take turns, so that of the last bars only the longest counts. "
@@ -52,8 +52,8 @@ class Calculator(Explorable):
     gpus = slider(1, 1, 8, 1, group="GPU", label="how many", whole=True, help="GPUs over which what learns is shared by FSDP2; 8-bit Adam runs on one")
     price = slider(cost.PRICE, 0.5, 12, 0.1, group="GPU", label="dollars an hour", help="Of one GPU: what yours costs, or what it could be let for")
     batch = slider(32, 4, 256, 4, group="A step", label="replies a step", whole=True, help="Replies sampled, scored and learnt from in one step")
-    rows = slider(16, 1, 64, 1, group="A step", label="sampled at once", whole=True, help="limits.rows: replies that are sampled or scored at once")
-    micro_batch = slider(2, 1, 16, 1, group="A step", label="learnt from at once", whole=True, help="limits.micro_batch: replies whose gradient is computed at once")
+    rows = slider(32, 1, 64, 1, group="A step", label="sampled at once", whole=True, help="limits.rows: replies that are sampled or scored at once")
+    micro_batch = slider(8, 1, 16, 1, group="A step", label="learnt from at once", whole=True, help="limits.micro_batch: replies whose gradient is computed at once")
     prompt = slider(512, 16, 2048, 16, group="Tokens", label="longest prompt", whole=True, help="Tokens; for time a prompt counts as at most 200")
     reply = slider(512, 16, 4096, 16, group="Tokens", label="longest reply", whole=True, help="Tokens; every reply is taken to be as long")
     replies = slider(16568, 1000, 1e6, 0.02, group="Tokens", label="replies in all", log=True, whole=True, help="Learnt from in the whole run: two epochs of the paper's are 16,568")

@@ -17,6 +17,7 @@ PRICE = 3.0  # dollars an hour of a GPU: an assumption too
 BYTES = {"float32": 4, "bfloat16": 2}
 MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}  # bytes of both, a parameter; in 8 bits a block of 256 shares a 32-bit scale
 EITHER = ("KV cache", "gathered weights"), ("scoring",), ("activations",)  # sampling, scoring and learning take turns: of theirs only the largest counts
+LOGITS = 1024  # tokens whose logits are there at once, as in `sample.reply_log_probs`
 USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the longest
 
 
@@ -70,16 +71,21 @@ MACHINES = {
 }
 
 
-def activations(size, tokens, longest, *, compute="bfloat16", checkpointing=False):
-    """Bytes that a forward pass over `tokens` tokens, in rows of `longest`, keeps for the gradient, logits left out.
+def layer(size, tokens, longest, compute="bfloat16"):
+    """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 
-    A Llama layer keeps eight tensors of its width, two more in 32 bits for its norms, four of its inner width, and its mask;
-    with checkpointing its input alone, but one layer at a time has all. Other families differ by some tens of per cent.
+    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width, and its mask. Other families
+    differ by some tens of per cent.
     """
     b = BYTES[compute]
-    layer = (8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8
-    kept = size.layers * b * size.width + layer if checkpointing else size.layers * layer
-    return tokens * (kept + (4 + b) * size.width)
+    return tokens * ((8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8)
+
+
+def activations(size, tokens, longest, *, compute="bfloat16", checkpointing=False):
+    """Bytes that a forward pass keeps for the gradient, logits left out: of each layer all, or with checkpointing its input alone."""
+    b = BYTES[compute]
+    each = tokens * b * size.width if checkpointing else layer(size, tokens, longest, compute)
+    return size.layers * each + tokens * (4 + b) * size.width
 
 
 def learning(size, *, optimizer="adam", dtype="float32", compute="bfloat16", rank=None, gpus=1):
@@ -91,15 +97,28 @@ def learning(size, *, optimizer="adam", dtype="float32", compute="bfloat16", ran
     return {"weights": frozen / gpus + learns * (number / gpus + kept), "gradients": learns * (number + kept) / gpus, "optimiser": learns * MOMENTS[optimizer] / gpus}
 
 
-def updating(size, rows, prompt, reply, *, compute="bfloat16", checkpointing=False):
-    """Bytes at the peak of a gradient over `rows` replies: activations, and of each reply's logits three 32-bit copies."""
-    longest = prompt + reply
-    return activations(size, rows * longest, longest, compute=compute, checkpointing=checkpointing) + rows * reply * size.vocabulary * 12
+def updating(size, rows, prompt, reply, *, compute="bfloat16", checkpointing=False, rank=None):
+    """Bytes at the peak of a gradient over `rows` replies, beside the gradients of those before: activations and, whichever is more,
+
+    the logits (a 32-bit number for each, two more for those there at once, and the new gradient of the matrix that makes them, if
+    it learns), or one layer's activations computed again.
+    """
+    tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
+    head = 0 if rank else size.width * BYTES[compute]
+    above = (4 * logits + 8 * min(logits, LOGITS) + head) * size.vocabulary
+    again = layer(size, tokens, longest, compute) if checkpointing else 0
+    return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(above, again)
 
 
 def reading(size, rows, prompt, reply, *, compute="bfloat16"):
-    """Bytes at the peak of log-probabilities of `rows` replies without a gradient: one layer's work, and two 32-bit copies of the logits."""
-    return rows * (prompt + reply) * (2 * size.width + 3 * size.inner) * BYTES[compute] + rows * reply * size.vocabulary * 8
+    """Bytes at the peak of log-probabilities of `rows` replies without a gradient: one layer's work, or two 32-bit copies of the logits that are there at once."""
+    tokens = rows * (prompt + reply)
+    return max(judging(size, tokens, compute), tokens * size.width * BYTES[compute] + min(rows * reply, LOGITS) * size.vocabulary * 8)
+
+
+def judging(size, tokens, compute):
+    """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
+    return tokens * (4 * size.width + 3 * size.inner) * BYTES[compute]
 
 
 def memory(policy, teacher=None, truth=None, *, micro_batch, rows, prompt, reply, optimizer="adam", dtype="float32", compute="bfloat16",
@@ -115,8 +134,9 @@ def memory(policy, teacher=None, truth=None, *, micro_batch, rows, prompt, reply
     parts["ground truth"] = truth.parameters * BYTES[frozen] if truth else 0
     parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
     parts["gathered weights"] = policy.parameters * BYTES[compute] if gpus > 1 else 0  # for a whole batch of sampling
-    parts["scoring"] = reading(policy, rows, prompt, reply, compute=compute)
-    parts["activations"] = updating(policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing)
+    judges = [judging(size, rows * (prompt + reply), frozen) for size in (teacher, truth) if size and size.parameters]  # a fixed function has none
+    parts["scoring"] = max([reading(policy, rows, prompt, reply, compute=compute), *judges])
+    parts["activations"] = updating(policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank)
     return parts
 
 

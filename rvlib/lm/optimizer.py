@@ -21,7 +21,8 @@ def make(parameters, learning_rate, limits):
     """Adam on a list of tensors: 32-bit moments, or for `limits.optimizer` "adam8bit" 8-bit ones and stochastic rounding."""
     parameters = list(parameters)
     if limits.optimizer == ADAM:
-        return need("torch").optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+        # On a GPU one kernel does it; the default there takes the memory of all weights once more for each of its intermediate results.
+        return need("torch").optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None)
     return need("torchao.optim").AdamW8bit(parameters, lr=learning_rate, weight_decay=0.0, bf16_stochastic_round=True)
 
 

@@ -80,6 +80,7 @@ def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=F
         )
     if found["missing_keys"]:
         raise ValueError(f"A reward model must come with all its weights, got {str(name)!r} without {min(found['missing_keys'])}; name a model trained to give a reward.")
+    model.config.use_cache = False  # every text goes through once
     model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return SequenceReward(str(name), model, tokenizer, {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype})
 

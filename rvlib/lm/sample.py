@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 
 from rvlib import _checks
 from rvlib.lm import need, processes
+from rvlib.lm.cost import LOGITS
 from rvlib.lm.data import fingerprint
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -110,7 +110,7 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     """ln π_θ(y|x) in nats of replies that go through `model` at once, a float64 tensor (replies,) that gradients pass through.
 
     prompts, replies: lists of lists of token ids. Padding is on the right, and only the positions that predict a reply's tokens
-    become logits, so memory is that of the replies' tokens × vocabulary.
+    become logits, `LOGITS` at a time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
     """
     torch = need("torch")
     whole = [torch.tensor(prompt + reply) for prompt, reply in zip(prompts, replies, strict=True)]
@@ -124,12 +124,17 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     ))  # fmt: skip
 
     def totals():
-        hidden = model.base_model(tokens, attention_mask=attended).last_hidden_state
-        logits = model.get_output_embeddings()(hidden[row, place]).float() / temperature
-        chosen = -torch.nn.functional.cross_entropy(logits, token, reduction="none")
+        hidden = model.base_model(tokens, attention_mask=attended, use_cache=False).last_hidden_state
+        chosen = torch.cat([log_softmax_at(model, some, those, temperature) for some, those in zip(hidden[row, place].split(LOGITS), token.split(LOGITS))])
         return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
 
     return processes.through(model, totals)
+
+
+def log_softmax_at(model, hidden, tokens, temperature):
+    """ln softmax(logits / temperature) of a token each, (tokens,), from the last layer's states (tokens, width), in 32 bits."""
+    logits = model.get_output_embeddings()(hidden).float() / temperature
+    return -need("torch").nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
 def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0):

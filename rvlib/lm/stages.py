@@ -138,6 +138,7 @@ def reward_model(run, key, name):
             with draw_from(0), models.quiet():  # the head is new, and the same for all
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype=getattr(torch, run.recipe.limits.dtype), use_safetensors=True)
             model.config.pad_token_id = tokenizer.pad_token_id
+            model.config.use_cache = False
             model.to("cuda" if torch.cuda.is_available() else "cpu")
             rows = [
                 [reward_models.encode(tokenizer, prompt, reply) for reply in replies] for prompt, *replies in preferences(run, name, spec.on_policy)

@@ -6,7 +6,7 @@ import { METHODS, MACHINES, SIZES, USUAL } from "./sizes.mjs";
 import { explorable } from "./ui.mjs";
 
 const COLOURS = { weights: "truth", gradients: "pin-3", optimiser: "pin-4", reference: "pin-0", "reward model": "proxy", "ground truth": "pin-2", "KV cache": "other", "gathered weights": "other", scoring: "other", activations: "other" };
-const WORDS = { "KV cache": "sampling: cache", "gathered weights": "sampling: gathered weights", scoring: "scoring: logits", activations: "learning: activations" };
+const WORDS = { "KV cache": "sampling: cache", "gathered weights": "sampling: gathered weights", scoring: "scoring: a layer, logits", activations: "learning: activations" };
 const NAMES = { llama8b: "Llama-3.1-8B", llama3b: "Llama-3.2-3B", llama1b: "Llama-3.2-1B", pythia3b: "Pythia-2.8B", pythia1b: "Pythia-1B" };
 const WAYS = { adam8bit: "all weights by 8-bit Adam", lora: "adapters of rank 64", adam: "all weights by 32-bit Adam" };
 

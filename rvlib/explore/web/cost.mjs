@@ -1,14 +1,16 @@
 // What policy gradient costs, in bytes and seconds: a port of rvlib.lm.cost, which says why each term is there.
 
-import { BYTES, MOMENTS, SHARE } from "./sizes.mjs";
+import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
 
 const adapter = (size, rank) => rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + 3 * (size.width + size.inner));
 
-export function activations(size, tokens, longest, { compute, checkpointing }) {
+function updating(size, rows, longest, reply, { compute, checkpointing, rank }) {
   const b = BYTES[compute];
-  const layer = (8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8;
-  const kept = checkpointing ? size.layers * b * size.width + layer : size.layers * layer;
-  return tokens * (kept + (4 + b) * size.width);
+  const [tokens, logits] = [rows * longest, rows * reply];
+  const layer = tokens * ((8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8);
+  const kept = size.layers * (checkpointing ? tokens * b * size.width : layer) + tokens * (4 + b) * size.width;
+  const above = (4 * logits + 8 * Math.min(logits, LOGITS) + (rank ? 0 : size.width * b)) * size.vocabulary;
+  return kept + Math.max(above, checkpointing ? layer : 0);
 }
 
 function learning(size, { optimizer, dtype, compute, rank, gpus }) {
@@ -20,10 +22,13 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   return { weights: frozen / gpus + learns * (number / gpus + kept), gradients: (learns * (number + kept)) / gpus, optimiser: (learns * MOMENTS[optimizer]) / gpus };
 }
 
+const judging = (size, tokens, compute) => tokens * (4 * size.width + 3 * size.inner) * BYTES[compute];
+
 /** {part: bytes} on each GPU. */
 export function memory(policy, teacher, truth, setting) {
   const { micro_batch, rows, prompt, reply, compute, frozen, rank, gpus } = setting;
   const [b, longest] = [BYTES[compute], prompt + reply];
+  const logits = rows * longest * b * policy.width + Math.min(rows * reply, LOGITS) * policy.vocabulary * 8;
   return {
     ...learning(policy, setting),
     reference: rank ? 0 : policy.parameters * BYTES[frozen],
@@ -31,8 +36,8 @@ export function memory(policy, teacher, truth, setting) {
     "ground truth": truth.parameters * BYTES[frozen],
     "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
     "gathered weights": gpus > 1 ? policy.parameters * b : 0,
-    scoring: rows * longest * (2 * policy.width + 3 * policy.inner) * b + rows * reply * policy.vocabulary * 8,
-    activations: activations(policy, micro_batch * longest, longest, setting) + micro_batch * reply * policy.vocabulary * 12,
+    scoring: Math.max(judging(policy, rows * longest, compute), judging(teacher, rows * longest, frozen), judging(truth, rows * longest, frozen), logits),
+    activations: updating(policy, micro_batch, longest, reply, setting),
   };
 }
 

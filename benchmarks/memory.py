@@ -1,0 +1,138 @@
+"""The peaks of memory of large recipes, as PyTorch counts them allocation by allocation, beside what the planner says. No GPU is needed.
+
+How it is counted. The real architecture, at its real size, goes through the real code under `FakeTensorMode`, which knows every
+tensor's shape and holds none of its numbers, while `Counter` adds up the storages that are alive. *Learning*: two micro-batches of
+the longest prompts and replies that the recipe allows, so that gradients are there while activations are, with Adam's moments.
+*Scoring*: the log-probabilities of as many such replies as the recipe puts through at once. Models that are only read are left
+out of both sides. It cannot count what a GPU's allocator wastes, CUDA's own memory, and what a kernel takes inside one operation.
+
+The step of 8-bit Adam is made of many operations, or of a few if it is compiled, as it is on a GPU. What it takes on top is
+measured: the process's peak of memory during a step on one matrix, compiled for this machine and not.
+
+    python benchmarks/memory.py [FILE]          writes benchmarks/results/memory.json, or FILE
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import weakref
+from dataclasses import replace
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass  # noqa: E402
+from torch.utils._pytree import tree_map_only  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from rvlib.lm import bench, cost, models, optimizer, origin, plan, recipe  # noqa: E402
+from rvlib.lm.sample import reply_log_probs  # noqa: E402
+from rvlib.lm.train import Learner, write_whole  # noqa: E402
+
+RECIPES = {"scale-8b": "llama-3.1-8b", "scale-8b-lora": "llama-3.1-8b", "paper-4.2-llama-3b": "llama-3.2-3b", "paper-4.2-llama-1b": "llama-3.2-1b"}
+MATRIX = (16384, 2048)
+
+
+class Counter(TorchDispatchMode):
+    """Bytes of the storages that are alive, `now` and at their `peak`."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = weakref.WeakSet()
+
+    def see(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage not in self.known and not is_traceable_wrapper_subclass(tensor):  # such a one is made of others
+            self.known.add(storage)
+            self.now += storage.nbytes()
+            weakref.finalize(storage, self.forget, storage.nbytes())
+
+    def forget(self, nbytes):
+        self.now -= nbytes
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.see, found)
+        self.peak = max(self.peak, self.now)
+        return found
+
+
+def count(name, architecture, layers=None, changes=()):
+    """{"learning", "scoring": {"counted", "planned": bytes}} of the policy of recipe `name` with `changes`, and `layers` of the architecture's (None: all)."""
+    this = recipe.load(name, changes)
+    limits, (key, spec) = this.limits, next(iter(this.policies.items()))
+    prompt, reply = [1] * this.data.max_tokens, [2] * this.policy_gradient.max_new_tokens
+    config = bench.ARCHITECTURES[architecture] | ({"num_hidden_layers": layers} if layers else {})
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**config), dtype=getattr(torch, this.dtype(key)))
+        size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
+        if spec.lora:
+            optimizer.add_adapter(models.Policy(model, None, {}), spec.lora)
+    learner = optimizer.make([torch.nn.Parameter(torch.zeros(4096))], 1e-7, limits)  # torchao makes tables of real numbers at the first step, and keeps them
+    learner.param_groups[0]["params"][0].grad = torch.zeros(4096)
+    with torch.compiler.set_stance("force_eager"):
+        learner.step()
+    with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter, tempfile.TemporaryDirectory() as folder:
+        model.to_empty(device="cpu").tie_weights()
+        learner = Learner(model, folder, 1e-7, limits)
+
+        def learn():
+            for _ in range(2):
+                with optimizer.recomputed(model, limits.gradient_checkpointing):
+                    reply_log_probs(model, [prompt] * limits.micro_batch, [reply] * limits.micro_batch).sum().backward()
+                learner._collect()
+
+        learn()
+        with torch.compiler.set_stance("force_eager"):
+            learner.optimizer.step()  # now there are moments
+        learner.optimizer.zero_grad(set_to_none=True)
+        counter.peak = counter.now
+        learn()
+        learning, counter.peak = counter.peak, counter.now
+        with torch.no_grad():
+            before = counter.now
+            reply_log_probs(model, [prompt] * limits.rows, [reply] * limits.rows)
+        scoring = counter.peak - before
+    rank = spec.lora.rank if spec.lora else None
+    parts = cost.learning(size, optimizer=limits.optimizer, dtype=limits.dtype, compute=limits.compute, rank=rank)
+    activations = cost.updating(size, limits.micro_batch, len(prompt), len(reply), compute=limits.compute, checkpointing=limits.gradient_checkpointing, rank=rank)
+    return {
+        "learning": {"counted": learning, "planned": sum(parts.values()) + activations},
+        "scoring": {"counted": scoring, "planned": cost.reading(size, limits.rows, len(prompt), len(reply), compute=limits.compute)},
+    }
+
+
+def step_bytes(stance):
+    """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of weights, gradients and moments. On Linux."""
+    value = torch.nn.Parameter(torch.randn(MATRIX).bfloat16())
+    adam = optimizer.make([value], 1e-4, recipe.load("scale-8b").limits)
+    for _ in range(2):  # the first compiles, and makes the moments
+        value.grad = torch.randn(MATRIX).bfloat16()
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = status("VmRSS")
+        with torch.compiler.set_stance(stance):
+            adam.step()
+    return (status("VmHWM") - before) / value.numel()
+
+
+def status(key):
+    """Bytes of this process's memory, by the kernel's name for them."""
+    return 1024 * next(int(line.split()[1]) for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+
+
+def main(out):
+    result = {"made": origin.record(), "counted": {}}
+    for name in tqdm(RECIPES, unit="recipe"):
+        result["counted"][name] = count(name, RECIPES[name])
+    result["step_bytes_a_parameter"] = {"compiled": step_bytes("default"), "not compiled": step_bytes("force_eager")}
+    write_whole(out, lambda partial: partial.write_text(json.dumps(result, indent=1) + "\n"))
+    print(json.dumps(result["counted"] | result["step_bytes_a_parameter"], indent=1), f"\nWritten to {out}")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks/results/memory.json")
