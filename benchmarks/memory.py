@@ -33,7 +33,7 @@ from rvlib.lm import bench, cost, models, optimizer, origin, plan, recipe  # noq
 from rvlib.lm.sample import reply_log_probs  # noqa: E402
 from rvlib.lm.train import Learner, write_whole  # noqa: E402
 
-RECIPES = {"scale-8b": "llama-3.1-8b", "scale-8b-lora": "llama-3.1-8b", "paper-4.2-llama-3b": "llama-3.2-3b", "paper-4.2-llama-1b": "llama-3.2-1b"}
+RECIPES = {"scale-8b": "llama-3.1-8b", "scale-8b-lora": "llama-3.1-8b", "paper-4.2-llama-3b": "llama-3.2-3b", "paper-4.2-llama-1b": "llama-3.2-1b", "paper-4.1-pythia-2.8b": "pythia-2.8b", "paper-4.1-pythia-1b": "pythia-1b"}
 MATRIX = (16384, 2048)
 
 

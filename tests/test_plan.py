@@ -44,6 +44,7 @@ def test_parameters_are_those_of_the_architecture(name):
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * each
     assert (size.layers, size.width, size.keys, size.vocabulary, size.inner) == (config.num_hidden_layers, config.hidden_size, keys, config.vocab_size, config.intermediate_size)
+    assert size.matrices == (2 if isinstance(config, transformers.GPTNeoXConfig) else 3)
 
 
 def small(width=256, keys=64, inner=512, layers=4, dtype=torch.float32, vocabulary=512):
@@ -100,7 +101,7 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
     assert found == pytest.approx(said, rel=0.1)
 
 
-@pytest.mark.parametrize("name, changes", [("scale-8b", []), ("scale-8b", ["limits.micro_batch=2"]), ("scale-8b-lora", []), ("paper-4.2-llama-3b", []), ("paper-4.2-llama-1b", ["limits.rows=4"])])
+@pytest.mark.parametrize("name, changes", [("scale-8b", []), ("scale-8b", ["limits.micro_batch=2"]), ("scale-8b-lora", []), ("paper-4.2-llama-3b", []), ("paper-4.2-llama-1b", ["limits.rows=4"]), ("paper-4.1-pythia-1b", [])])
 def test_peaks_are_what_pytorch_allocates(name, changes):
     """Within 10 %, on layers of the real size, weights that hold no numbers going through the real code."""
     pytest.importorskip("torchao", reason="torchao is not installed: pip install -r requirements-lm.txt")

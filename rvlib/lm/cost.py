@@ -23,7 +23,7 @@ USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the l
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters, layers, width, width of keys and of values, vocabulary, and inner width of the feed-forward layers of a model."""
+    """Parameters, layers, width, width of keys and of values, vocabulary, inner width of the feed-forward layers of a model, and their matrices."""
 
     parameters: float
     layers: int = 32
@@ -31,11 +31,12 @@ class Size:
     keys: int = 1024
     vocabulary: int = 128256
     inner: int = 14336
+    matrices: int = 3  # 2 without a gate
 
     def adapter(self, rank):
         """Parameters of adapters of `rank` on every linear layer: rank × (inputs + outputs) for each."""
         attention = 2 * (2 * self.width) + 2 * (self.width + self.keys)
-        return rank * self.layers * (attention + 3 * (self.width + self.inner))
+        return rank * self.layers * (attention + self.matrices * (self.width + self.inner))
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Machine:
 MODELS = {
     "tiny": Size(93_248, 2, 64, 64, 86, 128),
     "SmolLM2-135M-Instruct": Size(134_515_008, 30, 576, 192, 49152, 1536),
-    "EleutherAI/pythia-1b": Size(1_011_781_632, 16, 2048, 2048, 50304, 8192),
-    "EleutherAI/pythia-2.8b": Size(2_775_208_960, 32, 2560, 2560, 50304, 10240),
+    "EleutherAI/pythia-1b": Size(1_011_781_632, 16, 2048, 2048, 50304, 8192, 2),
+    "EleutherAI/pythia-2.8b": Size(2_775_208_960, 32, 2560, 2560, 50304, 10240, 2),
     **{f"meta-llama/Llama-3.2-1B{kind}": Size(1_235_814_400, 16, 2048, 512, 128256, 8192) for kind in ("", "-Instruct")},
     **{f"meta-llama/Llama-3.2-3B{kind}": Size(3_212_749_824, 28, 3072, 1024, 128256, 8192) for kind in ("", "-Instruct")},
     **{f"meta-llama/Llama-3.1-8B{kind}": Size(8_030_261_248) for kind in ("", "-Instruct")},
@@ -62,7 +63,7 @@ MODELS = {
     "weqweasdas/RM-Gemma-2B": Size(2_506_174_464, 18, 2048, 256, 256000, 16384),
     "allenai/llama-3-tulu-2-8b-uf-mean-rm": Size(7_504_928_768),
     "RLHFlow/ArmoRM-Llama3-8B-v0.1": Size(7_511_000_000),  # with its gating layers, rounded
-    "sentiment": Size(0), "positivity": Size(0), "similarity": Size(22_713_216, 6, 384, 384, 30522, 1536),
+    "sentiment": Size(0), "positivity": Size(0), "similarity": Size(22_713_216, 6, 384, 384, 30522, 1536, 2),
 }  # fmt: skip
 MACHINES = {
     "H200": Machine("H200", 141e9, 989e12, 67e12, 4.8e12),
@@ -74,11 +75,10 @@ MACHINES = {
 def layer(size, tokens, longest, compute="bfloat16"):
     """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 
-    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width, and its mask. Other families
-    differ by some tens of per cent.
+    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a gate), and its mask.
     """
     b = BYTES[compute]
-    return tokens * ((8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8)
+    return tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8)
 
 
 def activations(size, tokens, longest, *, compute="bfloat16", checkpointing=False):
@@ -118,7 +118,7 @@ def reading(size, rows, prompt, reply, *, compute="bfloat16"):
 
 def judging(size, tokens, compute):
     """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
-    return tokens * (4 * size.width + 3 * size.inner) * BYTES[compute]
+    return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute]
 
 
 def memory(policy, teacher=None, truth=None, *, micro_batch, rows, prompt, reply, optimizer="adam", dtype="float32", compute="bfloat16",

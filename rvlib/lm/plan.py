@@ -32,12 +32,13 @@ def size(name):
     try:
         config = need("transformers").AutoConfig.from_pretrained(name)
         with need("torch").device("meta"):
-            parameters = need("transformers").AutoModelForCausalLM.from_config(config).num_parameters()
+            model = need("transformers").AutoModelForCausalLM.from_config(config)
     except Exception as error:
         raise OSError(f"The size of {name!r} must be known to plan, but its configuration did not load ({str(error).splitlines()[0]}).") from error
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Size(parameters, config.num_hidden_layers, config.hidden_size, heads * each, config.vocab_size, config.intermediate_size)
+    gated = any("gate" in module for module, _ in model.named_modules())
+    return Size(model.num_parameters(), config.num_hidden_layers, config.hidden_size, heads * each, config.vocab_size, config.intermediate_size, 3 if gated else 2)
 
 
 def plan(recipe, gpus=1, machine=None):

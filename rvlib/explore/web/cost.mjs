@@ -2,12 +2,12 @@
 
 import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
 
-const adapter = (size, rank) => rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + 3 * (size.width + size.inner));
+const adapter = (size, rank) => rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
 
 function updating(size, rows, longest, reply, { compute, checkpointing, rank }) {
   const b = BYTES[compute];
   const [tokens, logits] = [rows * longest, rows * reply];
-  const layer = tokens * ((8 * b + 8) * size.width + 4 * b * size.inner + b * longest + 8);
+  const layer = tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8);
   const kept = size.layers * (checkpointing ? tokens * b * size.width : layer) + tokens * (4 + b) * size.width;
   const above = (4 * logits + 8 * Math.min(logits, LOGITS) + (rank ? 0 : size.width * b)) * size.vocabulary;
   return kept + Math.max(above, checkpointing ? layer : 0);
@@ -22,7 +22,7 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   return { weights: frozen / gpus + learns * (number / gpus + kept), gradients: (learns * (number + kept)) / gpus, optimiser: (learns * MOMENTS[optimizer]) / gpus };
 }
 
-const judging = (size, tokens, compute) => tokens * (4 * size.width + 3 * size.inner) * BYTES[compute];
+const judging = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
 
 /** {part: bytes} on each GPU. */
 export function memory(policy, teacher, truth, setting) {
