@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="needs the language models' packages")
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm import bench, need, plan  # noqa: E402
+from rvlib.lm import bench, need, optimizer, plan  # noqa: E402
 from rvlib.lm import recipe as recipes  # noqa: E402
-from rvlib.lm.sample import log_probs  # noqa: E402
+from rvlib.lm.sample import log_probs, reply_log_probs  # noqa: E402
 
 CHANGES = ["policy_gradient.max_new_tokens=24", "policy_gradient.batch=8", "limits.micro_batch=4"]
 ARGUMENTS = ["bench", "cpu", "--model", "tiny", "--recipe", "tiny-4.1", *(part for change in CHANGES for part in ("--set", change))]
@@ -49,6 +49,27 @@ def test_architectures_are_the_real_ones(name):
     assert model.num_parameters() == EXACT[name]
     ours = [size for key, size in plan.MODELS.items() if key.rpartition("/")[2].lower() == name]
     assert all(size.parameters == pytest.approx(EXACT[name], rel=1e-3) for size in ours)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_operations_are_those_that_pytorch_counts(recomputed):
+    """Of matrices with weights; attention between tokens, which is left out, is a few per cent at these lengths."""
+    torch, transformers = need("torch"), need("transformers")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = transformers.AutoConfig.for_model(**bench.ARCHITECTURES["llama-3.1-8b"] | {"num_hidden_layers": 2})
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counted:
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(True)
+        with optimizer.recomputed(model, recomputed):
+            reply_log_probs(model, [[1] * 200] * 4, [[2] * 200] * 4).sum().backward()
+        head = model.get_output_embeddings().weight.numel()
+        layers = model.base_model.num_parameters() - head
+    by_kind = counted.get_flop_counts()["Global"]
+    attention = sum(count for kind, count in by_kind.items() if "attention" in str(kind))
+    each = 6 * layers + 2 * (layers - 2 * 4096 * 14336) * recomputed  # recomputing stops before a layer's last matrix, whose result nobody asks for
+    assert sum(by_kind.values()) - attention == pytest.approx(each * 4 * 399 + 6 * head * 4 * 200, rel=0.001)
+    assert attention < 0.02 * sum(by_kind.values())
 
 
 def test_both_ways_of_a_step_compute_the_same():

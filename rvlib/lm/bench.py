@@ -4,7 +4,7 @@
     share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)                                             to sample
 
 N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and attention between
-tokens is left out. Rate and bandwidth are measured first, in the same call. Then a whole step of
+tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it. Rate and bandwidth are measured first, in the same call. Then a whole step of
 policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
 a time with the logits of every position. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
 by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
@@ -124,8 +124,9 @@ class Bench:
 
         with optimizer.recomputed(self.policy.model, self.recipe.limits.gradient_checkpointing):
             seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
-        factor = 8 if self.recipe.limits.gradient_checkpointing else 6
-        operations = factor * self.layers * self._tokens() + 6 * self.head * sum(map(len, self.replies))  # the head is not computed twice
+        again = self.layers - self.config.num_hidden_layers * self.config.hidden_size * self.config.intermediate_size
+        each = 6 * self.layers + 2 * again * self.recipe.limits.gradient_checkpointing
+        operations = each * self._tokens() + 6 * self.head * sum(map(len, self.replies))  # the head is not computed twice
         return {"seconds": seconds, "tokens": self._tokens(), "operations": operations, "micro_batch": self.learner.micro_batch}
 
     def step(self):
