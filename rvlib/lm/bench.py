@@ -85,27 +85,30 @@ class Bench:
         copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
         return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * many / copy}
 
-    def _draw(self):
-        """The replies to a batch in chunks of `limits.rows`, as `policy_gradient.rollout` draws them: (their prompts' ids, their ids)."""
+    def _draw(self, engine=None):
+        """The replies to a batch in the chunks in which `policy_gradient.rollout` draws them: (their prompts' ids, their ids by chunk)."""
         prompts, settings = [encode(self.tokenizer, prompt.text) for prompt in self.batch], self.recipe.policy_gradient
-        at_once, replies = max(self.recipe.limits.rows // settings.group, 1), []
+        engine, rows, replies = engine or self.recipe.limits.engine, self.recipe.limits.rows, []
+        at_once = len(prompts) if engine == "continuous" else max(rows // settings.group, 1)
         for start in range(0, len(prompts), at_once):
             with draw_from(0, 0, 0, start):
-                replies.append(generate(self.policy, prompts[start : start + at_once], settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature))
+                replies.append(generate(self.policy, prompts[start : start + at_once], settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, engine=engine, rows=rows))
         return [prompt for prompt in prompts for _ in range(settings.group)], replies
 
     def sampling(self):
-        """A batch of replies."""
+        """A batch of replies; of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is said."""
         seconds, (self.ids, chunks) = self._timed(self._draw)
         self.replies = [reply for chunk in chunks for reply in chunk]
         self.written = policy_gradient.grouped(texts(self.policy, self.replies), self.recipe.policy_gradient.group)
         config, itemsize = self.config, self.policy.model.dtype.itemsize
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        read, steps = 0, [max(map(len, chunk)) for chunk in chunks]
-        for chunk, longest in zip(chunks, steps):
-            cache = len(chunk) * (PROMPT + longest / 2) * config.num_hidden_layers * heads * head * 2
-            read += ((self.layers + self.head) + cache) * itemsize * longest
+        read, steps, rows = 0, [], self.recipe.limits.rows
+        for chunk in chunks:
+            longest, engine = max(map(len, chunk)), self.recipe.limits.engine
+            steps.append(max(longest, -(-sum(map(len, chunk)) // rows)) if engine == "continuous" else longest)
+            cached = sum(len(reply) * (PROMPT + len(reply) / 2) for reply in chunk) if engine == "continuous" else len(chunk) * longest * (PROMPT + longest / 2)
+            read += ((self.layers + self.head) * steps[-1] + cached * config.num_hidden_layers * heads * head * 2) * itemsize
         lengths = sorted(map(len, self.replies))
         return {"seconds": seconds, "tokens": sum(lengths), "steps": sum(steps), "bytes": read, "lengths": lengths}
 
@@ -139,7 +142,7 @@ class Bench:
         settings = self.recipe.policy_gradient
 
         def work():
-            ids, chunks = self._draw()
+            ids, chunks = self._draw("generate")
             replies = [reply for chunk in chunks for reply in chunk]
             rows = list(zip(ids, replies))
             for prompt, some in zip(self.batch, policy_gradient.grouped(texts(self.policy, replies), settings.group)):

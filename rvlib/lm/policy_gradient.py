@@ -104,16 +104,17 @@ def rollout(policy, reference, batch, group, recipe, seed):
     """`group` replies to each prompt of a batch: (their prompts' ids, their ids, two flat lists of lists; ln π_θ and ln π_ref of them, arrays).
 
     At most `limits.rows` are drawn at once, from a seed of their own, so that several processes, which share these chunks, draw
-    what one does. For each to have its part of a batch, set `limits.rows` to the batch divided by their number.
+    what one does; continuous batching has all in one chunk, and keeps to `rows` by itself. For each to have its part of a batch, set `limits.rows` to the batch divided by their number.
     """
     settings, prompts = recipe.policy_gradient, [encode(policy.tokenizer, prompt.text) for prompt in batch]
-    at_once, found = max(recipe.limits.rows // group, 1), []
-    how = {"temperature": settings.temperature, "rows": recipe.limits.rows}
+    limits, found = recipe.limits, []
+    at_once = len(prompts) if limits.engine == "continuous" else max(limits.rows // group, 1)
+    how = {"temperature": settings.temperature, "rows": limits.rows}
     with processes.whole(policy.model):
         for start in processes.share(range(0, len(prompts), at_once)):
             some = prompts[start : start + at_once]
             with draw_from(*seed, start):
-                replies = generate(policy, some, group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+                replies = generate(policy, some, group, max_new_tokens=settings.max_new_tokens, engine=limits.engine, **how)
             some = [prompt for prompt in some for _ in range(group)]
             found.append((some, replies, log_probs(policy, some, replies, **how), reference_log_probs(policy, reference, some, replies, **how)))
     prompts, replies, ours, theirs = ([row for chunk in kind for row in chunk] for kind in zip(*processes.gather(found)))

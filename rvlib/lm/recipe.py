@@ -126,6 +126,7 @@ class Limits(Settings):
 
     dtype: Literal["float32", "bfloat16"]  # of weights that are trained: at the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at random
     optimizer: Literal["adam", "adam8bit"] = "adam"
+    engine: Literal["generate", "static", "continuous"] = "generate"  # that samples: see `sample.generate`
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute: Literal["float32", "bfloat16"]
     frozen: Literal["float32", "bfloat16"]  # of weights that are only read: reference, reward models, ground truth

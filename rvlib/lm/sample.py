@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from rvlib import _checks
-from rvlib.lm import need, processes
+from rvlib.lm import engines, need, processes
 from rvlib.lm.cost import LOGITS
 from rvlib.lm.data import fingerprint
 
@@ -34,9 +34,10 @@ class Sampling:
         _checks.real("temperature", self.temperature, above=0.0)
 
 
-def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
+def sample(policy, prompts, folder, sampling=Sampling(), *, engine="generate", rows=None, progress=True):
     """Replies of `policy` to each of `prompts`, in their order: dictionaries with `prompt` (its name), `replies` (texts),
     `tokens` (lists of ids, the ending one included), `ended` (whether there was one) and `log_probs` (of whole replies, in nats).
+    engine, rows: as in `generate`.
 
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
@@ -47,6 +48,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
     if not names or len(set(names)) < len(names):
         raise ValueError(f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names.")
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
+    settings |= {} if engine == "generate" else {"engine": engine}
     processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode(policy.tokenizer, prompt.text)))
     size = sampling.prompts_per_batch
@@ -55,7 +57,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, progress=True):
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
             start = time.perf_counter()
-            lines = [json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number)]
+            lines = [json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number, engine, rows)]
             partial = path.with_suffix(".partial")
             partial.write_text("".join(lines), encoding="utf-8")
             partial.replace(path)
@@ -137,18 +139,24 @@ def log_softmax_at(model, hidden, tokens, temperature):
     return -need("torch").nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
-def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0):
-    """`count` replies to each of `prompts` (lists of token ids), drawn at once from torch's generator: a flat list of lists of ids.
+def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0, engine="generate", rows=None):
+    """`count` replies to each of `prompts` (lists of token ids), drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at `max_new_tokens`.
+    engine: "generate", all at once in a padded batch; "static", the same with a cache of fixed size and prompts padded to a multiple
+    of 128, for which transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at most `rows`
+    at once (`engines`).
     """
-    torch = need("torch")
-    inputs = policy.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(policy.model.device)
-    ends = endings(policy)
+    torch, ends = need("torch"), endings(policy)
+    if engine == "continuous":
+        return engines.continuous(policy.model, prompts, count, ends=ends, rows=rows or len(prompts) * count, max_new_tokens=max_new_tokens, temperature=temperature)
+    static = engine == "static"
+    inputs = policy.tokenizer.pad({"input_ids": prompts}, padding_side="left", pad_to_multiple_of=128 if static else None, return_tensors="pt").to(policy.model.device)
     with torch.inference_mode():
         drawn = policy.model.generate(
             **inputs, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, num_return_sequences=count,
             max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=policy.tokenizer.pad_token_id, synced_gpus=False,
+            **({"cache_implementation": "static"} if static else {}),
         )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
     return [row[mask].tolist() for row, mask in zip(drawn, until_end(drawn, ends))]
 
@@ -158,13 +166,13 @@ def texts(policy, replies):
     return [reply.strip() for reply in policy.tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
 
-def _draw(policy, batch, sampling, number):
+def _draw(policy, batch, sampling, number, engine, rows):
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
     torch = need("torch")
     prompts, ends = [encode(policy.tokenizer, prompt.text) for prompt in batch], endings(policy)
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
-        tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
+        tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, engine=engine, rows=rows)
     repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]
     totals = log_probs(policy, repeated, tokens, temperature=sampling.temperature)
     for i, prompt in enumerate(batch):

@@ -81,11 +81,13 @@ def samples(run, name):
     with run.stage(f"samples/{name}") as stage:
         if stage.todo:
             policy, gradient = models.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name)), recipe.policy_gradient
+            limits = recipe.limits
             for seed, (kind, (prompts, count)) in enumerate(wanted.items()):
                 if not prompts:
                     continue
-                how = Sampling(count, gradient.max_new_tokens, gradient.temperature, max(recipe.limits.rows // count, 1), seed)
-                sample(policy, prompts, stage.folder / kind, how)
+                at_once = limits.rows * (8 if limits.engine == "continuous" else 1)  # in a file: enough for another reply to take the place of one that ends
+                how = Sampling(count, gradient.max_new_tokens, gradient.temperature, max(at_once // count, 1), seed)
+                sample(policy, prompts, stage.folder / kind, how, engine=limits.engine, rows=limits.rows)
             stage.done()
     return [read(stage.folder / kind, prompts) for kind, (prompts, _) in wanted.items()]
 
