@@ -201,11 +201,11 @@ def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
     whole = audit("tiny", judges, file, folder=tmp_path / "whole", **HOW)
     draw, load, drawn, loaded = sampling_module._draw, reward_models.load_reward_model, [], []
 
-    def until_the_second(policy, batch, sampling, number):
+    def until_the_second(policy, batch, sampling, number, *how):
         drawn.append(number)
         if drawn == [0, 1]:
             raise KeyboardInterrupt
-        return draw(policy, batch, sampling, number)
+        return draw(policy, batch, sampling, number, *how)
 
     def until_the_second_judge(name, **how):
         loaded.append(name)

@@ -110,7 +110,7 @@ def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
 
 
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
-    monkeypatch.setattr(bench.Bench, "_draw", lambda self: 1 / 0)
+    monkeypatch.setattr(bench.Bench, "_draw", lambda *_: 1 / 0)
     found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
     assert "sampling failed" in found["stages"]["scoring"]["failed"] and "sampling failed" in found["stages"]["update"]["failed"]
 

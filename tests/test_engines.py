@@ -1,5 +1,9 @@
 """Engines that sample: the same distribution from each, the same replies from the same seed, and a sentence when one stops."""
 
+import http.server
+import json
+import threading
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +11,7 @@ from scipy import stats
 torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 
-from rvlib.lm import bench, engines, models, processes, recipe, sample, tiny  # noqa: E402
+from rvlib.lm import bench, engines, models, policy_gradient, processes, recipe, sample, tiny  # noqa: E402
 from rvlib.lm.train import draw_from  # noqa: E402
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
@@ -116,3 +120,97 @@ def test_several_processes_draw_what_one_does(monkeypatch):
 def test_pages_are_transformers_own():
     config = transformers.generation.configuration_utils.ContinuousBatchingConfig()
     assert getattr(config, "page_size", None) in (engines.PAGE, None)
+
+
+# A vLLM server, of which there is a stand-in here: what vLLM and the transfer between GPUs do, it does with a model of its own
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Its address, its policy, and how often it was sent weights and forgot prefixes."""
+    client = pytest.importorskip("trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt")
+    theirs, seen = models.load_policy(tiny.TINY), {"weights": 0, "forgotten": 0}
+
+    class Stub(http.server.BaseHTTPRequestHandler):
+        def answer(self, found):
+            body = json.dumps(found).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            self.answer({"data": [{"id": "tiny"}]})
+
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
+            if self.path == "/reset_prefix_cache":
+                seen["forgotten"] += 1
+                return self.answer({"success": True})
+            assert asked["top_p"] == 1.0 and asked["top_k"] == 0 and asked["stop_token_ids"] == sample.endings(theirs) and "seed" not in asked
+            with draw_from(0, len(asked["prompt"])):
+                replies = sample.generate(theirs, asked["prompt"], asked["n"], max_new_tokens=asked["max_tokens"], temperature=asked["temperature"])
+            prompts = [prompt for prompt in asked["prompt"] for _ in range(asked["n"])]
+            self.answer({"choices": [{"prompt_token_ids": prompt, "token_ids": reply, "logprobs": None} for prompt, reply in zip(prompts, replies)]})
+
+        def log_message(self, *_):
+            """Nothing: the test's output is its own."""
+
+    def copy(self, model):
+        seen["weights"] += 1
+        theirs.model.load_state_dict(model.state_dict())
+
+    monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: True)
+    monkeypatch.setattr(client.VLLMClient, "init_communicator", lambda self, device: None)
+    monkeypatch.setattr(client.VLLMClient, "update_model_params", copy)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub) as stand_in:
+        threading.Thread(target=stand_in.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{stand_in.server_address[1]}", theirs, seen
+        stand_in.shutdown()
+
+
+def test_a_server_samples_the_policy_as_it_is_now(server):
+    address, theirs, seen = server
+    ours = models.load_policy(tiny.TINY)
+
+    def ask():
+        return sample.generate(ours, PROMPTS, 4, max_new_tokens=6, engine="vllm", server=address)
+
+    with draw_from(0, 3):
+        expected = sample.generate(ours, PROMPTS, 4, max_new_tokens=6)
+    assert ask() == ask() == expected and seen == {"weights": 1, "forgotten": 1}
+    with torch.no_grad():
+        ours.model.get_input_embeddings().weight.mul_(1.5)
+    with draw_from(0, 3):
+        moved = sample.generate(ours, PROMPTS, 4, max_new_tokens=6)
+    assert ask() == moved != expected and seen == {"weights": 2, "forgotten": 2}
+
+
+def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path):
+    address, theirs, seen = server
+    changes = ["limits.engine=vllm", f"limits.server={address}", "policy_gradient.batch=8", "policy_gradient.max_new_tokens=8"]
+    this = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")
+    ours = models.load_policy(tiny.TINY)
+    this.policy, this.reference = ours, models.load_policy(tiny.TINY)
+    learner = bench.Learner(ours.model, tmp_path, 1e-3, this.recipe.limits)
+    prompts = tiny.prompts(4, 0)
+
+    def teacher(prompts, replies):
+        return np.random.default_rng(0).normal(size=(len(prompts), len(replies[0])))
+
+    for step in range(3):
+        policy_gradient.update(learner, ours, this.reference, teacher, prompts, this.recipe, (0, step, 0))
+    assert seen["weights"] == 3
+    assert not torch.equal(theirs.model.get_input_embeddings().weight, ours.model.get_input_embeddings().weight)  # the last update is sent when it is needed
+
+
+def test_no_server_and_no_vllm_are_a_sentence(policy, monkeypatch):
+    client = pytest.importorskip("trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt")
+    monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: False)
+    with pytest.raises(ModuleNotFoundError, match="needs the package vllm here too"):
+        drawn(policy, "vllm", 2, server="http://127.0.0.1:9")
+    monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: True)
+    with pytest.raises(ConnectionError, match="A vLLM server must answer at http://127.0.0.1:9, but none does; start one"):
+        drawn(policy, "vllm", 2, server="http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="where an adapter is trained"):
+        recipe.load("scale-8b-lora", ["limits.engine=vllm"])

@@ -122,12 +122,12 @@ def test_a_run_that_was_cut_off_ends_with_the_same_files(policy, tmp_path, monke
     expected = sample(policy, PROMPTS, whole, SMALL, progress=False)
     draw, drawn = sampling_module._draw, []
 
-    def until_the_second(policy, batch, sampling, number):
+    def until_the_second(policy, batch, sampling, number, *how):
         if number == 1 and 1 not in drawn:
             drawn.append(1)
             raise KeyboardInterrupt
         drawn.append(number)
-        return draw(policy, batch, sampling, number)
+        return draw(policy, batch, sampling, number, *how)
 
     monkeypatch.setattr(sampling_module, "_draw", until_the_second)
     with pytest.raises(KeyboardInterrupt):

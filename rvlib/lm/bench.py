@@ -6,7 +6,7 @@
 N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and attention between
 tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it. Rate and bandwidth are measured first, in the same call. Then a whole step of
 policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
-a time with the logits of every position. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
+a time with the logits of every position. Last, the engines that sample otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
 by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
 """
 
@@ -21,7 +21,7 @@ import time
 
 import numpy as np
 
-from rvlib.lm import need, optimizer, origin, policy_gradient
+from rvlib.lm import engines, need, optimizer, origin, policy_gradient
 from rvlib.lm import recipe as recipes
 from rvlib.lm.data import Prompt
 from rvlib.lm.models import Policy
@@ -89,15 +89,24 @@ class Bench:
         """The replies to a batch in the chunks in which `policy_gradient.rollout` draws them: (their prompts' ids, their ids by chunk)."""
         prompts, settings = [encode(self.tokenizer, prompt.text) for prompt in self.batch], self.recipe.policy_gradient
         engine, rows, replies = engine or self.recipe.limits.engine, self.recipe.limits.rows, []
-        at_once = len(prompts) if engine == "continuous" else max(rows // settings.group, 1)
+        at_once = max(rows // settings.group, 1) if engine in engines.PADDED else len(prompts)
         for start in range(0, len(prompts), at_once):
             with draw_from(0, 0, 0, start):
-                replies.append(generate(self.policy, prompts[start : start + at_once], settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, engine=engine, rows=rows))
+                replies.append(generate(self.policy, prompts[start : start + at_once], settings.group, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, engine=engine, rows=rows, server=self.recipe.limits.server))
         return [prompt for prompt in prompts for _ in range(settings.group)], replies
 
-    def sampling(self):
-        """A batch of replies; of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is said."""
-        seconds, (self.ids, chunks) = self._timed(self._draw)
+    def static(self):
+        """A batch of replies by transformers' cache of fixed size, compiled on a GPU."""
+        return self.sampling("static")
+
+    def continuous(self):
+        """A batch of replies by continuous batching."""
+        return self.sampling("continuous")
+
+    def sampling(self, engine=None):
+        """A batch of replies, by the recipe's engine unless another is named; of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is said."""
+        engine = engine or self.recipe.limits.engine
+        seconds, (self.ids, chunks) = self._timed(lambda: self._draw(engine))
         self.replies = [reply for chunk in chunks for reply in chunk]
         self.written = policy_gradient.grouped(texts(self.policy, self.replies), self.recipe.policy_gradient.group)
         config, itemsize = self.config, self.policy.model.dtype.itemsize
@@ -105,12 +114,12 @@ class Bench:
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         read, steps, rows = 0, [], self.recipe.limits.rows
         for chunk in chunks:
-            longest, engine = max(map(len, chunk)), self.recipe.limits.engine
-            steps.append(max(longest, -(-sum(map(len, chunk)) // rows)) if engine == "continuous" else longest)
-            cached = sum(len(reply) * (PROMPT + len(reply) / 2) for reply in chunk) if engine == "continuous" else len(chunk) * longest * (PROMPT + longest / 2)
+            longest, padded = max(map(len, chunk)), engine in engines.PADDED
+            steps.append(longest if padded else max(longest, -(-sum(map(len, chunk)) // rows)))
+            cached = len(chunk) * longest * (PROMPT + longest / 2) if padded else sum(len(reply) * (PROMPT + len(reply) / 2) for reply in chunk)
             read += ((self.layers + self.head) * steps[-1] + cached * config.num_hidden_layers * heads * head * 2) * itemsize
         lengths = sorted(map(len, self.replies))
-        return {"seconds": seconds, "tokens": sum(lengths), "steps": sum(steps), "bytes": read, "lengths": lengths}
+        return {"seconds": seconds, "tokens": sum(lengths), "steps": sum(steps), "bytes": read, "lengths": lengths, "engine": engine}
 
     def scoring(self):
         """The rewards of the batch, prompts read too."""
@@ -186,7 +195,7 @@ def one_log_prob(model, prompt, reply):
     return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).sum().double()
 
 
-STAGES = ("sampling", "scoring", "update", "step", "official")
+STAGES = ("sampling", "scoring", "update", "step", "official", "static", "continuous")
 
 
 def measure(name, recipe, device, minutes, write, layers=None):
@@ -278,7 +287,7 @@ def table(result):
     for stage, found in result["stages"].items():
         shares = [f"{100 * found[key]:.1f} % of {words}" for key, words in (("share_of_matrix_rate", "the matrix rate"), ("share_of_bandwidth", "the bandwidth")) if key in found]
         memory = [f"{found['peak_memory'] / 1e9:.1f} GB"] if found.get("peak_memory") else []
-        lines.append(f"  {stage:<9} " + (found.get("failed") or ", ".join([f"{found['tokens_per_second']:.4g} tokens/s", *shares, *memory])))
+        lines.append(f"  {stage:<10} " + (found.get("failed") or ", ".join([f"{found['tokens_per_second']:.4g} tokens/s", *shares, *memory])))
     if "official_over_ours" in result:
         lines.append(f"  the official code's step takes {result['official_over_ours']:.2f} times as long as ours")
     return "\n".join(lines)

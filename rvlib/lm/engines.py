@@ -1,17 +1,25 @@
-"""Continuous batching by transformers: as a reply ends, another takes its place, and keys and values lie in pages of a common cache.
+"""Engines that sample otherwise than in a padded batch: continuous batching by transformers, and a vLLM server by TRL's client.
 
-A padded batch (`sample.generate`) runs until its last reply ends, and what has ended waits. Here at most `rows` replies are under way,
-of however many are asked for, so a place is empty only at the very end. Fast attention over pages is that of the flash-attn
-package, if it is installed; without it transformers masks one long row, which is slower.
+A padded batch (`sample.generate`) runs until its last reply ends, and what has ended waits. In continuous batching another takes its
+place: at most `rows` replies are under way, of however many are asked for, so a place is empty only at the very end, and keys
+and values lie in pages of a common cache. Fast attention over pages is that of the flash-attn package, if it is installed; without
+it transformers masks one long row, which is slower. Random numbers come from torch's generator, and all replies are asked for before the first
+is drawn, so that the same seed gives the same ones; another number of `rows` gives others.
 
-Replies are drawn one token at a time from the same distribution as everywhere. Their random numbers come from torch's generator, and all
-are asked for before the first is drawn, so that the same seed gives the same replies; another number of `rows` gives others.
+A vLLM server has GPUs of its own, and gets the policy's weights whenever they have changed:
+
+    VLLM_SERVER_DEV_MODE=1 vllm serve RUN/sft/NAME/model --weight-transfer-config '{"backend": "nccl"}'
+    rvlib run RECIPE --set limits.engine=vllm --set limits.server=http://localhost:8000
+
+Its replies are not the same again from the same seed.
 """
 
+import functools
 import math
 
 from rvlib.lm import need
 
+PADDED = ("generate", "static")  # engines that draw a whole batch at once; all others keep to `rows` by themselves
 PAGE = 256  # tokens of a page, as transformers has them
 
 
@@ -42,6 +50,42 @@ def continuous(model, prompts, count, *, ends, rows, max_new_tokens, temperature
         raise RuntimeError(f"All {total} replies must be drawn, but continuous batching stopped at {len(found)} ({error or 'its thread ended'}); set limits.engine to generate.")
     kinds = [*(f"__child#{i}" for i in range(count - 1)), ""]  # the other replies to a prompt are made from its first
     return [found[name + kind].generated_tokens for name in names for kind in kinds]
+
+
+def served(policy, prompts, count, *, server, ends, max_new_tokens, temperature):
+    """The same of a vLLM server at the address `server`, which is sent the weights first if they are not those it has.
+
+    ModuleNotFoundError or ConnectionError, in one sentence, for a package or a server that is not there.
+    """
+    client = _client(server, policy)
+    stamp = [(id(value), value._version) for value in policy.model.parameters()]  # torch counts changes of each
+    if client.stamp != stamp:
+        client.update_model_params(policy.model)
+        client.reset_prefix_cache()
+        client.stamp = stamp
+    # No seed: vLLM would give every prompt the same random numbers.
+    how = {"stop_token_ids": ends, "skip_special_tokens": False}
+    return client.generate(prompts, n=count, temperature=temperature, max_tokens=max_new_tokens, logprobs=None, generation_kwargs=how)["completion_ids"]
+
+
+@functools.lru_cache
+def _connected(server, device):
+    try:
+        client = need("trl.generation.vllm_client").VLLMClient(base_url=server)
+    except ImportError as error:
+        raise ModuleNotFoundError("Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, or set limits.engine to continuous.") from error
+    client.init_communicator(device=device)
+    client.stamp = None
+    return client
+
+
+def _client(server, policy):
+    """TRL's client of a server, one for the life of the process."""
+    try:
+        return _connected(server, policy.model.device)
+    except OSError as error:  # of the HTTP library
+        start = f"VLLM_SERVER_DEV_MODE=1 vllm serve {policy.source['name']} --weight-transfer-config '{{\"backend\": \"nccl\"}}'"
+        raise ConnectionError(f"A vLLM server must answer at {server}, but none does; start one on a GPU of its own with `{start}`, and run this again.") from error
 
 
 def _next(manager):

@@ -21,7 +21,7 @@ import os
 import sys
 import types
 
-from rvlib.lm import need
+from rvlib.lm import engines, need
 
 
 def start():
@@ -40,8 +40,8 @@ def start():
 
 def check(limits):
     """ValueError, one sentence, for a recipe's limits that several processes can't keep."""
-    if world() > 1 and limits.engine == "continuous":
-        raise ValueError('The engine of several processes must be "generate" or "static", which draw what one process does, got "continuous"; set limits.engine.')
+    if world() > 1 and limits.engine not in engines.PADDED:
+        raise ValueError(f"The engine of several processes must be {' or '.join(engines.PADDED)}, which draw what one process does, got {limits.engine}; set limits.engine.")
     if world() > 1 and limits.optimizer != "adam":
         raise ValueError(f"The optimizer of several processes must be adam, whose 32-bit weights and moments they share, got {limits.optimizer}; set limits.optimizer to adam and limits.dtype to float32.")
 

@@ -126,7 +126,8 @@ class Limits(Settings):
 
     dtype: Literal["float32", "bfloat16"]  # of weights that are trained: at the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at random
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    engine: Literal["generate", "static", "continuous"] = "generate"  # that samples: see `sample.generate`
+    engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sample.generate`
+    server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute: Literal["float32", "bfloat16"]
     frozen: Literal["float32", "bfloat16"]  # of weights that are only read: reference, reward models, ground truth
@@ -169,6 +170,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _agrees(self):
+        if self.limits.engine == "vllm" and any(spec.lora for spec in self.policies.values()):
+            raise ValueError("limits.engine must be generate, static or continuous where an adapter is trained, since vllm is sent whole weights, got 'vllm'")
         for name, spec in self.reward_models.items():
             if spec.policy is not None and spec.policy not in self.policies:
                 raise ValueError(f"reward_models.{name}.policy must be one of {', '.join(self.policies)}, got {spec.policy!r}")

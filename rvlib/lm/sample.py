@@ -34,10 +34,10 @@ class Sampling:
         _checks.real("temperature", self.temperature, above=0.0)
 
 
-def sample(policy, prompts, folder, sampling=Sampling(), *, engine="generate", rows=None, progress=True):
+def sample(policy, prompts, folder, sampling=Sampling(), *, engine="generate", rows=None, server=None, progress=True):
     """Replies of `policy` to each of `prompts`, in their order: dictionaries with `prompt` (its name), `replies` (texts),
     `tokens` (lists of ids, the ending one included), `ended` (whether there was one) and `log_probs` (of whole replies, in nats).
-    engine, rows: as in `generate`.
+    engine, rows, server: as in `generate`.
 
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
@@ -57,7 +57,7 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, engine="generate", r
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
             start = time.perf_counter()
-            lines = [json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number, engine, rows)]
+            lines = [json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number, engine, rows, server)]
             partial = path.with_suffix(".partial")
             partial.write_text("".join(lines), encoding="utf-8")
             partial.replace(path)
@@ -139,17 +139,19 @@ def log_softmax_at(model, hidden, tokens, temperature):
     return -need("torch").nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
-def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0, engine="generate", rows=None):
+def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0, engine="generate", rows=None, server=None):
     """`count` replies to each of `prompts` (lists of token ids), drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at `max_new_tokens`.
     engine: "generate", all at once in a padded batch; "static", the same with a cache of fixed size and prompts padded to a multiple
     of 128, for which transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at most `rows`
-    at once (`engines`).
+    at once; "vllm", by the server at the address `server` (both in `engines`).
     """
     torch, ends = need("torch"), endings(policy)
     if engine == "continuous":
         return engines.continuous(policy.model, prompts, count, ends=ends, rows=rows or len(prompts) * count, max_new_tokens=max_new_tokens, temperature=temperature)
+    if engine == "vllm":
+        return engines.served(policy, prompts, count, server=server, ends=ends, max_new_tokens=max_new_tokens, temperature=temperature)
     static = engine == "static"
     inputs = policy.tokenizer.pad({"input_ids": prompts}, padding_side="left", pad_to_multiple_of=128 if static else None, return_tensors="pt").to(policy.model.device)
     with torch.inference_mode():
@@ -166,13 +168,13 @@ def texts(policy, replies):
     return [reply.strip() for reply in policy.tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
 
-def _draw(policy, batch, sampling, number, engine, rows):
+def _draw(policy, batch, sampling, number, engine, rows, server):
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
     torch = need("torch")
     prompts, ends = [encode(policy.tokenizer, prompt.text) for prompt in batch], endings(policy)
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
-        tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, engine=engine, rows=rows)
+        tokens = generate(policy, prompts, sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, engine=engine, rows=rows, server=server)
     repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]
     totals = log_probs(policy, repeated, tokens, temperature=sampling.temperature)
     for i, prompt in enumerate(batch):

@@ -12,7 +12,7 @@ import numpy as np
 
 from rvlib import metrics
 from rvlib.lm import measure as estimates
-from rvlib.lm import models, need, processes, reward_models, sources
+from rvlib.lm import engines, models, need, processes, reward_models, sources
 from rvlib.lm.sample import Sampling, encode, encode_reply, read, reply_log_probs, sample
 from rvlib.lm.train import Learner, draw_from, write_whole
 
@@ -85,9 +85,9 @@ def samples(run, name):
             for seed, (kind, (prompts, count)) in enumerate(wanted.items()):
                 if not prompts:
                     continue
-                at_once = limits.rows * (8 if limits.engine == "continuous" else 1)  # in a file: enough for another reply to take the place of one that ends
+                at_once = limits.rows * (1 if limits.engine in engines.PADDED else 8)  # in a file: enough for another reply to take the place of one that ends
                 how = Sampling(count, gradient.max_new_tokens, gradient.temperature, max(at_once // count, 1), seed)
-                sample(policy, prompts, stage.folder / kind, how, engine=limits.engine, rows=limits.rows)
+                sample(policy, prompts, stage.folder / kind, how, engine=limits.engine, rows=limits.rows, server=limits.server)
             stage.done()
     return [read(stage.folder / kind, prompts) for kind, (prompts, _) in wanted.items()]
 
