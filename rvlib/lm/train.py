@@ -78,7 +78,8 @@ class Learner:
                 need("tqdm").tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
     def _update(self, rows, loss_of):
-        torch, total = need("torch"), 0.0
+        torch = need("torch")
+        total = torch.zeros((), dtype=torch.float64, device=self.model.device)  # read once, at the end: a GPU goes on while the next micro-batch is made ready
         mine, most = processes.share(rows), math.ceil(len(rows) / processes.world())
         for start in range(0, most, self.micro_batch):
             some = mine[start : start + self.micro_batch]
@@ -87,8 +88,8 @@ class Learner:
                 loss = loss_of(some or rows[:1]).sum() / len(rows) * bool(some)
                 loss.backward()
             self._collect()
-            total += loss.item()
-        total = processes.total(total)
+            total += loss.detach()
+        total = processes.total(total.item())
         if not math.isfinite(total):
             self.optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(f"The loss must be finite, got {total} at step {self.step}; {self._saved()}; lower the learning rate, or look at the rewards.")
