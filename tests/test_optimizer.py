@@ -104,6 +104,14 @@ def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_a_fused_step_counts_where_the_weights_are():
+    """As on a GPU, where one kernel takes the step: without it the first step after a resume would be refused."""
+    value = torch.nn.Parameter(torch.ones(8, device="meta"))
+    kept = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(8), "exp_avg_sq": torch.zeros(8)}
+    devices = lambda **how: {key: tensor.device.type for key, tensor in optimizer.unflat(dict(kept), value, **how).items()}  # noqa: E731
+    assert set(devices(fused=True).values()) == {"meta"} and devices()["step"] == "cpu"
+
+
 def test_a_checkpoint_of_8_bits_is_not_taken_for_one_of_32(tmp_path):
     pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
     learn(tmp_path, EIGHT, 1)

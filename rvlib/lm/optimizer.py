@@ -44,9 +44,9 @@ def flat(state):
     return tensors
 
 
-def unflat(tensors, value):
-    """What `flat` made, as the state of the parameter `value` again, on its device, and shared out as it is."""
-    state = {key: tensor if key == "step" else processes.like(value, tensor) for key, tensor in tensors.items()}
+def unflat(tensors, value, fused=False):
+    """What `flat` made, as the state of the parameter `value` again, on its device, and shared out as it is; a fused step counts there too."""
+    state = {key: (tensor.to(value.device) if fused else tensor) if key == "step" else processes.like(value, tensor) for key, tensor in tensors.items()}
     for name in {key.partition("/")[0] for key in state if "/" in key}:
         codes, scale, qmap = (state.pop(f"{name}/{part}") for part in ("codes", "scale", "qmap"))
         kind = need("torchao.optim.subclass_8bit").OptimState8bit

@@ -164,7 +164,7 @@ class Learner:
                 prefix = f"adam/{name}/"
                 moments = {key.removeprefix(prefix): tensors.get_tensor(key) for key in keys if key.startswith(prefix)}
                 if moments:
-                    self.optimizer.state[value] = optimizer.unflat(moments, value)
+                    self.optimizer.state[value] = optimizer.unflat(moments, value, bool(self.optimizer.defaults.get("fused")))
         self._round()
         return int(path.stem.split("-")[1])
 
