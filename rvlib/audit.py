@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.stats import binomtest
 
+from rvlib.cli import Defaults, sentence
 from rvlib.lm import data_folder, measure
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 
@@ -302,7 +303,7 @@ def _share(count, total):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="rvlib audit", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(prog="rvlib audit", description=__doc__.split("\n")[0], formatter_class=Defaults)
     parser.add_argument("--policy", required=True, help="SmolLM2-135M-Instruct, a folder, or a name on the hub")
     parser.add_argument("--reward-model", required=True, action="append", help="sentiment, similarity, a folder, or a name on the hub; once for each")
     parser.add_argument("--prompts", required=True, help="a .jsonl file, a text file, a data set's name[:split], alpaca-eval or demo-preferences")
@@ -323,7 +324,7 @@ def main(arguments=None):
 
         found = audit(given.pop("policy"), given.pop("reward_model"), given.pop("prompts"), **given, command=shlex.join(["rvlib", "audit", *arguments]))
     except (OSError, ValueError, ModuleNotFoundError, MemoryError) as error:
-        sys.exit(str(error))
+        sys.exit(sentence(error))
     except KeyboardInterrupt:
         sys.exit("Stopped; the same command goes on from what was drawn and scored.")
     audit_report.show(found)

@@ -196,6 +196,13 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, 
     assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
 
 
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file/run"):
+        with pytest.raises(SystemExit, match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); choose another place"):
+            cli.main(["run", "tiny-4.1", "--folder", str(folder)])
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tmp_path, monkeypatch, whole):
     this = learner(tmp_path)
     steps(this, 2)

@@ -21,6 +21,7 @@ import time
 
 import numpy as np
 
+from rvlib.cli import Defaults, sentence
 from rvlib.lm import engines, need, optimizer, origin, policy_gradient
 from rvlib.lm import recipe as recipes
 from rvlib.lm.data import Prompt
@@ -250,7 +251,7 @@ def _sentence(error):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="rvlib bench", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(prog="rvlib bench", description=__doc__.split("\n")[0], formatter_class=Defaults)
     parser.add_argument("where", choices=["gpu", "cpu"], help="the device")
     parser.add_argument("--model", default="llama-3.1-8b", help=f"one of {', '.join(ARCHITECTURES)}")
     parser.add_argument("--recipe", default="scale-8b", help="whose batch and limits are used")
@@ -273,8 +274,8 @@ def main(arguments=None):
         with contextlib.suppress(FileExistsError):
             out.parent.mkdir(parents=True)
         result = measure(given.model, recipe, "cuda" if given.where == "gpu" else "cpu", given.minutes, lambda found: write_whole(out, lambda partial: partial.write_text(json.dumps(found, indent=1) + "\n")), given.layers)
-    except (ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
-        sys.exit(str(error))
+    except (OSError, ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
+        sys.exit(sentence(error))
     print(table(result))
     print(f"Written to {out}")
 

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from rvlib import metrics
+from rvlib.cli import Defaults, sentence
 from rvlib.lm import data_folder, models, need, optimizer, origin, processes, reward_models, stages
 from rvlib.lm import recipe as recipes
 from rvlib.lm.policy_gradient import train
@@ -164,7 +165,7 @@ def run(recipe, folder):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="rvlib run", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(prog="rvlib run", description=__doc__.split("\n")[0], formatter_class=Defaults)
     parser.add_argument("recipe", help="a recipe's name (`rvlib recipes` lists them), or a YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe")
     parser.add_argument("--folder", type=pathlib.Path, help="of the run (default: runs/RECIPE in the data folder)")
@@ -184,7 +185,7 @@ def main(arguments=None):
         run(recipe, folder)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(processes.said(f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint." if full else str(error)))
+        sys.exit(processes.said(f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint." if full else sentence(error)))
     except RuntimeError as error:
         if not need("accelerate.utils.memory").should_reduce_batch_size(error):
             sys.exit(processes.said(str(error)))

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from rvlib.cli import Defaults, sentence
 from rvlib.lm import data, data_folder, models, need, origin, rewards
 from rvlib.lm.sample import Sampling, sample, sampling_seconds
 
@@ -20,7 +21,7 @@ FILE = ROOT / "book/data/real_policy.json"
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m rvlib.lm.samples", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m rvlib.lm.samples", description=__doc__.split("\n")[0], formatter_class=Defaults)
     parser.add_argument("--policy", default=models.SMOLLM2, help="a folder, or a name on the hub")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--prompts", type=int, default=100, help="how many of AlpacaEval's")
@@ -34,7 +35,7 @@ def main(arguments=None):
         sampling = Sampling(**{name: getattr(given, name) for name in vars(Sampling())})
         run(given, sampling)
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        sys.exit(str(error))
+        sys.exit(sentence(error))
 
 
 def run(given, sampling):
