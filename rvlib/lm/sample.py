@@ -143,9 +143,10 @@ def generate(policy, prompts, count, *, max_new_tokens, temperature=1.0, engine=
     """`count` replies to each of `prompts` (lists of token ids), drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at `max_new_tokens`.
-    engine: "generate", all at once in a padded batch; "static", the same with a cache of fixed size, which stays in memory, and prompts padded to a multiple
-    of 128, for which transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at most `rows`
-    at once; "vllm", by the server at the address `server` (both in `engines`).
+    engine: "generate", all at once in a padded batch; "static", the same with prompts padded to a multiple of 128 and a cache as long
+    as the longest batch so far needs (so a run that is gone on with may round otherwise), for which transformers compiles the model on
+    a GPU, kernels launched as one CUDA graph; "continuous", at most `rows` at once; "vllm", by the server at the address `server`
+    (both in `engines`).
     """
     torch, ends = need("torch"), endings(policy)
     if engine == "continuous":
