@@ -11,12 +11,11 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
     """
     try:
         result = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be an array of real numbers, got {type(value).__name__}; pass numbers."
-        ) from error
-    if result.ndim == 0 or result.shape[-1] == 0:
-        raise ValueError(f"{name} must have at least one output on its last axis, got shape {result.shape}.")
+    except (TypeError, ValueError, RuntimeError) as error:
+        how = "tensor.detach().float().cpu().numpy()" if hasattr(value, "detach") else "numbers"
+        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}; pass {how}.") from error
+    if result.ndim == 0 or result.size == 0:
+        raise ValueError(f"{name} must have at least one output on its last axis, and no empty axis, got shape {result.shape}.")
     if np.isnan(result).any() or (finite and np.isinf(result).any()):
         raise ValueError(f"{name} must be {'finite' if finite else 'free of NaN'}, got {_first_bad(result, finite)}.")
     if (result < low).any() or (result > high).any():
@@ -36,7 +35,7 @@ def probabilities(name, value):
     total = result.sum(-1)
     worst = total.flat[np.abs(total - 1).argmax()]
     if abs(worst - 1) > 1e-8:
-        raise ValueError(f"{name} must sum to 1 over its last axis, got a sum of {worst:.9g}; divide by the sum first.")
+        raise ValueError(f"{name} must sum to 1 over its last axis, got a sum of {worst:.9g}; divide by the sum first, in 64 bits.")
     return result
 
 
@@ -53,6 +52,14 @@ def real(name, value, *, low=-np.inf, high=np.inf, above=None):
     if not np.all(good):
         raise ValueError(f"{name} must be {wanted}, got {result[~good].flat[0] if result.ndim else result:.6g}.")
     return result
+
+
+def number(name, value, **limits):
+    """`value` as a float; ValueError unless it is one number, within the limits of `real`."""
+    result = real(name, value, **limits)
+    if result.ndim:
+        raise ValueError(f"{name} must be one number, got shape {result.shape}; call once for each.")
+    return float(result)
 
 
 def whole(name, value, *, low=1):

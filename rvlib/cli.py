@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -25,7 +26,13 @@ def main(arguments=None):
         print(f"The command must be one of {', '.join(COMMANDS)}, got {command!r}.", file=sys.stderr)
         sys.exit(2)
     else:
-        importlib.import_module(COMMANDS[command][0]).main(rest)
+        try:
+            importlib.import_module(COMMANDS[command][0]).main(rest)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read, `head` for one, has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:  # before the command itself could say how to go on
+            sys.exit("Stopped.")
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):

@@ -36,13 +36,16 @@ def ranking_accuracy(proxy, ground_truth, weights=None):
     if weights is None:
         return (agree.sum((-1, -2)) - outputs) / (outputs * (outputs - 1))
     weights = _checks.array("weights", weights, low=0.0)
-    if weights.shape[-2:] != (outputs, outputs) or not np.allclose(weights, weights.swapaxes(-1, -2)):
+    if weights.shape[-2:] != (outputs, outputs) or not np.allclose(weights, weights.swapaxes(-1, -2), atol=0):
         raise ValueError(f"weights must be symmetric of shape (..., {outputs}, {outputs}), got shape {weights.shape}.")
     weights = weights * ~np.eye(outputs, dtype=bool)
     total = weights.sum((-1, -2))
     if (total <= 0).any():
         raise ValueError("weights must be positive on at least one pair of different outputs, got zero on all of them.")
-    return (agree * weights).sum((-1, -2)) / total
+    try:
+        return (agree * weights).sum((-1, -2)) / total
+    except ValueError:
+        raise ValueError(f"weights must have prompts that broadcast with {proxy.shape[:-1]}, got shape {weights.shape}.") from None
 
 
 def reward_variance(rewards, probs=None):
@@ -79,6 +82,7 @@ def _covariance(probs, **rewards):
     if samples < 2:
         name = next(iter(arrays))
         raise ValueError(f"{name} must hold at least two samples for a sample variance, got 1; sample more, or pass probs.")
+    both = [values - values[..., :1] for values in both]  # so that equal samples deviate by 0 exactly
     first, last = (values - values.mean(-1, keepdims=True) for values in (both[0], both[-1]))
     return (first * last).sum(-1) / (samples - 1)
 

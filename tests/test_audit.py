@@ -423,6 +423,7 @@ BAD = {
     b'{"prompt": "p", "chosen": 1, "rejected": "r"}': "a reply that is no text but int",
     b'{"prompt": [{"content": "a"}, {"content": "b"}]}': "a prompt of 2 turns instead of one",
     b'{"prompt": "p", "reference": []}': "a reference of 0 turns instead of one",
+    b'{"prompt": "\\ud83d"}': "a prompt with half a character, which UTF-8 cannot write",
     b"[" * 100_000: "not JSON",
 }
 

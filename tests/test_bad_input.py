@@ -36,6 +36,14 @@ CASES = {
     "NaN reward": (lambda: time_to_gain(LOGITS, [0.5, np.nan, 0], 0.1), "reward must be finite"),
     "probabilities that do not sum to one": (lambda: expectation([0.2, 0.3], [1.0, 2.0]), "probs must sum to 1"),
     "negative probabilities": (lambda: reward_variance([0.1, 0.2], [1.5, -0.5]), "probs must be non-negative"),
+    "no prompts": (lambda: gradient_flow(np.ones((0, 3)), REWARD, 1.0), "logits must have at least one output on its last axis, and no empty axis, got shape (0, 3)"),
+    "as many λ as there are no prompts": (lambda: rlhf_objective(np.ones((4, 3)), REWARD, LOGITS, [0.1, 0.2]), "kl_coef must be a number or fit the prompts' shape (4,), got shape (2,)"),
+    "weights of other prompts": (lambda: ranking_accuracy(np.ones((2, 3)), REWARD, np.ones((4, 3, 3))), "weights must have prompts that broadcast with (2,), got shape (4, 3, 3)"),
+    "small weights that are not symmetric": (lambda: ranking_accuracy(REWARD, REWARD, 1e-9 * np.triu(np.ones((3, 3)))), "weights must be symmetric"),
+    "equal rewards that are no binary fractions": (lambda: Normalizer.fit(np.full((3, 3), 0.1)), "rewards must not all be equal"),
+    "equal rewards to each prompt": (lambda: Normalizer.fit(np.outer([0.1, 0.2], np.ones(3)), "variance"), "rewards must not all be equal"),
+    "probabilities of 32 bits": (lambda: reward_variance(np.ones(3), np.array([0.3, 0.3, 0.4], np.float32)), "divide by the sum first, in 64 bits"),
+    "several accuracies": (lambda: make_reward_model(REWARD, PROBS, [0.0, 1.0], 0.1, 0), "accuracy must be one number, got shape (2,)"),
     "shapes that differ": (lambda: ranking_accuracy([0.1, 0.2], [0.1, 0.2, 0.3]), "proxy and ground_truth must have the same outputs"),
     "one output against three": (lambda: gradient_flow(LOGITS, [0.5], 1.0), "must have the same outputs"),
     "prompts that do not broadcast": (lambda: reward_covariance(np.zeros((2, 3)), np.zeros((4, 3))), "prompts that broadcast"),
@@ -99,6 +107,14 @@ def test_bad_input_is_refused_in_one_sentence(name):
     message = str(error.value)
     assert wanted in message and message.endswith(".") and "\n" not in message
     assert not re.search(r"\. [A-Z]", message), "one sentence"
+
+
+def test_a_tensor_with_gradients_says_how_to_pass_it():
+    torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+    for tensor in (torch.ones(3, requires_grad=True), torch.ones(3, dtype=torch.bfloat16)):
+        with pytest.raises(ValueError, match=r"got Tensor; pass tensor.detach\(\).float\(\).cpu\(\).numpy\(\)\.$"):
+            softmax(tensor)
+        assert softmax(tensor.detach().float().cpu().numpy()).tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_integers_are_the_numbers_they_equal():

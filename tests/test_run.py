@@ -317,12 +317,40 @@ def test_the_base_has_the_papers_numbers():
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
+        ("tiny-4.1", "seeds=[1", r"The value of a change must be YAML, got '\[1'"),
+        ("tiny-4.1", "seeds=[0, -1]", "seeds.1: Input should be greater than or equal to 0, got -1"),
+        ("tiny-4.1", "seeds=[0, 0]", r"seeds must differ, got \[0, 0\]"),
+        ("tiny-4.1", "policies=3", "policies: Input should be a valid dictionary, got 3"),
+        ("tiny-4.1", "policy_gradient.kl_coef.first.second=1", "policy_gradient.kl_coef: Input should be a valid number"),
+        ("tiny-4.1", "policy_gradient.learning_rate=.inf", "policy_gradient.learning_rate: Input should be a finite number, got inf"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         recipe.load(name, [change] if change else [])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (b"- title", "must be YAML of fields and their values, got list"),
+        (b"base: 3", "must be a YAML file or one of .*, got '3'"),
+        (b"title: [", "must be YAML, got while parsing"),
+        (b"\xff\xfe", "must be YAML, got 'utf-8' codec"),
+        (b"base: tiny-4.1\nreplace: policies", "must list under replace some of title, .*, got 'policies'"),
+        (b"base: tiny-4.1\nreplace: [polices]", r"must list under replace some of title, .*, got \['polices'\]"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, capsys, text, sentence):
+    (tmp_path / "mine.yaml").write_bytes(text)
+    with pytest.raises(SystemExit, match=sentence) as error:
+        cli.main(["recipes", str(tmp_path / "mine.yaml")])
+    assert "\n" not in str(error.value)
+
+
+def test_a_change_reaches_into_what_is_null():
+    assert recipe.load("tiny-4.1", ["policies.tiny.lora=null", "policies.tiny.lora.rank=4", "policies.tiny.lora.alpha=8"]).policies["tiny"].lora.rank == 4
 
 
 def test_a_number_on_the_command_line_is_a_number():
@@ -338,6 +366,46 @@ def test_a_circle_of_bases_is_told(tmp_path):
 
 
 # What is missing
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        (["data.preferences=demonstrations.jsonl", "data.prompts=null"], "The data must be preferences, two replies to each prompt, got demonstrations.jsonl with one"),
+        (["data.preferences=broken.jsonl"], "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; mend it"),
+        (["ground_truth.model=nobody/nothing"], "The reward model must be .*, got 'nobody/nothing', which did not load"),
+    ],
+)
+def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkeypatch, changes, sentence):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    line = '{"prompt": "how was\u2028the food ?", "chosen": "good"}\n'
+    (tmp_path / "demonstrations.jsonl").write_text(line * 9)
+    (tmp_path / "broken.jsonl").write_text(line + '\n{"prompt": 3}\n')
+    with pytest.raises((OSError, ValueError), match=sentence) as error:
+        runs.run(recipe.load(environment / "small.yaml", changes), tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run/sft").exists()
+
+
+def test_no_gpus_is_no_number_of_them(tmp_path):
+    with pytest.raises(SystemExit, match="gpus must be a whole number of at least 1, got 0"):
+        cli.main(["run", "tiny-4.1", "--dry-run", "--gpus", "0", "--folder", str(tmp_path)])
+
+
+def test_a_report_of_a_run_that_is_not_through_says_so(tmp_path):
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(SystemExit, match="must be through before it has a report"):
+        cli.main(["report", str(tmp_path)])
+
+
+def test_a_report_prints_what_is_in_brackets(whole, capsys):
+    cli.main(["report", str(whole)])
+    assert "[nan, nan]" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    piped = subprocess.run(f"{sys.executable} -m rvlib recipes paper | head -1", shell=True, capture_output=True, text=True)
+    assert piped.stdout.startswith("title") and piped.stderr == ""
 
 
 def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import os
 import shutil
 import types
 
+from rvlib import _checks
 from rvlib.lm import cost, models, need, sources, tiny
 from rvlib.lm.cost import GB, MODELS, SHARE, Size
 
@@ -151,12 +152,14 @@ def missing(recipe, folder, stages, gpus=1):
 def show(recipe, folder, gpus=1):
     """Print the plan; returns what is missing as one text, or None where nothing is. ValueError for several GPUs where one is all it can use."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
+    gpus = _checks.whole("gpus", gpus)
     if gpus > 1 and recipe.limits.optimizer == "adam8bit":
         raise ValueError(f"limits.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit with {gpus}; add --set limits.optimizer=adam --set limits.dtype=float32.")
     stages, console = plan(recipe, gpus), Console()
-    table = Table(Column("stage", overflow="fold"), "memory, GB", "largest parts, GB", "hours", title=f"{recipe.title} → {folder}")
+    table = Table(Column("stage", overflow="fold"), "memory, GB", "largest parts, GB", "hours", title=escape(f"{recipe.title} → {folder}"))
     for stage, memory, time in stages:
         parts = sorted(memory.items(), key=lambda item: -item[1])[:3]
         table.add_row(stage, f"{cost.total(memory):.1f}", ", ".join(f"{part} {amount:.1f}" for part, amount in parts), f"{time:.2f}")

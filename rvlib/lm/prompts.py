@@ -109,6 +109,8 @@ def _words(what, value):
         raise ValueError(f"no {what}")
     if not isinstance(value, str):
         raise ValueError(f"a {what} that is no text but {type(value).__name__}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"a {what} with half a character, which UTF-8 cannot write")
     if not value.strip() and what == "prompt":
         raise ValueError("an empty prompt")
     return value

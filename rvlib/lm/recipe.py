@@ -12,10 +12,12 @@ import argparse
 import difflib
 import pathlib
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rvlib.cli import sentence
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recipes"
 PAPER = "paper"
@@ -23,7 +25,7 @@ NOT_DEVIATIONS = ("title", "limits")  # what a run is called and how it fits a m
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Data(Settings):
@@ -148,7 +150,7 @@ class Limits(Settings):
 
 class Recipe(Settings):
     title: str
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     data: Data
     policies: dict[str, Policy] = Field(min_length=1)
     ground_truth: GroundTruth
@@ -170,6 +172,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _agrees(self):
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, got {self.seeds}")
         if self.limits.engine == "vllm" and any(spec.lora for spec in self.policies.values()):
             raise ValueError("limits.engine must be generate, static or continuous where an adapter is trained, since vllm is sent whole weights, got 'vllm'")
         for name, spec in self.reward_models.items():
@@ -196,10 +200,13 @@ def load(name, changes=()):
         *path, last = key.strip().split(".")
         place = tree
         for part in path:
-            place = place.setdefault(part, {}) if isinstance(place, dict) else {}
+            if not isinstance(place.get(part), dict):
+                place[part] = {}  # what is no group of fields, or null, becomes one, and is judged as that
+            place = place[part]
         place[last] = _value(value)
     for group in ("policies", "reward_models"):
-        tree[group] = {key: value for key, value in (tree.get(group) or {}).items() if value is not None}
+        if isinstance(tree.get(group), dict):
+            tree[group] = {key: value for key, value in tree[group].items() if value is not None}
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -224,8 +231,8 @@ def main(arguments=None):
             print("\n".join(f"{name:<{width}}  {load(name).title}" for name in names()))
             return
         recipe = load(given.name, given.set)
-    except ValueError as error:
-        sys.exit(str(error))
+    except (OSError, ValueError) as error:
+        sys.exit(sentence(error))
     print(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), end="")
     print("\n# Deviations from the paper's settings (ours, the paper's):")
     print("\n".join(f"#   {key}: {ours}, {theirs}" for key, (ours, theirs) in deviations(recipe).items()) or "#   none")
@@ -234,19 +241,23 @@ def main(arguments=None):
 def _tree(name, seen=()):
     """A recipe's nested dictionary, laid over its base's."""
     path = pathlib.Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"The recipe must be a YAML file or one of {', '.join(names())}, got {name!r}{_nearest(name, names())}.")
     if name in seen:
         raise ValueError(f"The base of a recipe must lead to {PAPER!r}, got a circle: {' → '.join([*seen, name])}.")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"The recipe {name} must be YAML, got {str(error).splitlines()[0]}.") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"The recipe {name} must be YAML of fields and their values, got {type(tree).__name__}.")
     base, replaced = tree.pop("base", None), tree.pop("replace", [])
     if not base:
         return tree
-    below = {key: value for key, value in _tree(base, (*seen, name)).items() if key not in replaced}
-    return _merged(below, tree)
+    below = _tree(str(base), (*seen, name))
+    if not isinstance(replaced, list) or any(key not in list(below) for key in replaced):
+        raise ValueError(f"The recipe {name} must list under replace some of {', '.join(below)}, got {replaced!r}.")
+    return _merged({key: value for key, value in below.items() if key not in replaced}, tree)
 
 
 def _merged(base, differences):
@@ -259,7 +270,10 @@ def _merged(base, differences):
 
 def _value(text):
     """A value from the command line, read as YAML would, and 1e-3 as the number that people mean by it."""
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"The value of a change must be YAML, got {text!r}; put quotes around a text of such characters.") from None
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

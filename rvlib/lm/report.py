@@ -23,6 +23,8 @@ OUTCOMES = ("proxy", "ground_truth")
 def load(name):
     """The report of a run: of one in the book by its name ("tiny-4.1"), or of a folder."""
     path = pathlib.Path(name, "report.json") if pathlib.Path(name).is_dir() else BOOK / f"{name}.json"
+    if not path.exists() and pathlib.Path(name, "recipe.json").exists():
+        raise ValueError(f"The run in {name} must be through before it has a report; go on with it by the `rvlib run` that began it.")
     if not path.exists():
         raise ValueError(f"The run must be a folder with a report.json or one of {', '.join(sorted(p.stem for p in BOOK.glob('*.json')))}, got {str(name)!r}.")
     return json.loads(path.read_text(encoding="utf-8"))
@@ -171,15 +173,16 @@ def main(arguments=None):
     except ValueError as error:
         sys.exit(str(error))
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    console.print(origin(report))
+    console.print(origin(report), markup=False)
     for policy in report["policies"]:
         for title, head, rows in tables(report, policy):
-            table = Table(*head, title=title)
+            table = Table(*head, title=escape(title))
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             console.print(table)
     print("Deviations from the paper's settings (here, the paper's):")
     print("\n".join(f"  {key}: {ours}, {theirs}" for key, (ours, theirs) in report["deviations"].items()) or "  none")

@@ -148,6 +148,8 @@ def run(recipe, folder):
     processes.check(recipe.limits)
     this = Run(recipe, folder)
     with this.lock():
+        if not (this.folder / "report.json").exists():
+            _check(this)
         for name in recipe.policies:
             stages.sft(this, name)
             stages.samples(this, name)
@@ -162,6 +164,18 @@ def run(recipe, folder):
                 for key in recipe.reward_models:
                     this.policy_gradient(key, name, seed)
         return report.write(this)
+
+
+def _check(this):
+    """Raise before the long part what data and reward models by name would raise in it."""
+    stages.split(this)
+
+    def judges():
+        for spec in [this.recipe.ground_truth, *this.recipe.reward_models.values()]:
+            if spec.model:
+                reward_models.check_reward_model(spec.model, trust_remote_code=spec.trust_remote_code)
+
+    processes.only_first(judges)
 
 
 def main(arguments=None):

@@ -31,8 +31,7 @@ def load(name, count=None, *, seed=0):
     if name in SOURCES:
         examples = SOURCES[name](count, seed)
     elif pathlib.Path(name).suffix == ".jsonl" and pathlib.Path(name).exists():
-        rows = map(json.loads, pathlib.Path(name).read_text(encoding="utf-8").splitlines())
-        examples = [_example(f"{pathlib.Path(name).stem}/{i}", row["prompt"], row["chosen"], row.get("rejected")) for i, row in enumerate(rows)]
+        examples = [_line(pathlib.Path(name), i, line) for i, line in enumerate(pathlib.Path(name).read_bytes().splitlines()) if line.strip()]
     else:
         raise ValueError(f"The source of examples must be a .jsonl file or one of {', '.join(SOURCES)}, got {name!r}.")
     if count is None or count == len(examples):
@@ -45,6 +44,18 @@ def load(name, count=None, *, seed=0):
 
 def _example(name, prompt, chosen, rejected=None):
     return Example(Prompt(name, prompt, chosen), chosen, rejected)
+
+
+def _line(path, i, line):
+    try:
+        row = json.loads(line)
+        texts = [row["prompt"], row["chosen"], row.get("rejected", "")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        wanted = '{"prompt": …, "chosen": …, "rejected": …}, all texts, the last only of preferences'
+        raise ValueError(f"Each line of {path} must be {wanted}, got {line[:60].decode(errors='replace')!r} in line {i + 1}; mend it.") from None
+    return _example(f"{path.stem}/{i}", row["prompt"], row["chosen"], row.get("rejected"))
 
 
 def _reviews(register):

@@ -31,6 +31,9 @@ def split(run):
     tokenizer = models.load_tokenizer(policy.model)
     examples = processes.only_first(lambda: sources.load(data.preferences, data.prompts))
 
+    if any(example.rejected is None for example in examples):
+        raise ValueError(f"The data must be preferences, two replies to each prompt, got {data.preferences} with one; name preferences in data.preferences.")
+
     def short(text):
         return len(tokenizer(text)["input_ids"]) <= data.max_tokens
 

@@ -119,7 +119,7 @@ def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, t_max=1e6)
     """
     start = _checked(logits)
     measured = _values("measured", reward if measured is None else measured, np.size(reward))
-    gain, t_max = _checks.real("gain", gain, above=0.0), float(_checks.real("t_max", t_max, above=0.0))
+    gain, t_max = _checks.real("gain", gain, above=0.0), _checks.number("t_max", t_max, above=0.0)
     goal = np.exp(log_probs(start)) @ measured + gain
 
     def field(_, flat):

@@ -188,7 +188,7 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     )
     if probs.ndim > 1:
         raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
-    gain, kl_coef = float(_checks.real("gain", gain, above=0.0)), float(_checks.real("kl_coef", kl_coef, low=0.0))
+    gain, kl_coef = _checks.number("gain", gain, above=0.0), _checks.number("kl_coef", kl_coef, low=0.0)
     n_prompts = _checks.whole("n_prompts", n_prompts)
     good = _mask("good_outputs", good_outputs, probs.size)
     count, mass = int(good.sum()), float(probs[good].sum())
@@ -266,7 +266,7 @@ def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_
     probs, ground_truth: (n,). least_prob: c in (0, 1), at most π(best). Returns a float. ValueError naming what fails.
     """
     prob, rho, least = _good_output(probs, ground_truth, gain, best)
-    c = float(_checks.real("least_prob", least_prob, above=0.0, high=1.0))
+    c = _checks.number("least_prob", least_prob, above=0.0, high=1.0)
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
     _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "Theorem 6")
@@ -334,12 +334,12 @@ def _good_output(probs, ground_truth, gain, best):
     truth = _checks.array("ground_truth", ground_truth, low=-1.0, high=1.0)
     probs, truth = _checks.broadcast(probs=probs, ground_truth=truth)
     good = np.flatnonzero(_mask("best", best, probs.shape[-1]))[0]
-    wanted = float(probs @ truth) + float(_checks.real("gain", gain, above=0.0))
+    wanted = float(probs @ truth) + _checks.number("gain", gain, above=0.0)
     if not truth[good] > wanted:
         raise ValueError(f"best must have a ground truth above V_G(0) + γ = {wanted:.6g}, got {truth[good]:.6g}.")
     return float(probs[good]), float((wanted + 1) / (truth[good] + 1)), float(probs.min())
 
 
 def _require_kl(kl_coef, largest, theorem):
-    if not float(_checks.real("kl_coef", kl_coef, low=0.0)) <= largest:
+    if not _checks.number("kl_coef", kl_coef, low=0.0) <= largest:
         raise ValueError(f"kl_coef must be at most {largest:.6g} for {theorem}, got {float(kl_coef):.6g}.")

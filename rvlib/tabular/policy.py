@@ -38,8 +38,11 @@ def kl_reward(logits, reward, reference_logits, kl_coef):
         reward=_checks.array("reward", reward),
         reference_logits=_checks.array("reference_logits", reference_logits),
     )
-    kl_coef = _checks.real("kl_coef", kl_coef, low=0.0)[..., None]
-    return reward - kl_coef * (log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1))
+    kl_coef, log_ratio = _checks.real("kl_coef", kl_coef, low=0.0), log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1)
+    try:
+        return reward - kl_coef[..., None] * log_ratio
+    except ValueError:
+        raise ValueError(f"kl_coef must be a number or fit the prompts' shape {reward.shape[:-1]}, got shape {kl_coef.shape}.") from None
 
 
 def rlhf_objective(logits, reward, reference_logits, kl_coef):

@@ -61,7 +61,7 @@ def attainable_accuracy(ground_truth, probs, variance, seed, first=None):
     Every accuracy is tried, n(n - 1)/2 of them: meant for up to some 100 outputs.
     """
     truth, probs = _one_policy(ground_truth, probs)
-    variance = float(_checks.real("variance", variance, low=0.0))
+    variance = _checks.number("variance", variance, low=0.0)
     accuracies = attainable_accuracies(truth, first)
     largest = np.array([_step(_levels(truth, accuracy, seed, first), probs)[1] for accuracy in accuracies])
     reached = accuracies[(0 < variance) & (variance <= largest) | (variance == largest)]
@@ -79,7 +79,7 @@ def make_reward_model(ground_truth, probs, accuracy, variance, seed, first=None)
     to rank strictly first. ValueError, naming what is attainable, for what is not.
     """
     truth, probs = _one_policy(ground_truth, probs)
-    variance = float(_checks.real("variance", variance, low=0.0))
+    variance = _checks.number("variance", variance, low=0.0)
     levels = _levels(truth, accuracy, seed, first)
     step, largest = _step(levels, probs)
     even = 2 * levels / levels.max() - 1 if levels.any() else np.zeros(truth.size)
@@ -109,7 +109,7 @@ def accurate_but_slow(ground_truth, accuracy, slowness, seed=0):
     slowness: T >= 1. Its reward variance is below T^-2 under every policy: `bounds.accurate_but_slow_time_bound`.
     """
     truth = _one_prompt("ground_truth", ground_truth)
-    slowness = float(_checks.real("slowness", slowness, low=1.0))
+    slowness = _checks.number("slowness", slowness, low=1.0)
     levels = _levels(truth, accuracy, seed)
     return (levels + 1) / (levels.max() + 2) / slowness
 
@@ -172,7 +172,7 @@ def _without(truth, first):
 
 def _levels(truth, accuracy, seed, first=None):
     """Levels (n,), 0 the worst, of the ranking that this accuracy and seed mean; ValueError unless the accuracy is attainable."""
-    accuracy = float(_checks.real("accuracy", accuracy, low=0.0, high=1.0))
+    accuracy = _checks.number("accuracy", accuracy, low=0.0, high=1.0)
     seed = _checks.whole("seed", seed, low=0)
     rest, known_right = _without(truth, first)
     total = pairs(truth.size)
