@@ -59,7 +59,7 @@ $(VENV)/book: requirements-book.txt pyproject.toml | $(PY)
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
-$(VENV)/test: requirements.txt requirements-test.txt requirements-lm.txt $(VENV)/book
+$(VENV)/test: requirements.txt requirements-test.txt requirements-lm.txt requirements-deepspeed.txt $(VENV)/book
 	@echo "Installing what the tests and the language models need into $(VENV) …"
 	@$(PIP) install -r requirements.txt
 	@$(PY) scripts/find_browser.py

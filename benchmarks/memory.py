@@ -83,14 +83,12 @@ def count(name, architecture, layers=None, changes=()):
 
         def learn():
             for _ in range(2):
-                with optimizer.recomputed(model, limits.gradient_checkpointing):
-                    reply_log_probs(model, [prompt] * limits.micro_batch, [reply] * limits.micro_batch).sum().backward()
-                learner._collect()
+                learner.adam.backward(lambda: reply_log_probs(model, [prompt] * limits.micro_batch, [reply] * limits.micro_batch).sum())
 
         learn()
         with torch.compiler.set_stance("force_eager"):
-            learner.optimizer.step()  # now there are moments
-        learner.optimizer.zero_grad(set_to_none=True)
+            learner.adam.optimizer.step()  # now there are moments
+        learner.adam.optimizer.zero_grad(set_to_none=True)
         counter.peak = counter.now
         learn()
         learning, counter.peak = counter.peak, counter.now

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
     "book": "To read and play: build the book, open its notebooks.",
     "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: README.md says how to get CPU's.",
-    "test": "To run the tests, beside the other two.",
+    "deepspeed": "To share out weights by DeepSpeed's ZeRO-3 in place of FSDP2, beside those two.",
+    "test": "To run the tests, beside the other three.",
 }
 # torch chooses these itself: its CUDA wheels on Linux need them at versions that it pins, its CPU wheels do not.
 FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
@@ -28,12 +29,12 @@ def resolve(extras, constraints):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    # All together first, so that the three files agree; then what each adds to those before it.
+    # All together first, so that the files agree; then what each adds to those before it.
     whole = pathlib.Path(folder, "whole.txt")
     whole.write_text("\n".join(resolve(HEADS, [] if "--upgrade" in sys.argv else ROOT.glob("requirements-*.txt"))))
     done = set()
     for extra, head in HEADS.items():
-        lines = [line for line in resolve({"book", extra}, [whole]) if line not in done]
+        lines = [line for line in resolve({"book", extra}, [whole]) if not {line, line.split(" ; ")[0]} & done]
         done |= set(lines)
         text = f"# {head} Made by `make pins` from pyproject.toml.\n" + "\n".join(lines) + "\n"
         (ROOT / f"requirements-{extra}.txt").write_text(text)

@@ -338,3 +338,9 @@ def test_the_committed_scores_are_those_of_the_committed_replies():
     similarity = rewards.Similarity()
     for prompt in own.values():
         assert similarity(prompt["replies"], [prompt["reference"]] * 16) == pytest.approx(prompt["similarity"], abs=1e-4)
+
+
+def test_words_that_a_tokenizer_lacks_are_one_sentence():
+    tokenizer = models.load_tokenizer("tiny")
+    with pytest.raises(ValueError, match="^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other prompts, or another policy\\.$"):
+        sampling_module.encode(tokenizer, "what a day")

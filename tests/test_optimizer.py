@@ -29,11 +29,11 @@ def learn(folder, limits, steps, rate=SETTINGS["paper"], policy=None):
     prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
     with draw_from(1):
         replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
-    before = {name: value.detach().double().clone() for name, value in learner.parameters.items()}
+    before = {name: value.detach().double().clone() for name, value in learner.adam.parameters.items()}
     for step in learner.steps(steps, "test"):
         a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
         learner.update(list(range(8)), lambda some: -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-    return before, {name: value.detach().double().clone() for name, value in learner.parameters.items()}, learner
+    return before, {name: value.detach().double().clone() for name, value in learner.adam.parameters.items()}, learner
 
 
 # Steps of 1e-7 in bfloat16
@@ -72,7 +72,7 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
     before, exact, _ = learn(tmp_path / "exact", FULL, 100)
     _, ours, learner = learn(tmp_path / "ours", EIGHT, 100)
-    assert {value.dtype for value in learner.parameters.values()} == {torch.bfloat16}
+    assert {value.dtype for value in learner.adam.parameters.values()} == {torch.bfloat16}
     names = list(before)
     start, exact, ours = (torch.cat([some[name].ravel() for name in names]) for some in (before, exact, ours))
     moved, followed = exact - start, ours - start
@@ -95,12 +95,12 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
 def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
     pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
     _, whole, learner = learn(tmp_path / "a", EIGHT, 6, 1e-3)
-    assert any(hasattr(state["exp_avg"], "codes") for state in learner.optimizer.state.values())  # tensors of 4096 values and more
+    assert any(hasattr(state["exp_avg"], "codes") for state in learner.adam.optimizer.state.values())  # tensors of 4096 values and more
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
     _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
     assert all(torch.equal(found[name], value) for name, value in whole.items())
-    for name, value in learner.parameters.items():
-        ours, theirs = (optimizer.flat(one.optimizer.state[one.parameters[name]]) for one in (learner, again))
+    for name, value in learner.adam.parameters.items():
+        ours, theirs = (optimizer.flat(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (learner, again))
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -174,7 +174,7 @@ def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_
     assert evaluate(policy, None, {"proxy": long}, prompts[:4], settings, (0,))["kl"] == 0
     learner = train(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
     assert learner.lines()[-1]["eval_kl"] > 0
-    assert learner.parameters and all("lora" in name for name in learner.parameters)
+    assert learner.adam.parameters and all("lora" in name for name in learner.adam.parameters)
     assert all(torch.equal(value, weights[name.replace(".base_layer", "")]) for name, value in policy.model.named_parameters() if "lora" not in name)
     learner.whole_model()
     models.save(policy, tmp_path / "model")

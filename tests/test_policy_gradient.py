@@ -106,7 +106,7 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
         replies = [encode_reply(policy, "", text) for text in tiny.replies("plain", tiny.prompts(8, 0), 1)]
         learner = Learner(policy.model, tmp_path / str(micro_batch), 1e-3, LIMITS.model_copy(update={"micro_batch": micro_batch}))
         loss = learner.update(rows, lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-        moments = [learner.optimizer.state[p]["exp_avg"] for p in learner.parameters.values()]
+        moments = [learner.adam.optimizer.state[p]["exp_avg"] for p in learner.adam.parameters.values()]
         after.append((loss, torch.cat([m.ravel() for m in moments])))  # a tenth of the gradient
     assert after[0][0] == pytest.approx(after[1][0], rel=1e-5)
     assert torch.allclose(after[0][1], after[1][1], rtol=1e-3, atol=1e-6)
@@ -117,8 +117,8 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
     settings = recipe.load("paper")
     learner = Learner(policy.model, tmp_path, settings.policy_gradient.learning_rate, LIMITS.model_copy(update={"compute": compute}))
     assert next(policy.model.parameters()).dtype == getattr(torch, compute)
-    assert {value.dtype for value in learner.parameters.values()} == {torch.float32}
-    before = {name: value.detach().clone() for name, value in learner.parameters.items()}
+    assert {value.dtype for value in learner.adam.parameters.values()} == {torch.float32}
+    before = {name: value.detach().clone() for name, value in learner.adam.parameters.items()}
     prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
     with draw_from(1):
         replies = generate(policy, prompts, 1, max_new_tokens=8)
@@ -126,12 +126,12 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
     for step in range(50):
         a = torch.tensor(np.random.default_rng(step).normal(size=8))
         learner.update(list(range(8)), lambda some: -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-        for name, value in learner.parameters.items():
-            received[name] |= learner.optimizer.state[value]["exp_avg_sq"] > 0
-    moved = sum(int(((value != before[name]) & received[name]).sum()) for name, value in learner.parameters.items())
+        for name, value in learner.adam.parameters.items():
+            received[name] |= learner.adam.optimizer.state[value]["exp_avg_sq"] > 0
+    moved = sum(int(((value != before[name]) & received[name]).sum()) for name, value in learner.adam.parameters.items())
     assert moved >= 0.95 * sum(int(r.sum()) for r in received.values())
     whole = dict(learner.whole_model().named_parameters())  # what is saved is what moved, not its rounded copy
-    assert all(torch.equal(whole[name], value) for name, value in learner.parameters.items())
+    assert all(torch.equal(whole[name], value) for name, value in learner.adam.parameters.items())
 
 
 def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
@@ -143,7 +143,7 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
         prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(4, 0)]
         for _ in learner.steps(steps, "test"):
             learner.update([0, 1, 2, 3], lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)))
-        return learner.parameters, policy.model
+        return learner.adam.parameters, policy.model
 
     expected, _ = train(tmp_path / "a", 4)
     train(tmp_path / "b", 2)

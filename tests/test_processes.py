@@ -1,5 +1,6 @@
 """Several processes on one run, here two on the CPU (gloo): the numbers of one, killed and gone on with by more or fewer, and errors that end all."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -15,7 +16,10 @@ pytest.importorskip("accelerate", reason="the language models' packages are not 
 psutil = pytest.importorskip("psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FSDP2 = ROOT / "rvlib/accelerate/fsdp2.yaml"
+FSDP2, ZERO3 = ROOT / "rvlib/accelerate/fsdp2.yaml", ROOT / "rvlib/accelerate/zero3.yaml"
+WITHOUT = not importlib.util.find_spec("deepspeed")
+DEEPSPEED = pytest.mark.skipif(WITHOUT, reason="DeepSpeed is not installed: pip install -r requirements-deepspeed.txt")
+SHARED = [pytest.param(FSDP2, id="fsdp2"), pytest.param(ZERO3, id="zero3", marks=DEEPSPEED)]
 YAML = """
 base: tiny-4.1
 title: smaller still
@@ -84,19 +88,22 @@ def assert_same(folder, expected):
         assert np.allclose(found[stage], numbers, rtol=0, atol=1e-4), stage
 
 
-def test_two_processes_have_the_losses_of_one(environment, one):
-    status, errors = call(command(2, recipe(environment, environment / "two")))
+@pytest.mark.parametrize("config", SHARED)
+def test_two_processes_have_the_losses_of_one(environment, one, config):
+    two = environment / config.stem
+    status, errors = call(command(2, recipe(environment, two), config))
     assert status == 0, errors
-    assert_same(environment / "two", one)
-    files, expected = ({str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)} for folder in (environment / "two", one))
+    assert_same(two, one)
+    files, expected = ({str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)} for folder in (two, one))
     assert files == expected
 
 
 def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, one):
     folder = environment / "killed"
-    for count, at in [(1, "sft/tiny"), (2, "policy-gradient/tiny/on-policy-100/seed-0"), (1, "policy-gradient/tiny/low-variance/seed-0")]:
-        kill_at_checkpoint(command(count, recipe(environment, folder)), folder / at)
-    status, errors = call(command(2, recipe(environment, folder)))
+    third = (1, FSDP2) if WITHOUT else (2, ZERO3)
+    for (count, config), at in [((1, FSDP2), "sft/tiny"), ((2, FSDP2), "policy-gradient/tiny/on-policy-100/seed-0"), (third, "policy-gradient/tiny/low-variance/seed-0")]:
+        kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
+    status, errors = call(command(1, recipe(environment, folder)))
     assert status == 0, errors
     assert_same(folder, one)
     assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
@@ -140,49 +147,125 @@ def test_an_error_of_one_process_ends_both(environment):
     assert status != 0 and errors.count("The second process must not go on.") == 1
 
 
-def test_the_weights_are_shared_out(environment, tmp_path):
-    script = tmp_path / "shares.py"
+@pytest.mark.parametrize("config", SHARED)
+def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment, tmp_path, config):
+    script, named = tmp_path / "shares.py", tmp_path / config.name
     script.write_text(SHARES)
-    status, errors = call(command(2, [script, tmp_path]))
+    named.write_text(config.read_text().replace("fsdp_offload_params: false", "fsdp_offload_params: true"))
+    if config == ZERO3:  # parameters as small as these would stay whole
+        how = {"stage": 3, "stage3_param_persistence_threshold": 0, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+        (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": how}))
+        named.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n")
+    status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
-    one, two = (np.load(tmp_path / f"{name}.npy") for name in ("one", "two"))
-    assert np.allclose(two, one, rtol=0, atol=1e-6)
+    for compute, error in {"float32": 1e-5, "bfloat16": 2e-2}.items():
+        one, two = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
+        assert len(one) == 6 and np.allclose(two, one, rtol=0, atol=error)
 
 
 # Five rows in micro-batches of two: the first process has three of them, the second two and then nothing to do.
 SHARES = """
-import pathlib, sys, torch
+import os, pathlib, sys, torch
 import numpy as np
 from rvlib.lm import models, processes, recipe, tiny
 from rvlib.lm.sample import reply_log_probs
 from rvlib.lm.train import Learner
 
-folder, limits = pathlib.Path(sys.argv[1]), recipe.load("tiny-4.1", ["limits.micro_batch=2", "limits.gradient_checkpointing=true"]).limits
+folder, precisions = pathlib.Path(sys.argv[1]), ("float32", "bfloat16")
 
-def steps(name):
+def steps(name, compute):
+    limits = recipe.load("tiny-4.1", ["limits.micro_batch=2", "limits.gradient_checkpointing=true", f"limits.compute={compute}"]).limits
     policy = models.load_policy(tiny.TINY)
-    learner = Learner(policy.model, folder / name, 1e-3, limits)
+    learner = Learner(policy.model, folder / name / compute, 1e-3, limits)
     loss = lambda some: -reply_log_probs(policy.model, [[5]] * len(some), [[i + 6, i + 7] for i in some])
+    bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
     losses = [learner.update(list(range(5)), loss) for _ in range(3)]
-    return policy.model, learner, losses, loss
+    try:
+        learner.update(list(range(5)), bad)
+        raise SystemExit("a loss that is not finite went on")
+    except FloatingPointError as error:
+        assert "got nan at step 0" in str(error)
+    losses += [learner.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
+    with processes.whole(policy.model), torch.no_grad():
+        losses.append(float(loss([0, 1]).sum()))
+    return learner, losses
 
-first = np.array(steps("one")[2])
+if os.environ["RANK"] == "0":
+    for compute in precisions:
+        np.save(folder / f"one-{compute}.npy", steps("one", compute)[1])
 processes.start()
-model, learner, losses, loss = steps("two")
-values = list(learner.parameters.values())
-assert sum(value.to_local().numel() for value in values) < 0.51 * sum(value.numel() for value in values)
-with processes.whole(model):
-    assert not any(hasattr(value, "full_tensor") for value in model.parameters())
-assert all(hasattr(value, "full_tensor") for value in model.parameters())
-if processes.first():
-    np.save(folder / "one.npy", first), np.save(folder / "two.npy", np.array(losses))
+for compute in precisions:
+    learner, losses = steps("two", compute)
+    kept = list(learner.adam.parameters.values())
+    here = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in kept]
+    assert sum(value.numel() for value in here) < 0.51 * sum(getattr(value, "ds_numel", value.numel()) for value in kept)
+    with processes.whole(learner.model):
+        assert not any(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
+    assert all(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
+    saved = processes.weights(learner.model)
+    if processes.first():
+        np.save(folder / f"two-{compute}.npy", losses)
+        assert {value.dtype for value in saved.values()} == {torch.float32}
+    learner.finish()
+processes.stop()
+"""
 
-bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
-try:
-    learner.update(list(range(5)), bad)
-    raise SystemExit("a loss that is not finite went on")
-except FloatingPointError as error:
-    assert "got nan at step 0" in str(error)
+
+@pytest.mark.parametrize("config", SHARED)
+def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, config):
+    script = tmp_path / "served.py"
+    script.write_text(SERVED)
+    status, errors = call(command(2, [script, tmp_path], config))
+    assert status == 0, errors
+    one, two = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
+    assert one["asked"] == two["asked"] == 4 and one["drawn"] == two["drawn"]
+    for found, expected in zip(two["numbers"], one["numbers"], strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+# A stand-in for the server's client draws from the weights that it is sent, in the process that asks.
+SERVED = """
+import json, os, pathlib, sys
+import numpy as np
+from rvlib.lm import engines, models, policy_gradient, processes, recipe, sample, tiny
+from rvlib.lm.train import Learner, draw_from
+
+folder = pathlib.Path(sys.argv[1])
+this = recipe.load("tiny-4.1", ["limits.engine=vllm", "limits.server=http://nowhere", "limits.rows=12", "policy_gradient.batch=16", "policy_gradient.max_new_tokens=6"])
+
+class Client:
+    stamp, asked = None, 0
+
+    def __init__(self):
+        self.policy = models.load_policy(tiny.TINY)
+
+    def update_model_params(self, model):
+        self.policy.model.load_state_dict(dict(model.named_parameters()), strict=False)
+
+    def reset_prefix_cache(self):
+        self.policy.model.tie_weights()
+
+    def generate(self, prompts, n, temperature, max_tokens, **how):
+        self.asked += 1
+        with draw_from(self.asked):
+            return {"completion_ids": sample.generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)}
+
+def steps(count):
+    client = Client()
+    engines._client = lambda *_: client
+    policy, reference = (models.load_policy(tiny.TINY) for _ in range(2))
+    prompts = tiny.prompts(8, 0)
+    drawn = sample.sample(policy, prompts, folder / count / "drawn", sample.Sampling(2, 6), engine="vllm", server=this.limits.server, progress=False)
+    learner = Learner(policy.model, folder / count, 1e-2, this.limits)
+    teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in some] for some in replies])
+    numbers = [policy_gradient.update(learner, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
+    if processes.first():
+        (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
+
+if os.environ["RANK"] == "0":
+    steps("one")
+processes.start()
+steps("two")
 processes.stop()
 """
 
@@ -205,12 +288,23 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
     assert done.returncode != 0 and done.stderr.count("The recipe must be a YAML file or one of") == 1
 
 
-def test_deepspeed_is_refused_with_what_to_use(environment, tmp_path, monkeypatch):
+@DEEPSPEED
+def test_another_stage_of_deepspeed_is_refused_with_what_to_use(monkeypatch):
     from rvlib.lm import processes
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ValueError, match="must share the weights by FSDP2, got a configuration of DeepSpeed; launch with rvlib/accelerate/fsdp2.yaml"):
+    for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="^DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml\\.$"):
+        processes.start()
+
+
+def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
+    from rvlib.lm import processes
+
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ModuleNotFoundError, match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$"):
         processes.start()
 
 
@@ -221,6 +315,16 @@ def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
     processes.check(limits)
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(ValueError, match="must be adam, whose 32-bit weights and moments they share, got adam8bit; set limits.optimizer to adam"):
+        processes.check(limits)
+
+
+def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
+    from rvlib.lm import processes, recipe
+
+    limits = recipe.load("tiny-4.1", ["limits.engine=continuous"]).limits
+    processes.check(limits)
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(ValueError, match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; set limits.engine\\.$"):
         processes.check(limits)
 
 

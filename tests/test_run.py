@@ -176,14 +176,14 @@ def learner(folder, **limits):
 
 
 def one_step(this, rows=4, scale=1.0):
-    weight = next(iter(this.parameters.values()))
+    weight = next(iter(this.adam.parameters.values()))
     return this.update(list(range(rows)), lambda some: scale * (weight[some] ** 2).sum(-1))
 
 
 def steps(this, total):
     for _ in this.steps(total, "test"):
         one_step(this)
-    return torch.cat([value.detach().ravel() for value in this.parameters.values()])
+    return torch.cat([value.detach().ravel() for value in this.adam.parameters.values()])
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, tmp_path, capfd):
@@ -222,18 +222,18 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tm
 
 def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(environment, tmp_path):
     this = learner(tmp_path, save_every=100)
-    before = torch.cat([value.detach().clone().ravel() for value in this.parameters.values()])
+    before = torch.cat([value.detach().clone().ravel() for value in this.adam.parameters.values()])
     with pytest.raises(FloatingPointError, match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate"):
         for _ in this.steps(3, "test"):
             one_step(this, scale=float("nan"))
     again = learner(tmp_path)
     assert again.resume() == 0
-    assert torch.equal(torch.cat([value.detach().ravel() for value in again.parameters.values()]), before)
+    assert torch.equal(torch.cat([value.detach().ravel() for value in again.adam.parameters.values()]), before)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tmp_path, capfd):
     this, seen = learner(tmp_path / "a", micro_batch=8), []
-    weight = next(iter(this.parameters.values()))
+    weight = next(iter(this.adam.parameters.values()))
 
     def loss_of(some, most=2):
         if len(some) > most:

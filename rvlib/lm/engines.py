@@ -11,13 +11,13 @@ A vLLM server has GPUs of its own, and gets the policy's weights whenever they h
     VLLM_SERVER_DEV_MODE=1 vllm serve RUN/sft/NAME/model --weight-transfer-config '{"backend": "nccl"}'
     rvlib run RECIPE --set limits.engine=vllm --set limits.server=http://localhost:8000
 
-Its replies are not the same again from the same seed.
+Its replies are not the same again from the same seed. Of several processes the first alone talks to it.
 """
 
 import functools
 import math
 
-from rvlib.lm import need
+from rvlib.lm import need, processes
 
 PADDED = ("generate", "static")  # engines that draw a whole batch at once; all others keep to `rows` by themselves
 PAGE = 256  # tokens of a page, as transformers has them
@@ -59,7 +59,7 @@ def served(policy, prompts, count, *, server, ends, max_new_tokens, temperature)
     """
     client = _client(server, policy)
     stamp = [(id(value), value._version) for value in policy.model.parameters()]  # torch counts changes of each
-    if client.stamp != stamp:
+    if client.stamp != stamp or processes.world() > 1:  # gathered weights are not counted
         client.update_model_params(policy.model)
         client.reset_prefix_cache()
         client.stamp = stamp

@@ -17,6 +17,92 @@ ADAM, ADAM8 = "adam", "adam8bit"
 BYTES = {ADAM: 8, ADAM8: 2 + 2 * 4 / 256}  # of both moments, a parameter; a block of 256 shares a 32-bit scale
 
 
+class Adam:
+    """Adam on a model's parameters, which FSDP2 may have spread over several processes: what a `train.Learner` moves weights with.
+
+    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies (those that FSDP2
+    makes, where several processes share the weights), or bfloat16 ones that are rounded at random.
+    """
+
+    def __init__(self, model, learning_rate, limits):
+        self.model, self.limits = model, limits
+        sharded = processes.shard(model, limits)
+        copies = limits.compute == "bfloat16" and limits.dtype == "float32" and not sharded
+        self.parameters = {name: value.detach().float().clone() if copies else value for name, value in model.named_parameters() if value.requires_grad}
+        for value in [] if sharded else model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
+            value.data = value.data.to(getattr(need("torch"), limits.compute))
+        self.optimizer = make(self.parameters.values(), learning_rate, limits)
+
+    def backward(self, loss_of):
+        """Add the gradient of loss_of(), a number; returns it."""
+        with recomputed(self.model, self.limits.gradient_checkpointing):
+            loss = loss_of()
+            loss.backward()
+        for name, copy in self._copies():  # gradients of rounded copies become those of the weights, in 32 bits
+            value = self.parameters[name]
+            if copy.grad is not None:
+                value.grad = copy.grad.float() if value.grad is None else value.grad.add_(copy.grad)
+                copy.grad = None
+        return loss.detach()
+
+    def step(self, number):
+        """Move the weights by their gradients, clipped, and forget these."""
+        need("torch").nn.utils.clip_grad_norm_(self.parameters.values(), self.limits.max_grad_norm)
+        with rounding(number, self.model.device):
+            self.optimizer.step()
+        self.forget()
+        self._round()
+
+    def forget(self):
+        """Drop the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for _, copy in self._copies():
+            copy.grad = None
+
+    def tensors(self):
+        """Weights and moments for a file, whole in the first process: {"model/NAME": tensor, "adam/NAME/MOMENT": tensor}."""
+        tensors = {f"model/{name}": processes.gathered(value.detach()) for name, value in self.parameters.items()}
+        for name, value in self.parameters.items():
+            tensors |= {f"adam/{name}/{key}": processes.gathered(moment) for key, moment in flat(self.optimizer.state[value]).items()}
+        return tensors
+
+    def load(self, keys, get):
+        """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
+        for name, value in self.parameters.items():
+            value.copy_(processes.like(value, get(f"model/{name}")))
+            prefix = f"adam/{name}/"
+            moments = {key.removeprefix(prefix): get(key) for key in keys if key.startswith(prefix)}
+            if moments:
+                self.optimizer.state[value] = unflat(moments, value, bool(self.optimizer.defaults.get("fused")))
+        self._round()
+
+    def restore(self):
+        """Put the weights themselves, in 32 bits where Adam moved such, into the model."""
+        for name, copy in self._copies():
+            copy.data = self.parameters[name].data
+
+    def close(self):
+        """Let go of the moments."""
+        self.optimizer.state.clear()
+
+    def _round(self):
+        """Make the model's copies those of the weights again."""
+        with need("torch").no_grad():
+            for name, copy in self._copies():
+                copy.copy_(self.parameters[name])
+
+    def _copies(self):
+        """(name, parameter) of the model's rounded copies of the weights."""
+        return [(name, copy) for name, copy in self.model.named_parameters() if self.parameters.get(name, copy) is not copy]
+
+
+def of(model, learning_rate, limits):
+    """What moves a model's weights: `Adam`, or DeepSpeed's engine where that shares them out."""
+    if processes.by_deepspeed():
+        return need("rvlib.lm.zero3").Zero3(model, learning_rate, limits)
+    return Adam(model, learning_rate, limits)
+
+
 def make(parameters, learning_rate, limits):
     """Adam on a list of tensors: 32-bit moments, or for `limits.optimizer` "adam8bit" 8-bit ones and stochastic rounding."""
     parameters = list(parameters)

@@ -104,17 +104,22 @@ def rollout(policy, reference, batch, group, recipe, seed):
     """`group` replies to each prompt of a batch: (their prompts' ids, their ids, two flat lists of lists; ln π_θ and ln π_ref of them, arrays).
 
     At most `limits.rows` are drawn at once, from a seed of their own, so that several processes, which share these chunks, draw
-    what one does; engines that see to that themselves have all in one chunk. For each to have its part of a batch, set `limits.rows` to the batch divided by their number.
+    what one does; engines that see to that themselves draw all before, for all. For each to have its part of a batch, set `limits.rows` to the batch divided by their number.
     """
     settings, prompts = recipe.policy_gradient, [encode(policy.tokenizer, prompt.text) for prompt in batch]
     limits, found = recipe.limits, []
-    at_once = max(limits.rows // group, 1) if limits.engine in engines.PADDED else len(prompts)
+    at_once = max(limits.rows // group, 1)
     how = {"temperature": settings.temperature, "rows": limits.rows}
+
+    def draw(some, start):
+        with draw_from(*seed, start):
+            return generate(policy, some, group, max_new_tokens=settings.max_new_tokens, engine=limits.engine, server=limits.server, **how)
+
     with processes.whole(policy.model):
+        drawn = None if limits.engine in engines.PADDED else processes.only_first(lambda: draw(prompts, 0))
         for start in processes.share(range(0, len(prompts), at_once)):
             some = prompts[start : start + at_once]
-            with draw_from(*seed, start):
-                replies = generate(policy, some, group, max_new_tokens=settings.max_new_tokens, engine=limits.engine, server=limits.server, **how)
+            replies = drawn[start * group : (start + at_once) * group] if drawn else draw(some, start)
             some = [prompt for prompt in some for _ in range(group)]
             found.append((some, replies, log_probs(policy, some, replies, **how), reference_log_probs(policy, reference, some, replies, **how)))
     prompts, replies, ours, theirs = ([row for chunk in kind for row in chunk] for kind in zip(*processes.gather(found)))

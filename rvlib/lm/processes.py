@@ -4,7 +4,8 @@ Every process runs the same stages on its share of the work, and the first alone
 
     samples                         each process draws every world-th batch and writes its file
     rewards of replies              each scores every world-th prompt
-    a batch of policy gradient      each draws every world-th chunk of `limits.rows` replies, seeded by its place in the batch
+    a batch of policy gradient      each draws every world-th chunk of `limits.rows` replies, seeded by its place in the batch;
+                                    of a vLLM server the first process asks them all
     a step of Adam                  each takes the gradient of every world-th row; they are summed
     weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are used
 
@@ -12,7 +13,7 @@ No random number depends on how many processes there are, and checkpoints are fi
 more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples (`whole`). In one
 process every function here is the identity. Several machines must see the run's folder as one.
 
-DeepSpeed is refused: what its ZeRO-3 would do with a `Learner` FSDP2 does, with PyTorch alone.
+What FSDP2 does DeepSpeed's ZeRO-3 does too (`zero3`), where accelerate's configuration says so.
 """
 
 import contextlib
@@ -21,14 +22,14 @@ import os
 import sys
 import types
 
-from rvlib.lm import engines, need
+from rvlib.lm import need
 
 
 def start():
     """Join the others, if a launcher (accelerate's or torch's) started this process as one of several. ValueError for what is not run here."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and world() == 1:
         if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-            raise ValueError("Several processes must share the weights by FSDP2, got a configuration of DeepSpeed; launch with rvlib/accelerate/fsdp2.yaml.")
+            need("deepspeed"), need("rvlib.lm.zero3").sharing()
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would read weights in the first process alone
         torch = need("torch")
         cuda = torch.cuda.is_available()
@@ -40,16 +41,22 @@ def start():
 
 def check(limits):
     """ValueError, one sentence, for a recipe's limits that several processes can't keep."""
-    if world() > 1 and limits.engine not in engines.PADDED:
-        raise ValueError(f"The engine of several processes must be {' or '.join(engines.PADDED)}, which draw what one process does, got {limits.engine}; set limits.engine.")
+    if world() > 1 and limits.engine == "continuous":
+        raise ValueError("The engine of several processes must be generate, static or vllm, got continuous, which is for one; set limits.engine.")
     if world() > 1 and limits.optimizer != "adam":
         raise ValueError(f"The optimizer of several processes must be adam, whose 32-bit weights and moments they share, got {limits.optimizer}; set limits.optimizer to adam and limits.dtype to float32.")
 
 
 def stop():
-    """Leave the others, at the end of a run."""
+    """Leave the others, at the end of a run: of several processes, each ends here.
+
+    Not by Python's own end, in which a thread of gloo's that is still letting go of its last message now and then aborts the process.
+    """
     if world() > 1:
+        gather([])  # or one would be gone while another still talks to it
         need("torch").distributed.destroy_process_group()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(0)
 
 
 def world():
@@ -116,6 +123,11 @@ def score(judge, prompts, replies):
     return need("numpy").array(gather(list(judge(mine, share(replies))) if mine else []))
 
 
+def by_deepspeed():
+    """Whether the weights of what is trained are shared out by DeepSpeed, not by FSDP2."""
+    return world() > 1 and os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+
+
 def total(number):
     """The sum of a number over the processes."""
     return sum(gather([number])) if world() > 1 else number
@@ -134,7 +146,7 @@ def shard(model, limits):
     how = {
         "mesh": torch.distributed.device_mesh.init_device_mesh(model.device.type, (world(),)),
         "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=getattr(torch, limits.compute), reduce_dtype=torch.float32),
-        "offload_policy": plugin.cpu_offload or fsdp.OffloadPolicy(),
+        "offload_policy": fsdp.CPUOffloadPolicy(pin_memory=model.device.type == "cuda") if plugin.cpu_offload else fsdp.OffloadPolicy(),
         "reshard_after_forward": plugin.reshard_after_forward,
     }
     for value in model.parameters():
@@ -157,6 +169,10 @@ def through(model, function):
 @contextlib.contextmanager
 def whole(model):
     """All of a sharded model's weights in each process, in the precision of its arithmetic: gathered once, not for each token or batch."""
+    if hasattr(model, "zero3"):
+        with model.zero3.whole():
+            yield
+        return
     shards = _shards(model)
     if shards:
         with need("torch").no_grad():
@@ -189,6 +205,8 @@ def gathered(tensor):
 
 def weights(model):
     """{name: whole tensor} of a sharded model, for the first process to save; None of one that is not. All must call it."""
+    if hasattr(model, "zero3"):
+        return model.zero3.weights()
     if not _shards(model):
         return None
     kept = model.state_dict(keep_vars=True)

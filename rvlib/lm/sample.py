@@ -53,7 +53,9 @@ def sample(policy, prompts, folder, sampling=Sampling(), *, engine="generate", r
     by_length = sorted(prompts, key=lambda prompt: len(encode(policy.tokenizer, prompt.text)))
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
-    for number, batch in tqdm(processes.share(list(enumerate(batches))), desc="Sampling", unit="batch", disable=not progress or not processes.first()):
+    numbered = list(enumerate(batches))
+    mine = processes.share(numbered) if engine in engines.PADDED else numbered if processes.first() else []
+    for number, batch in tqdm(mine, desc="Sampling", unit="batch", disable=not progress or not processes.first()):
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
             start = time.perf_counter()
@@ -116,17 +118,14 @@ def reply_log_probs(model, prompts, replies, *, temperature=1.0):
     """
     torch = need("torch")
     whole = [torch.tensor(prompt + reply) for prompt, reply in zip(prompts, replies, strict=True)]
-    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)[:, :-1].to(model.device)  # the last token predicts nothing
-    attended = (torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])).to(model.device)
+    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)[:, :-1]  # the last token predicts nothing
+    attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
     # Of each token of a reply: which row it is in, which place predicts it, and which token it is.
-    row, place, token = (torch.tensor(kind, dtype=torch.long, device=model.device) for kind in (
-        [i for i, reply in enumerate(replies) for _ in reply],
-        [len(prompt) - 1 + j for prompt, reply in zip(prompts, replies) for j in range(len(reply))],
-        [token for reply in replies for token in reply],
-    ))  # fmt: skip
+    where = torch.tensor([(i, len(prompt) - 1 + j, token) for i, (prompt, reply) in enumerate(zip(prompts, replies)) for j, token in enumerate(reply)], dtype=torch.long)
 
-    def totals():
-        hidden = model.base_model(tokens, attention_mask=attended, use_cache=False).last_hidden_state
+    def totals():  # on the device of the gathered weights, which may have come from the host's memory
+        row, place, token = where.to(model.device).view(-1, 3).unbind(1)
+        hidden = model.base_model(tokens.to(model.device), attention_mask=attended.to(model.device), use_cache=False).last_hidden_state
         chosen = torch.cat([log_softmax_at(model, some, those, temperature) for some, those in zip(hidden[row, place].split(LOGITS), token.split(LOGITS))])
         return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
 
@@ -191,11 +190,16 @@ def _draw(policy, batch, sampling, number, engine, rows, server):
 
 
 def encode(tokenizer, text):
-    """Ids of a prompt, as the model was taught to see one: in its chat template if it has any."""
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-    return tokenizer(text)["input_ids"]
+    """Ids of a prompt, as the model was taught to see one: in its chat template if it has any. ValueError for words that the tokenizer lacks."""
+    try:
+        if tokenizer.chat_template:
+            written = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+            return tokenizer(written, add_special_tokens=False)["input_ids"]
+        return tokenizer(text)["input_ids"]
+    except Exception as error:
+        if type(error) is not Exception:  # what tokenizers raises
+            raise
+        raise ValueError(f"A prompt must be of words that the policy's tokenizer has, got {text[:80]!r} ({error}); choose other prompts, or another policy.") from error
 
 
 def encode_reply(policy, prompt, reply):

@@ -1,4 +1,4 @@
-"""`python -m rvlib.lm.samples`: real replies to real prompts, scored with two real rewards, for the book's chapter on them.
+"""`rvlib samples`: real replies to real prompts, scored with two real rewards, for the book's chapter on them.
 
 The replies stay in the data folder. What is written for the book is numbers, and the replies to prompts of our own.
 """
@@ -21,16 +21,17 @@ FILE = ROOT / "book/data/real_policy.json"
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m rvlib.lm.samples", description=__doc__.split("\n")[0], formatter_class=Defaults)
+    parser = argparse.ArgumentParser(prog="rvlib samples", description=__doc__.split("\n")[0], formatter_class=Defaults)
     parser.add_argument("--policy", default=models.SMOLLM2, help="a folder, or a name on the hub")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--prompts", type=int, default=100, help="how many of AlpacaEval's")
     parser.add_argument("--max-words", type=int, default=40, help="the longest prompt")
     for name, value in vars(Sampling()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    parser.add_argument("--folder", type=pathlib.Path, default=data_folder() / "samples", help="for the replies; a run cut off goes on from it")
-    parser.add_argument("--out", type=pathlib.Path, default=FILE, help="for the numbers")
+    parser.add_argument("--folder", type=pathlib.Path, help="for the replies; a run cut off goes on from it (default: samples in the data folder)")
+    parser.add_argument("--out", type=pathlib.Path, help="for the numbers (default: those of the book's chapter)")
     given = parser.parse_args(arguments)
+    given.folder, given.out = given.folder or data_folder() / "samples", given.out or FILE
     try:
         sampling = Sampling(**{name: getattr(given, name) for name in vars(Sampling())})
         run(given, sampling)
@@ -49,7 +50,7 @@ def run(given, sampling):
     start = time.perf_counter()
     lines = [json.dumps(_scored(prompt, record, similarity)) for prompt, record in zip(prompts, records)]
     made = {
-        "command": "python -m rvlib.lm.samples",
+        "command": "rvlib samples",
         "date": datetime.date.fromtimestamp((given.folder / "settings.json").stat().st_mtime).isoformat(),  # when sampling began
         "git_commit": origin.git_commit(),
         "policy": policy.source,

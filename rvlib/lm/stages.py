@@ -5,6 +5,7 @@ model: two replies to each prompt kept for reward models, if any is trained on t
 all are measured.
 """
 
+import functools
 import json
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class Split:
     prompts: list
 
 
+@functools.lru_cache(maxsize=1)  # every stage asks
 def split(run):
     """Prompts and off-policy pairs, in a fixed order; those of more tokens than the recipe allows are dropped."""
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))

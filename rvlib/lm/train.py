@@ -28,19 +28,11 @@ class Learner:
     """
 
     def __init__(self, model, folder, learning_rate, limits):
-        torch = need("torch")
         self.folder, self.limits, self.micro_batch = pathlib.Path(folder), limits, limits.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
         self.model = model.eval() if optimizer.adapted(model) else model.eval().requires_grad_(True)
-        # A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies
-        # (those that FSDP2 makes, where several processes share the weights), or bfloat16 ones that are rounded at random.
-        sharded = processes.shard(model, limits)
-        copies = limits.compute == "bfloat16" and limits.dtype == "float32" and not sharded
-        self.parameters = {name: value.detach().float().clone() if copies else value for name, value in model.named_parameters() if value.requires_grad}
-        for value in [] if sharded else self.model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
-            value.data = value.data.to(getattr(torch, limits.compute))
-        self.optimizer = optimizer.make(self.parameters.values(), learning_rate, limits)
+        self.adam = optimizer.of(model, learning_rate, limits)
         self.step, self.dirty = 0, False
 
     def steps(self, total, label):
@@ -70,7 +62,7 @@ class Learner:
                     raise
                 if processes.world() > 1:  # the others wait for this one's part of the micro-batch
                     raise MemoryError(f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; run again with a smaller limits.micro_batch.") from error
-                self.optimizer.zero_grad(set_to_none=True)
+                self.adam.forget()
                 need("accelerate.utils.memory").clear_device_cache(garbage_collection=True)
                 if self.micro_batch == 1:
                     raise MemoryError(f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; choose a smaller model or shorter texts.") from error
@@ -78,46 +70,19 @@ class Learner:
                 need("tqdm").tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
     def _update(self, rows, loss_of):
-        torch = need("torch")
-        total = torch.zeros((), dtype=torch.float64, device=self.model.device)  # read once, at the end: a GPU goes on while the next micro-batch is made ready
+        total = 0.0  # becomes a tensor that is read once, at the end: a GPU goes on while the next micro-batch is made ready
         mine, most = processes.share(rows), math.ceil(len(rows) / processes.world())
         for start in range(0, most, self.micro_batch):
             some = mine[start : start + self.micro_batch]
-            with optimizer.recomputed(self.model, self.limits.gradient_checkpointing):
-                # Without rows of its own left, a process still takes part in gathering the weights for the others'.
-                loss = loss_of(some or rows[:1]).sum() / len(rows) * bool(some)
-                loss.backward()
-            self._collect()
-            total += loss.detach()
+            # Without rows of its own left, a process still takes part in gathering the weights for the others'.
+            total = total + self.adam.backward(lambda: loss_of(some or rows[:1]).sum() / len(rows) * bool(some)).double()
         total = processes.total(total.item())
         if not math.isfinite(total):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.adam.forget()
             raise FloatingPointError(f"The loss must be finite, got {total} at step {self.step}; {self._saved()}; lower the learning rate, or look at the rewards.")
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.limits.max_grad_norm)
-        with optimizer.rounding(self.step, self.model.device):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._round()
+        self.adam.step(self.step)
         self.dirty = True
         return total
-
-    def _collect(self):
-        """Add the gradients of rounded copies to those of the weights themselves, in 32 bits."""
-        for name, copy in self._copies():
-            value = self.parameters[name]
-            if copy.grad is not None:
-                value.grad = copy.grad.float() if value.grad is None else value.grad.add_(copy.grad)
-                copy.grad = None
-
-    def _round(self):
-        """Make the model's copies those of the weights again."""
-        with need("torch").no_grad():
-            for name, copy in self._copies():
-                copy.copy_(self.parameters[name])
-
-    def _copies(self):
-        """(name, parameter) of the model's rounded copies of the weights."""
-        return [(name, copy) for name, copy in self.model.named_parameters() if self.parameters.get(name, copy) is not copy]
 
     def log(self, step, **numbers):
         """Append the numbers of a step to log.jsonl, and to TensorBoard's file beside it."""
@@ -141,10 +106,7 @@ class Learner:
 
     def save(self, step):
         """Write weights and moments after `step` steps as one file, whole or not at all, and delete those before the last two."""
-        tensors = {f"model/{name}": processes.gathered(value.detach()) for name, value in self.parameters.items()}
-        for name, value in self.parameters.items():
-            state = optimizer.flat(self.optimizer.state[value])
-            tensors |= {f"adam/{name}/{key}": processes.gathered(moment) for key, moment in state.items()}
+        tensors = self.adam.tensors()
         path = self.folder / f"checkpoint-{step:07d}.safetensors"
         save = need("safetensors.torch").save_file
         processes.only_first(lambda: write_whole(path, lambda partial: save(tensors, partial, metadata={"step": str(step)})))
@@ -159,13 +121,7 @@ class Learner:
             keys = list(tensors.keys())
             if self.limits.optimizer == optimizer.ADAM and any(key.endswith("/codes") for key in keys):
                 raise ValueError(f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to {optimizer.ADAM8} and limits.dtype to bfloat16 as they were, or delete it.")
-            for name, value in self.parameters.items():
-                value.copy_(processes.like(value, tensors.get_tensor(f"model/{name}")))
-                prefix = f"adam/{name}/"
-                moments = {key.removeprefix(prefix): tensors.get_tensor(key) for key in keys if key.startswith(prefix)}
-                if moments:
-                    self.optimizer.state[value] = optimizer.unflat(moments, value, bool(self.optimizer.defaults.get("fused")))
-        self._round()
+            self.adam.load(keys, tensors.get_tensor)
         return int(path.stem.split("-")[1])
 
     def _last_whole(self):
@@ -180,8 +136,7 @@ class Learner:
 
     def whole_model(self):
         """The model with the weights themselves, in 32 bits where Adam moved such, for it to be saved."""
-        for name, copy in self._copies():
-            copy.data = self.parameters[name].data
+        self.adam.restore()
         return self.model
 
     def finish(self):
@@ -189,6 +144,7 @@ class Learner:
         if hasattr(self, "_writer"):
             self._writer.close()
         self._unlink(self._checkpoints())
+        self.adam.close()
 
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
