@@ -120,7 +120,7 @@ class Evaluation(Settings):
 
     prompts: int = Field(ge=1)
     outputs: int = Field(ge=1)
-    per_epoch: int = Field(ge=1)
+    per_epoch: float = Field(gt=0)
 
 
 class Limits(Settings):
