@@ -374,6 +374,8 @@ def test_a_circle_of_bases_is_told(tmp_path):
         (["data.preferences=demonstrations.jsonl", "data.prompts=null"], "The data must be preferences, two replies to each prompt, got demonstrations.jsonl with one"),
         (["data.preferences=broken.jsonl"], "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; mend it"),
         (["ground_truth.model=nobody/nothing"], "The reward model must be .*, got 'nobody/nothing', which did not load"),
+        (["reward_training.batch=512"], "There must be at least 512 rows for one batch .pairs for reward models., got [0-9]+; use more data"),
+        (["data.preferences=pairs.jsonl", "data.prompts=null", "reward_training.batch=2", "ground_truth.model=similarity"], "got prompts of pairs.jsonl without one; choose another"),
     ],
 )
 def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkeypatch, changes, sentence):
@@ -381,6 +383,7 @@ def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     line = '{"prompt": "how was\u2028the food ?", "chosen": "good"}\n'
     (tmp_path / "demonstrations.jsonl").write_text(line * 9)
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "how was the food ?", "chosen": "", "rejected": "good"}\n' * 9)
     (tmp_path / "broken.jsonl").write_text(line + '\n{"prompt": 3}\n')
     with pytest.raises((OSError, ValueError), match=sentence) as error:
         runs.run(recipe.load(environment / "small.yaml", changes), tmp_path / "run")
@@ -487,7 +490,9 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
     changes = ["seeds=[0]", "data.prompts=32", "data.max_tokens=400", "reward_training.epochs=1", "reward_training.batch=2", "measure.prompts=4", "measure.outputs=4",
                "policy_gradient.batch=8", "policy_gradient.epochs=1", "policy_gradient.max_new_tokens=8", "evaluation.prompts=2", "evaluation.outputs=2"]  # fmt: skip
     changes += [f"reward_models.on-policy-{share}=null" for share in (75, 50, 25, 0)] + ["reward_models.ground-truth=null"]
-    found = runs.run(recipe.load("small-4.1", changes), tmp_path)
+    for name in ("small-4.1", "small-4.2"):
+        runs._check(runs.Run(recipe.load(name), tmp_path / name))  # there is data enough for them as they are
+    found = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
     teachers = found["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance"}
     assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)

@@ -168,10 +168,14 @@ def run(recipe, folder):
 
 def _check(this):
     """Raise before the long part what data and reward models by name would raise in it."""
-    stages.split(this)
+    parts, specs = stages.split(this), this.recipe.reward_models.values()
+    if any(spec.on_policy is not None for spec in specs):
+        stages.check_batch(len(parts.pairs), this.recipe.reward_training, "pairs for reward models")
+    if any(spec.model == "similarity" for spec in [this.recipe.ground_truth, *specs]) and not all(prompt.reference for prompt in parts.prompts):
+        raise ValueError(f"Similarity compares with a reference reply, got prompts of {this.recipe.data.preferences} without one; choose another reward model or other data.")
 
     def judges():
-        for spec in [this.recipe.ground_truth, *this.recipe.reward_models.values()]:
+        for spec in [this.recipe.ground_truth, *specs]:
             if spec.model:
                 reward_models.check_reward_model(spec.model, trust_remote_code=spec.trust_remote_code)
 

@@ -206,10 +206,15 @@ def measure(run, name):
 
 def batches(learner, rows, settings, label):
     """(step, batch of rows) over `settings.epochs`, in a permutation a pass; a last batch that is not full is left out."""
-    if len(rows) < settings.batch:
-        raise ValueError(f"There must be at least {settings.batch} rows for one batch ({label}), got {len(rows)}; use more data or a smaller batch.")
+    check_batch(len(rows), settings, label)
     per_pass = len(rows) // settings.batch
     for step in learner.steps(max(round(settings.epochs * per_pass), 1), label):
         number, place = divmod(step, per_pass)
         order = np.random.default_rng([7, number]).permutation(len(rows))
         yield step, [rows[i] for i in order[place * settings.batch : (place + 1) * settings.batch]]
+
+
+def check_batch(rows, settings, label):
+    """ValueError, one sentence, if there are fewer rows than one batch of `settings` has."""
+    if rows < settings.batch:
+        raise ValueError(f"There must be at least {settings.batch} rows for one batch ({label}), got {rows}; use more data, longer texts (data.max_tokens) or a smaller batch.")
