@@ -1,9 +1,11 @@
 """The benchmark of a machine, run whole on a small model: what it writes is consistent, and both ways of a step compute the same."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 pytest.importorskip("torch", reason="needs the language models' packages")
 
@@ -25,7 +27,7 @@ def result(tmp_path_factory):
 
 
 def test_rates_are_those_of_what_was_done(result):
-    assert list(result["stages"]) == list(bench.STAGES) and result["parameters"] > 1e5
+    assert list(result["stages"]) == [stage for stage in bench.STAGES if stage != "memory"] and result["parameters"] > 1e5
     rate, bandwidth = result["limits"]["matrix_rate"], result["limits"]["bandwidth"]
     for name, stage in result["stages"].items():
         assert stage["tokens_per_second"] == pytest.approx(stage["tokens"] / stage["seconds"]), name
@@ -70,6 +72,17 @@ def test_operations_are_those_that_pytorch_counts(recomputed):
     each = 6 * layers + 2 * (layers - 2 * 4096 * 14336) * recomputed  # recomputing stops before a layer's last matrix, whose result nobody asks for
     assert sum(by_kind.values()) - attention == pytest.approx(each * 4 * 399 + 6 * head * 4 * 200, rel=0.001)
     assert attention < 0.02 * sum(by_kind.values())
+
+
+@pytest.mark.parametrize("rows, micro_batch, reply", [(16, 4, 24), (64, 16, 64)])
+def test_the_memory_of_a_step_at_its_longest_is_what_is_planned(rows, micro_batch, reply):
+    """Every allocation counted, on the CPU, where torch does not count them itself."""
+    counter = runpy.run_path(str(ROOT / "benchmarks/memory.py"))["Counter"]()
+    with counter:
+        this = bench.Bench("tiny", recipes.load("tiny-4.1", [f"limits.rows={rows}", f"limits.micro_batch={micro_batch}", f"policy_gradient.max_new_tokens={reply}"]), "cpu")
+        this.memory()  # now there are moments
+        found = this.memory()
+    assert counter.peak == pytest.approx(found["planned_memory"], rel=0.1)
 
 
 def test_both_ways_of_a_step_compute_the_same():

@@ -6,7 +6,7 @@
 N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and attention between
 tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it. Rate and bandwidth are measured first, in the same call. Then a whole step of
 policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
-a time with the logits of every position. Last, the engines that sample otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
+a time with the logits of every position. Then the memory of a step at its longest, beside what the planner says. Last, the engines that sample otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
 by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
 """
 
@@ -18,15 +18,16 @@ import pathlib
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from rvlib.cli import Defaults, sentence
-from rvlib.lm import engines, need, optimizer, origin, policy_gradient
+from rvlib.lm import cost, engines, need, origin, plan, policy_gradient
 from rvlib.lm import recipe as recipes
 from rvlib.lm.data import Prompt
 from rvlib.lm.models import Policy
-from rvlib.lm.reward_models import SequenceReward
+from rvlib.lm.reward_models import SequenceReward, forward
 from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs, texts
 from rvlib.lm.train import Learner, draw_from, write_whole
 
@@ -135,8 +136,7 @@ class Bench:
         def loss_of(rows):
             return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
 
-        with optimizer.recomputed(self.policy.model, self.recipe.limits.gradient_checkpointing):
-            seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
+        seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
         again = self.layers - self.config.num_hidden_layers * self.config.hidden_size * self.config.intermediate_size
         each = 6 * self.layers + 2 * again * self.recipe.limits.gradient_checkpointing
         operations = each * self._tokens() + 6 * self.head * sum(map(len, self.replies))  # the head is not computed twice
@@ -171,6 +171,26 @@ class Bench:
         seconds, tokens = self._timed(work)
         return {"seconds": seconds, "tokens": tokens}
 
+    def memory(self):
+        """Sampling, scoring and an update with prompts and replies as long as the recipe allows: what the planner says of their memory."""
+        limits, settings, model = self.recipe.limits, self.recipe.policy_gradient, self.policy.model
+        prompt, reply = [1] * self.recipe.data.max_tokens, [1] * settings.max_new_tokens
+        size, work = plan.shape(model), {"optimizer": limits.optimizer, "dtype": limits.dtype, "compute": limits.compute, "checkpointing": limits.gradient_checkpointing}
+        teacher = replace(size, parameters=self.teacher.model.num_parameters())
+        parts = cost.memory(size, teacher, micro_batch=limits.micro_batch, rows=limits.rows, prompt=len(prompt), reply=len(reply), frozen=limits.frozen, **work)
+
+        def longest():
+            drawn = model.generate(self.torch.tensor([prompt] * limits.rows, device=self.device), max_new_tokens=len(reply), min_new_tokens=len(reply), do_sample=True, top_k=0, pad_token_id=0)
+            del drawn
+            for policy in (self.policy, self.reference):
+                log_probs(policy, [prompt] * limits.rows, [reply] * limits.rows, rows=limits.rows)
+            with self.torch.inference_mode():
+                forward(self.teacher.model, self.tokenizer, [prompt + reply] * limits.rows)
+            self.learner.update([0] * 2 * limits.micro_batch, lambda rows: -reply_log_probs(model, [prompt] * len(rows), [reply] * len(rows)))
+
+        seconds, _ = self._timed(longest)
+        return {"seconds": seconds, "tokens": limits.rows * len(reply), "planned_memory": cost.total(parts)}
+
     def _tokens(self):
         return sum(len(prompt) + len(reply) for prompt, reply in zip(self.ids, self.replies))
 
@@ -196,7 +216,7 @@ def one_log_prob(model, prompt, reply):
     return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).sum().double()
 
 
-STAGES = ("sampling", "scoring", "update", "step", "official", "static", "continuous")
+STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "static", "continuous")
 
 
 def measure(name, recipe, device, minutes, write, layers=None):
@@ -216,7 +236,7 @@ def measure(name, recipe, device, minutes, write, layers=None):
         write(result)
         return result
     rate, bandwidth = result["limits"].values()
-    for stage in tqdm(STAGES, desc=name, unit="stage"):
+    for stage in tqdm([stage for stage in STAGES if device == "cuda" or stage != "memory"], desc=name, unit="stage"):  # torch counts a GPU's memory alone
         found = {}
         try:
             for warm in (False, True):
@@ -288,6 +308,7 @@ def table(result):
     for stage, found in result["stages"].items():
         shares = [f"{100 * found[key]:.1f} % of {words}" for key, words in (("share_of_matrix_rate", "the matrix rate"), ("share_of_bandwidth", "the bandwidth")) if key in found]
         memory = [f"{found['peak_memory'] / 1e9:.1f} GB"] if found.get("peak_memory") else []
+        memory += [f"{found['planned_memory'] / 1e9:.1f} GB planned"] if "planned_memory" in found else []
         lines.append(f"  {stage:<10} " + (found.get("failed") or ", ".join([f"{found['tokens_per_second']:.4g} tokens/s", *shares, *memory])))
     if "official_over_ours" in result:
         lines.append(f"  the official code's step takes {result['official_over_ours']:.2f} times as long as ours")

@@ -1,4 +1,4 @@
-"""How a large policy is trained in little memory: Adam with 8-bit moments and stochastic rounding, activations computed twice, LoRA.
+"""Adam, and how it trains a large policy in little memory: 8-bit moments and stochastic rounding, activations computed twice, LoRA.
 
     round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E round_s(w) = w
 

@@ -36,6 +36,12 @@ def size(name):
             model = need("transformers").AutoModelForCausalLM.from_config(config)
     except Exception as error:
         raise OSError(f"The size of {name!r} must be known to plan, but its configuration did not load ({str(error).splitlines()[0]}).") from error
+    return shape(model)
+
+
+def shape(model):
+    """The `Size` of a causal language model that is there."""
+    config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     gated = any("gate" in module for module, _ in model.named_modules())
