@@ -61,7 +61,7 @@ def headline(found):
 
 def sizes(found):
     """What the numbers rest on, in a sentence."""
-    count, made, sampling = len(found.prompts["names"]), found.made, found.sampling
+    count, sampling = len(found.prompts["names"]), found.sampling
     left = f" ({len(found.prompts['left_out'])} bad lines left out)" * bool(found.prompts["left_out"])
     return (
         f"{count} prompts of {found.prompts['source']}{left}, {sampling['samples']} replies of {found.policy['name']} to each, of at most "

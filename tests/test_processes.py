@@ -202,6 +202,7 @@ for compute in precisions:
     with processes.whole(learner.model):
         assert not any(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
     assert all(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
+    assert all(buffer.dtype == torch.float32 for buffer in learner.model.buffers())  # rotary frequencies
     saved = processes.weights(learner.model)
     if processes.first():
         np.save(folder / f"two-{compute}.npy", losses)

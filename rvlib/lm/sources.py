@@ -8,7 +8,6 @@
 
 import json
 import pathlib
-import tarfile
 from dataclasses import dataclass
 
 from rvlib.lm import data, need, tiny

@@ -24,7 +24,7 @@ class Zero3(optimizer.Adam):
         for value in model.parameters():
             value.data = value.data.float()
         ours = [self._part(value.detach()).cpu().clone() for value in moved]  # DeepSpeed would make 32-bit weights of rounded ones
-        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         config = {
             "zero_optimization": sharing() | {"overlap_comm": False},
             "bf16": {"enabled": limits.compute == "bfloat16"},
@@ -38,8 +38,8 @@ class Zero3(optimizer.Adam):
         }
         adam = optimizer.make(moved, learning_rate, limits)
         self.engine, *_ = deepspeed.initialize(model=_calls(model), optimizer=adam, config=config, dist_init_required=False)
-        for buffer, before in buffers:  # rotary frequencies stay in 32 bits
-            buffer.data = before.to(buffer.device)
+        for name, buffer in model.named_buffers():  # rotary frequencies stay in 32 bits
+            buffer.data = buffers[name].to(buffer.device)
         for value, part in zip(moved, ours, strict=True):
             deepspeed.utils.safe_set_local_fp32_param(value, part)
         for flat in self.engine.optimizer.fp32_partitioned_groups_flat:  # moments as torch would make them at the first step
