@@ -29,7 +29,7 @@ def start():
     """Join the others, if a launcher (accelerate's or torch's) started this process as one of several. ValueError for what is not run here."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and world() == 1:
         if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-            need("deepspeed"), need("rvlib.lm.zero3").sharing()
+            need("rvlib.lm.zero3").sharing()
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would read weights in the first process alone
         torch = need("torch")
         cuda = torch.cuda.is_available()

@@ -17,7 +17,7 @@ class Zero3(optimizer.Adam):
     """The same by an engine of DeepSpeed."""
 
     def __init__(self, model, learning_rate, limits):
-        torch, deepspeed = need("torch"), _deepspeed(model.device.type)
+        torch, deepspeed = need("torch"), _deepspeed()
         self.model, self.limits = model, limits
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         moved = list(self.parameters.values())
@@ -128,7 +128,8 @@ class Zero3(optimizer.Adam):
 
 
 def sharing():
-    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`. ValueError, one sentence, unless it is stage 3 without a disk."""
+    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`. ModuleNotFoundError or ValueError, one sentence, without the package or unless it is stage 3 without a disk."""
+    _deepspeed()
     found = need("accelerate").DeepSpeedPlugin().deepspeed_config["zero_optimization"]
     disk = any((found.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param"))
     if found["stage"] != 3 or disk:
@@ -136,8 +137,9 @@ def sharing():
     return found
 
 
-def _deepspeed(device):
+def _deepspeed():
     """The package, which shall compile nothing on a CPU, and say what is wrong alone."""
+    device = "cuda" if need("torch").cuda.is_available() else "cpu"
     os.environ.setdefault("DS_ACCELERATOR", device)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # names of torch's that it still calls
     deepspeed = need("deepspeed")
