@@ -28,7 +28,7 @@ data: {prompts: 80}
 policies: {tiny: {count: 320}}
 sft: {epochs: 1}
 reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null, ground-truth: null}
-reward_training: {epochs: 1}
+reward_training: {epochs: 1, batch: 8}
 measure: {prompts: 16, outputs: 4}
 policy_gradient: {epochs: 12, max_new_tokens: 8}
 evaluation: {prompts: 7, outputs: 2, per_epoch: 1}
@@ -100,10 +100,11 @@ def test_two_processes_have_the_losses_of_one(environment, one, config):
 
 def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, one):
     folder = environment / "killed"
-    third = (1, FSDP2) if WITHOUT else (2, ZERO3)
-    for (count, config), at in [((1, FSDP2), "sft/tiny"), ((2, FSDP2), "policy-gradient/tiny/on-policy-100/seed-0"), (third, "policy-gradient/tiny/low-variance/seed-0")]:
-        kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
-    status, errors = call(command(1, recipe(environment, folder)))
+    legs = [(1, FSDP2, "sft/tiny"), (2, ZERO3, "reward-models/tiny/on-policy-100"), (2, FSDP2, "policy-gradient/tiny/on-policy-100/seed-0"), (1, FSDP2, "policy-gradient/tiny/low-variance/seed-0")]
+    for count, config, at in legs:
+        if config == FSDP2 or not WITHOUT:
+            kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
+    status, errors = call(command(2, recipe(environment, folder)))
     assert status == 0, errors
     assert_same(folder, one)
     assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
@@ -158,7 +159,7 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
         named.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n")
     status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
-    for compute, error in {"float32": 1e-5, "bfloat16": 2e-2}.items():
+    for compute, error in {"float32": 1e-6 if config == FSDP2 else 1e-5, "bfloat16": 2e-2}.items():
         one, two = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
         assert len(one) == 6 and np.allclose(two, one, rtol=0, atol=error)
 
@@ -290,23 +291,18 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
 
 
 @DEEPSPEED
-def test_another_stage_of_deepspeed_is_refused_with_what_to_use(monkeypatch):
-    from rvlib.lm import processes
-
-    for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="^DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml\\.$"):
-        processes.start()
+def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp_path):
+    (tmp_path / "two.yaml").write_text(ZERO3.read_text().replace("zero_stage: 3", "zero_stage: 2"))
+    status, errors = call(command(2, recipe(environment, tmp_path / "run"), tmp_path / "two.yaml"))
+    assert status != 0 and errors.count("DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml.\n") == 1
 
 
 def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
-    from rvlib.lm import processes
+    from rvlib.lm import zero3
 
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}.items():
-        monkeypatch.setenv(name, value)
     with pytest.raises(ModuleNotFoundError, match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$"):
-        processes.start()
+        zero3.sharing()
 
 
 def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):

@@ -180,8 +180,7 @@ class Bench:
         parts = cost.memory(size, teacher, micro_batch=limits.micro_batch, rows=limits.rows, prompt=len(prompt), reply=len(reply), frozen=limits.frozen, **work)
 
         def longest():
-            drawn = model.generate(self.torch.tensor([prompt] * limits.rows, device=self.device), max_new_tokens=len(reply), min_new_tokens=len(reply), do_sample=True, top_k=0, pad_token_id=0)
-            del drawn
+            model.generate(self.torch.tensor([prompt] * limits.rows, device=self.device), max_new_tokens=len(reply), min_new_tokens=len(reply), do_sample=True, top_k=0, pad_token_id=0)
             for policy in (self.policy, self.reference):
                 log_probs(policy, [prompt] * limits.rows, [reply] * limits.rows, rows=limits.rows)
             with self.torch.inference_mode():

@@ -26,10 +26,8 @@ from rvlib.lm import need
 
 
 def start():
-    """Join the others, if a launcher (accelerate's or torch's) started this process as one of several. ValueError for what is not run here."""
+    """Join the others, if a launcher (accelerate's or torch's) started this process as one of several. ModuleNotFoundError or ValueError for what is not run here."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and world() == 1:
-        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-            need("rvlib.lm.zero3").sharing()
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would read weights in the first process alone
         torch = need("torch")
         cuda = torch.cuda.is_available()
@@ -37,6 +35,8 @@ def start():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         # Long, because a process that dies is seen by the launcher; a checkpoint of 8B is written while the others wait.
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=datetime.timedelta(hours=2))
+        if by_deepspeed():
+            need("rvlib.lm.zero3").sharing()
 
 
 def check(limits):

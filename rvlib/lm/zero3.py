@@ -71,7 +71,7 @@ class Zero3(optimizer.Adam):
 
     def load(self, keys, get):
         """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
-        deepspeed, steps = need("deepspeed"), [0.0]
+        deepspeed = need("deepspeed")
         for name, value in self.parameters.items():
             full = get(f"model/{name}")
             deepspeed.utils.safe_set_local_fp32_param(value, self._part(full))
@@ -80,9 +80,9 @@ class Zero3(optimizer.Adam):
             for key in ("exp_avg", "exp_avg_sq"):
                 if f"adam/{name}/{key}" in keys:
                     deepspeed.utils.safe_set_local_optimizer_state(value, self._part(get(f"adam/{name}/{key}")), key)
-            steps += [float(get(key)) for key in [f"adam/{name}/step"] if key in keys]
+        done = max((float(get(key)) for key in keys if key.endswith("/step")), default=0.0)
         for counter in self._steps():
-            counter.fill_(max(steps))
+            counter.fill_(done)
 
     def close(self):
         """Let go of the engine, to which the model's hooks and a list of DeepSpeed's own would hold on."""
