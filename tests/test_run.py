@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -71,19 +72,28 @@ def numbers(folder):
     return kept, curves
 
 
+def killed(arguments, folder, changes, wait):
+    """Start a run and kill it a while after so many changes to its folder's files; false where it ended before that."""
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        seen = None
+        while changes > 0 and process.poll() is None:
+            files = {os.path.join(top, name) for top, _, names in os.walk(folder) for name in names}
+            changes -= files != seen
+            seen = files
+            time.sleep(0.002)
+        time.sleep(wait)
+        process.kill()
+        errors = process.stderr.read()
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode != 0
+
+
 def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environment, whole):
-    folder, rng, kills = environment / "killed", random.Random(0), 0
-    while True:
-        process = subprocess.Popen(command(environment, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            _, errors = process.communicate(timeout=rng.uniform(3.5, 6.5) if kills < 6 else None)
-            assert process.returncode == 0, errors
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-    assert kills > 0
+    folder, rng = environment / "killed", random.Random(0)
+    kills = [killed(command(environment, folder), folder, rng.randint(2, 24), rng.uniform(0, 0.1)) for _ in range(6)]
+    assert kills[0], "the run ended before it could be killed"
+    done = subprocess.run(command(environment, folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert numbers(folder) == numbers(whole)
     weights = sorted(path.relative_to(whole) for path in whole.rglob("model.safetensors"))
     assert len(weights) == 1 + 2 + 3

@@ -37,7 +37,7 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const turns = TURNS.flat();
   const top = 52;
   let out = text(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, { class: "rv-title" });
-  out += text(8, 31, alone ? "8-bit Adam runs on one GPU; adapters or 32-bit Adam on several" : narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
+  out += text(8, 31, alone ? `8-bit Adam runs on one GPU${narrow ? "" : "; adapters or 32-bit Adam on several"}` : narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
   let held = 0;
   let before = 0; // within sampling's turn
   shown.forEach(([part, bytes], i) => {
