@@ -18,18 +18,17 @@ BYTES = {ADAM: 8, ADAM8: 2 + 2 * 4 / 256}  # of both moments, a parameter; a blo
 
 
 class Adam:
-    """Adam on a model's parameters, which FSDP2 may have spread over several processes: what a `train.Learner` moves weights with.
+    """Adam on a model's parameters: what a `train.Learner` moves weights with.
 
-    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies (those that FSDP2
-    makes, where several processes share the weights), or bfloat16 ones that are rounded at random.
+    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or bfloat16 ones
+    that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its place.
     """
 
     def __init__(self, model, learning_rate, limits):
         self.model, self.limits = model, limits
-        sharded = processes.shard(model, limits)
-        copies = limits.compute == "bfloat16" and limits.dtype == "float32" and not sharded
+        copies = limits.compute == "bfloat16" and limits.dtype == "float32"
         self.parameters = {name: value.detach().float().clone() if copies else value for name, value in model.named_parameters() if value.requires_grad}
-        for value in [] if sharded else model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
+        for value in model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
             value.data = value.data.to(getattr(need("torch"), limits.compute))
         self.optimizer = make(self.parameters.values(), learning_rate, limits)
 
@@ -60,16 +59,16 @@ class Adam:
             copy.grad = None
 
     def tensors(self):
-        """Weights and moments for a file, whole in the first process: {"model/NAME": tensor, "adam/NAME/MOMENT": tensor}."""
-        tensors = {f"model/{name}": processes.gathered(value.detach()) for name, value in self.parameters.items()}
+        """Weights and moments for a file: {"model/NAME": tensor, "adam/NAME/MOMENT": tensor}."""
+        tensors = {f"model/{name}": value.detach() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            tensors |= {f"adam/{name}/{key}": processes.gathered(moment) for key, moment in flat(self.optimizer.state[value]).items()}
+            tensors |= {f"adam/{name}/{key}": moment for key, moment in flat(self.optimizer.state[value]).items()}
         return tensors
 
     def load(self, keys, get):
         """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
         for name, value in self.parameters.items():
-            value.copy_(processes.like(value, get(f"model/{name}")))
+            value.copy_(get(f"model/{name}"))
             prefix = f"adam/{name}/"
             moments = {key.removeprefix(prefix): get(key) for key in keys if key.startswith(prefix)}
             if moments:
@@ -97,9 +96,11 @@ class Adam:
 
 
 def of(model, learning_rate, limits):
-    """What moves a model's weights: `Adam`, or DeepSpeed's engine where that shares them out."""
+    """What moves a model's weights: `Adam`, or of several processes what shares them out."""
     if processes.by_deepspeed():
         return need("rvlib.lm.zero3").Zero3(model, learning_rate, limits)
+    if processes.world() > 1:
+        return need("rvlib.lm.fsdp2").Fsdp2(model, learning_rate, limits)
     return Adam(model, learning_rate, limits)
 
 
@@ -131,8 +132,8 @@ def flat(state):
 
 
 def unflat(tensors, value, fused=False):
-    """What `flat` made, as the state of the parameter `value` again, on its device, and shared out as it is; a fused step counts there too."""
-    state = {key: (tensor.to(value.device) if fused else tensor) if key == "step" else processes.like(value, tensor) for key, tensor in tensors.items()}
+    """What `flat` made, as the state of the parameter `value` again, on its device; a fused step counts there too."""
+    state = {key: tensor if key == "step" and not fused else tensor.to(value.device) for key, tensor in tensors.items()}
     for name in {key.partition("/")[0] for key in state if "/" in key}:
         codes, scale, qmap = (state.pop(f"{name}/{part}") for part in ("codes", "scale", "qmap"))
         kind = need("torchao.optim.subclass_8bit").OptimState8bit

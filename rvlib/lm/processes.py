@@ -13,14 +13,13 @@ No random number depends on how many processes there are, and checkpoints are fi
 more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples (`whole`). In one
 process every function here is the identity. Several machines must see the run's folder as one.
 
-What FSDP2 does DeepSpeed's ZeRO-3 does too (`zero3`), where accelerate's configuration says so.
+What FSDP2 does (`fsdp2`) DeepSpeed's ZeRO-3 does too (`zero3`), where accelerate's configuration says so.
 """
 
 import contextlib
 import datetime
 import os
 import sys
-import types
 
 from rvlib.lm import need
 
@@ -133,90 +132,16 @@ def total(number):
     return sum(gather([number])) if world() > 1 else number
 
 
-def shard(model, limits):
-    """Spread `model`'s 32-bit weights over the processes by FSDP2; arithmetic in `limits.compute`, gradients added up in 32 bits.
-
-    As accelerate's configuration says: `fsdp_reshard_after_forward: false` keeps gathered weights from forward to backward,
-    `fsdp_offload_params: true` keeps what is sharded in the memory of the host. Returns whether there are several processes.
-    """
-    if world() == 1:
-        return False
-    torch, fsdp = need("torch"), need("torch.distributed.fsdp")
-    plugin = need("accelerate").FullyShardedDataParallelPlugin(fsdp_version=2)
-    how = {
-        "mesh": torch.distributed.device_mesh.init_device_mesh(model.device.type, (world(),)),
-        "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=getattr(torch, limits.compute), reduce_dtype=torch.float32),
-        "offload_policy": fsdp.CPUOffloadPolicy(pin_memory=model.device.type == "cuda") if plugin.cpu_offload else fsdp.OffloadPolicy(),
-        "reshard_after_forward": plugin.reshard_after_forward,
-    }
-    for value in model.parameters():
-        value.data = value.data.float()
-    layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
-    for module in [*layers, model]:
-        fsdp.fully_shard(module, **how)
-        module.set_gradient_divide_factor(1.0)  # a sum, not a mean: losses are divided by the number of all rows
-        module.set_force_sum_reduction_for_comms(True)
-    model.through = types.MethodType(lambda self, function: function(), model)
-    fsdp.register_fsdp_forward_method(model, "through")
-    return True
-
-
 def through(model, function):
     """function(), which uses parts of `model` by themselves, with the weights that a call of the whole would have gathered."""
-    return model.through(function) if hasattr(model, "through") else function()
+    return model.shared_by.through(function) if hasattr(model, "shared_by") else function()
 
 
-@contextlib.contextmanager
 def whole(model):
-    """All of a sharded model's weights in each process, in the precision of its arithmetic: gathered once, not for each token or batch."""
-    if hasattr(model, "zero3"):
-        with model.zero3.whole():
-            yield
-        return
-    shards = _shards(model)
-    if shards:
-        with need("torch").no_grad():
-            through(model, lambda: None)  # it is the root of its layers only after a first call
-        model.set_reshard_after_forward(False)
-        for module in shards:
-            module.unshard()
-    try:
-        yield
-    finally:
-        if shards:
-            for module in shards:
-                module.reshard()
-            model.set_reshard_after_forward(need("accelerate").FullyShardedDataParallelPlugin(fsdp_version=2).reshard_after_forward)
-
-
-def _shards(model):
-    if world() == 1:
-        return []
-    return [module for module in model.modules() if isinstance(module, need("torch.distributed.fsdp").FSDPModule)]
-
-
-def gathered(tensor):
-    """A tensor whole, on the CPU in the first process and empty in the others if it is sharded; otherwise as it is. All must call it."""
-    if not hasattr(tensor, "full_tensor"):
-        return tensor
-    full = tensor.full_tensor()
-    return full.cpu() if first() else full.new_empty(0, device="cpu")
+    """A context in which each process has all of a model's weights, in the precision of its arithmetic, if they are shared out."""
+    return model.shared_by.whole() if hasattr(model, "shared_by") else contextlib.nullcontext()
 
 
 def weights(model):
-    """{name: whole tensor} of a sharded model, for the first process to save; None of one that is not. All must call it."""
-    if hasattr(model, "zero3"):
-        return model.zero3.weights()
-    if not _shards(model):
-        return None
-    kept = model.state_dict(keep_vars=True)
-    whole = {id(value): gathered(value.detach()) for value in kept.values()}  # tied ones stay one
-    return {name: whole[id(value)] for name, value in kept.items()}
-
-
-def like(tensor, value):
-    """`value`, a whole tensor that all have, spread as `tensor` is, if it is sharded, and on its device."""
-    if not hasattr(tensor, "full_tensor"):
-        return value.to(tensor.device)
-    distribute = need("torch.distributed.tensor").distribute_tensor
-    return distribute(value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)
+    """{name: whole tensor} of a model whose weights are shared out, for the first process to save; None of another. All must call it."""
+    return model.shared_by.weights() if hasattr(model, "shared_by") else None

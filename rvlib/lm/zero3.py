@@ -46,7 +46,7 @@ class Zero3(optimizer.Adam):
             counter = torch.zeros((), device=flat.device if adam.defaults["fused"] else "cpu")
             adam.state[flat] = {"step": counter, "exp_avg": torch.zeros_like(flat), "exp_avg_sq": torch.zeros_like(flat)}
         self.optimizer = self.engine.optimizer
-        model.zero3 = self
+        model.shared_by = self
 
     def backward(self, loss_of):
         """Add the gradient of loss_of(), a number; returns it."""
@@ -88,7 +88,11 @@ class Zero3(optimizer.Adam):
         """Let go of the engine, to which the model's hooks and a list of DeepSpeed's own would hold on."""
         self.engine.destroy()
         need("deepspeed.runtime.zero.parameter_offload").FWD_MODULE_STACK.clear()
-        del self.engine, self.optimizer, self.model.zero3
+        del self.engine, self.optimizer, self.model.shared_by
+
+    def through(self, function):
+        """function(), which uses parts of the model by themselves: the engine gathers each one's weights."""
+        return function()
 
     @contextlib.contextmanager
     def whole(self):
