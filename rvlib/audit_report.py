@@ -140,7 +140,7 @@ def tables(found):
 def page(found):
     """The whole report: one HTML file with its own copy of plotly.js."""
     figures = [
-        (order_figure(found), "Who is expected to teach most. The dashed line is 0: no agreement, nothing taught."),
+        (order_figure(found), f"Who is expected to teach most. The dashed line is 0: {'no difference' if found.order['by'] == 'reward_variance' else 'no agreement'}, nothing taught."),
         (spread_figure(found), "A prompt on the floor teaches nothing, whatever its replies."),
         (plane_figure(found), "One point a prompt. A good teacher's lie to the right of the dashed line, and high."),
     ]
