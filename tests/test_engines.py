@@ -11,7 +11,7 @@ from scipy import stats
 torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
 
-from rvlib.lm import bench, engines, models, policy_gradient, processes, recipe, sample, tiny  # noqa: E402
+from rvlib.lm import bench, engines, models, optimizer, policy_gradient, processes, recipe, sample, tiny  # noqa: E402
 from rvlib.lm.train import draw_from  # noqa: E402
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
@@ -186,7 +186,9 @@ def test_a_server_samples_the_policy_as_it_is_now(server):
     assert ask() == moved != expected and seen == {"weights": 2, "forgotten": 2}
 
 
-def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path):
+@pytest.mark.parametrize("fused", [False, True])  # one kernel for all of Adam, as on a GPU, counts no change by itself
+def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path, monkeypatch, fused):
+    monkeypatch.setattr(optimizer, "make", lambda parameters, rate, limits: torch.optim.AdamW(parameters, lr=rate, fused=fused))
     address, theirs, seen = server
     changes = ["limits.engine=vllm", f"limits.server={address}", "policy_gradient.batch=8", "policy_gradient.max_new_tokens=8"]
     this = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")

@@ -213,6 +213,27 @@ processes.stop()
 """
 
 
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked):
+    import torch.distributed.fsdp as fsdp
+
+    from rvlib.lm import fsdp2, models, tiny
+    from rvlib.lm import recipe as recipes
+
+    class Sharded(Exception):
+        """With the policy that the first layer was to be shared out by."""
+
+    def fully_shard(module, **how):
+        raise Sharded(how["offload_policy"])
+
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", asked)
+    monkeypatch.setattr(fsdp, "fully_shard", fully_shard)
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
+    with pytest.raises(Sharded) as found:
+        fsdp2.Fsdp2(models.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").limits)
+    assert isinstance(found.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
+
+
 @pytest.mark.parametrize("config", SHARED)
 def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, config):
     script = tmp_path / "served.py"

@@ -18,10 +18,12 @@ class Fsdp2(optimizer.Adam):
         torch, fsdp = need("torch"), need("torch.distributed.fsdp")
         plugin = need("accelerate").FullyShardedDataParallelPlugin(fsdp_version=2)
         self.model, self.limits, self.reshard = model, limits, plugin.reshard_after_forward
+        if isinstance(plugin.cpu_offload, fsdp.CPUOffloadPolicy):
+            plugin.cpu_offload = fsdp.CPUOffloadPolicy(pin_memory=model.device.type == "cuda")
         how = {
             "mesh": torch.distributed.device_mesh.init_device_mesh(model.device.type, (processes.world(),)),
             "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=getattr(torch, limits.compute), reduce_dtype=torch.float32),
-            "offload_policy": fsdp.CPUOffloadPolicy(pin_memory=model.device.type == "cuda") if plugin.cpu_offload else fsdp.OffloadPolicy(),
+            "offload_policy": plugin.cpu_offload,
             "reshard_after_forward": self.reshard,
         }
         for value in model.parameters():

@@ -49,6 +49,7 @@ class Adam:
         need("torch").nn.utils.clip_grad_norm_(self.parameters.values(), self.limits.max_grad_norm)
         with rounding(number, self.model.device):
             self.optimizer.step()
+        need("torch").autograd.graph.increment_version(self.parameters.values())  # which the kernel that does it all on a GPU does not
         self.forget()
         self._round()
 

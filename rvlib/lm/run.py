@@ -9,6 +9,7 @@ A run is a folder: recipe.json claims it, `lock` keeps a second run out, and eac
 import argparse
 import contextlib
 import errno
+import gc
 import json
 import pathlib
 import sys
@@ -45,6 +46,8 @@ class Run:
 
     @contextlib.contextmanager
     def stage(self, name):
+        if processes.world() > 1:
+            gc.collect()  # modules that are shared out hold on to each other: their memory is the next stage's
         yield Stage(self.folder / name)
 
     @contextlib.contextmanager
