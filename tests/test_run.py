@@ -18,6 +18,7 @@ pytest.importorskip("transformers", reason="the language models' packages are no
 from rvlib import cli  # noqa: E402
 from rvlib.lm import models, plan, recipe, report, reward_models, stages, tiny  # noqa: E402
 from rvlib.lm import run as runs  # noqa: E402
+from rvlib.lm.sample import reply_log_probs  # noqa: E402
 from rvlib.lm.train import Learner, draw_from, write_whole  # noqa: E402
 
 YAML = """
@@ -163,6 +164,15 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
     assert "smaller still" in out and "policy_gradient.max_new_tokens: 8, 512" in out
     with pytest.raises(SystemExit, match="The run must be a folder"):
         cli.main(["report", "no-such-run"])
+
+
+def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_path):
+    this, policy = recipe.load(environment / "small.yaml"), models.load_policy(tiny.TINY)
+    learner = Learner(policy.model, tmp_path, 1e-3, this.limits)
+    learner.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
+    learner.save(1)
+    files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
+    assert plan.disk(this) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):

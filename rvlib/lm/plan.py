@@ -14,6 +14,7 @@ import types
 from rvlib import _checks
 from rvlib.lm import cost, models, need, sources, tiny
 from rvlib.lm.cost import GB, MODELS, SHARE, Size
+from rvlib.lm.train import KEPT
 
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
@@ -131,6 +132,21 @@ def hardware(recipe):
     return []
 
 
+def disk(recipe):
+    """Bytes of files of a run at its end and when it saves: what it downloads (4 a weight, as some are stored), each model it makes, the checkpoints of the largest that it trains."""
+    limits, downloads, made, trained = recipe.limits, {recipe.ground_truth.model}, [], []
+    for name, spec in recipe.policies.items():
+        whole = size(spec.model).parameters
+        moved = size(spec.model).adapter(spec.lora.rank) if spec.lora else whole
+        teachers = [key for key, rm in recipe.reward_models.items() if rm.on_policy is not None and (rm.policy or name) == name]
+        made += [whole] * (1 + len(teachers)) + [moved] * len(recipe.reward_models) * len(recipe.seeds)
+        trained += [moved, *[whole] * bool(spec.demonstrations or teachers)]
+        downloads |= {spec.model, *(rm.model for rm in recipe.reward_models.values() if rm.model)}
+    stored = cost.BYTES[limits.dtype]
+    checkpoints = (KEPT + 1) * max(trained) * (stored + cost.MOMENTS[limits.optimizer])  # a new one is whole before the oldest goes
+    return 4 * sum(size(name).parameters for name in downloads - {tiny.TINY, models.SMOLLM2}) + stored * sum(made) + checkpoints
+
+
 def missing(recipe, folder, stages, gpus=1):
     """Sentences on what this machine lacks for a plan: a GPU, sources, a token, disk, memory."""
     lacks, names = hardware(recipe), [p.model for p in recipe.policies.values()] + [r.model for r in recipe.reward_models.values() if r.model] + [recipe.ground_truth.model]
@@ -140,9 +156,7 @@ def missing(recipe, folder, stages, gpus=1):
     gated = sorted({name for name in names if name.startswith(GATED)})
     if gated and not need("huggingface_hub").get_token():
         lacks.append(f"{', '.join(gated)} must be downloaded with a token of somebody who accepted the licence, but none is set; run `hf auth login`.")
-    most = max((size(p.model).parameters for p in recipe.policies.values()), default=0)
-    wanted = sum(4 * size(name).parameters for name in set(names) if name not in (tiny.TINY, models.SMOLLM2)) + 2 * 12 * most
-    wanted += 4 * most * (1 + len(recipe.reward_models) * (1 + len(recipe.seeds)))
+    wanted = disk(recipe)
     parent = next(p for p in [folder, *folder.parents] if p.exists())
     free = shutil.disk_usage(parent).free
     if wanted > free:
