@@ -196,8 +196,10 @@ def order_of_teachers(teachers):
     names = sorted(teachers, key=lambda name: -teachers[name][by][0])
     gaps = []
     for first, second in zip(names, names[1:]):
-        value, low, high = _mean(np.subtract(teachers[first]["per_prompt"][by], teachers[second]["per_prompt"][by]))
-        count = len(teachers[first]["per_prompt"][by])
+        one, other = (np.array(teachers[name]["per_prompt"][by]) for name in (first, second))
+        # One reward in two units differs from itself by rounding alone.
+        value, low, high = _mean(np.where(np.isclose(one, other, rtol=1e-9, atol=1e-12), 0.0, one - other))
+        count = len(one)
         # An interval narrows as the square root of the prompts; it must not reach 0 from the value.
         needed = None if low > 0 or value <= 0 else int(np.ceil(count * ((value - low) / value) ** 2))
         gaps.append({"difference": [value, low, high], "prompts": needed, "apart": low > 0})

@@ -97,6 +97,9 @@ def test_a_reward_in_another_unit_is_the_same_teacher():
     for key in ("reward_variance", "covariance", "accuracy", "spread", "flat", "spread_of_mean"):
         assert other[key] == pytest.approx(plain[key])
     assert other["reward_variance_own_unit"] == pytest.approx(np.multiply(49, plain["reward_variance_own_unit"]))
+    for truth in (None, g):
+        order = order_of_teachers({"one": grade(r, truth), "other": grade(7 * r - 3, truth)})
+        assert order["gaps"] == [{"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}]
 
 
 def test_a_reply_drawn_twice_is_no_pair():
