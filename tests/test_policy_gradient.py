@@ -112,6 +112,19 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
     assert torch.allclose(after[0][1], after[1][1], rtol=1e-3, atol=1e-6)
 
 
+def test_rows_of_similar_length_go_through_together(tmp_path, policy):
+    learner, seen = Learner(policy.model, tmp_path, 1e-3, LIMITS.model_copy(update={"micro_batch": 2})), []
+
+    def loss_of(some):
+        seen.append(some)
+        return -reply_log_probs(policy.model, [[5]] * len(some), [[6] * length for length in some])
+
+    learner.update([9, 1, 8, 2, 5], loss_of, length=lambda row: row)
+    assert seen == [[1, 2], [5, 8], [9]]
+    learner.update([2, 1], loss_of, length=lambda row: row)  # at once: as they are
+    assert seen[3:] == [[2, 1]]
+
+
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
     settings = recipe.load("paper")

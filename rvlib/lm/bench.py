@@ -136,7 +136,7 @@ class Bench:
         def loss_of(rows):
             return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
 
-        seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of))
+        seconds, _ = self._timed(lambda: self.learner.update(list(range(len(self.replies))), loss_of, lambda i: len(self.ids[i]) + len(self.replies[i])))
         again = self.layers - self.config.num_hidden_layers * self.config.hidden_size * self.config.intermediate_size
         each = 6 * self.layers + 2 * again * self.recipe.limits.gradient_checkpointing
         operations = each * self._tokens() + 6 * self.head * sum(map(len, self.replies))  # the head is not computed twice

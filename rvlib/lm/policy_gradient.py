@@ -71,7 +71,7 @@ def update(learner, policy, reference, teacher, batch, recipe, seed):
         return clipped_loss(new, *fixed, settings.clip)
 
     mini_batches = np.arange(len(replies)).reshape(settings.mini_batches, -1)
-    losses = [learner.update(rows.tolist(), loss_of) for rows in mini_batches]
+    losses = [learner.update(rows.tolist(), loss_of, lambda i: len(prompts[i]) + len(replies[i])) for rows in mini_batches]
     within = rewards.std(-1, ddof=1).mean() if settings.group > 1 else 0.0
     numbers = {"loss": np.mean(losses), "reward": rewards.mean(), "kl": kl.mean(), "reward_std_within": within}
     return {name: float(value) for name, value in numbers.items()} | {"reply_tokens": sum(map(len, replies))}

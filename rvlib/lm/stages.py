@@ -66,7 +66,7 @@ def sft(run, name):
                     def loss_of(some, written=written, count=len(batch)):  # the mean over the tokens of the batch
                         return -reply_log_probs(policy.model, *map(list, zip(*some))) * count / written
 
-                    learner.log(step, loss=learner.update(batch, loss_of), tokens=written)
+                    learner.log(step, loss=learner.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written)
                     tokens += written
                 learner.whole_model()
             models.save(policy, stage.folder / "model")
@@ -152,7 +152,7 @@ def reward_model(run, key, name):
             ]
             learner = Learner(model, stage.folder, settings.learning_rate, run.recipe.limits)
             for step, batch in batches(learner, rows, settings, f"Reward model {key}"):
-                loss = learner.update(batch, lambda some: bradley_terry(model, tokenizer, some, settings.centring))
+                loss = learner.update(batch, lambda some: bradley_terry(model, tokenizer, some, settings.centring), lambda pair: max(map(len, pair)))
                 learner.log(step, loss=loss)
             learner.whole_model()
             models.save(models.Policy(model, tokenizer, {}), stage.folder / "model")

@@ -48,15 +48,17 @@ class Learner:
                 if (self.step + 1) % self.limits.save_every == 0 or self.step + 1 == total:
                     self.save(self.step + 1)
 
-    def update(self, rows, loss_of):
+    def update(self, rows, loss_of, length=None):
         """One step of Adam on the mean over `rows` (a list) of loss_of(some rows), a tensor with a loss for each; returns the mean.
+
+        length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
 
         Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a loss that
         is not finite, after saving the weights as they were before it.
         """
         while True:
             try:
-                return self._update(rows, loss_of)
+                return self._update(sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows, loss_of)
             except RuntimeError as error:
                 if not need("accelerate.utils.memory").should_reduce_batch_size(error):
                     raise
