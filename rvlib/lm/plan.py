@@ -190,7 +190,7 @@ def show(recipe, folder, gpus=1):
     for part, amount in memory.items():
         parts.add_row(part, f"{amount:.1f}")
     console.print(parts)
-    console.print(f"KV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Nothing was downloaded.")
+    console.print(f"KV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Files take {disk(recipe) / GB:.1f} GB: models that are downloaded and made, and checkpoints. Nothing was downloaded.")
     return "\n".join(missing(recipe, folder, stages, gpus)) or None
 
 
