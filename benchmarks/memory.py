@@ -29,11 +29,23 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_map_only  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from rvlib.lm import bench, cost, models, optimizer, origin, plan, recipe  # noqa: E402
-from rvlib.lm.sample import reply_log_probs  # noqa: E402
-from rvlib.lm.train import Learner, write_whole  # noqa: E402
+from rvlib.files import write_whole  # noqa: E402
+from rvlib.lm import origin  # noqa: E402
+from rvlib.lm.experiments import bench, cost, plan, recipe  # noqa: E402
+from rvlib.lm.models import policies  # noqa: E402
+from rvlib.lm.models.adapters import add_adapter  # noqa: E402
+from rvlib.lm.optim import adam  # noqa: E402
+from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
+from rvlib.lm.training.trainer import Trainer  # noqa: E402
 
-RECIPES = {"scale-8b": "llama-3.1-8b", "scale-8b-lora": "llama-3.1-8b", "paper-4.2-llama-3b": "llama-3.2-3b", "paper-4.2-llama-1b": "llama-3.2-1b", "paper-4.1-pythia-2.8b": "pythia-2.8b", "paper-4.1-pythia-1b": "pythia-1b"}
+RECIPES = {
+    "scale-8b": "llama-3.1-8b",
+    "scale-8b-lora": "llama-3.1-8b",
+    "paper-4.2-llama-3b": "llama-3.2-3b",
+    "paper-4.2-llama-1b": "llama-3.2-1b",
+    "paper-4.1-pythia-2.8b": "pythia-2.8b",
+    "paper-4.1-pythia-1b": "pythia-1b",
+}
 MATRIX = (16384, 2048)
 
 
@@ -65,62 +77,85 @@ class Counter(TorchDispatchMode):
 def count(name, architecture, layers=None, changes=()):
     """{"learning", "scoring": {"counted", "planned": bytes}} of the policy of recipe `name` with `changes`, and `layers` of the architecture's (None: all)."""
     this = recipe.load(name, changes)
-    limits, (key, spec) = this.limits, next(iter(this.policies.items()))
+    runtime, (key, spec) = this.runtime, next(iter(this.policies.items()))
     prompt, reply = [1] * this.data.max_tokens, [2] * this.policy_gradient.max_new_tokens
     config = bench.ARCHITECTURES[architecture] | ({"num_hidden_layers": layers} if layers else {})
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**config), dtype=getattr(torch, this.dtype(key)))
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(**config), dtype=getattr(torch, this.dtype(key))
+        )
         size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
         if spec.lora:
-            optimizer.add_adapter(models.Policy(model, None, {}), spec.lora)
-    learner = optimizer.make([torch.nn.Parameter(torch.zeros(4096))], 1e-7, limits)  # torchao makes tables of real numbers at the first step, and keeps them
-    learner.param_groups[0]["params"][0].grad = torch.zeros(4096)
+            add_adapter(policies.Policy(model, None, {}), spec.lora)
+    trainer = adam.make_adam(
+        [torch.nn.Parameter(torch.zeros(4096))], 1e-7, runtime
+    )  # torchao makes tables of real numbers at the first step, and keeps them
+    trainer.param_groups[0]["params"][0].grad = torch.zeros(4096)
     with torch.compiler.set_stance("force_eager"):
-        learner.step()
+        trainer.step()
     with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter, tempfile.TemporaryDirectory() as folder:
         model.to_empty(device="cpu").tie_weights()
-        learner = Learner(model, folder, 1e-7, limits)
+        trainer = Trainer(model, folder, 1e-7, runtime)
 
         def learn():
             for _ in range(2):
-                learner.adam.backward(lambda: reply_log_probs(model, [prompt] * limits.micro_batch, [reply] * limits.micro_batch).sum())
+                trainer.adam.backward(
+                    lambda: reply_log_probs(model, [prompt] * runtime.micro_batch, [reply] * runtime.micro_batch).sum()
+                )
 
         learn()
         with torch.compiler.set_stance("force_eager"):
-            learner.adam.optimizer.step()  # now there are moments
-        learner.adam.optimizer.zero_grad(set_to_none=True)
+            trainer.adam.optimizer.step()  # now there are moments
+        trainer.adam.optimizer.zero_grad(set_to_none=True)
         counter.peak = counter.now
         learn()
         learning, counter.peak = counter.peak, counter.now
         with torch.no_grad():
             before = counter.now
-            reply_log_probs(model, [prompt] * limits.rows, [reply] * limits.rows)
+            reply_log_probs(model, [prompt] * runtime.batch_size, [reply] * runtime.batch_size)
         scoring = counter.peak - before
     rank = spec.lora.rank if spec.lora else None
-    parts = cost.learning(size, optimizer=limits.optimizer, dtype=limits.dtype, compute=limits.compute, rank=rank)
-    activations = cost.updating(size, limits.micro_batch, len(prompt), len(reply), compute=limits.compute, checkpointing=limits.gradient_checkpointing, rank=rank)
+    parts = cost.learning(
+        size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=runtime.compute_dtype, rank=rank
+    )
+    activations = cost.updating(
+        size,
+        runtime.micro_batch,
+        len(prompt),
+        len(reply),
+        compute=runtime.compute_dtype,
+        checkpointing=runtime.gradient_checkpointing,
+        rank=rank,
+    )
     return {
         "learning": {"counted": learning, "planned": sum(parts.values()) + activations},
-        "scoring": {"counted": scoring, "planned": cost.reading(size, limits.rows, len(prompt), len(reply), compute=limits.compute)},
+        "scoring": {
+            "counted": scoring,
+            "planned": cost.reading(size, runtime.batch_size, len(prompt), len(reply), compute=runtime.compute_dtype),
+        },
     }
 
 
 def step_bytes(stance):
     """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of weights, gradients and moments. On Linux."""
     value = torch.nn.Parameter(torch.randn(MATRIX).bfloat16())
-    adam = optimizer.make([value], 1e-4, recipe.load("scale-8b").limits)
+    optimizer = adam.make_adam([value], 1e-4, recipe.load("scale-8b").runtime)
     for _ in range(2):  # the first compiles, and makes the moments
         value.grad = torch.randn(MATRIX).bfloat16()
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = status("VmRSS")
         with torch.compiler.set_stance(stance):
-            adam.step()
+            optimizer.step()
     return (status("VmHWM") - before) / value.numel()
 
 
 def status(key):
     """Bytes of this process's memory, by the kernel's name for them."""
-    return 1024 * next(int(line.split()[1]) for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return 1024 * next(
+        int(line.split()[1])
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(key)
+    )
 
 
 def main(out):

@@ -25,7 +25,11 @@ import transformers  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from trl import RLOOConfig, RLOOTrainer  # noqa: E402
 
-from rvlib.lm import data, live, models, origin, policy_gradient, recipe, rewards  # noqa: E402
+from rvlib.lm import origin  # noqa: E402
+from rvlib.lm.data import prompts  # noqa: E402
+from rvlib.lm.experiments import live, recipe  # noqa: E402
+from rvlib.lm.models import fixed_rewards, policies  # noqa: E402
+from rvlib.lm.training import policy_gradient  # noqa: E402
 
 PROMPTS, GROUP, TOKENS, STEPS, RATE = 8, 4, 24, 6, 1e-6
 LEARNING = {"steps": 60, "rate": 3e-4, "seeds": 6}
@@ -33,7 +37,7 @@ LEARNING = {"steps": 60, "rate": 3e-4, "seeds": 6}
 
 def sentiment(prompts, replies):
     """Rewards (prompts, replies), for our loop."""
-    return np.array([rewards.sentiment(some) for some in replies])
+    return np.array([fixed_rewards.sentiment(some) for some in replies])
 
 
 class Clock(transformers.TrainerCallback):
@@ -52,14 +56,25 @@ class Clock(transformers.TrainerCallback):
 
 def ours(base, policy, reference, prompts, folder, *, steps, rate, seed=0):
     """Seconds and mean rewards of each step of our loop, in the precision of recipe `base`."""
-    changes = [f"policy_gradient.{key}={value}" for key, value in dict(batch=PROMPTS * GROUP, group=GROUP, mini_batches=1, max_new_tokens=TOKENS, learning_rate=rate).items()]
-    settings = recipe.load(base, [*changes, "limits.micro_batch=32"])
-    learner = policy_gradient.Learner(policy.model, folder, rate, settings.limits)
+    changes = [
+        f"policy_gradient.{key}={value}"
+        for key, value in dict(
+            batch_size=PROMPTS * GROUP,
+            num_generations=GROUP,
+            num_mini_batches=1,
+            max_new_tokens=TOKENS,
+            learning_rate=rate,
+        ).items()
+    ]
+    settings = recipe.load(base, [*changes, "runtime.micro_batch=32"])
+    trainer = policy_gradient.Learner(policy.model, folder, rate, settings.runtime)
     seconds, means = [], []
     for step in range(steps):
         start = time.perf_counter()
-        batch = [prompts[i] for i in policy_gradient.chosen(len(prompts), PROMPTS, step, seed)]
-        numbers = policy_gradient.update(learner, policy, reference, sentiment, batch, settings, (seed, step, 0))
+        batch = [prompts[i] for i in policy_gradient.batch_indices(len(prompts), PROMPTS, step, seed)]
+        numbers = policy_gradient.policy_gradient_step(
+            trainer, policy, reference, sentiment, batch, settings, (seed, step, 0)
+        )
         seconds.append(time.perf_counter() - start)
         means.append(numbers["reward"])
     return seconds, means
@@ -69,15 +84,33 @@ def theirs(policy, prompts, folder, *, steps, rate, seed=0, **more):
     """The same of TRL's trainer."""
     rows = Dataset.from_list([{"prompt": [{"role": "user", "content": p.text}]} for p in prompts])
     how = RLOOConfig(
-        output_dir=str(folder), per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=TOKENS, learning_rate=rate,
-        max_steps=steps, logging_steps=1, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True, seed=seed, **more,
-    )  # fmt: skip
+        output_dir=str(folder),
+        per_device_train_batch_size=PROMPTS * GROUP,
+        num_generations=GROUP,
+        max_completion_length=TOKENS,
+        learning_rate=rate,
+        max_steps=steps,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=seed,
+        **more,
+    )
     clock = Clock()
 
     def reward(completions, **_):
-        return rewards.sentiment([turn[0]["content"] for turn in completions])
+        return fixed_rewards.sentiment([turn[0]["content"] for turn in completions])
 
-    trainer = RLOOTrainer(model=policy.model, reward_funcs=reward, args=how, train_dataset=rows, processing_class=policy.tokenizer, callbacks=[clock])
+    trainer = RLOOTrainer(
+        model=policy.model,
+        reward_funcs=reward,
+        args=how,
+        train_dataset=rows,
+        processing_class=policy.tokenizer,
+        callbacks=[clock],
+    )
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     return [b - a for a, b in zip(clock.ends, clock.ends[1:])], clock.rewards
@@ -88,23 +121,52 @@ def learning():
     world, curves, how = live.World(), {"ours": [], "trl": []}, {key: LEARNING[key] for key in ("steps", "rate")}
     for seed in range(LEARNING["seeds"]):
         with tempfile.TemporaryDirectory() as folder:
-            policy, reference = (models.load_policy(world.start) for _ in range(2))
-            curves["ours"].append(ours("tiny-4.1", policy, reference, world.prompts, pathlib.Path(folder), seed=seed, **how)[1])
+            policy, reference = (policies.load_policy(world.start) for _ in range(2))
+            curves["ours"].append(
+                ours("tiny-4.1", policy, reference, world.prompts, pathlib.Path(folder), seed=seed, **how)[1]
+            )
         with tempfile.TemporaryDirectory() as folder:
-            curves["trl"].append(theirs(models.load_policy(world.start), world.prompts, folder, seed=seed, lr_scheduler_type="constant", **how)[1])
-    found = {name: {"mean": np.mean(c, 0).round(4).tolist(), "standard_error": (np.std(c, 0, ddof=1) / len(c) ** 0.5).round(4).tolist()} for name, c in curves.items()}
-    thirds = {name: np.array(c).reshape(len(c), 3, -1).mean(-1) for name, c in curves.items()}  # of the training, (seeds, 3)
+            curves["trl"].append(
+                theirs(
+                    policies.load_policy(world.start),
+                    world.prompts,
+                    folder,
+                    seed=seed,
+                    lr_scheduler_type="constant",
+                    **how,
+                )[1]
+            )
+    found = {
+        name: {
+            "mean": np.mean(c, 0).round(4).tolist(),
+            "standard_error": (np.std(c, 0, ddof=1) / len(c) ** 0.5).round(4).tolist(),
+        }
+        for name, c in curves.items()
+    }
+    thirds = {
+        name: np.array(c).reshape(len(c), 3, -1).mean(-1) for name, c in curves.items()
+    }  # of the training, (seeds, 3)
     differ = thirds["ours"] - thirds["trl"]
     error = np.sqrt(sum(t.var(0, ddof=1) / len(t) for t in thirds.values()))
-    return LEARNING | found | {"thirds": {name: t.mean(0).round(4).tolist() for name, t in thirds.items()}, "difference_in_standard_errors": (differ.mean(0) / error).round(2).tolist(), "made": origin.record()}
+    return (
+        LEARNING
+        | found
+        | {
+            "thirds": {name: t.mean(0).round(4).tolist() for name, t in thirds.items()},
+            "difference_in_standard_errors": (differ.mean(0) / error).round(2).tolist(),
+            "made": origin.record(),
+        }
+    )
 
 
 def main(file=ROOT / "benchmarks/results/rloo.json"):
-    prompts = data.alpaca_eval(PROMPTS, max_words=20)
+    questions = prompts.alpaca_eval(PROMPTS, max_words=20)
     found, how = {"ours": ([], []), "trl": ([], [])}, {"steps": STEPS, "rate": RATE}
     each = {
-        "ours": lambda folder: ours("small-4.1", models.load_policy(), models.load_policy(dtype="bfloat16"), prompts, folder, **how),
-        "trl": lambda folder: theirs(models.load_policy(), prompts, folder, **how),
+        "ours": lambda folder: ours(
+            "small-4.1", policies.load_policy(), policies.load_policy(dtype="bfloat16"), questions, folder, **how
+        ),
+        "trl": lambda folder: theirs(policies.load_policy(), questions, folder, **how),
     }
     for _ in range(2):
         for name, run in each.items():
@@ -112,7 +174,10 @@ def main(file=ROOT / "benchmarks/results/rloo.json"):
                 seconds, means = run(pathlib.Path(folder))
             found[name][0].extend(seconds[1:])
             found[name][1].append(means)
-            print(f"{name}: {statistics.median(seconds[1:]):.2f} s a step, rewards {[round(m, 2) for m in means]}", flush=True)
+            print(
+                f"{name}: {statistics.median(seconds[1:]):.2f} s a step, rewards {[round(m, 2) for m in means]}",
+                flush=True,
+            )
     median = {name: statistics.median(seconds) for name, (seconds, _) in found.items()}
     result = {
         "what": __doc__.split("\n")[0],

@@ -35,7 +35,12 @@ from rvlib.explore import BestOfN, Constructions, Curves, Dial, Grades, Landscap
 from rvlib.explore._explorable import WEB  # noqa: E402
 
 MOVES = 300  # of the mouse: five seconds
-CATEGORIES = ["devtools.timeline", "disabled-by-default-devtools.timeline.frame", "devtools.timeline.frame", "blink.user_timing"]
+CATEGORIES = [
+    "devtools.timeline",
+    "disabled-by-default-devtools.timeline.frame",
+    "devtools.timeline.frame",
+    "blink.user_timing",
+]
 
 # (explorable, slider, fragment): the curves first; then the sliders that redraw most of each figure.
 DRAGS = [
@@ -141,11 +146,19 @@ def drag(page, x0, x1, y, watch):
 
 def milliseconds(events):
     """From each painted input to its frame, and the number of inputs."""
-    marks = [(event["ts"], event["pid"], *event["name"].split(":")[1:]) for event in events if event["name"].startswith("slider:")]
+    marks = [
+        (event["ts"], event["pid"], *event["name"].split(":")[1:])
+        for event in events
+        if event["name"].startswith("slider:")
+    ]
     process = marks[0][1]
-    times = lambda name: np.array(sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process))  # noqa: E731
+    times = lambda name: np.array(
+        sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process)
+    )  # noqa: E731
     commits, activations, frames = times("Commit"), times("ActivateLayerTree"), times("DrawFrame")
-    following = lambda series, moment: series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None  # noqa: E731
+    following = lambda series, moment: (
+        series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
+    )  # noqa: E731
     began = {int(number): moment for moment, _, kind, number in marks if kind == "in"}
     painted = {}
     for moment, _, kind, number in sorted(marks):
@@ -159,7 +172,13 @@ def milliseconds(events):
 
 def summary(values, inputs):
     p50, p95, worst = np.percentile(values, [50, 95, 100])
-    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "max_ms": round(float(worst), 2), "inputs": inputs, "lost": inputs - len(values)}
+    return {
+        "p50_ms": round(float(p50), 2),
+        "p95_ms": round(float(p95), 2),
+        "max_ms": round(float(worst), 2),
+        "inputs": inputs,
+        "lost": inputs - len(values),
+    }
 
 
 def explorable(browser, address, kind, key, fragment):
@@ -170,7 +189,13 @@ def explorable(browser, address, kind, key, fragment):
     slider.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     box = slider.bounding_box()
-    events = drag(page, box["x"] + 0.35 * box["width"], box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2, WATCH_EXPLORABLE.replace("KEY", key))
+    events = drag(
+        page,
+        box["x"] + 0.35 * box["width"],
+        box["x"] + 0.9 * box["width"],
+        box["y"] + box["height"] / 2,
+        WATCH_EXPLORABLE.replace("KEY", key),
+    )
     page.close()
     return summary(*milliseconds(events))
 
@@ -208,11 +233,20 @@ def main(path, only=()):
             (folder / f"{kind.name}.html").write_text(page, encoding="utf-8")
         load = os.getloadavg()[0]
         if load > 1:
-            print(f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet one.")
+            print(
+                f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet one."
+            )
         rows = []
         with served(folder) as address:
             for kind, key, fragment in drags:
-                rows.append({"figure": kind.name, "slider": key, "state": fragment, **explorable(browser, address, kind, key, fragment)})
+                rows.append(
+                    {
+                        "figure": kind.name,
+                        "slider": key,
+                        "state": fragment,
+                        **explorable(browser, address, kind, key, fragment),
+                    }
+                )
                 print(rows[-1], flush=True)
         if only:
             return
@@ -224,19 +258,25 @@ def main(path, only=()):
             "widgets": {"figure": "curves", "slider": "variance", **kernel},
             "p95_ratio": round(kernel["p95_ms"] / rows[0]["p95_ms"], 1),
             "chromium": browser.version,
-            "versions": {name: version(name) for name in ("anywidget", "ipywidgets", "jupyterlab", "plotly", "numpy", "scipy")},
+            "versions": {
+                name: version(name) for name in ("anywidget", "ipywidgets", "jupyterlab", "plotly", "numpy", "scipy")
+            },
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU; load {load:.1f} before",
             "date": time.strftime("%Y-%m-%d"),
         }
         browser.close()
     pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")
-    print(f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as long. Written to {path}")
+    print(
+        f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as long. Written to {path}"
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", nargs="?", default=pathlib.Path(__file__).parent / "results" / "slider.json")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", choices=sorted({kind.name for kind, _, _ in DRAGS}))
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", choices=sorted({kind.name for kind, _, _ in DRAGS})
+    )
     arguments = parser.parse_args()
     main(arguments.file, arguments.only)

@@ -15,7 +15,9 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
         how = "tensor.detach().float().cpu().numpy()" if hasattr(value, "detach") else "numbers"
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}; pass {how}.") from error
     if result.ndim == 0 or result.size == 0:
-        raise ValueError(f"{name} must have at least one output on its last axis, and no empty axis, got shape {result.shape}.")
+        raise ValueError(
+            f"{name} must have at least one output on its last axis, and no empty axis, got shape {result.shape}."
+        )
     if np.isnan(result).any() or (finite and np.isinf(result).any()):
         raise ValueError(f"{name} must be {'finite' if finite else 'free of NaN'}, got {_first_bad(result, finite)}.")
     if (result < low).any() or (result > high).any():
@@ -35,7 +37,9 @@ def probabilities(name, value):
     total = result.sum(-1)
     worst = total.flat[np.abs(total - 1).argmax()]
     if abs(worst - 1) > 1e-8:
-        raise ValueError(f"{name} must sum to 1 over its last axis, got a sum of {worst:.9g}; divide by the sum first, in 64 bits.")
+        raise ValueError(
+            f"{name} must sum to 1 over its last axis, got a sum of {worst:.9g}; divide by the sum first, in 64 bits."
+        )
     return result
 
 

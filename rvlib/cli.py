@@ -6,12 +6,12 @@ import os
 import sys
 
 COMMANDS = {
-    "run": ("rvlib.lm.run", "run the stages of a recipe, or go on with them"),
-    "report": ("rvlib.lm.report", "tables and figures of a run"),
-    "recipes": ("rvlib.lm.recipe", "list the recipes, or show what one resolves to"),
-    "samples": ("rvlib.lm.samples", "draw replies for the chapter on a real policy"),
-    "bench": ("rvlib.lm.bench", "how near each stage comes to what the machine can do"),
-    "audit": ("rvlib.audit", "is this reward model a good teacher for this policy?"),
+    "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
+    "report": ("rvlib.lm.experiments.report", "tables and figures of a run"),
+    "recipes": ("rvlib.lm.experiments.recipe", "list the recipes, or show what one resolves to"),
+    "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
+    "bench": ("rvlib.lm.experiments.bench", "how near each stage comes to what the machine can do"),
+    "audit": ("rvlib.audit.run", "is this reward model a good teacher for this policy?"),
 }
 
 
@@ -31,6 +31,10 @@ def main(arguments=None):
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read, `head` for one, has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except ModuleNotFoundError as error:  # of a package that this command imports
+            from rvlib.lm import missing
+
+            sys.exit(str(error if error.name is None or " " in str(error.name) else missing(error.name)))
         except KeyboardInterrupt:  # before the command itself could say how to go on
             sys.exit("Stopped.")
 

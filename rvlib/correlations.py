@@ -11,7 +11,13 @@ from scipy.stats import pearsonr, spearmanr
 
 from rvlib import _checks
 
-PROPERTIES = ("reward variance", "on-policy accuracy", "off-policy accuracy", "on- & off-policy accuracy", "reward variance & accuracy")
+PROPERTIES = (
+    "reward variance",
+    "on-policy accuracy",
+    "off-policy accuracy",
+    "on- & off-policy accuracy",
+    "reward variance & accuracy",
+)
 
 
 def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
@@ -21,7 +27,11 @@ def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
     """
     variance, on, off = (
         _checks.array(name, values)
-        for name, values in dict(reward_variance=reward_variance, on_policy_accuracy=on_policy_accuracy, off_policy_accuracy=off_policy_accuracy).items()
+        for name, values in dict(
+            reward_variance=reward_variance,
+            on_policy_accuracy=on_policy_accuracy,
+            off_policy_accuracy=off_policy_accuracy,
+        ).items()
     )
     both = (on + off) / 2
     return dict(zip(PROPERTIES, (variance, on, off, both, (variance + both) / 2)))
@@ -35,7 +45,9 @@ def correlations(columns, outcome, *, level=0.95):
     """
     outcome, table = _checks.array("outcome", outcome), {}
     if len(outcome) < 3:
-        raise ValueError(f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward models.")
+        raise ValueError(
+            f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward models."
+        )
     for name, values in columns.items():
         values = _checks.array(name, values)
         if len(values) != len(outcome):
@@ -45,5 +57,10 @@ def correlations(columns, outcome, *, level=0.95):
             continue
         found = pearsonr(values, outcome)
         low, high = found.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
-        table[name] = {"pearson": float(found[0]), "spearman": float(spearmanr(values, outcome)[0]), "low": float(low), "high": float(high)}
+        table[name] = {
+            "pearson": float(found[0]),
+            "spearman": float(spearmanr(values, outcome)[0]),
+            "low": float(low),
+            "high": float(high),
+        }
     return table

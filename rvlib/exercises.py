@@ -95,7 +95,10 @@ def lambda_takes_over(lam):
 
 @exercise
 def thousandth_of_the_variance(paper, ours):
-    for name, factor, bound in (("the paper's", paper, lambda v: bounds.slow_time_bound(v, 0.3, 3, 1.0)), ("this book's", ours, lambda v: bounds.sharper_slow_time_bound(v, 0.3, 3, 1.0))):
+    for name, factor, bound in (
+        ("the paper's", paper, lambda v: bounds.slow_time_bound(v, 0.3, 3, 1.0)),
+        ("this book's", ours, lambda v: bounds.sharper_slow_time_bound(v, 0.3, 3, 1.0)),
+    ):
         if not near(factor, bound(1e-5) / bound(1e-2)):
             return f"{name} least time does not grow by this factor; look at the exponent of the variance."
 

@@ -45,7 +45,9 @@ def ranking_accuracy(proxy, ground_truth, weights=None):
     try:
         return (agree * weights).sum((-1, -2)) / total
     except ValueError:
-        raise ValueError(f"weights must have prompts that broadcast with {proxy.shape[:-1]}, got shape {weights.shape}.") from None
+        raise ValueError(
+            f"weights must have prompts that broadcast with {proxy.shape[:-1]}, got shape {weights.shape}."
+        ) from None
 
 
 def reward_variance(rewards, probs=None):
@@ -81,7 +83,9 @@ def _covariance(probs, **rewards):
     samples = both[0].shape[-1]
     if samples < 2:
         name = next(iter(arrays))
-        raise ValueError(f"{name} must hold at least two samples for a sample variance, got 1; sample more, or pass probs.")
+        raise ValueError(
+            f"{name} must hold at least two samples for a sample variance, got 1; sample more, or pass probs."
+        )
     both = [values - values[..., :1] for values in both]  # so that equal samples deviate by 0 exactly
     first, last = (values - values.mean(-1, keepdims=True) for values in (both[0], both[-1]))
     return (first * last).sum(-1) / (samples - 1)

@@ -1,6 +1,6 @@
 """The paper's tables, as data: every number here is the paper's (arXiv 2503.15477), none is this book's.
 
-    table("public_reward_models")   →   {"table": [10, 10, …], "algorithm": ["RLOO", …], "reward_variance": [0.405, …], …}
+table("public_reward_models")   →   {"table": [10, 10, …], "algorithm": ["RLOO", …], "reward_variance": [0.405, …], …}
 """
 
 import csv

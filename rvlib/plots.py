@@ -26,11 +26,21 @@ COLOURS = {
 }
 _OTHERS = ["#0072b2", "#d55e00", "#009e73", "#b4588f", "#c78a00", "#3b9fd4", "#6b7280"]
 _GREY = "rgba(128, 128, 128, 0.28)"
-_AXIS = dict(gridcolor=_GREY, zerolinecolor=_GREY, linecolor=_GREY, ticks="outside", tickcolor=_GREY, automargin=True, exponentformat="power")
+_AXIS = dict(
+    gridcolor=_GREY,
+    zerolinecolor=_GREY,
+    linecolor=_GREY,
+    ticks="outside",
+    tickcolor=_GREY,
+    automargin=True,
+    exponentformat="power",
+)
 TEMPLATE = go.layout.Template(
     layout=dict(
         colorway=_OTHERS,
-        font=dict(family="system-ui, sans-serif", size=14, color="#6b7280"),  # legible on light and on dark; a page may set its own
+        font=dict(
+            family="system-ui, sans-serif", size=14, color="#6b7280"
+        ),  # legible on light and on dark; a page may set its own
         paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)",
         xaxis=_AXIS,
@@ -75,7 +85,9 @@ def _static():
 def _dressed(figure, alt, **layout):
     """`figure` as a `Figure` in the book's template, with its text alternative."""
     if not alt:
-        raise ValueError("alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it.")
+        raise ValueError(
+            "alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it."
+        )
     return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, autosize=True, **layout)
 
 
@@ -95,7 +107,18 @@ def _mark(figure, label, at, colour, log):
     figure.add_annotation(text=label, textangle=-90, showarrow=False, font_color=colour, **where)
 
 
-def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, log_value=False, value="expected reward", time="time t"):
+def trajectories(
+    series,
+    times,
+    *,
+    alt,
+    bands=None,
+    marks=None,
+    log_time=False,
+    log_value=False,
+    value="expected reward",
+    time="time t",
+):
     """Curves against time.
 
     series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time}, vertical
@@ -107,7 +130,17 @@ def trajectories(series, times, *, alt, bands=None, marks=None, log_time=False, 
         if name in (bands or {}):
             low, high = bands[name]
             outline = np.concatenate([high, low[::-1]])
-            figure.add_scatter(x=np.concatenate([times, times[::-1]]), y=outline, mode="lines", fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
+            figure.add_scatter(
+                x=np.concatenate([times, times[::-1]]),
+                y=outline,
+                mode="lines",
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.2,
+                line_width=0,
+                hoverinfo="skip",
+                showlegend=False,
+            )
         figure.add_scatter(x=times, y=values, name=name, mode="lines", line=dict(color=colour, width=2.5))
     for label, at in (marks or {}).items():
         if np.isfinite(at):
@@ -124,7 +157,14 @@ def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bi
     figure = _dressed(None, alt, xaxis=_axis(value, log_value), yaxis_title="share of the problems")
     for index, (name, values) in enumerate(groups.items()):
         share = np.histogram(scale(values), edges)[0] / len(values)
-        figure.add_scatter(x=place(edges), y=np.append(share, 0), name=name, line=dict(shape="hv", width=2, color=_colour(name, index)), fill="tozeroy", mode="lines")
+        figure.add_scatter(
+            x=place(edges),
+            y=np.append(share, 0),
+            name=name,
+            line=dict(shape="hv", width=2, color=_colour(name, index)),
+            fill="tozeroy",
+            mode="lines",
+        )
     for label, at in (marks or {}).items():
         _mark(figure, label, at, COLOURS["bound"], log_value)
     return figure
@@ -137,13 +177,23 @@ def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, interval
     """
     figure = _dressed(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
     for index, (name, (across, up)) in enumerate(groups.items()):
-        figure.add_scatter(x=np.ravel(across), y=np.ravel(up), name=name, mode="markers", marker=dict(size=size, opacity=0.55, color=_colour(name, index)))
+        figure.add_scatter(
+            x=np.ravel(across),
+            y=np.ravel(up),
+            name=name,
+            mode="markers",
+            marker=dict(size=size, opacity=0.55, color=_colour(name, index)),
+        )
         for axis, middle, (low, high) in zip("xy", (across, up), (intervals or {}).get(name, ())):
             faint = "rgba({}, {}, {}, 0.3)".format(*hex_to_rgb(_colour(name, index)))
-            reach = dict(array=np.ravel(high - middle), arrayminus=np.ravel(middle - low), width=0, thickness=1, color=faint)
+            reach = dict(
+                array=np.ravel(high - middle), arrayminus=np.ravel(middle - low), width=0, thickness=1, color=faint
+            )
             figure.data[-1].update({f"error_{axis}": reach})
     for name, (across, up) in (lines or {}).items():
-        figure.add_scatter(x=across, y=up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5))
+        figure.add_scatter(
+            x=across, y=up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5)
+        )
     return figure
 
 
@@ -151,10 +201,19 @@ def bars(groups, *, alt, labels, value, marks=None, log_value=False):
     """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across at each label's place."""
     figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
     for index, (name, values) in enumerate(groups.items()):
-        figure.add_bar(x=labels, y=_with_gaps(np.array([values], float))[0], name=name, marker_color=_colour(name, index))
+        figure.add_bar(
+            x=labels, y=_with_gaps(np.array([values], float))[0], name=name, marker_color=_colour(name, index)
+        )
     for label, at in (marks or {}).items():
         middle = labels.index(label)
-        figure.add_shape(type="line", x0=middle - 0.45, x1=middle + 0.45, y0=at, y1=at, line=dict(color=COLOURS["bound"], dash="dash"))
+        figure.add_shape(
+            type="line",
+            x0=middle - 0.45,
+            x1=middle + 0.45,
+            y0=at,
+            y1=at,
+            line=dict(color=COLOURS["bound"], dash="dash"),
+        )
     return figure
 
 
@@ -166,9 +225,21 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
         # Vermilion for below zero, blue for above, grey between: signs stay apart on light and dark pages.
         scale = [[0, COLOURS["proxy"]], [0.5, "rgb(190, 190, 190)"], [1, COLOURS["ground truth"]]]
         figure.add_heatmap(
-            z=_with_gaps(matrix), x=labels, y=labels, zmin=-peak, zmax=peak, colorscale=scale, showscale=False, xgap=2, ygap=2, row=1, col=column,
-            text=(text or {}).get(title), texttemplate="%{text}" if title in (text or {}) else None, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
-        )  # fmt: skip
+            z=_with_gaps(matrix),
+            x=labels,
+            y=labels,
+            zmin=-peak,
+            zmax=peak,
+            colorscale=scale,
+            showscale=False,
+            xgap=2,
+            ygap=2,
+            row=1,
+            col=column,
+            text=(text or {}).get(title),
+            texttemplate="%{text}" if title in (text or {}) else None,
+            hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
+        )
     _square(figure, len(matrices))
     figure.update_yaxes(autorange="reversed", constrain="domain", constraintoward="top", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
@@ -213,17 +284,60 @@ def simplex(rewards, paths, *, alt, labels, marks=None, resolution=101):
     for column, (title, reward) in enumerate(rewards.items(), 1):
         value = _with_gaps(np.where(inside, probs @ np.asarray(reward, float), np.nan))
         figure.add_contour(
-            x=across, y=up, z=value, zmin=-top, zmax=top, colorscale=scale, ncontours=25, line_width=0.5, hoverinfo="skip",
-            autocontour=False, contours=dict(start=-top, end=top, size=top / 12), showscale=column == len(rewards),
-            colorbar=dict(title=dict(text="expected proxy reward", side="top"), orientation="h", y=-0.3, thickness=10, tickformat=".1f", nticks=5), row=1, col=column,
-        )  # fmt: skip
+            x=across,
+            y=up,
+            z=value,
+            zmin=-top,
+            zmax=top,
+            colorscale=scale,
+            ncontours=25,
+            line_width=0.5,
+            hoverinfo="skip",
+            autocontour=False,
+            contours=dict(start=-top, end=top, size=top / 12),
+            showscale=column == len(rewards),
+            colorbar=dict(
+                title=dict(text="expected proxy reward", side="top"),
+                orientation="h",
+                y=-0.3,
+                thickness=10,
+                tickformat=".1f",
+                nticks=5,
+            ),
+            row=1,
+            col=column,
+        )
         line = paths[title] @ _CORNERS
-        figure.add_scatter(x=line[:, 0], y=line[:, 1], mode="lines", line=dict(color="black", width=3), hoverinfo="skip", row=1, col=column)
+        figure.add_scatter(
+            x=line[:, 0],
+            y=line[:, 1],
+            mode="lines",
+            line=dict(color="black", width=3),
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
         if marks:
             dots = marks[title] @ _CORNERS
-            figure.add_scatter(x=dots[:, 0], y=dots[:, 1], mode="markers", marker=dict(color="white", size=9, line=dict(color="black", width=1.5)), hoverinfo="skip", row=1, col=column)
+            figure.add_scatter(
+                x=dots[:, 0],
+                y=dots[:, 1],
+                mode="markers",
+                marker=dict(color="white", size=9, line=dict(color="black", width=1.5)),
+                hoverinfo="skip",
+                row=1,
+                col=column,
+            )
         for corner, label, side in zip(_CORNERS, labels, ("top", "bottom", "bottom")):
-            figure.add_annotation(x=corner[0], y=corner[1], text=label, showarrow=False, yanchor="bottom" if side == "top" else "top", row=1, col=column)
+            figure.add_annotation(
+                x=corner[0],
+                y=corner[1],
+                text=label,
+                showarrow=False,
+                yanchor="bottom" if side == "top" else "top",
+                row=1,
+                col=column,
+            )
     figure.update_xaxes(visible=False, range=[-0.12, 1.12])
     _square(figure, len(rewards))
     figure.update_yaxes(visible=False, range=[-0.1, 1.0])

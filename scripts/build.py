@@ -15,7 +15,10 @@ def build(folder=ROOT):
         old.unlink()
     book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     if subprocess.run([*book, "build", ".", "-W", "-n", "--keep-going", "--path-output", folder], cwd=ROOT).returncode:
-        sys.exit("".join(log.read_text() for log in reports.rglob("*.log")) + "The book did not build: see the warnings above.")
+        sys.exit(
+            "".join(log.read_text() for log in reports.rglob("*.log"))
+            + "The book did not build: see the warnings above."
+        )
     return html
 
 

@@ -22,8 +22,21 @@ FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
 
 def resolve(extras, constraints):
     """Pinned lines for some of pyproject.toml's extras, all that they require in turn included."""
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version=3.11", "--no-header",
-               "--no-annotate", "--quiet", *(f"--constraint={path}" for path in constraints), *(f"--extra={extra}" for extra in extras)]
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--universal",
+        "--python-version=3.11",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        *(f"--constraint={path}" for path in constraints),
+        *(f"--extra={extra}" for extra in extras),
+    ]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return [line for line in lines if not FROM_TORCH.match(line)]
 

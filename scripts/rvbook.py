@@ -18,7 +18,14 @@ import plotly
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What a notebook's output depends on besides its own cells.
-CODE = ["rvlib/**/*.py", "rvlib/**/*.yaml", "rvlib/**/*.json", "rvlib/**/*.csv", "book/data/**/*", "requirements-book.txt"]
+CODE = [
+    "rvlib/**/*.py",
+    "rvlib/**/*.yaml",
+    "rvlib/**/*.json",
+    "rvlib/**/*.csv",
+    "rvlib/data/results/**/*",
+    "requirements-book.txt",
+]
 # What a page depends on besides its own text and outputs.
 STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scripts/templates/**/*"]
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
@@ -92,7 +99,9 @@ def hush(app, exception):
 def setup(app):
     app.add_config_value("rvbook_code", "", "env")
     app.add_config_value("rvbook_static", "", "html")
-    app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it for an extension that the book leaves out
+    app.add_config_value(
+        "comments_config", {}, "html"
+    )  # Jupyter Book sets it for an extension that the book leaves out
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)

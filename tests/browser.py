@@ -41,7 +41,9 @@ def watched(browser, **options):
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
 
     def check(request):
-        if request.url.split(":")[0] in ("http", "https", "ws", "wss") and not request.url.split("/")[2].startswith("127.0.0.1"):
+        if request.url.split(":")[0] in ("http", "https", "ws", "wss") and not request.url.split("/")[2].startswith(
+            "127.0.0.1"
+        ):
             troubles.append(f"another host: {request.url}")
 
     page.on("request", check)

@@ -20,7 +20,11 @@ def pytest_configure(config):
     # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test that says max_examples itself keeps it.
     for name, examples in {"ci": 2_000, "nightly": 100_000}.items():
         hypothesis.settings.register_profile(
-            name, max_examples=examples, deadline=None, print_blob=True, derandomize=name == "ci",
+            name,
+            max_examples=examples,
+            deadline=None,
+            print_blob=True,
+            derandomize=name == "ci",
             suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 import reference
-from mpmath import mp, mpf, log, sqrt
+from mpmath import log, mp, mpf, sqrt
 
 from rvlib.tabular import gradient_flow
 

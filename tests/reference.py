@@ -7,7 +7,7 @@ method. Outputs that start alike stay alike, so a problem of any size with few k
 from functools import cache
 
 import numpy as np
-from mpmath import exp, log, matrix, mp, mpf, polyroots, taylor, legendre
+from mpmath import exp, legendre, log, matrix, mp, mpf, polyroots, taylor
 
 mp.dps = 40
 STAGES = 9

@@ -11,16 +11,24 @@ import pytest
 from browser import served, watched
 from conftest import ROOT
 
-from rvlib import audit as auditing
-from rvlib import audit_report, metrics
-from rvlib.audit import Audit, audit, grade, order_of_teachers
+from rvlib import metrics
+from rvlib.audit import report
+from rvlib.audit import run as auditing
+from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers
+from rvlib.audit.run import audit
+from rvlib.lm.models.tiny import make_tiny_model
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import models, prompts, reward_models, tiny  # noqa: E402
-from rvlib.lm import sample as sampling_module  # noqa: E402
-from rvlib.lm.train import draw_from  # noqa: E402
+from rvlib.lm.data import files, tiny  # noqa: E402
+from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
+from rvlib.lm.seeding import torch_seed  # noqa: E402
 
 HOW = dict(samples=3, max_new_tokens=6, seed=1, progress=False)
 
@@ -39,10 +47,12 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judges(environment, tmp_path_factory):
     """Folders of two reward models with random weights."""
-    policy, folders = models.load_policy(tiny.TINY), []
+    policy, folders = policies.load_policy(tiny.TINY), []
     for seed in (0, 1):
-        with draw_from(seed):
-            config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None, "initializer_range": 0.5})
+        with torch_seed(seed):
+            config = transformers.LlamaConfig(
+                **{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None, "initializer_range": 0.5}
+            )
             folders.append(tmp_path_factory.mktemp("judges") / f"judge-{seed}")
             transformers.LlamaForSequenceClassification(config).save_pretrained(folders[-1])
         policy.tokenizer.save_pretrained(folders[-1])
@@ -63,9 +73,9 @@ def file(tmp_path):
 
 def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path):
     found = audit("tiny", judges, file, ground_truth=judges[1], folder=tmp_path / "run", **HOW)
-    examples, _ = prompts.read(file)
+    examples, _ = files.read_examples(file)
     asked = [example.prompt for example in examples]
-    replies = [record["replies"] for record in sampling_module.read(tmp_path / "run/samples", asked)]
+    replies = [record["replies"] for record in sampling_module.read_replies(tmp_path / "run/samples", asked)]
     assert len({reply for some in replies for reply in some}) == 27  # so every pair of replies is one
     first, truth = (reward_models.load_reward_model(judge)(asked, replies) for judge in judges)
     r, g = (metrics.Normalizer.fit(x).transform(x) for x in (first, truth))
@@ -74,21 +84,32 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
     assert teacher["per_prompt"]["reward_variance"] == pytest.approx(metrics.reward_variance(r), rel=1e-4)
     assert teacher["per_prompt"]["covariance"] == pytest.approx(metrics.reward_covariance(r, g), abs=1e-4)
     assert teacher["per_prompt"]["accuracy"] == pytest.approx(metrics.ranking_accuracy(first, truth))
-    for key, values in (("reward_variance", metrics.reward_variance(r)), ("covariance", metrics.reward_covariance(r, g)), ("accuracy", metrics.ranking_accuracy(r, g))):
+    for key, values in (
+        ("reward_variance", metrics.reward_variance(r)),
+        ("covariance", metrics.reward_covariance(r, g)),
+        ("accuracy", metrics.ranking_accuracy(r, g)),
+    ):
         value, low, high = teacher[key]
         assert value == pytest.approx(values.mean(), abs=1e-4) and low <= value <= high
     by_variance = metrics.Normalizer.fit(first, scheme="variance").transform(first)
-    assert teacher["spread_of_mean"] == pytest.approx(np.quantile(metrics.reward_variance(by_variance), [0.1, 0.5, 0.9]), rel=1e-4)
+    assert teacher["spread_of_mean"] == pytest.approx(
+        np.quantile(metrics.reward_variance(by_variance), [0.1, 0.5, 0.9]), rel=1e-4
+    )
     assert teacher["reward_variance_own_unit"][0] == pytest.approx(metrics.reward_variance(first).mean(), rel=1e-4)
     pairs = reward_models.load_reward_model(judges[0])(asked, [[e.chosen, e.rejected] for e in examples])
     assert teacher["preferences"] == pytest.approx(pairs, abs=1e-4)
-    assert teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
+    assert (
+        teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
+    )
     itself = found.teachers["judge-1"]
-    assert itself["accuracy"] == [1, 1, 1] and itself["covariance"] == itself["reward_variance"] == found.reference["covariance"]
+    assert (
+        itself["accuracy"] == [1, 1, 1]
+        and itself["covariance"] == itself["reward_variance"] == found.reference["covariance"]
+    )
 
 
 def rewards(prompts=200, samples=6, seed=0):
-    return np.random.default_rng(seed).normal(size=(prompts, samples))
+    return np.random.default_rng(seed).normal(size=(files, samples))
 
 
 def test_a_reward_in_another_unit_is_the_same_teacher():
@@ -103,7 +124,10 @@ def test_a_reward_in_another_unit_is_the_same_teacher():
 
 
 def test_a_reply_drawn_twice_is_no_pair():
-    r, g = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[5.0, 5.0, 4.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]])
+    r, g = (
+        np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]),
+        np.array([[5.0, 5.0, 4.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]),
+    )
     texts = [["a", "a", "b"], ["a", "b", "c"], ["a", "a", "a"]]
     different = [[[a != b for a in some] for b in some] for some in texts]
     found = grade(r, g, different=different)
@@ -112,7 +136,11 @@ def test_a_reply_drawn_twice_is_no_pair():
 
 
 def test_ties_are_wrong_in_accuracy_and_counted():
-    found = grade([[0.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]], preferences=[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
+    found = grade(
+        [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0]],
+        [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]],
+        preferences=[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 1.0]],
+    )
     assert found["per_prompt"]["accuracy"] == pytest.approx([2 / 3, 1]) and found["tied"] == pytest.approx(1 / 6)
     assert found["preference_accuracy"][0] == 0.5
 
@@ -124,7 +152,11 @@ def test_prompts_without_spread_are_counted():
     found = grade(r)
     assert found["flat"][0] == 0.5 and 0 < found["flat"][1] < 0.5 < found["flat"][2] < 1
     constant = grade(np.ones((5, 3)), rewards(5, 3))
-    assert constant["reward_variance"] == constant["covariance"] == [0, 0, 0] and constant["flat"][0] == 1 and constant["scale"] == 0
+    assert (
+        constant["reward_variance"] == constant["covariance"] == [0, 0, 0]
+        and constant["flat"][0] == 1
+        and constant["scale"] == 0
+    )
 
 
 # Its order
@@ -132,12 +164,13 @@ def test_prompts_without_spread_are_counted():
 
 def known(prompts=120):
     """{teacher: rewards} of which the best is known, and the ground truth."""
-    truth = rewards(prompts)
-    noise = rewards(prompts, seed=1)
+    truth = rewards(files)
+    noise = rewards(files, seed=1)
     teachers = {
         "against it": -truth + noise,
         "only noise": noise,
-        "truth, hardly audible": np.where(np.arange(prompts)[:, None] % 2, 0.02, 1) * truth,  # always right, and silent on half of the prompts
+        "truth, hardly audible": np.where(np.arange(files)[:, None] % 2, 0.02, 1)
+        * truth,  # always right, and silent on half of the prompts
         "the truth": 3 * truth,
         "truth and noise": truth + noise,
     }
@@ -149,14 +182,26 @@ def test_the_order_is_right_where_it_is_known():
     order = order_of_teachers({name: grade(r, truth) for name, r in teachers.items()})
     assert order["by"] == "covariance"
     assert order["names"][0] == "the truth" and order["names"][3:] == ["only noise", "against it"]
-    assert [gap["apart"] for gap in order["gaps"]] == [True, False, True, True]  # 0.71 both: on half of the prompts all, on all of them 1/√2
+    assert [gap["apart"] for gap in order["gaps"]] == [
+        True,
+        False,
+        True,
+        True,
+    ]  # 0.71 both: on half of the prompts all, on all of them 1/√2
 
 
 def test_without_a_ground_truth_preferences_order_and_without_them_variance():
     teachers, truth = known()
     pairs = np.sort(rewards(80, 2, seed=5))[:, ::-1]
-    liked = {"right": grade(rewards(seed=1), preferences=pairs), "wrong": grade(rewards(seed=2), preferences=pairs[:, ::-1])}
-    assert order_of_teachers(liked) | {"gaps": []} == {"by": "preference_covariance", "names": ["right", "wrong"], "gaps": []}
+    liked = {
+        "right": grade(rewards(seed=1), preferences=pairs),
+        "wrong": grade(rewards(seed=2), preferences=pairs[:, ::-1]),
+    }
+    assert order_of_teachers(liked) | {"gaps": []} == {
+        "by": "preference_covariance",
+        "names": ["right", "wrong"],
+        "gaps": [],
+    }
     between = rewards() + 3 * rewards(200, 1, seed=3)  # most of it between prompts
     order = order_of_teachers({"between": grade(between), "within": grade(rewards(seed=1))})
     assert order["by"] == "reward_variance" and order["names"] == ["within", "between"] and order["gaps"][0]["apart"]
@@ -175,12 +220,19 @@ def test_how_many_prompts_would_tell_two_apart():
 
 def test_advice_is_given_when_it_applies(file, tmp_path):
     def by_prompt(prompts, replies):  # nearly all of its spread is between prompts, and none within half of them
-        return np.array([[1000 * i + (i % 2) * len(reply) for reply in some] for i, some in enumerate(replies)], dtype=float)
+        return np.array(
+            [[1000 * i + (i % 2) * len(reply) for reply in some] for i, some in enumerate(replies)], dtype=float
+        )
 
     def length(prompts, replies):
         return np.array([[len(reply) for reply in some] for some in replies], dtype=float)
 
-    teachers = {"by prompt": by_prompt, "constant": lambda p, r: np.zeros((len(p), len(r[0]))), "shorter": lambda p, r: -length(p, r), "longer": length}
+    teachers = {
+        "by prompt": by_prompt,
+        "constant": lambda p, r: np.zeros((len(p), len(r[0]))),
+        "shorter": lambda p, r: -length(p, r),
+        "longer": length,
+    }
     found = audit("tiny", teachers, file, ground_truth=length, folder=tmp_path / "run", **HOW | {"max_new_tokens": 3})
     said = " ".join(found.advice)
     assert "constant gives every reply the same reward: it cannot teach." in said
@@ -194,7 +246,9 @@ def test_advice_is_given_when_it_applies(file, tmp_path):
     plain = tmp_path / "plain.txt"
     plain.write_text("how was the food ?\nhow was the room ?\n")
     found = audit("tiny", {"longer": length}, plain, folder=tmp_path / "third", **HOW)
-    assert found.order["by"] == "reward_variance" and found.advice[0].startswith("There is no ground truth and there are no preferences")
+    assert found.order["by"] == "reward_variance" and found.advice[0].startswith(
+        "There is no ground truth and there are no preferences"
+    )
 
 
 # Nothing is done twice
@@ -226,7 +280,11 @@ def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
     assert drawn == [0, 1, 1] and loaded == [judges[0], judges[1], judges[1]]
     # Another reward model, other weights under the same name: the replies stay.
     found = audit("tiny", judges[:1], file, ground_truth=judges[1], folder=tmp_path / "cut", **HOW)
-    assert drawn == [0, 1, 1] and len(loaded) == 3 and found.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
+    assert (
+        drawn == [0, 1, 1]
+        and len(loaded) == 3
+        and found.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
+    )
 
 
 def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_path):
@@ -235,11 +293,17 @@ def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_pat
     judge = shutil.copytree(judges[0], tmp_path / "judge")
     before = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
     shutil.copy(f"{judges[1]}/model.safetensors", judge / "model.safetensors")
-    assert audit("tiny", [judge], file, folder=tmp_path / "run", **HOW).teachers["judge"]["rewards"] != before.teachers["judge"]["rewards"]
-    policy = shutil.copytree(tiny.make_model(), tmp_path / "policy")
+    assert (
+        audit("tiny", [judge], file, folder=tmp_path / "run", **HOW).teachers["judge"]["rewards"]
+        != before.teachers["judge"]["rewards"]
+    )
+    policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
     audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
     (policy / "model.safetensors").touch()
-    with pytest.raises(ValueError, match="^folder must be new or hold a run of the same settings, got [^\n]* another policy; [^\n]*\\.$"):
+    with pytest.raises(
+        ValueError,
+        match="^folder must be new or hold a run of the same settings, got [^\n]* another policy; [^\n]*\\.$",
+    ):
         audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
 
 
@@ -258,7 +322,9 @@ class Balanced(html.parser.HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.asked += [value for key, value in attributes if key in ("src", "href", "action", "srcset", "data") and value]
+        self.asked += [
+            value for key, value in attributes if key in ("src", "href", "action", "srcset", "data") and value
+        ]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -276,8 +342,13 @@ def nasty(environment, tmp_path_factory):
     folder, r = tmp_path_factory.mktemp("nasty"), rewards(8, 3)
     path = folder / "prompts.txt"
     path.write_text("".join(f"{p.text}\n" for p in tiny.prompts(8, 0)))
-    teachers = {"<img src=x onerror=alert(1)>": lambda p, _: r[: len(p)], "</script>&[bold]": lambda p, _: r[: len(p)] ** 2}
-    return audit("tiny", teachers, path, ground_truth=lambda p, _: r[: len(p)] + 1, folder=folder / "run", **HOW), folder / "run"
+    teachers = {
+        "<img src=x onerror=alert(1)>": lambda p, _: r[: len(p)],
+        "</script>&[bold]": lambda p, _: r[: len(p)] ** 2,
+    }
+    return audit(
+        "tiny", teachers, path, ground_truth=lambda p, _: r[: len(p)] + 1, folder=folder / "run", **HOW
+    ), folder / "run"
 
 
 def test_the_report_is_one_whole_page(nasty):
@@ -286,21 +357,29 @@ def test_the_report_is_one_whole_page(nasty):
     assert page.shut and not page.open and text.startswith("<!doctype html>")
     assert page.asked == []  # nothing is asked of anybody
     assert "<img src=x" not in text and "&lt;img src=x" in text
-    assert audit_report.headline(nasty[0]) in page.words
-    for measure, _, texts in audit_report.rows(nasty[0]):
+    assert report.headline(nasty[0]) in page.words
+    for measure, _, texts in report.rows(nasty[0]):
         assert measure in page.words and all(cell in page.words for cell in texts)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_report_reads_offline_on_any_screen(browser, nasty, width, scheme):
-    with served(nasty[1]) as address, watched(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+    with (
+        served(nasty[1]) as address,
+        watched(browser, viewport={"width": width, "height": 800}, color_scheme=scheme) as page,
+    ):
         page.on("dialog", lambda dialog: pytest.fail("a name ran as a script"))
         page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
         page.goto(f"{address}/audit.html")
         page.wait_for_function("document.querySelectorAll('.main-svg').length >= 3")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate("[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')).length") == 0
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')).length"
+            )
+            == 0
+        )
         ink, paper = (page.evaluate(f"getComputedStyle(document.body).{key}") for key in ("color", "backgroundColor"))
         assert (ink == "rgb(255, 255, 255)") == (scheme == "dark"), (ink, paper)
 
@@ -309,21 +388,28 @@ def test_what_was_written_is_read_back(nasty):
     found, folder = nasty
     assert Audit.load(folder) == Audit.load(folder / "audit.json") == found
     json.loads((folder / "audit.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert audit_report.headline(found) in Balanced(found._repr_html_()).words
+    assert report.headline(found) in Balanced(found._repr_html_()).words
 
 
 def test_the_books_audit_is_what_the_command_wrote():
     found = Audit.load()
-    assert found.made["command"].startswith("rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity ")
+    assert found.made["command"].startswith(
+        "rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity "
+    )
     truth = found.teachers["similarity"]["rewards"]
-    assert found.reference["rewards"] == truth and np.shape(truth) == (len(found.prompts["names"]), found.sampling["samples"])
+    assert found.reference["rewards"] == truth and np.shape(truth) == (
+        len(found.prompts["names"]),
+        found.sampling["samples"],
+    )
     for teacher in found.teachers.values():
         again = grade(teacher["rewards"], truth)
         for key in ("reward_variance", "covariance", "accuracy", "flat", "spread"):  # no reply came twice
             assert teacher[key] == pytest.approx(again[key])
-    assert order_of_teachers(found.teachers) == found.order and auditing.advice(found) == found.advice
-    text = auditing.BOOK.read_text()
-    assert "/" not in text.replace("alpaca-eval/", "").replace("2 threads", "")  # no path, and none of the prompts' texts
+    assert order_of_teachers(found.teachers) == found.order and advice(found) == found.advice
+    text = BOOK.read_text()
+    assert "/" not in text.replace("alpaca-eval/", "").replace(
+        "2 threads", ""
+    )  # no path, and none of the prompts' texts
     assert all(re.fullmatch(r"alpaca-eval/\d+", name) for name in found.prompts["names"])
 
 
@@ -331,13 +417,39 @@ def test_the_books_audit_is_what_the_command_wrote():
 
 
 def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
-    arguments = ["--policy", "tiny", "--reward-model", judges[0], "--reward-model", judges[1], "--prompts", str(file), "--samples", "3", "--max-new-tokens", "4", "--folder", str(tmp_path / "run")]
+    arguments = [
+        "--policy",
+        "tiny",
+        "--reward-model",
+        judges[0],
+        "--reward-model",
+        judges[1],
+        "--prompts",
+        str(file),
+        "--samples",
+        "3",
+        "--max-new-tokens",
+        "4",
+        "--folder",
+        str(tmp_path / "run"),
+    ]
     auditing.main(arguments)
     out = capsys.readouterr().out
-    for word in ("judge-0", "judge-1", "reward variance", "accuracy on the preferences", "Predicted order of teachers", "audit.html"):
+    for word in (
+        "judge-0",
+        "judge-1",
+        "reward variance",
+        "accuracy on the preferences",
+        "Predicted order of teachers",
+        "audit.html",
+    ):
         assert word in out
     found = Audit.load(tmp_path / "run")
-    assert found.made["command"].startswith("rvlib audit --policy tiny") and found.made["versions"]["torch"] and found.made["seconds"]["sampling"] >= 0
+    assert (
+        found.made["command"].startswith("rvlib audit --policy tiny")
+        and found.made["versions"]["torch"]
+        and found.made["seconds"]["sampling"] >= 0
+    )
     assert list(found.teachers) == ["judge-0", "judge-1"] and found.prompts["names"][0] == "line 1"
 
 
@@ -357,7 +469,14 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
     ],
 )
 def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, changed, said):
-    given = {"--policy": "tiny", "--reward-model": judges[0], "--prompts": str(file), "--samples": "3", "--max-new-tokens": "4", "--folder": str(tmp_path / "run")} | changed
+    given = {
+        "--policy": "tiny",
+        "--reward-model": judges[0],
+        "--prompts": str(file),
+        "--samples": "3",
+        "--max-new-tokens": "4",
+        "--folder": str(tmp_path / "run"),
+    } | changed
     with pytest.raises(SystemExit) as stopped:
         auditing.main([word for pair in given.items() for word in pair])
     assert re.search(said, stopped.value.code)
@@ -370,14 +489,21 @@ def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
         auditing.main(["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(file), "--seed", "77"])
 
 
-@pytest.mark.parametrize("score", [lambda p, r: np.full((len(p), 3), np.nan), lambda p, r: np.zeros(len(p)), lambda p, r: np.zeros((len(p), 2))])
+@pytest.mark.parametrize(
+    "score",
+    [lambda p, r: np.full((len(p), 3), np.nan), lambda p, r: np.zeros(len(p)), lambda p, r: np.zeros((len(p), 2))],
+)
 def test_a_function_that_is_no_reward(file, tmp_path, score):
-    with pytest.raises(ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, got [^\n]* of mine\\.$"):
+    with pytest.raises(
+        ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, got [^\n]* of mine\\.$"
+    ):
         audit("tiny", {"mine": score}, file, folder=tmp_path, **HOW)
 
 
 def test_reward_models_are_named_once(judges, file, tmp_path):
-    assert list(auditing._labelled(["a/rm", "b/rm", "sentiment"])) == ["a/rm", "b/rm", "sentiment"] and list(auditing._labelled(["a/x", "b/y/"])) == ["x", "y"]
+    assert list(auditing._labelled(["a/rm", "b/rm", "sentiment"])) == ["a/rm", "b/rm", "sentiment"] and list(
+        auditing._labelled(["a/x", "b/y/"])
+    ) == ["x", "y"]
     for names in ([], [judges[0]] * 2):
         with pytest.raises(ValueError, match="^reward_models must name [^\n]*\\.$"):
             audit("tiny", names, file, folder=tmp_path, **HOW)
@@ -406,13 +532,20 @@ def test_prompts_of_every_form(tmp_path):
         {"prompt": turns[:1], "chosen": turns, "rejected": "bad"},
         {"chosen": turns, "rejected": [turns[0], {"role": "assistant", "content": "bad"}]},
     ]
-    examples, bad = prompts.read(written(tmp_path, "\n\n".join(map(json.dumps, lines)) + "\n"))
+    examples, bad = files.read_examples(written(tmp_path, "\n\n".join(map(json.dumps, lines)) + "\n"))
     assert not bad and [e.prompt.name for e in examples] == [f"line {n}" for n in (1, 3, 5, 7, 9)]
     assert [(e.prompt.text, e.prompt.reference, e.chosen, e.rejected) for e in examples] == [
-        ("p", "", None, None), ("p", "r", None, None), ("p", "good", "good", "bad"), ("q", "good", "good", "bad"), ("q", "good", "good", "bad"),
-    ]  # fmt: skip
-    examples, bad = prompts.read(written(tmp_path, "\ufefffirst \r\n\r\n{\"not\": \"json\"}\n", "prompts.txt"))
-    assert not bad and [(e.prompt.name, e.prompt.text) for e in examples] == [("line 1", "first"), ("line 3", '{"not": "json"}')]
+        ("p", "", None, None),
+        ("p", "r", None, None),
+        ("p", "good", "good", "bad"),
+        ("q", "good", "good", "bad"),
+        ("q", "good", "good", "bad"),
+    ]
+    examples, bad = files.read_examples(written(tmp_path, '\ufefffirst \r\n\r\n{"not": "json"}\n', "prompts.txt"))
+    assert not bad and [(e.prompt.name, e.prompt.text) for e in examples] == [
+        ("line 1", "first"),
+        ("line 3", '{"not": "json"}'),
+    ]
 
 
 BAD = {
@@ -434,24 +567,40 @@ BAD = {
 @pytest.mark.parametrize("line", BAD, ids=lambda line: line[:40].decode(errors="replace"))
 def test_bad_lines_are_told_by_number_and_left_out_only_on_demand(tmp_path, line):
     path = written(tmp_path, b'{"prompt": "a"}\n' + line + b'\n{"prompt": "b"}\n')
-    with pytest.raises(ValueError, match=f"^Each line of [^\n]*, got line 2: {re.escape(BAD[line])}; [^\n]* --skip-bad-lines [^\n]*\\.$"):
-        prompts.read(path)
-    examples, bad = prompts.read(path, skip_bad_lines=True)
+    with pytest.raises(
+        ValueError,
+        match=f"^Each line of [^\n]*, got line 2: {re.escape(BAD[line])}; [^\n]* --skip-bad-lines [^\n]*\\.$",
+    ):
+        files.read_examples(path)
+    examples, bad = files.read_examples(path, skip_bad_lines=True)
     assert [e.prompt.text for e in examples] == ["a", "b"] and bad == [f"line 2: {BAD[line]}"]
 
 
 def test_many_bad_lines_are_counted(tmp_path):
     path = written(tmp_path, '{"prompt": "a"}\n' + "no\n" * 8)
     with pytest.raises(ValueError, match="line 6: not JSON and 3 more; "):
-        prompts.read(path)
-    assert len(prompts.read(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
+        files.read_examples(path)
+    assert len(files.read_examples(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
     with pytest.raises(ValueError, match="^[^\n]* must hold at least one prompt, got none\\.$"):
-        prompts.read(written(tmp_path, "no\n"), skip_bad_lines=True)
+        files.read_examples(written(tmp_path, "no\n"), skip_bad_lines=True)
 
 
 def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
     path = written(tmp_path, '{"prompt": "how was the food ?"}\n{"prompt": 3}\n{"prompt": "how was the room ?"}\n')
-    command = ["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(path), "--samples", "2", "--max-new-tokens", "2", "--folder", str(tmp_path / "run")]
+    command = [
+        "--policy",
+        "tiny",
+        "--reward-model",
+        judges[0],
+        "--prompts",
+        str(path),
+        "--samples",
+        "2",
+        "--max-new-tokens",
+        "2",
+        "--folder",
+        str(tmp_path / "run"),
+    ]
     with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
         auditing.main(command)
     auditing.main([*command, "--skip-bad-lines"])
@@ -460,18 +609,24 @@ def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
 
 
 def test_prompts_of_a_data_set(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+    datasets = pytest.importorskip(
+        "datasets", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+    )
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "mine"
     folder.mkdir()
     for split in ("train", "test"):
-        written(folder, "".join(json.dumps({"prompt": f"{split} {i}", "chosen": "a", "rejected": "b"}) + "\n" for i in range(4)), f"{split}.jsonl")
-    assert [e.prompt.text for e in prompts.read(folder)[0]] == [f"train {i}" for i in range(4)]
-    assert [e.prompt.text for e in prompts.read(f"{folder}:test[1:3]", limit=5)[0]] == ["test 1", "test 2"]
+        written(
+            folder,
+            "".join(json.dumps({"prompt": f"{split} {i}", "chosen": "a", "rejected": "b"}) + "\n" for i in range(4)),
+            f"{split}.jsonl",
+        )
+    assert [e.prompt.text for e in files.read_examples(folder)[0]] == [f"train {i}" for i in range(4)]
+    assert [e.prompt.text for e in files.read_examples(f"{folder}:test[1:3]", limit=5)[0]] == ["test 1", "test 2"]
     with pytest.raises(OSError, match="^The prompts must be [^\n]* which did not load [^\n]*\\.$"):
-        prompts.read(f"{folder}:validation")
+        files.read_examples(f"{folder}:validation")
 
 
 def test_prompts_of_the_books_sources():
-    examples, bad = prompts.read("reviews-plain", limit=3)
+    examples, bad = files.read_examples("reviews-plain", limit=3)
     assert len(examples) == 3 and not bad and examples[0].rejected

@@ -35,7 +35,9 @@ def policies(seed, size, spread, drift, log_scale, kl_coef, shared):
     prefixes, outputs = ar.shape_of(*size)
     rows = 1 if shared else prefixes
     logits, moved = (np.repeat(rng.uniform(-1, 1, (BATCH, rows, size[0])), prefixes // rows, 1) for _ in range(2))
-    steps = rng.uniform(-1, 1, (BATCH, size[1], size[0]))  # rewards that add up over the tokens come nearest to the bounds
+    steps = rng.uniform(
+        -1, 1, (BATCH, size[1], size[0])
+    )  # rewards that add up over the tokens come nearest to the bounds
     sums = np.stack([steps[:, range(size[1]), y].mean(1) for y in itertools.product(range(size[0]), repeat=size[1])], 1)
     reward = np.where(rng.random((BATCH, 1)) < 0.5, sums, rng.uniform(-1, 1, (BATCH, outputs)))
     reference = spread * logits + drift * moved
@@ -85,7 +87,10 @@ def test_every_step_of_both_proofs(**corner):
     length, variance = corner["size"][1], measured(logits, values, False)[1]
     for steps, last in zip(
         ar.proof_steps(logits, values),
-        (6 * np.cbrt(np.abs(values).max(-1) * variance) * length, bounds.sharper_gradient_norm_bound(variance, length, 1.0)),
+        (
+            6 * np.cbrt(np.abs(values).max(-1) * variance) * length,
+            bounds.sharper_gradient_norm_bound(variance, length, 1.0),
+        ),
     ):
         chain = np.stack(list(steps.values()))
         assert (chain[1:] >= chain[:-1] * (1 - 1e-9) - 1e-12).all()
@@ -102,15 +107,20 @@ def test_sharper_gradient_bound_is_attained(length):
     np.testing.assert_allclose(gradient, bounds.sharper_gradient_norm_bound(1 / length, length, 1.0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("broken", [
-    lambda *a: bounds.gradient_norm_bound(*a) / 20,
-    lambda variance, *a: sharper(variance, *a) / 1.1,
-    lambda variance, length, *a: np.sqrt(variance / 2),  # without the length
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda *a: bounds.gradient_norm_bound(*a) / 20,
+        lambda variance, *a: sharper(variance, *a) / 1.1,
+        lambda variance, length, *a: np.sqrt(variance / 2),  # without the length
+    ],
+)
 def test_a_broken_bound_is_caught(broken):
     with pytest.raises(AssertionError):
         for seed, size, spread in itertools.product(range(20), [(2, 1), (2, 3), (3, 3)], [0.0, 2.0]):
-            check_gradient(broken, seed=seed, size=size, shared=True, spread=spread, drift=0.0, log_scale=0.0, kl_coef=0.0)
+            check_gradient(
+                broken, seed=seed, size=size, shared=True, spread=spread, drift=0.0, log_scale=0.0, kl_coef=0.0
+            )
 
 
 def check_slow_time(bound, count=40):
@@ -157,7 +167,11 @@ def test_against_brute_force(size):
     """Probabilities output by output, the gradient by differences, and the split of the variance."""
     rng = np.random.default_rng(0)
     prefixes, outputs = ar.shape_of(*size)
-    logits, reference, reward = rng.normal(size=(prefixes, size[0])), rng.normal(size=(prefixes, size[0])), rng.uniform(-1, 1, outputs)
+    logits, reference, reward = (
+        rng.normal(size=(prefixes, size[0])),
+        rng.normal(size=(prefixes, size[0])),
+        rng.uniform(-1, 1, outputs),
+    )
     rows = [h for length in range(size[1]) for h in itertools.product(range(size[0]), repeat=length)]
     strings = list(itertools.product(range(size[0]), repeat=size[1]))
     brute = [np.prod([softmax(logits[rows.index(y[:i])])[y[i]] for i in range(size[1])]) for y in strings]
@@ -169,7 +183,9 @@ def test_against_brute_force(size):
         return np.exp(ar.log_probs(now)) @ ar.kl_reward(now, reward, reference, 0.3)
 
     values = ar.kl_reward(logits, reward, reference, 0.3)
-    differences = [(objective(logits.ravel() + e) - objective(logits.ravel() - e)) / 2e-5 for e in 1e-5 * np.eye(logits.size)]
+    differences = [
+        (objective(logits.ravel() + e) - objective(logits.ravel() - e)) / 2e-5 for e in 1e-5 * np.eye(logits.size)
+    ]
     np.testing.assert_allclose(ar.policy_gradient(logits, values).ravel(), differences, atol=1e-9)
     p, reach, advantage = ar.tokens(logits, values)
     np.testing.assert_allclose((reach * (p * advantage**2).sum(-1)).sum(), reward_variance(values, probs))
@@ -180,7 +196,9 @@ def test_one_token_is_the_tabular_policy():
     logits, reference, reward = rng.normal(size=(3, 5))
     values = ar.kl_reward(logits[None], reward, reference[None], 0.2)
     np.testing.assert_allclose(values, tabular_kl_reward(logits, reward, reference, 0.2))
-    np.testing.assert_allclose(ar.policy_gradient(logits[None], values)[0], rlhf_gradient(logits, reward, reference, 0.2))
+    np.testing.assert_allclose(
+        ar.policy_gradient(logits[None], values)[0], rlhf_gradient(logits, reward, reference, 0.2)
+    )
     for kl_coef in (0.0, 0.1):
         exact = tabular_time_to_gain(logits, reward, 0.1, kl_coef=kl_coef)
         np.testing.assert_allclose(ar.time_to_gain(logits[None], reward, 0.1, kl_coef=kl_coef), exact, rtol=1e-6)
@@ -217,16 +235,29 @@ def test_the_page_computes_the_same(node, tmp_path):
         values = ar.kl_reward(logits, reward, reference, kl_coef)
         gradient, variance = ar.policy_gradient(logits, values), reward_variance(values, np.exp(ar.log_probs(logits)))
         time = ar.time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef, t_max=1e4)
-        cases.append({
-            "vocabulary": vocabulary, "length": length, "logits": logits.ravel().tolist(), "values": values.tolist(), "gain": gain,
-            "log_probs": ar.log_probs(logits).tolist(), "gradient": gradient.ravel().tolist(), "shared": gradient.sum(0).tolist(),
-            "variance": float(variance), "reward": reward.tolist(), "measured": measured.tolist(), "kl_coef": float(kl_coef),
-            "time": time if np.isfinite(time) else None,
-            "bounds": [
-                float(bounds.gradient_norm_bound(variance, length, 2, 1.5)), float(bounds.sharper_gradient_norm_bound(variance, length, 2)),
-                float(bounds.slow_time_bound(variance, gain, length, 2, kl_coef)), float(bounds.sharper_slow_time_bound(variance, gain, length, 2)),
-            ],
-        })  # fmt: skip
+        cases.append(
+            {
+                "vocabulary": vocabulary,
+                "length": length,
+                "logits": logits.ravel().tolist(),
+                "values": values.tolist(),
+                "gain": gain,
+                "log_probs": ar.log_probs(logits).tolist(),
+                "gradient": gradient.ravel().tolist(),
+                "shared": gradient.sum(0).tolist(),
+                "variance": float(variance),
+                "reward": reward.tolist(),
+                "measured": measured.tolist(),
+                "kl_coef": float(kl_coef),
+                "time": time if np.isfinite(time) else None,
+                "bounds": [
+                    float(bounds.gradient_norm_bound(variance, length, 2, 1.5)),
+                    float(bounds.sharper_gradient_norm_bound(variance, length, 2)),
+                    float(bounds.slow_time_bound(variance, gain, length, 2, kl_coef)),
+                    float(bounds.sharper_slow_time_bound(variance, gain, length, 2)),
+                ],
+            }
+        )
     assert any(case["time"] for case in cases)
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     result = node("--test", "tests/autoregressive.test.mjs", env={**os.environ, "CASES": str(tmp_path / "cases.json")})

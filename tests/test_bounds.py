@@ -192,7 +192,9 @@ def follow(logits, proxy, kl_coef, times, steps=60):
 
 
 def check_autoregressive_time(bound, seed, size):
-    logits, proxy, measured, kl_coef, gain, variance = tables(seed, size, lambda variance, gain: bound(variance, gain, size[1], 0.0))
+    logits, proxy, measured, kl_coef, gain, variance = tables(
+        seed, size, lambda variance, gain: bound(variance, gain, size[1], 0.0)
+    )
     least = bound(variance, gain, size[1], kl_coef)
     value = lambda table: (np.exp(autoregressive.log_probs(table)) * measured).sum(-1)
     for table in follow(logits, proxy, kl_coef, least):
@@ -201,7 +203,9 @@ def check_autoregressive_time(bound, seed, size):
 
 def check_lemmas_5_and_6(growth, movement, seed, size):
     length, steps = size[1], 60
-    logits, proxy, _, kl_coef, _, variance = tables(seed, size, lambda variance, gain: bounds.horizon(variance, length, 1.0))
+    logits, proxy, _, kl_coef, _, variance = tables(
+        seed, size, lambda variance, gain: bounds.horizon(variance, length, 1.0)
+    )
     end = 0.999 * bounds.horizon(variance, length, 1.0, kl_coef)
     for step, table in enumerate(follow(logits, proxy, kl_coef, end, steps), 1):
         regularised = autoregressive.kl_reward(table, proxy, logits, kl_coef)
@@ -211,20 +215,26 @@ def check_lemmas_5_and_6(growth, movement, seed, size):
         probs = np.exp(autoregressive.log_probs(table))
         a = regularised - (probs * regularised).sum(-1, keepdims=True)
         gradient = autoregressive.policy_gradient(table, a)
-        grows = (autoregressive.policy_gradient(table, a**2) * gradient).sum((-1, -2)) - 2 * kl_coef * (gradient**2).sum((-1, -2))
+        grows = (autoregressive.policy_gradient(table, a**2) * gradient).sum((-1, -2)) - 2 * kl_coef * (
+            gradient**2
+        ).sum((-1, -2))
         assert (grows <= growth((probs * a**2).sum(-1), length, 1.0) * (1 + 1e-9) + 1e-12).all()
 
 
 @given(seed=seeds, size=sizes)
 @instances
 def test_theorem_4(seed, size):
-    check_autoregressive_time(lambda variance, gain, length, kl: bounds.slow_time_bound(variance, gain, length, 1.0, kl), seed, size)
+    check_autoregressive_time(
+        lambda variance, gain, length, kl: bounds.slow_time_bound(variance, gain, length, 1.0, kl), seed, size
+    )
 
 
 @given(seed=seeds, size=sizes)
 @instances
 def test_the_sharper_theorem_4(seed, size):
-    check_autoregressive_time(lambda variance, gain, length, kl: bounds.sharper_slow_time_bound(variance, gain, length, 1.0), seed, size)
+    check_autoregressive_time(
+        lambda variance, gain, length, kl: bounds.sharper_slow_time_bound(variance, gain, length, 1.0), seed, size
+    )
 
 
 @given(seed=seeds, size=sizes)
@@ -253,7 +263,9 @@ def good_teacher(rng, good, bad, rest):
     gain = rng.uniform(0.01, 0.95) * max(truth[good].min() - probs @ truth, 0.01)
     rho = (probs @ truth + gain + 1) / (truth[good].min() + 1)
     delta = (1 - rho) * (proxy[good].max() - probs @ proxy) - np.ptp(proxy[good])
-    largest_kl = probs[good].sum() * (1 - rho) * delta / (8 * good.size * (2 * np.log(1 / probs.min()) + 1 / (2 * np.e)))
+    largest_kl = (
+        probs[good].sum() * (1 - rho) * delta / (8 * good.size * (2 * np.log(1 / probs.min()) + 1 / (2 * np.e)))
+    )
     return probs, proxy, truth, gain, max(largest_kl, 0.0) * (1 - 1e-9) * rng.choice([0.0, 1.0])
 
 
@@ -298,7 +310,9 @@ def check_theorem_5(slow_bound, fast_bound, seed, outputs, spread, slowness, kl_
     some = gain > 0
     probs, logits, truth, best, gain = (x[some] for x in (probs, logits, truth, best, gain))
     slow = [accurate_but_slow(g, rng.choice(attainable_accuracies(g)), slowness, seed) for g in truth]
-    never_before(slow_bound(gain, slowness, prompts), logits, slow, gain, measured=truth, kl_coef=kl_coef, n_prompts=prompts)
+    never_before(
+        slow_bound(gain, slowness, prompts), logits, slow, gain, measured=truth, kl_coef=kl_coef, n_prompts=prompts
+    )
     fast, most = [], []
     for p, g, y, more in zip(probs, truth, best, gain, strict=True):
         fast.append(inaccurate_but_fast(g, p, y, rng.choice(attainable_accuracies(g, first=y)), seed))
@@ -306,11 +320,26 @@ def check_theorem_5(slow_bound, fast_bound, seed, outputs, spread, slowness, kl_
     in_time(np.array(most), logits, fast, gain, measured=truth, n_prompts=prompts)
 
 
-@given(seed=seeds, outputs=st.integers(2, 8), spread=st.sampled_from([0.0, 1.0, 5.0, 20.0]), slowness=st.sampled_from([1.0, 10.0, 1e4]),
-       kl_coef=st.sampled_from([0.0, 0.1, 10.0]), prompts=st.sampled_from([1, 3]))  # fmt: skip
+@given(
+    seed=seeds,
+    outputs=st.integers(2, 8),
+    spread=st.sampled_from([0.0, 1.0, 5.0, 20.0]),
+    slowness=st.sampled_from([1.0, 10.0, 1e4]),
+    kl_coef=st.sampled_from([0.0, 0.1, 10.0]),
+    prompts=st.sampled_from([1, 3]),
+)
 @instances
 def test_theorem_5(seed, outputs, spread, slowness, kl_coef, prompts):
-    check_theorem_5(bounds.accurate_but_slow_time_bound, bounds.inaccurate_but_fast_time_bound, seed, outputs, spread, slowness, kl_coef, prompts)
+    check_theorem_5(
+        bounds.accurate_but_slow_time_bound,
+        bounds.inaccurate_but_fast_time_bound,
+        seed,
+        outputs,
+        spread,
+        slowness,
+        kl_coef,
+        prompts,
+    )
 
 
 def check_theorem_6(matching, mismatched, seed, outputs, slowness, kl_coef, swap):
@@ -334,10 +363,18 @@ def check_theorem_6(matching, mismatched, seed, outputs, slowness, kl_coef, swap
     never_before(mismatched(gain, slowness), np.log(probs), others, gain, measured=truth, kl_coef=kl_coef)
 
 
-@given(seed=seeds, outputs=st.integers(3, 8), slowness=st.sampled_from([2.0, 30.0, 1e3]), kl_coef=st.sampled_from([0.0, 0.1, 10.0]), swap=st.booleans())
+@given(
+    seed=seeds,
+    outputs=st.integers(3, 8),
+    slowness=st.sampled_from([2.0, 30.0, 1e3]),
+    kl_coef=st.sampled_from([0.0, 0.1, 10.0]),
+    swap=st.booleans(),
+)
 @instances
 def test_theorem_6(seed, outputs, slowness, kl_coef, swap):
-    check_theorem_6(bounds.matching_teacher_time_bound, bounds.mismatched_teacher_time_bound, seed, outputs, slowness, kl_coef, swap)
+    check_theorem_6(
+        bounds.matching_teacher_time_bound, bounds.mismatched_teacher_time_bound, seed, outputs, slowness, kl_coef, swap
+    )
 
 
 def check_two_marks(bound, seed, outputs, spread, gain, prompts):
@@ -348,7 +385,13 @@ def check_two_marks(bound, seed, outputs, spread, gain, prompts):
         never_before(bound(liked, gain, prompts), logits, marks, gain, measured=reward, n_prompts=prompts)
 
 
-@given(seed=seeds, outputs=st.integers(2, 12), spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]), gain=st.sampled_from([1e-3, 0.05, 0.3, 1.0, 1.9]), prompts=st.sampled_from([1, 3]))
+@given(
+    seed=seeds,
+    outputs=st.integers(2, 12),
+    spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]),
+    gain=st.sampled_from([1e-3, 0.05, 0.3, 1.0, 1.9]),
+    prompts=st.sampled_from([1, 3]),
+)
 @instances
 def test_teachers_of_two_marks(seed, outputs, spread, gain, prompts):
     check_two_marks(bounds.two_marks_time_bound, seed, outputs, spread, gain, prompts)
@@ -388,11 +431,15 @@ def test_both_gradients_give_the_time_of_a_small_gain():
     logits, proxy, measured = rng.normal(size=(3, 200, 6))
     slope = (rlhf_gradient(logits, proxy, logits, 0.0) * rlhf_gradient(logits, measured, logits, 0.0)).sum(-1)
     least, greatest = bounds.gradient_time_bounds(softmax(logits), proxy, measured, 1e-9, 3)
-    assert np.allclose(least[slope > 1e-3], 3e-9 / slope[slope > 1e-3], rtol=1e-3) and np.allclose(least[slope > 1e-3], greatest[slope > 1e-3], rtol=1e-3)
+    assert np.allclose(least[slope > 1e-3], 3e-9 / slope[slope > 1e-3], rtol=1e-3) and np.allclose(
+        least[slope > 1e-3], greatest[slope > 1e-3], rtol=1e-3
+    )
     assert np.isinf(greatest[slope < 0]).all() and np.isfinite(least).all()
     # Against itself the square is complete: |S| γ/(‖g‖ (‖g‖ + κγ)). Nothing to gain, or nothing that moves: never.
     norm = np.linalg.norm(rlhf_gradient(logits, proxy, logits, 0.0), axis=-1)
-    assert np.allclose(bounds.gradient_time_bounds(softmax(logits), proxy, proxy, 0.2)[0], 0.2 / (norm * (norm + 1.6 * 0.2)))
+    assert np.allclose(
+        bounds.gradient_time_bounds(softmax(logits), proxy, proxy, 0.2)[0], 0.2 / (norm * (norm + 1.6 * 0.2))
+    )
     assert bounds.gradient_time_bounds([0.5, 0.5], [1.0, 1.0], [0.0, 1.0], 0.1) == (np.inf, np.inf)
     assert bounds.gradient_time_bounds([0.5, 0.5], [0.0, 1.0], [1.0, 1.0], 0.1)[1] == np.inf
 
@@ -421,12 +468,21 @@ def check_best_of_n(kl_bound, loss_bound, seed, outputs, spread, n, ties):
     for logits, proxy, truth in zip(*problems(seed, outputs, spread, 0.0, ties)):
         probs = softmax(logits)
         assert kl_divergence(best_of_n_probs(probs, proxy, n), probs) <= kl_bound(n) * (1 + 1e-9) + 1e-12
-        loss, most = best_of_n(probs, truth, truth, n) - best_of_n(probs, proxy, truth, n), loss_bound(probs, proxy, truth, n)
+        loss, most = (
+            best_of_n(probs, truth, truth, n) - best_of_n(probs, proxy, truth, n),
+            loss_bound(probs, proxy, truth, n),
+        )
         assert -1e-12 <= loss <= most * (1 + 1e-9) + 1e-12
         assert n > 2 or loss == pytest.approx(most, abs=1e-12)
 
 
-@given(seed=seeds, outputs=st.integers(2, 12), spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]), n=st.sampled_from([1, 2, 3, 4, 10, 100, 10_000]), ties=st.booleans())
+@given(
+    seed=seeds,
+    outputs=st.integers(2, 12),
+    spread=st.sampled_from([0.0, 0.5, 2.0, 10.0]),
+    n=st.sampled_from([1, 2, 3, 4, 10, 100, 10_000]),
+    ties=st.booleans(),
+)
 @instances
 def test_best_of_n(seed, outputs, spread, n, ties):
     check_best_of_n(best_of_n_kl_bound, best_of_n_loss_bound, seed, outputs, spread, n, ties)
@@ -469,8 +525,10 @@ def test_the_ground_truth_moves_at_the_covariance_weighted_by_squared_probabilit
     proxy, truth = (r - (probs * r).sum(-1, keepdims=True) for r in (proxy, truth))
     assert np.allclose(rate, (probs**2 * proxy * truth).sum(-1) / 2, atol=1e-5)
     uniform = np.full(7, 1 / 7)  # for a uniform policy the weights are equal and it is the covariance over n
-    assert np.allclose((uniform**2 * (proxy - proxy.mean(-1, keepdims=True)) * (truth - truth.mean(-1, keepdims=True))).sum(-1),
-                       reward_covariance(proxy, truth, uniform) / 7)  # fmt: skip
+    assert np.allclose(
+        (uniform**2 * (proxy - proxy.mean(-1, keepdims=True)) * (truth - truth.mean(-1, keepdims=True))).sum(-1),
+        reward_covariance(proxy, truth, uniform) / 7,
+    )
 
 
 # ---- would a wrong theorem be noticed? ----------------------------------------------------------------------------------------
@@ -479,29 +537,92 @@ times = lambda factor, bound: lambda *arguments, **named: factor * bound(*argume
 
 BROKEN = {
     "Lemma 8": lambda seed: check_gradient(times(0.9, bounds.tabular_gradient_bound), seed, 2, 0.0, 0.0, 0.0, True),
-    "Prop. 3": lambda seed: check_slow_time(times(4.5, bounds.tabular_slow_time_bound), seed, 2, 0.5, 0.0, 0.0, 1e-3, 1, True),
-    "growth of the variance": lambda seed: check_growth(times(0.2, bounds.tabular_variance_growth_bound), seed, 2, 2.0, 0.0, 0.0, 1, True),
+    "Prop. 3": lambda seed: check_slow_time(
+        times(4.5, bounds.tabular_slow_time_bound), seed, 2, 0.5, 0.0, 0.0, 1e-3, 1, True
+    ),
+    "growth of the variance": lambda seed: check_growth(
+        times(0.2, bounds.tabular_variance_growth_bound), seed, 2, 2.0, 0.0, 0.0, 1, True
+    ),
     "movement": lambda seed: check_movement(times(0.3, bounds.tabular_movement_bound), seed, 2, 0.0, 0.0, 0.0, 1, True),
-    "Lemma 10": lambda seed: check_mass(lambda mass, time, *rest: bounds.tabular_mass_bound(mass, time / 8, *rest), seed, 2, 2.0, 0.0, 0.0, 1, True),
-    "Lemma 5": lambda seed: check_lemmas_5_and_6(times(1 / 500, bounds.variance_growth_bound), bounds.movement_bound, seed, (2, 1)),
-    "Lemma 5, movement": lambda seed: check_lemmas_5_and_6(bounds.variance_growth_bound, times(1 / 50, bounds.movement_bound), seed, (2, 1)),
-    "Theorem 4": lambda seed: check_autoregressive_time(lambda v, gain, length, kl: 1_000 * bounds.slow_time_bound(v, gain, length, 1.0, kl), seed, (2, 1)),
-    "Theorem 4, sharper": lambda seed: check_autoregressive_time(lambda v, gain, length, kl: 8 * bounds.sharper_slow_time_bound(v, gain, length, 1.0), seed, (2, 1)),
+    "Lemma 10": lambda seed: check_mass(
+        lambda mass, time, *rest: bounds.tabular_mass_bound(mass, time / 8, *rest), seed, 2, 2.0, 0.0, 0.0, 1, True
+    ),
+    "Lemma 5": lambda seed: check_lemmas_5_and_6(
+        times(1 / 500, bounds.variance_growth_bound), bounds.movement_bound, seed, (2, 1)
+    ),
+    "Lemma 5, movement": lambda seed: check_lemmas_5_and_6(
+        bounds.variance_growth_bound, times(1 / 50, bounds.movement_bound), seed, (2, 1)
+    ),
+    "Theorem 4": lambda seed: check_autoregressive_time(
+        lambda v, gain, length, kl: 1_000 * bounds.slow_time_bound(v, gain, length, 1.0, kl), seed, (2, 1)
+    ),
+    "Theorem 4, sharper": lambda seed: check_autoregressive_time(
+        lambda v, gain, length, kl: 8 * bounds.sharper_slow_time_bound(v, gain, length, 1.0), seed, (2, 1)
+    ),
     "Prop. 4": lambda seed: check_fast_time(times(0.02, bounds.tabular_fast_time_bound), seed),
     "Prop. 4, sharper": lambda seed: check_fast_time(times(0.1, bounds.sharper_tabular_fast_time_bound), seed),
-    "Lemma 10, sharper": lambda seed: check_mass(lambda mass, time, *rest: bounds.sharper_tabular_mass_bound(mass, time / 8, *rest), seed, 3, 1.0, 0.0, 0.0, 1, False),
-    "Theorem 5, slow": lambda seed: check_theorem_5(times(30, bounds.accurate_but_slow_time_bound), bounds.inaccurate_but_fast_time_bound, seed, 2, 1.0, 10.0, 0.0, 1),
-    "Theorem 5, fast": lambda seed: check_theorem_5(bounds.accurate_but_slow_time_bound, times(0.01, bounds.inaccurate_but_fast_time_bound), seed, 2, 1.0, 1.0, 0.0, 1),
-    "Theorem 6, fast": lambda seed: check_theorem_6(times(0.02, bounds.matching_teacher_time_bound), bounds.mismatched_teacher_time_bound, seed, 3, 2.0, 0.0, False),
+    "Lemma 10, sharper": lambda seed: check_mass(
+        lambda mass, time, *rest: bounds.sharper_tabular_mass_bound(mass, time / 8, *rest),
+        seed,
+        3,
+        1.0,
+        0.0,
+        0.0,
+        1,
+        False,
+    ),
+    "Theorem 5, slow": lambda seed: check_theorem_5(
+        times(30, bounds.accurate_but_slow_time_bound),
+        bounds.inaccurate_but_fast_time_bound,
+        seed,
+        2,
+        1.0,
+        10.0,
+        0.0,
+        1,
+    ),
+    "Theorem 5, fast": lambda seed: check_theorem_5(
+        bounds.accurate_but_slow_time_bound,
+        times(0.01, bounds.inaccurate_but_fast_time_bound),
+        seed,
+        2,
+        1.0,
+        1.0,
+        0.0,
+        1,
+    ),
+    "Theorem 6, fast": lambda seed: check_theorem_6(
+        times(0.02, bounds.matching_teacher_time_bound), bounds.mismatched_teacher_time_bound, seed, 3, 2.0, 0.0, False
+    ),
     "two marks": lambda seed: check_two_marks(times(4, bounds.two_marks_time_bound), seed, 3, 2.0, 0.3, 1),
-    "gradient, any reward": lambda seed: check_gradient_time(times(20, bounds.gradient_slow_time_bound), seed, 2, 0.5, 0.0, 0.3, 1, False),
-    "both gradients, least": lambda seed: check_both_gradients(lambda *a: (1.2 * bounds.gradient_time_bounds(*a)[0], np.full(BATCH, np.inf)), seed, 3, 2.0, 0.0, 0.05, 1, False),
-    "both gradients, greatest": lambda seed: check_both_gradients(lambda *a: (np.zeros(BATCH), 0.8 * bounds.gradient_time_bounds(*a)[1]), seed, 3, 0.5, 0.0, 1e-3, 1, False),
-    "Best-of-N, KL": lambda seed: check_best_of_n(times(0.9, best_of_n_kl_bound), best_of_n_loss_bound, seed, 12, 0.5, 4, False),
-    "Best-of-N, loss": lambda seed: check_best_of_n(best_of_n_kl_bound, times(0.8, best_of_n_loss_bound), seed, 12, 0.5, 3, False),
-    "Best-of-N, exponent": lambda seed: check_best_of_n(best_of_n_kl_bound, lambda *a: best_of_n_loss_bound(*a[:3], a[3] + 1) * (a[3] - 1) / (a[3] + 1), seed, 12, 0.5, 4, False),
-    "Theorem 6, slow": lambda seed: check_theorem_6(bounds.matching_teacher_time_bound, times(30, bounds.mismatched_teacher_time_bound), seed, 3, 2.0, 0.0, False),
-}  # fmt: skip
+    "gradient, any reward": lambda seed: check_gradient_time(
+        times(20, bounds.gradient_slow_time_bound), seed, 2, 0.5, 0.0, 0.3, 1, False
+    ),
+    "both gradients, least": lambda seed: check_both_gradients(
+        lambda *a: (1.2 * bounds.gradient_time_bounds(*a)[0], np.full(BATCH, np.inf)), seed, 3, 2.0, 0.0, 0.05, 1, False
+    ),
+    "both gradients, greatest": lambda seed: check_both_gradients(
+        lambda *a: (np.zeros(BATCH), 0.8 * bounds.gradient_time_bounds(*a)[1]), seed, 3, 0.5, 0.0, 1e-3, 1, False
+    ),
+    "Best-of-N, KL": lambda seed: check_best_of_n(
+        times(0.9, best_of_n_kl_bound), best_of_n_loss_bound, seed, 12, 0.5, 4, False
+    ),
+    "Best-of-N, loss": lambda seed: check_best_of_n(
+        best_of_n_kl_bound, times(0.8, best_of_n_loss_bound), seed, 12, 0.5, 3, False
+    ),
+    "Best-of-N, exponent": lambda seed: check_best_of_n(
+        best_of_n_kl_bound,
+        lambda *a: best_of_n_loss_bound(*a[:3], a[3] + 1) * (a[3] - 1) / (a[3] + 1),
+        seed,
+        12,
+        0.5,
+        4,
+        False,
+    ),
+    "Theorem 6, slow": lambda seed: check_theorem_6(
+        bounds.matching_teacher_time_bound, times(30, bounds.mismatched_teacher_time_bound), seed, 3, 2.0, 0.0, False
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -19,7 +19,9 @@ def test_correlations_by_hand():
     assert found["up"]["pearson"] == pytest.approx(1) and found["down"]["spearman"] == pytest.approx(-1)
     assert found["bent"]["pearson"] == pytest.approx(0.8) and found["bent"]["spearman"] == pytest.approx(0.8)
     z, half = np.arctanh(0.8), 1.959964 / np.sqrt(4 - 3)  # Fisher
-    assert (found["bent"]["low"], found["bent"]["high"]) == pytest.approx((np.tanh(z - half), np.tanh(z + half)), rel=1e-5)
+    assert (found["bent"]["low"], found["bent"]["high"]) == pytest.approx(
+        (np.tanh(z - half), np.tanh(z + half)), rel=1e-5
+    )
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -37,7 +39,12 @@ def test_the_papers_within_pair_correlations():
     columns = properties(*(public[name] for name in ("reward_variance", "on_policy_accuracy", "off_policy_accuracy")))
     outcome = paper.within_groups(public["ground_truth_increase"], pair)
     found = correlations({name: paper.within_groups(values, pair) for name, values in columns.items()}, outcome)
-    expected = {"reward variance": -0.28, "on-policy accuracy": 0.49, "off-policy accuracy": 0.10, "reward variance & accuracy": -0.07}
+    expected = {
+        "reward variance": -0.28,
+        "on-policy accuracy": 0.49,
+        "off-policy accuracy": 0.10,
+        "reward variance & accuracy": -0.07,
+    }
     assert {name: round(found[name]["pearson"], 2) for name in expected} == expected
 
 

@@ -8,23 +8,37 @@ import numpy as np
 import pytest
 from scipy import stats
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import bench, engines, models, optimizer, policy_gradient, processes, recipe, sample, tiny  # noqa: E402
-from rvlib.lm.train import draw_from  # noqa: E402
+from rvlib.lm import processes  # noqa: E402
+from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.experiments import bench, recipe  # noqa: E402
+from rvlib.lm.models import policies  # noqa: E402
+from rvlib.lm.models.adapters import add_adapter  # noqa: E402
+from rvlib.lm.optim import adam  # noqa: E402
+from rvlib.lm.sampling import engines  # noqa: E402
+from rvlib.lm.sampling.encoding import end_token_ids  # noqa: E402
+from rvlib.lm.sampling.generation import generate  # noqa: E402
+from rvlib.lm.sampling.log_probs import log_probs  # noqa: E402
+from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib.lm.training import policy_gradient  # noqa: E402
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
 
 
 @pytest.fixture(scope="module")
 def policy():
-    return models.load_policy(tiny.TINY)
+    return policies.load_policy(tiny.TINY)
 
 
 def drawn(policy, engine, count, tokens=20, seed=0, **how):
-    with draw_from(seed, 1):
-        return sample.generate(policy, PROMPTS, count, max_new_tokens=tokens, engine=engine, **how)
+    with torch_seed(seed, 1):
+        return generate(policy, PROMPTS, count, max_new_tokens=tokens, engine=engine, **how)
 
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
@@ -45,18 +59,20 @@ def test_later_tokens_follow_from_earlier_ones(policy, engine):
     """The mean of ln π over replies is the entropy, whose estimate from ln π's own conditional entropies has the same mean."""
     replies = drawn(policy, engine, 200, tokens=12, rows=64)
     prompts = [prompt for prompt in PROMPTS for _ in range(200)]
-    totals, entropies = np.array(sample.log_probs(policy, prompts, replies)), []
+    totals, entropies = np.array(log_probs(policy, prompts, replies)), []
     with torch.inference_mode():
         for prompt, reply in zip(prompts, replies):
             logs = policy.model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].log_softmax(-1).double()
             entropies.append(-(logs.exp() * logs).sum().item())
-    difference = totals + np.array(entropies)  # a martingale: mean zero if every token is from the model's distribution given those before
+    difference = totals + np.array(
+        entropies
+    )  # a martingale: mean zero if every token is from the model's distribution given those before
     assert abs(difference.mean()) < 4 * difference.std(ddof=1) / np.sqrt(len(difference))
 
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_each_reply_ends_once(policy, engine):
-    ends = sample.endings(policy)
+    ends = end_token_ids(policy)
     replies = drawn(policy, engine, 40, tokens=30, rows=16)
     assert len(replies) == 120 and all(len(reply) == 30 or reply[-1] in ends for reply in replies)
     assert not any(token in ends for reply in replies for token in reply[:-1])
@@ -68,7 +84,9 @@ def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(po
     one, two, other = (drawn(policy, engine, 10, seed=seed, rows=8) for seed in (3, 3, 4))
     assert one == two != other
     assert torch.equal(torch.random.get_rng_state(), state) and policy.model.config._attn_implementation == attention
-    assert not hasattr(policy.model, "_cached_continuous_batching_manager") and all(value.requires_grad for value in policy.model.parameters())
+    assert not hasattr(policy.model, "_cached_continuous_batching_manager") and all(
+        value.requires_grad for value in policy.model.parameters()
+    )
 
 
 def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
@@ -81,28 +99,48 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
         monkeypatch.setattr(ContinuousBatchingManager, "_generation_step", step)
 
     fail(ValueError("a page is missing"))
-    with pytest.raises(RuntimeError, match=r"All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; set limits.engine to generate\.$"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; set runtime.engine to generate\.$",
+    ):
         drawn(policy, "continuous", 10)
     fail(torch.OutOfMemoryError("CUDA out of memory."))
     with pytest.raises(torch.OutOfMemoryError):
         drawn(policy, "continuous", 10)
 
 
-@pytest.mark.parametrize("architecture", [{}, {"model_type": "gpt_neox", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {},
+        {
+            "model_type": "gpt_neox",
+            "hidden_size": 64,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": 512,
+        },
+    ],
+)
 @pytest.mark.parametrize("engine", ["static", "continuous"])
 def test_the_papers_families_are_sampled(monkeypatch, architecture, engine):
     monkeypatch.setitem(bench.ARCHITECTURES, "small", architecture or bench.ARCHITECTURES["tiny"])
-    changes = ["policy_gradient.max_new_tokens=24", "policy_gradient.batch=8", f"limits.engine={engine}", "limits.rows=4"]
+    changes = [
+        "policy_gradient.max_new_tokens=24",
+        "policy_gradient.batch_size=8",
+        f"runtime.engine={engine}",
+        "runtime.batch_size=4",
+    ]
     found = bench.Bench("small", recipe.load("tiny-4.1", changes), "cpu").sampling()
     assert len(found["lengths"]) == 8 and 0 < found["steps"] <= 48 and found["bytes"] > 0
 
 
 def test_adapters_are_sampled_with_their_weights(policy):
     pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-lm.txt")
-    from rvlib.lm import optimizer
 
-    adapted = models.load_policy(tiny.TINY)
-    optimizer.add_adapter(adapted, recipe.LoRA(rank=4, alpha=8))
+    adapted = policies.load_policy(tiny.TINY)
+    add_adapter(adapted, recipe.LoRA(rank=4, alpha=8))
     same = drawn(adapted, "continuous", 5)
     with torch.no_grad():
         for name, value in adapted.model.named_parameters():
@@ -113,8 +151,8 @@ def test_adapters_are_sampled_with_their_weights(policy):
 
 def test_several_processes_draw_what_one_does(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 2)
-    with pytest.raises(ValueError, match="limits.engine"):
-        processes.check(recipe.load("tiny-4.1", ["limits.engine=continuous"]).limits)
+    with pytest.raises(ValueError, match="runtime.engine"):
+        processes.check(recipe.load("tiny-4.1", ["runtime.engine=continuous"]).runtime)
 
 
 def test_pages_are_transformers_own():
@@ -128,8 +166,10 @@ def test_pages_are_transformers_own():
 @pytest.fixture
 def server(monkeypatch):
     """Its address, its policy, and how often it was sent weights and forgot prefixes."""
-    client = pytest.importorskip("trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt")
-    theirs, seen = models.load_policy(tiny.TINY), {"weights": 0, "forgotten": 0}
+    client = pytest.importorskip(
+        "trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt"
+    )
+    theirs, seen = policies.load_policy(tiny.TINY), {"weights": 0, "forgotten": 0}
 
     class Stub(http.server.BaseHTTPRequestHandler):
         def answer(self, found):
@@ -147,11 +187,29 @@ def server(monkeypatch):
             if self.path == "/reset_prefix_cache":
                 seen["forgotten"] += 1
                 return self.answer({"success": True})
-            assert asked["top_p"] == 1.0 and asked["top_k"] == 0 and asked["stop_token_ids"] == sample.endings(theirs) and "seed" not in asked
-            with draw_from(0, len(asked["prompt"])):
-                replies = sample.generate(theirs, asked["prompt"], asked["n"], max_new_tokens=asked["max_tokens"], temperature=asked["temperature"])
+            assert (
+                asked["top_p"] == 1.0
+                and asked["top_k"] == 0
+                and asked["stop_token_ids"] == end_token_ids(theirs)
+                and "seed" not in asked
+            )
+            with torch_seed(0, len(asked["prompt"])):
+                replies = generate(
+                    theirs,
+                    asked["prompt"],
+                    asked["n"],
+                    max_new_tokens=asked["max_tokens"],
+                    temperature=asked["temperature"],
+                )
             prompts = [prompt for prompt in asked["prompt"] for _ in range(asked["n"])]
-            self.answer({"choices": [{"prompt_token_ids": prompt, "token_ids": reply, "logprobs": None} for prompt, reply in zip(prompts, replies)]})
+            self.answer(
+                {
+                    "choices": [
+                        {"prompt_token_ids": prompt, "token_ids": reply, "logprobs": None}
+                        for prompt, reply in zip(prompts, replies)
+                    ]
+                }
+            )
 
         def log_message(self, *_):
             """Nothing: the test's output is its own."""
@@ -171,48 +229,61 @@ def server(monkeypatch):
 
 def test_a_server_samples_the_policy_as_it_is_now(server):
     address, theirs, seen = server
-    ours = models.load_policy(tiny.TINY)
+    ours = policies.load_policy(tiny.TINY)
 
     def ask():
-        return sample.generate(ours, PROMPTS, 4, max_new_tokens=6, engine="vllm", server=address)
+        return generate(ours, PROMPTS, 4, max_new_tokens=6, engine="vllm", server=address)
 
-    with draw_from(0, 3):
-        expected = sample.generate(ours, PROMPTS, 4, max_new_tokens=6)
+    with torch_seed(0, 3):
+        expected = generate(ours, PROMPTS, 4, max_new_tokens=6)
     assert ask() == ask() == expected and seen == {"weights": 1, "forgotten": 1}
     with torch.no_grad():
         ours.model.get_input_embeddings().weight.mul_(1.5)
-    with draw_from(0, 3):
-        moved = sample.generate(ours, PROMPTS, 4, max_new_tokens=6)
+    with torch_seed(0, 3):
+        moved = generate(ours, PROMPTS, 4, max_new_tokens=6)
     assert ask() == moved != expected and seen == {"weights": 2, "forgotten": 2}
 
 
 @pytest.mark.parametrize("fused", [False, True])  # one kernel for all of Adam, as on a GPU, counts no change by itself
 def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path, monkeypatch, fused):
-    monkeypatch.setattr(optimizer, "make", lambda parameters, rate, limits: torch.optim.AdamW(parameters, lr=rate, fused=fused))
+    monkeypatch.setattr(
+        adam, "make", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
+    )
     address, theirs, seen = server
-    changes = ["limits.engine=vllm", f"limits.server={address}", "policy_gradient.batch=8", "policy_gradient.max_new_tokens=8"]
+    changes = [
+        "runtime.engine=vllm",
+        f"runtime.server={address}",
+        "policy_gradient.batch_size=8",
+        "policy_gradient.max_new_tokens=8",
+    ]
     this = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")
-    ours = models.load_policy(tiny.TINY)
-    this.policy, this.reference = ours, models.load_policy(tiny.TINY)
-    learner = bench.Learner(ours.model, tmp_path, 1e-3, this.recipe.limits)
+    ours = policies.load_policy(tiny.TINY)
+    this.policy, this.reference = ours, policies.load_policy(tiny.TINY)
+    trainer = bench.Trainer(ours.model, tmp_path, 1e-3, this.recipe.runtime)
     prompts = tiny.prompts(4, 0)
 
     def teacher(prompts, replies):
         return np.random.default_rng(0).normal(size=(len(prompts), len(replies[0])))
 
     for step in range(3):
-        policy_gradient.update(learner, ours, this.reference, teacher, prompts, this.recipe, (0, step, 0))
+        policy_gradient.policy_gradient_step(trainer, ours, this.reference, teacher, prompts, this.recipe, (0, step, 0))
     assert seen["weights"] == 3
-    assert not torch.equal(theirs.model.get_input_embeddings().weight, ours.model.get_input_embeddings().weight)  # the last update is sent when it is needed
+    assert not torch.equal(
+        theirs.model.get_input_embeddings().weight, ours.model.get_input_embeddings().weight
+    )  # the last update is sent when it is needed
 
 
 def test_no_server_and_no_vllm_are_a_sentence(policy, monkeypatch):
-    client = pytest.importorskip("trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt")
+    client = pytest.importorskip(
+        "trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt"
+    )
     monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: False)
     with pytest.raises(ModuleNotFoundError, match="needs the package vllm here too"):
         drawn(policy, "vllm", 2, server="http://127.0.0.1:9")
     monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: True)
-    with pytest.raises(ConnectionError, match="A vLLM server must answer at http://127.0.0.1:9, but none does; start one"):
+    with pytest.raises(
+        ConnectionError, match="A vLLM server must answer at http://127.0.0.1:9, but none does; start one"
+    ):
         drawn(policy, "vllm", 2, server="http://127.0.0.1:9")
     with pytest.raises(ValueError, match="where an adapter is trained"):
-        recipe.load("scale-8b-lora", ["limits.engine=vllm"])
+        recipe.load("scale-8b-lora", ["runtime.engine=vllm"])

@@ -7,12 +7,16 @@ import os
 import numpy as np
 import pytest
 
-from rvlib.lm import enumerated
-from rvlib.lm.enumerate import Enumeration, train
+from rvlib.lm.enumerable import study
+from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.tabular import autoregressive, bounds
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +31,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def transformers():
     """Measurements of 200 random transformers; half a minute."""
-    return enumerated.many()
+    return study.many_transformers()
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +65,24 @@ def test_automatic_differentiation_meets_the_formula(small):
     values = autoregressive.kl_reward(logits, reward, reference, kl_coef[:, None])
     by_formula = np.einsum("bshvp,bshv->bsp", jacobian, autoregressive.policy_gradient(logits, values))
     np.testing.assert_allclose(gradient, by_formula, atol=1e-12)
-    np.testing.assert_allclose(enumeration.mean_gradient(vectors, reward, reference, kl_coef), gradient.mean(1), atol=1e-12)
+    np.testing.assert_allclose(
+        enumeration.mean_gradient(vectors, reward, reference, kl_coef), gradient.mean(1), atol=1e-12
+    )
     direction = rng.normal(size=vectors.shape)
-    difference = (enumeration.logits(vectors + 1e-6 * direction) - enumeration.logits(vectors - 1e-6 * direction)) / 2e-6
+    difference = (
+        enumeration.logits(vectors + 1e-6 * direction) - enumeration.logits(vectors - 1e-6 * direction)
+    ) / 2e-6
     np.testing.assert_allclose(np.einsum("bshvp,bp->bshv", jacobian, direction), difference, atol=1e-7)
 
 
 def test_the_flow_climbs_its_objective_as_fast_as_its_gradient_is_steep(small):
     enumeration, vectors = small
     reward = np.random.default_rng(1).uniform(-1, 1, (2, 2, enumeration.outputs))
-    path = train(enumeration, vectors, reward, [0.1, 0.05], kl_coef=[0.0, 0.2], points=41, tolerance=1e-8)
+    path = integrate_flow(enumeration, vectors, reward, [0.1, 0.05], kl_coef=[0.0, 0.2], points=41, tolerance=1e-8)
     objective = (path.probs * path.kl_reward).sum(-1).mean(-1)
-    steep = np.stack([(enumeration.mean_gradient(v, reward, path.logits[0], path.kl_coef) ** 2).sum(-1) for v in path.vectors])
+    steep = np.stack(
+        [(enumeration.mean_gradient(v, reward, path.logits[0], path.kl_coef) ** 2).sum(-1) for v in path.vectors]
+    )
     np.testing.assert_allclose(objective[-1] - objective[0], np.trapezoid(steep, path.t, axis=0), rtol=1e-3)
     assert (np.diff(objective, axis=0) > 0).all()
 
@@ -85,7 +95,9 @@ def check_gradient(bound, measured):
 
 def check_time(bound, measured):
     rows = measured["time"]
-    assert (rows["time"] >= bound(rows["variance"], rows["gain"], rows["length"], rows["jacobian_norm"], rows["kl_coef"])).all()
+    assert (
+        rows["time"] >= bound(rows["variance"], rows["gain"], rows["length"], rows["jacobian_norm"], rows["kl_coef"])
+    ).all()
 
 
 def sharper_gradient(variance, length, jacobian_norm, reward_bound):
@@ -98,7 +110,9 @@ def sharper_time(variance, gain, length, jacobian_norm, kl_coef):
 
 @pytest.mark.parametrize("bound", [bounds.gradient_norm_bound, sharper_gradient])
 def test_gradient_bounds(bound, transformers):
-    assert len(transformers["gradient"]["length"]) == 600  # 100 transformers with one prompt and 100 with two, each at two times
+    assert (
+        len(transformers["gradient"]["length"]) == 600
+    )  # 100 transformers with one prompt and 100 with two, each at two times
     check_gradient(bound, transformers)
 
 
@@ -115,12 +129,15 @@ def test_every_step_of_both_proofs(transformers):
         np.testing.assert_allclose(chain["gradient norm"], transformers["gradient"]["gradient_norm"], rtol=1e-8)
 
 
-@pytest.mark.parametrize("check, broken", [
-    (check_gradient, lambda *a: bounds.gradient_norm_bound(*a) / 40),
-    (check_gradient, lambda *a: sharper_gradient(*a) / 2),
-    (check_time, lambda *a: 4000 * bounds.slow_time_bound(*a)),
-    (check_time, lambda *a: 10 * sharper_time(*a)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "check, broken",
+    [
+        (check_gradient, lambda *a: bounds.gradient_norm_bound(*a) / 40),
+        (check_gradient, lambda *a: sharper_gradient(*a) / 2),
+        (check_time, lambda *a: 4000 * bounds.slow_time_bound(*a)),
+        (check_time, lambda *a: 10 * sharper_time(*a)),
+    ],
+)
 def test_a_broken_bound_is_caught(check, broken, transformers):
     with pytest.raises(AssertionError):
         check(broken, transformers)
@@ -128,10 +145,10 @@ def test_a_broken_bound_is_caught(check, broken, transformers):
 
 def test_the_numbers_of_the_book_are_these_models():
     """What is committed holds to the bounds too, and begins where the same code begins here."""
-    book = enumerated.load()
+    book = study.load()
     for check, bound in [(check_gradient, sharper_gradient), (check_time, sharper_time)]:
         check(bound, book["many"])
-    now = enumerated.one(points=3)
+    now = study.one_transformer(points=3)
     for name in ("proxy", "ground_truth", "variance", "gradient_norm", "jacobian_norm"):
         np.testing.assert_allclose(np.array(now[name])[:, [0, 2]], book["one"][name][:, [0, -1]], rtol=1e-3)
 
@@ -147,15 +164,27 @@ def test_the_page_runs_the_same_transformer(node, tmp_path):
     cases = []
     for vocabulary, length, hidden in [(2, 1, 4), (3, 3, 4), (4, 2, 8)]:
         enumeration = Enumeration(vocabulary, length, hidden=hidden)
-        vectors = enumeration.start([5], spread=0.4) + 0.1 * np.random.default_rng(0).normal(size=enumeration.parameters)
+        vectors = enumeration.start([5], spread=0.4) + 0.1 * np.random.default_rng(0).normal(
+            size=enumeration.parameters
+        )
         logits, jacobian = enumeration.logits(vectors)[0, 0], enumeration.jacobian(vectors)[0, 0]
         values = np.random.default_rng(1).uniform(-1, 1, enumeration.outputs)
-        cases.append({
-            "vocabulary": vocabulary, "length": length, "width": hidden, "vector": vectors[0].tolist(), "values": values.tolist(),
-            "logits": logits.ravel().tolist(), "jacobian": jacobian.reshape(-1, enumeration.parameters).T.tolist(),
-            "norm": float(autoregressive.jacobian_norm(jacobian)),
-            "steps": [[float(value) for value in chain.values()] for chain in autoregressive.proof_steps(logits, values, jacobian)],
-        })  # fmt: skip
+        cases.append(
+            {
+                "vocabulary": vocabulary,
+                "length": length,
+                "width": hidden,
+                "vector": vectors[0].tolist(),
+                "values": values.tolist(),
+                "logits": logits.ravel().tolist(),
+                "jacobian": jacobian.reshape(-1, enumeration.parameters).T.tolist(),
+                "norm": float(autoregressive.jacobian_norm(jacobian)),
+                "steps": [
+                    [float(value) for value in chain.values()]
+                    for chain in autoregressive.proof_steps(logits, values, jacobian)
+                ],
+            }
+        )
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     result = node("--test", "tests/transformer.test.mjs", env={**os.environ, "CASES": str(tmp_path / "cases.json")})
     assert result.returncode == 0, result.stdout + result.stderr

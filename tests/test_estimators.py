@@ -36,7 +36,7 @@ def test_reinforce_and_rloo_are_unbiased(samples, kl_coef):
     exact = rlhf_gradient(LOGITS, REWARD, REFERENCE, kl_coef)
     for estimator in ("reinforce", "rloo"):
         assert np.allclose(expected(estimator, samples, kl_coef), exact, atol=1e-14)
-    assert np.allclose(expected("grpo_unscaled", samples, kl_coef), exact * (samples - 1) / samples, atol=1e-14)
+    assert np.allclose(expected("dr_grpo", samples, kl_coef), exact * (samples - 1) / samples, atol=1e-14)
     assert not np.allclose(expected("grpo", samples, kl_coef), exact, atol=1e-2)
 
 
@@ -47,10 +47,15 @@ def test_dividing_by_the_standard_deviation_removes_the_scale_of_the_reward():
 
 
 def test_a_group_without_spread_teaches_nothing():
-    for estimator in ("rloo", "grpo", "grpo_unscaled"):
+    for estimator in ("rloo", "grpo", "dr_grpo"):
         assert not advantages(np.full((3, 4), 0.7), estimator).any()
     probs, reward = np.array([0.5, 0.3, 0.2]), np.array([1.0, 1.0, 0.0])
-    same = [p for drawn in itertools.product(range(3), repeat=3) if len({reward[y] for y in drawn}) == 1 for p in [probs[list(drawn)].prod()]]
+    same = [
+        p
+        for drawn in itertools.product(range(3), repeat=3)
+        if len({reward[y] for y in drawn}) == 1
+        for p in [probs[list(drawn)].prod()]
+    ]
     assert no_spread_probability(probs, reward, 3) == pytest.approx(sum(same))
 
 
@@ -66,10 +71,12 @@ def test_draws_are_seeded_and_follow_the_policy():
 def test_estimates_have_the_shape_of_the_logits_and_average_out(estimator):
     reward = np.stack([REWARD, -REWARD])
     many = estimate_gradient(LOGITS, reward, 4, seed=2, estimator=estimator, draws=50_000)
-    assert many.shape == (2, 50_000, 3) and estimate_gradient(LOGITS, REWARD, 4, seed=2, estimator=estimator).shape == (3,)
+    assert many.shape == (2, 50_000, 3) and estimate_gradient(LOGITS, REWARD, 4, seed=2, estimator=estimator).shape == (
+        3,
+    )
     assert np.allclose(many.sum(-1), 0, atol=1e-12)
     if estimator != "grpo":
-        exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if estimator == "grpo_unscaled" else 1)
+        exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if estimator == "dr_grpo" else 1)
         error = many.std(1) / np.sqrt(50_000)
         assert (np.abs(many.mean(1) - exact) < 5 * error).all()
 
@@ -109,9 +116,15 @@ def test_noise_in_the_marks_caps_the_signal_by_the_variance():
     outputs = rng.integers(2, 9, 2000)
     shares = []
     for n in outputs:
-        probs, reward, noise = softmax(rng.choice([0.3, 4.0]) * rng.normal(size=n)), rng.uniform(-1, 1, n), 10 ** rng.uniform(-1, 2)
+        probs, reward, noise = (
+            softmax(rng.choice([0.3, 4.0]) * rng.normal(size=n)),
+            rng.uniform(-1, 1, n),
+            10 ** rng.uniform(-1, 2),
+        )
         variance = probs @ (reward - probs @ reward) ** 2
-        shares.append(signal_to_noise(probs, reward, 5, noise) ** 2 / (5 * variance / (2 * noise**2 * (1 - probs @ probs))))
+        shares.append(
+            signal_to_noise(probs, reward, 5, noise) ** 2 / (5 * variance / (2 * noise**2 * (1 - probs @ probs)))
+        )
     assert 0.9 < max(shares) <= 1 + 1e-9
 
 

@@ -17,7 +17,10 @@ ANSWERS = {
     "hardly-right": (0.05, [(0.025, "each pair once"), (0.01, "its pairs are right"), (0.5, "more pairs")]),
     "fast-numbers": (43.125, [(1269.84, "Theorem 5's bound"), (69, "factor in front"), (10, "it is not")]),
     "falls-at-first": (0.0395 / 0.099, [(0.3, "still rises"), (0.5, "falls already")]),
-    "certain-order": (41.6667 / (2 * (1 - np.exp(-0.25))), [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two marks"), (50, "not equal")]),
+    "certain-order": (
+        41.6667 / (2 * (1 - np.exp(-0.25))),
+        [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two marks"), (50, "not equal")],
+    ),
     "too-rare": ((1 - np.exp(-0.6)) / 0.004, [(4.4071, "Proposition 3"), (50, "it is not")]),
     "best-of-three": (0.225, [(0.363, "ties the first two"), (0.5, "lower level")]),
     "enough-samples": (299, [(298.07, "whole"), (298, "too often"), (400, "fewer")]),
@@ -54,7 +57,9 @@ def test_right_and_wrong(slug, capsys):
         assert exercises.check(slug, answer) is False
         out = capsys.readouterr().out
         assert out.startswith("Not yet: ") and said in out
-        assert not any(f"{number:.4g}" in out for number in np.atleast_1d(np.asarray(right, dtype=float)) if number > 10)
+        assert not any(
+            f"{number:.4g}" in out for number in np.atleast_1d(np.asarray(right, dtype=float)) if number > 10
+        )
 
 
 def test_answers_that_are_none():

@@ -16,7 +16,7 @@ from rvlib.correlations import correlations, properties
 from rvlib.explore import Calculator, Curves, Dial, Explorable, Landscape, Race, calculator, draw, tables
 from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
-from rvlib.lm import cost
+from rvlib.lm.experiments import cost
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import bounds, gradient_flow, softmax, time_to_gain
 
@@ -59,7 +59,8 @@ def drawn(page, nth=0):
     """What a figure shows: the drawing and its readouts, not the sliders."""
     settle(page)
     return page.evaluate(
-        "n => { const rv = document.querySelectorAll('.rv')[n]; return rv.querySelector('svg').innerHTML + rv.querySelector('.rv-readouts').innerText }", nth
+        "n => { const rv = document.querySelectorAll('.rv')[n]; return rv.querySelector('svg').innerHTML + rv.querySelector('.rv-readouts').innerText }",
+        nth,
     )
 
 
@@ -72,7 +73,9 @@ def turn(page, key, presses=1):
     """Move a control by keyboard alone: PageUp, or PageDown where it stands at its upper end."""
     control = page.locator(f"[data-key={key}]").first
     control.focus()
-    kind, low, high = control.evaluate("c => [c.type, Number(c.value) <= Number(c.min), Number(c.value) >= Number(c.max)]")
+    kind, low, high = control.evaluate(
+        "c => [c.type, Number(c.value) <= Number(c.min), Number(c.value) >= Number(c.max)]"
+    )
     assert not (low and high)
     for _ in range(presses):
         page.keyboard.press({"checkbox": "Space", "radio": "ArrowDown"}.get(kind, "PageDown" if high else "PageUp"))
@@ -102,7 +105,9 @@ def test_every_control_has_a_label_and_says_its_value(browser, site, kind):
         sliders = page.locator("input[type=range]")
         assert sliders.count() == sum(control["kind"] == "slider" for control in kind._controls)
         for i in range(sliders.count()):
-            said = sliders.nth(i).evaluate("s => [s.labels[0].innerText, s.getAttribute('aria-valuetext'), s.parentNode.querySelector('output').innerText]")
+            said = sliders.nth(i).evaluate(
+                "s => [s.labels[0].innerText, s.getAttribute('aria-valuetext'), s.parentNode.querySelector('output').innerText]"
+            )
             assert all(said) and said[1] == said[2]
         for control in page.locator("input:not([type=range])").all():
             assert control.evaluate("c => c.labels[0].innerText")
@@ -138,9 +143,27 @@ def test_a_state_can_be_linked_to_and_reset(browser, site, kind):
 
 @pytest.mark.parametrize(
     "nonsense",
-    ["accuracy=2", "accuracy=", "variance=NaN", "variance=-1", "variance=1e999", "outputs=3.5", "outputs=abc", "kl_coef=1e-9", "seed=%E0%A4%A", "log_time=maybe",
-     "pins=x", "pins=variance:7", "pins=;;,:", "__proto__=1", "constructor=1", "nothing=1", "&&&=&.=&curves", "accuracy"],
-)  # fmt: skip
+    [
+        "accuracy=2",
+        "accuracy=",
+        "variance=NaN",
+        "variance=-1",
+        "variance=1e999",
+        "outputs=3.5",
+        "outputs=abc",
+        "kl_coef=1e-9",
+        "seed=%E0%A4%A",
+        "log_time=maybe",
+        "pins=x",
+        "pins=variance:7",
+        "pins=;;,:",
+        "__proto__=1",
+        "constructor=1",
+        "nothing=1",
+        "&&&=&.=&curves",
+        "accuracy",
+    ],
+)
 def test_nonsense_in_the_address_gives_the_initial_state(browser, site, nonsense):
     with watched(browser) as page:
         open_page(page, site("curves.html"))
@@ -247,7 +270,8 @@ def test_a_small_screen_needs_no_sideways_scrolling(browser, site, kind):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         width = page.locator(".rv-svg").evaluate("s => s.getBoundingClientRect().width")
         outside = page.locator(".rv-svg text").evaluate_all(
-            "(texts, width) => texts.filter(t => { const b = t.getBBox(); return b.x < -1 || b.x + b.width > width + 1 }).map(t => t.textContent)", width
+            "(texts, width) => texts.filter(t => { const b = t.getBBox(); return b.x < -1 || b.x + b.width > width + 1 }).map(t => t.textContent)",
+            width,
         )
         assert outside == []
         before = drawn(page)
@@ -373,29 +397,55 @@ def computed(node, explorable, expression):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("change", [{}, {"accuracy": 0.5, "variance": 0.9, "seed": 7}, {"kl_coef": 0.05, "outputs": 30, "peakedness": 3.0}, {"accuracy": 0.0, "skill": 2.0, "gain": 0.05}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"accuracy": 0.5, "variance": 0.9, "seed": 7},
+        {"kl_coef": 0.05, "outputs": 30, "peakedness": 3.0},
+        {"accuracy": 0.0, "skill": 2.0, "gain": 0.05},
+    ],
+)
 def test_curves_are_those_of_the_library(node, change):
     figure = Curves(**change)
     truth, logits = problem(figure.outputs, figure.peakedness, figure.skill, figure.seed)
     reward = teacher(truth, logits, figure.accuracy, figure.variance, figure.seed)
     options = dict(kl_coef=figure.kl_coef)
     flow = gradient_flow(logits, reward, figure.horizon, ground_truth=truth, **options)
-    page = computed(node, figure, "{times: [...view.now.times], ...view.now.flow, probs: 0, logits: 0, t: 0, finish: view.now.truthTime, proxyFinish: view.now.proxyTime, bound: view.now.bound, made: [...view.now.made.reward]}")
+    page = computed(
+        node,
+        figure,
+        "{times: [...view.now.times], ...view.now.flow, probs: 0, logits: 0, t: 0, finish: view.now.truthTime, proxyFinish: view.now.proxyTime, bound: view.now.bound, made: [...view.now.made.reward]}",
+    )
     np.testing.assert_allclose(page["made"], reward, atol=1e-12)
     at = flow(np.array(page["times"]))
-    for key, exact in {"proxy": at.proxy, "groundTruth": at.ground_truth, "variance": at.variance, "kl": at.kl, "gradientNorm": at.gradient_norm}.items():
+    for key, exact in {
+        "proxy": at.proxy,
+        "groundTruth": at.ground_truth,
+        "variance": at.variance,
+        "kl": at.kl,
+        "gradientNorm": at.gradient_norm,
+    }.items():
         np.testing.assert_allclose(page[key], exact, atol=2e-3 * max(1, exact.max()), err_msg=key)  # a third of a pixel
     for key, measured in {"finish": truth, "proxyFinish": None}.items():
         exact = time_to_gain(logits, reward, figure.gain, measured=measured, **options)
-        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, key  # later than that, or never
-    assert page["bound"] == pytest.approx(bounds.tabular_slow_time_bound(reward_variance(reward, softmax(logits)), figure.gain), rel=1e-9)
+        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, (
+            key
+        )  # later than that, or never
+    assert page["bound"] == pytest.approx(
+        bounds.tabular_slow_time_bound(reward_variance(reward, softmax(logits)), figure.gain), rel=1e-9
+    )
 
 
 def test_the_dial_shows_the_metrics_of_the_library(node):
     figure = Dial(accuracy=0.61, variance=0.3, scale=2.0, between=0.5, seed=5)
     truth, logits = problem(figure.outputs, figure.peakedness, figure.skill, figure.seed)
     probs, reward = softmax(logits), 2 * teacher(truth, logits, figure.accuracy, figure.variance, figure.seed)
-    page = computed(node, figure, "{variance: view.variance, covariance: view.covariance, wrong: view.wrong, pairs: view.made.pairs, normalised: view.normalised}")
+    page = computed(
+        node,
+        figure,
+        "{variance: view.variance, covariance: view.covariance, wrong: view.wrong, pairs: view.made.pairs, normalised: view.normalised}",
+    )
     assert page["variance"] == pytest.approx(reward_variance(reward, probs), rel=1e-9)
     assert page["covariance"] == pytest.approx(reward_covariance(reward, truth, probs), rel=1e-9)
     assert 1 - page["wrong"] / page["pairs"] == pytest.approx(ranking_accuracy(reward, truth))
@@ -408,7 +458,9 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
     page = computed(node, figure, "view.teachers.map(t => [t.time, t.accuracy, t.variance, t.now])")
     for (finish, accuracy, variance, probs), letter in zip(page, "ab"):
         reward = np.array([getattr(figure, f"{letter}_{name}") for name in ("best", "middling", "worst")])
-        assert finish == pytest.approx(time_to_gain(logits, reward, figure.gain, measured=truth, kl_coef=0.01), rel=1e-6)
+        assert finish == pytest.approx(
+            time_to_gain(logits, reward, figure.gain, measured=truth, kl_coef=0.01), rel=1e-6
+        )
         assert accuracy == pytest.approx(ranking_accuracy(reward, truth))
         assert variance == pytest.approx(reward_variance(reward, softmax(logits)))
         now = gradient_flow(logits, reward, figure.time, kl_coef=0.01).probs[-1]
@@ -416,7 +468,9 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
     figure = Race()
     truth, logits = problem(figure.outputs, figure.peakedness, figure.skill, figure.seed)
     for letter, finish in zip("ab", computed(node, figure, "view.students.map(s => s.finish)")):
-        reward = teacher(truth, logits, getattr(figure, f"{letter}_accuracy"), getattr(figure, f"{letter}_variance"), figure.seed)
+        reward = teacher(
+            truth, logits, getattr(figure, f"{letter}_accuracy"), getattr(figure, f"{letter}_variance"), figure.seed
+        )
         assert finish == pytest.approx(time_to_gain(logits, reward, figure.gain, measured=truth), rel=1e-6)
 
 
@@ -441,10 +495,14 @@ def test_it_is_a_widget_a_page_and_a_picture():
     data, _ = Curves()._repr_mimebundle_()
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "image/svg+xml"} <= set(data)
     assert 'data-explorable="curves"' in data["text/html"] and "<script" not in data["text/html"]
-    assert "./" not in re.sub(r'"data:[^"]*"', "", Curves()._esm)  # a widget's module has no address to resolve imports by
+    assert "./" not in re.sub(
+        r'"data:[^"]*"', "", Curves()._esm
+    )  # a widget's module has no address to resolve imports by
 
 
-@pytest.mark.parametrize(("module", "unwanted"), [("rvlib", "anywidget"), ("rvlib.explore", "torch"), ("rvlib.explore", "scipy.optimize")])
+@pytest.mark.parametrize(
+    ("module", "unwanted"), [("rvlib", "anywidget"), ("rvlib.explore", "torch"), ("rvlib.explore", "scipy.optimize")]
+)
 def test_imports_stay_light(module, unwanted):
     program = f"import sys, {module}; print('{unwanted}' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -461,13 +519,20 @@ console.log(JSON.stringify(JSON.parse(states).map((state) => { const p = points(
 
 
 def test_the_page_has_the_papers_tables_as_they_are():
-    assert (WEB / "papertables.mjs").read_text(encoding="utf-8") == tables.module(), "run python -m rvlib.explore.tables"
+    assert (WEB / "papertables.mjs").read_text(encoding="utf-8") == tables.module(), (
+        "run python -m rvlib.explore.tables"
+    )
 
 
 def test_the_page_correlates_as_python_does():
     public = paper.table("public_reward_models")
     pair = np.char.add(np.char.add(public["initial_policy"], ", "), public["algorithm"])
-    columns = dict(zip(("variance", "onpolicy", "offpolicy", "accuracy", "both"), properties(*(public[name] for name in tables.COLUMNS[:3])).values()))
+    columns = dict(
+        zip(
+            ("variance", "onpolicy", "offpolicy", "accuracy", "both"),
+            properties(*(public[name] for name in tables.COLUMNS[:3])).values(),
+        )
+    )
     columns["product"] = np.sqrt(public["reward_variance"]) * (2 * public["on_policy_accuracy"] - 1)
     models = dict(grm_gemma="GRM-Gemma-2-2B", grm_llama="GRM-Llama-3.2-3B", tulu="RM-Tulu-V2-8B", gemma="RM-Gemma-2B")
     states, expected = [], []
@@ -475,8 +540,12 @@ def test_the_page_correlates_as_python_does():
         for outcome, gained in (("truth", public["ground_truth_increase"]), ("proxy", public["proxy_increase"])):
             for left_out in (None, "gemma"):
                 kept = public["reward_model"] != models.get(left_out)
-                states.append({"property": column, "outcome": outcome, "pair": "all"} | {key: key != left_out for key in models})
-                expected.append(np.corrcoef(*(paper.within_groups(x[kept], pair[kept]) for x in (values, gained)))[0, 1])
+                states.append(
+                    {"property": column, "outcome": outcome, "pair": "all"} | {key: key != left_out for key in models}
+                )
+                expected.append(
+                    np.corrcoef(*(paper.within_groups(x[kept], pair[kept]) for x in (values, gained)))[0, 1]
+                )
             one = pair == list(dict.fromkeys(pair.tolist()))[3]
             states.append({"property": column, "outcome": outcome, "pair": "3"} | dict.fromkeys(models, True))
             expected.append(correlations({column: values[one]}, gained[one])[column]["pearson"])
@@ -489,19 +558,51 @@ def test_the_page_correlates_as_python_does():
 
 
 def test_the_page_has_the_sizes_as_they_are():
-    assert (WEB / "sizes.mjs").read_text(encoding="utf-8") == calculator.module(), "run python -m rvlib.explore.calculator"
+    assert (WEB / "sizes.mjs").read_text(encoding="utf-8") == calculator.module(), (
+        "run python -m rvlib.explore.calculator"
+    )
 
 
 @pytest.mark.parametrize("policy", calculator.POLICIES)
-@pytest.mark.parametrize("change", [{}, {"method": "lora", "gpus": 4, "rows": 40, "batch": 100}, {"method": "adam", "gpus": 3, "gpu": "H100", "checkpointing": False}, {"method": "adam", "gpu": "A100", "prompt": 64, "teacher": "gemma", "micro_batch": 9}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"method": "lora", "gpus": 4, "rows": 40, "batch": 100},
+        {"method": "adam", "gpus": 3, "gpu": "H100", "checkpointing": False},
+        {"method": "adam", "gpu": "A100", "prompt": 64, "teacher": "gemma", "micro_batch": 9},
+    ],
+)
 def test_the_calculator_plans_as_the_planner_does(node, policy, change):
     figure = Calculator(policy=policy, **change)
-    page = computed(node, figure, "{parts: view.parts, peak: view.peak, time: view.time, hours: view.hours, money: view.money}")
+    page = computed(
+        node, figure, "{parts: view.parts, peak: view.peak, time: view.time, hours: view.hours, money: view.money}"
+    )
     of = lambda name: cost.MODELS[(calculator.POLICIES | calculator.TEACHERS)[name][1]]  # noqa: E731
     method, gpus = calculator.METHODS[figure.method], figure.gpus
     shared = dict(rows=figure.rows, reply=figure.reply, checkpointing=figure.checkpointing, gpus=gpus)
-    parts = cost.memory(of(policy), of(figure.teacher), cost.MODELS[calculator.TRUTH], micro_batch=figure.micro_batch, prompt=figure.prompt, **method, **shared)
-    time = cost.step(of(policy), of(figure.teacher), batch=figure.batch, prompt=min(figure.prompt, cost.USUAL), machine=cost.MACHINES[figure.gpu], rank=method["rank"], **shared)
-    assert page["parts"] == pytest.approx(parts, rel=1e-12) and page["time"] == pytest.approx(time, rel=1e-12) and page["peak"] == pytest.approx(cost.total(parts), rel=1e-12)
+    parts = cost.memory(
+        of(policy),
+        of(figure.teacher),
+        cost.MODELS[calculator.TRUTH],
+        micro_batch=figure.micro_batch,
+        prompt=figure.prompt,
+        **method,
+        **shared,
+    )
+    time = cost.step(
+        of(policy),
+        of(figure.teacher),
+        batch=figure.batch,
+        prompt=min(figure.prompt, cost.USUAL),
+        machine=cost.MACHINES[figure.gpu],
+        rank=method["rank"],
+        **shared,
+    )
+    assert (
+        page["parts"] == pytest.approx(parts, rel=1e-12)
+        and page["time"] == pytest.approx(time, rel=1e-12)
+        and page["peak"] == pytest.approx(cost.total(parts), rel=1e-12)
+    )
     hours = max(round(figure.replies / figure.batch), 1) * sum(time.values()) / 3600
     assert (page["hours"], page["money"]) == pytest.approx((hours, hours * gpus * figure.price), rel=1e-12)

@@ -5,7 +5,8 @@ import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rvlib.tabular import gradient_flow, rlhf_gradient, rlhf_objective, softmax, time_to_gain
 

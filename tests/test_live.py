@@ -7,10 +7,14 @@ import time
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import live  # noqa: E402
+from rvlib.lm.experiments import live  # noqa: E402
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance  # noqa: E402
 
 QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outputs=2", "evaluation.per_epoch=8"]
@@ -22,7 +26,11 @@ def world(tmp_path_factory):
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
-        patch.setattr(live, "SMALLER", [*live.SMALLER, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"])
+        patch.setattr(
+            live,
+            "SMALLER",
+            [*live.SMALLER, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"],
+        )
         yield live.World()
     torch.set_num_threads(threads)
 
@@ -46,11 +54,16 @@ def test_noise_leaves_the_correlation_within_prompts_that_the_chapter_says(world
     added = lambda prompts: np.array([[offset[prompt.name]] for prompt in prompts])
     apart.__dict__.pop("spread", None)
     apart.truth = world.truth + added(world.prompts[: len(world.truth)])
-    apart.judge = lambda prompts, replies: Normalizer.fit(apart.truth).transform(judge(prompts, replies) + added(prompts))
+    apart.judge = lambda prompts, replies: Normalizer.fit(apart.truth).transform(
+        judge(prompts, replies) + added(prompts)
+    )
     found = []
     for seed in range(8):
         given = apart.teacher(noise, seed=seed).measured
-        found.append(reward_covariance(given, apart.truth).mean() / np.sqrt(reward_variance(given).mean() * reward_variance(apart.truth).mean()))
+        found.append(
+            reward_covariance(given, apart.truth).mean()
+            / np.sqrt(reward_variance(given).mean() * reward_variance(apart.truth).mean())
+        )
     assert np.mean(found) == pytest.approx(np.sqrt(1 - noise**2), abs=0.05)
 
 
@@ -65,7 +78,9 @@ def test_training_gives_points_as_it_goes(world):
     seen = []
     points = world.train(world.teacher(), lambda points: seen.append(len(points)), changes=QUICK)
     assert seen == list(range(1, len(points) + 1)) and len(points) >= 2
-    assert points[0]["kl"] == pytest.approx(0, abs=1e-6) and all(np.isfinite(list(point.values())).all() for point in points)
+    assert points[0]["kl"] == pytest.approx(0, abs=1e-6) and all(
+        np.isfinite(list(point.values())).all() for point in points
+    )
     figure = live.figure({"a": points}, world)
     assert list(figure.data[0].y) == [point["ground_truth"] for point in points] and figure.alt
 
@@ -78,7 +93,12 @@ def test_a_training_can_be_stopped(world):
 
 def test_the_buttons_answer_while_it_trains(world):
     panel = live.panel(world)
-    (noise, _), said, (train, stop, clear, what), view = panel.children[0].children, panel.children[1], panel.children[2].children, panel.children[3]
+    (noise, _), said, (train, stop, clear, what), view = (
+        panel.children[0].children,
+        panel.children[1],
+        panel.children[2].children,
+        panel.children[3],
+    )
     before = said.value
     noise.value = 0.5
     assert said.value != before and "accuracy" in said.value

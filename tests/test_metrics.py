@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import expectation, kl_divergence, rlhf_gradient, rlhf_objective, softmax

@@ -18,14 +18,20 @@ def test_is_stored_clean_beside_its_chapter(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code and not any(cell.outputs or cell.execution_count for cell in code)
     assert (ROOT / "book" / f"{path.stem}.md").is_file()
-    assert f"../book/{path.stem}.md" in "".join(cell.source for cell in notebook.cells), "the notebook does not link to its chapter"
-    assert f"../notebooks/{path.name}" in (ROOT / "book" / f"{path.stem}.md").read_text(encoding="utf-8"), "the chapter does not link to its notebook"
+    assert f"../book/{path.stem}.md" in "".join(cell.source for cell in notebook.cells), (
+        "the notebook does not link to its chapter"
+    )
+    assert f"../notebooks/{path.name}" in (ROOT / "book" / f"{path.stem}.md").read_text(encoding="utf-8"), (
+        "the chapter does not link to its notebook"
+    )
 
 
 def test_runs_and_shows_something(path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the rvlib of this folder, installed or not
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             assert output.output_type != "error"

@@ -6,34 +6,50 @@ import sys
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import models, optimizer, recipe, tiny  # noqa: E402
-from rvlib.lm.policy_gradient import evaluate, train  # noqa: E402
-from rvlib.lm.sample import encode, generate, log_probs, reply_log_probs  # noqa: E402
-from rvlib.lm.train import Learner, draw_from  # noqa: E402
+from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.experiments import recipe  # noqa: E402
+from rvlib.lm.models import policies  # noqa: E402
+from rvlib.lm.models.adapters import add_adapter, without_adapter  # noqa: E402
+from rvlib.lm.optim import adam  # noqa: E402
+from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
+from rvlib.lm.sampling.generation import generate  # noqa: E402
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
+from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib.lm.training.policy_gradient import evaluate, train_policy  # noqa: E402
+from rvlib.lm.training.trainer import Trainer  # noqa: E402
 
 WITHOUT = "is not installed: pip install -r requirements-lm.txt"
-FULL = recipe.load("tiny-4.1").limits.model_copy(update={"micro_batch": 4, "save_every": 1})
-EIGHT = FULL.model_copy(update={"dtype": "bfloat16", "compute": "bfloat16", "optimizer": "adam8bit"})
+FULL = recipe.load("tiny-4.1").runtime.model_copy(update={"micro_batch": 4, "save_every": 1})
+EIGHT = FULL.model_copy(update={"weights_dtype": "bfloat16", "compute_dtype": "bfloat16", "optimizer": "adam8bit"})
 SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
 
 
-def learn(folder, limits, steps, rate=SETTINGS["paper"], policy=None):
-    """A tiny policy after some steps on losses of replies that differ from step to step; (before, after) by name in float64, and the learner."""
-    policy = policy or models.load_policy(tiny.TINY, dtype="bfloat16")
-    if limits.dtype == "float32":
+def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
+    """A tiny policy after some steps on losses of replies that differ from step to step; (before, after) by name in float64, and the trainer."""
+    policy = policy or policies.load_policy(tiny.TINY, dtype="bfloat16")
+    if runtime.weights_dtype == "float32":
         policy.model.float()
-    learner = Learner(policy.model, folder, rate, limits)
-    prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
-    with draw_from(1):
+    trainer = Trainer(policy.model, folder, rate, runtime)
+    prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
+    with torch_seed(1):
         replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
-    before = {name: value.detach().double().clone() for name, value in learner.adam.parameters.items()}
-    for step in learner.steps(steps, "test"):
+    before = {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}
+    for step in trainer.steps(steps, "test"):
         a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
-        learner.update(list(range(8)), lambda some: -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-    return before, {name: value.detach().double().clone() for name, value in learner.adam.parameters.items()}, learner
+        trainer.update(
+            list(range(8)),
+            lambda some: (
+                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
+            ),
+        )
+    return before, {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}, trainer
 
 
 # Steps of 1e-7 in bfloat16
@@ -47,7 +63,7 @@ def spacing(values):
 def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighbour():
     rounded = pytest.importorskip("torchao.optim.quant_utils", reason=f"torchao {WITHOUT}")._fp32_to_bf16_sr
     value = torch.full((400_000,), 0.7 + 1e-4)
-    with draw_from(0):
+    with torch_seed(0):
         drawn = rounded(value).double()
     gap, low = 2.0**-8, np.floor((0.7 + 1e-4) * 2**8) / 2**8
     assert set(drawn.unique().tolist()) == {low, low + gap}
@@ -71,13 +87,15 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
     before, exact, _ = learn(tmp_path / "exact", FULL, 100)
-    _, ours, learner = learn(tmp_path / "ours", EIGHT, 100)
-    assert {value.dtype for value in learner.adam.parameters.values()} == {torch.bfloat16}
+    _, ours, trainer = learn(tmp_path / "ours", EIGHT, 100)
+    assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.bfloat16}
     names = list(before)
     start, exact, ours = (torch.cat([some[name].ravel() for name in names]) for some in (before, exact, ours))
     moved, followed = exact - start, ours - start
     projection = float(followed @ moved / (moved @ moved))
-    path = 100 * SETTINGS["paper"]  # no weight's steps are together longer, so none of its displacement's variance is above path × spacing
+    path = (
+        100 * SETTINGS["paper"]
+    )  # no weight's steps are together longer, so none of its displacement's variance is above path × spacing
     deviation = float((moved**2 * spacing(start.abs().clamp(min=2.0**-30)) * path).sum().sqrt() / (moved @ moved))
     assert deviation < 0.05  # else the test could not tell moving from standing still
     assert projection == pytest.approx(1, abs=4 * deviation + 0.05)
@@ -89,18 +107,24 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
     monkeypatch.setattr(optim, "AdamW8bit", Nearest)
     _, stuck, _ = learn(tmp_path / "nearest", EIGHT, 100)
     stuck = torch.cat([stuck[name].ravel() for name in names]) - start
-    assert abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001  # but for weights near zero
+    assert (
+        abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001
+    )  # but for weights near zero
 
 
 def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
     pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
-    _, whole, learner = learn(tmp_path / "a", EIGHT, 6, 1e-3)
-    assert any(hasattr(state["exp_avg"], "codes") for state in learner.adam.optimizer.state.values())  # tensors of 4096 values and more
+    _, whole, trainer = learn(tmp_path / "a", EIGHT, 6, 1e-3)
+    assert any(
+        hasattr(state["exp_avg"], "codes") for state in trainer.adam.optimizer.state.values()
+    )  # tensors of 4096 values and more
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
     _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
     assert all(torch.equal(found[name], value) for name, value in whole.items())
-    for name, value in learner.adam.parameters.items():
-        ours, theirs = (optimizer.flat(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (learner, again))
+    for name, value in trainer.adam.parameters.items():
+        ours, theirs = (
+            adam.flat_state(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (trainer, again)
+        )
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -108,20 +132,26 @@ def test_a_fused_step_counts_where_the_weights_are():
     """As on a GPU, where one kernel takes the step: without it the first step after a resume would be refused."""
     value = torch.nn.Parameter(torch.ones(8, device="meta"))
     kept = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(8), "exp_avg_sq": torch.zeros(8)}
-    devices = lambda **how: {key: tensor.device.type for key, tensor in optimizer.unflat(dict(kept), value, **how).items()}  # noqa: E731
+    devices = lambda **how: {
+        key: tensor.device.type for key, tensor in adam.unflat_state(dict(kept), value, **how).items()
+    }  # noqa: E731
     assert set(devices(fused=True).values()) == {"meta"} and devices()["step"] == "cpu"
 
 
 def test_a_checkpoint_of_8_bits_is_not_taken_for_one_of_32(tmp_path):
     pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
     learn(tmp_path, EIGHT, 1)
-    with pytest.raises(ValueError, match="must hold the state of 32-bit Adam, got 8-bit moments; set limits.optimizer to adam8bit"):
+    with pytest.raises(
+        ValueError, match="must hold the state of 32-bit Adam, got 8-bit moments; set runtime.optimizer to adam8bit"
+    ):
         learn(tmp_path, FULL, 2)
 
 
-@pytest.mark.parametrize("change", ["limits.dtype=bfloat16", "limits.optimizer=adam8bit"])
+@pytest.mark.parametrize("change", ["runtime.weights_dtype=bfloat16", "runtime.optimizer=adam8bit"])
 def test_bfloat16_weights_without_stochastic_rounding_are_refused(change):
-    with pytest.raises(ValueError, match="dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam") as error:
+    with pytest.raises(
+        ValueError, match="dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam"
+    ) as error:
         recipe.load("tiny-4.1", [change])
     assert "\n" not in str(error.value)
 
@@ -132,7 +162,7 @@ def test_a_package_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="need the package torchao.*pip install -r requirements-lm.txt"):
         learn(tmp_path, EIGHT, 1)
     with pytest.raises(ModuleNotFoundError, match="need the package peft"):
-        optimizer.add_adapter(models.load_policy(tiny.TINY), recipe.LoRA(rank=2, alpha=4))
+        add_adapter(policies.load_policy(tiny.TINY), recipe.LoRA(rank=2, alpha=4))
 
 
 # Gradient checkpointing
@@ -141,7 +171,7 @@ def test_a_package_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
 def test_activations_computed_twice_are_fewer_and_give_the_same_gradient_and_replies(tmp_path):
     after, kept = [], []
     for on in (False, True):
-        policy = models.load_policy(tiny.TINY)
+        policy = policies.load_policy(tiny.TINY)
         count = 0
 
         def pack(tensor):
@@ -150,9 +180,13 @@ def test_activations_computed_twice_are_fewer_and_give_the_same_gradient_and_rep
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            _, weights, _ = learn(tmp_path / str(on), FULL.model_copy(update={"gradient_checkpointing": on}), 2, 1e-3, policy)
-        with draw_from(3):
-            replies = generate(policy, [encode(policy.tokenizer, p.text) for p in tiny.prompts(3, 0)], 2, max_new_tokens=8)
+            _, weights, _ = learn(
+                tmp_path / str(on), FULL.model_copy(update={"gradient_checkpointing": on}), 2, 1e-3, policy
+            )
+        with torch_seed(3):
+            replies = generate(
+                policy, [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(3, 0)], 2, max_new_tokens=8
+            )
         after.append((weights, replies)), kept.append(count)
         assert not policy.model.training and policy.model.config.use_cache
     assert all(torch.allclose(after[0][0][name], value, atol=1e-6) for name, value in after[1][0].items())
@@ -164,23 +198,44 @@ def test_activations_computed_twice_are_fewer_and_give_the_same_gradient_and_rep
 
 def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_path):
     pytest.importorskip("peft", reason=f"peft {WITHOUT}")
-    settings = recipe.load("tiny-4.1", ["policy_gradient.epochs=2", "policy_gradient.learning_rate=1e-2", "evaluation.prompts=4", "policy_gradient.max_new_tokens=6"])
+    settings = recipe.load(
+        "tiny-4.1",
+        [
+            "policy_gradient.epochs=2",
+            "policy_gradient.learning_rate=1e-2",
+            "evaluation.prompts=4",
+            "policy_gradient.max_new_tokens=6",
+        ],
+    )
     folder = tmp_path / "start"
-    models.save(models.load_policy(tiny.TINY), folder)
-    policy, start = models.load_policy(folder), models.load_policy(folder)
+    policies.save(policies.load_policy(tiny.TINY), folder)
+    policy, start = policies.load_policy(folder), policies.load_policy(folder)
     weights = {name: value.clone() for name, value in policy.model.named_parameters()}
-    optimizer.add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
-    prompts, long = tiny.prompts(16, 0), lambda prompts, replies: np.array([[len(text.split()) / 6 for text in some] for some in replies])
+    add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
+    prompts, long = (
+        tiny.prompts(16, 0),
+        lambda prompts, replies: np.array([[len(text.split()) / 6 for text in some] for some in replies]),
+    )
     assert evaluate(policy, None, {"proxy": long}, prompts[:4], settings, (0,))["kl"] == 0
-    learner = train(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
-    assert learner.lines()[-1]["eval_kl"] > 0
-    assert learner.adam.parameters and all("lora" in name for name in learner.adam.parameters)
-    assert all(torch.equal(value, weights[name.replace(".base_layer", "")]) for name, value in policy.model.named_parameters() if "lora" not in name)
-    learner.whole_model()
-    models.save(policy, tmp_path / "model")
-    assert json.loads((tmp_path / "model/adapter_config.json").read_text())["r"] == 4 and not (tmp_path / "model/model.safetensors").exists()
-    again, ids = models.load_policy(tmp_path / "model"), [encode(policy.tokenizer, p.text) for p in prompts[:3]]
+    trainer = train_policy(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
+    assert trainer.lines()[-1]["eval_kl"] > 0
+    assert trainer.adam.parameters and all("lora" in name for name in trainer.adam.parameters)
+    assert all(
+        torch.equal(value, weights[name.replace(".base_layer", "")])
+        for name, value in policy.model.named_parameters()
+        if "lora" not in name
+    )
+    trainer.whole_model()
+    policies.save(policy, tmp_path / "model")
+    assert (
+        json.loads((tmp_path / "model/adapter_config.json").read_text())["r"] == 4
+        and not (tmp_path / "model/model.safetensors").exists()
+    )
+    again, ids = (
+        policies.load_policy(tmp_path / "model"),
+        [encode_prompt(policy.tokenizer, p.text) for p in prompts[:3]],
+    )
     ours, theirs, first = (log_probs(one, ids, [[9, 8, 1]] * 3) for one in (policy, again, start))
     assert np.allclose(ours, theirs, atol=1e-5) and not np.allclose(ours, first, atol=1e-3)
-    with optimizer.without_adapter(policy.model):
+    with without_adapter(policy.model):
         assert np.allclose(log_probs(policy, ids, [[9, 8, 1]] * 3), first, atol=1e-5)

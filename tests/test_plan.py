@@ -6,27 +6,83 @@ import pathlib
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm import cost, models, optimizer, plan, recipe, reward_models, tiny  # noqa: E402
+from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.experiments import cost, plan, recipe  # noqa: E402
+from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.models.adapters import add_adapter  # noqa: E402
+from rvlib.lm.optim import adam  # noqa: E402
 
 # The published configurations, as far as sizes depend on them.
 LLAMA = dict(vocab_size=128256, num_key_value_heads=8)
 CONFIGS = {
     "tiny": None,
-    "SmolLM2-135M-Instruct": transformers.LlamaConfig(vocab_size=49152, hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536, tie_word_embeddings=True),
-    "EleutherAI/pythia-1b": transformers.GPTNeoXConfig(vocab_size=50304, hidden_size=2048, num_hidden_layers=16, num_attention_heads=8, intermediate_size=8192),
-    "EleutherAI/pythia-2.8b": transformers.GPTNeoXConfig(vocab_size=50304, hidden_size=2560, num_hidden_layers=32, num_attention_heads=32, intermediate_size=10240),
-    "meta-llama/Llama-3.2-1B": transformers.LlamaConfig(**LLAMA, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, intermediate_size=8192, tie_word_embeddings=True),
-    "meta-llama/Llama-3.2-3B": transformers.LlamaConfig(**LLAMA, hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, intermediate_size=8192, tie_word_embeddings=True),
-    "meta-llama/Llama-3.1-8B": transformers.LlamaConfig(**LLAMA, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=14336),
+    "SmolLM2-135M-Instruct": transformers.LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        intermediate_size=1536,
+        tie_word_embeddings=True,
+    ),
+    "EleutherAI/pythia-1b": transformers.GPTNeoXConfig(
+        vocab_size=50304, hidden_size=2048, num_hidden_layers=16, num_attention_heads=8, intermediate_size=8192
+    ),
+    "EleutherAI/pythia-2.8b": transformers.GPTNeoXConfig(
+        vocab_size=50304, hidden_size=2560, num_hidden_layers=32, num_attention_heads=32, intermediate_size=10240
+    ),
+    "meta-llama/Llama-3.2-1B": transformers.LlamaConfig(
+        **LLAMA,
+        hidden_size=2048,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        intermediate_size=8192,
+        tie_word_embeddings=True,
+    ),
+    "meta-llama/Llama-3.2-3B": transformers.LlamaConfig(
+        **LLAMA,
+        hidden_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=24,
+        intermediate_size=8192,
+        tie_word_embeddings=True,
+    ),
+    "meta-llama/Llama-3.1-8B": transformers.LlamaConfig(
+        **LLAMA, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=14336
+    ),
 }
 HEADS = {
-    "Ray2333/GRM-gemma2-2B-rewardmodel-ft": transformers.Gemma2Config(vocab_size=256000, hidden_size=2304, num_hidden_layers=26, num_attention_heads=8, num_key_value_heads=4, head_dim=256, intermediate_size=9216, num_labels=1),
-    "weqweasdas/RM-Gemma-2B": transformers.GemmaConfig(vocab_size=256000, hidden_size=2048, num_hidden_layers=18, num_attention_heads=8, num_key_value_heads=1, head_dim=256, intermediate_size=16384, num_labels=1),
-    "allenai/llama-3-tulu-2-8b-uf-mean-rm": transformers.LlamaConfig(**LLAMA, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=14336, num_labels=1),
+    "Ray2333/GRM-gemma2-2B-rewardmodel-ft": transformers.Gemma2Config(
+        vocab_size=256000,
+        hidden_size=2304,
+        num_hidden_layers=26,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        intermediate_size=9216,
+        num_labels=1,
+    ),
+    "weqweasdas/RM-Gemma-2B": transformers.GemmaConfig(
+        vocab_size=256000,
+        hidden_size=2048,
+        num_hidden_layers=18,
+        num_attention_heads=8,
+        num_key_value_heads=1,
+        head_dim=256,
+        intermediate_size=16384,
+        num_labels=1,
+    ),
+    "allenai/llama-3-tulu-2-8b-uf-mean-rm": transformers.LlamaConfig(
+        **LLAMA, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=14336, num_labels=1
+    ),
 }
 
 
@@ -37,19 +93,32 @@ HEADS = {
 def test_parameters_are_those_of_the_architecture(name):
     head = name in HEADS
     kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModelForCausalLM
-    config = HEADS[name] if head else CONFIGS[name] or models.load_policy(tiny.TINY).model.config
+    config = HEADS[name] if head else CONFIGS[name] or policies.load_policy(tiny.TINY).model.config
     with torch.device("meta"):
         assert kind.from_config(config).num_parameters() == cost.MODELS[name].parameters
     size = cost.MODELS[name]
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * each
-    assert (size.layers, size.width, size.keys, size.vocabulary, size.inner) == (config.num_hidden_layers, config.hidden_size, keys, config.vocab_size, config.intermediate_size)
+    assert (size.layers, size.width, size.keys, size.vocabulary, size.inner) == (
+        config.num_hidden_layers,
+        config.hidden_size,
+        keys,
+        config.vocab_size,
+        config.intermediate_size,
+    )
     assert size.matrices == (2 if isinstance(config, transformers.GPTNeoXConfig) else 3)
 
 
 def small(width=256, keys=64, inner=512, layers=4, dtype=torch.float32, vocabulary=512):
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=width // 32, num_key_value_heads=keys // 32)
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=keys // 32,
+    )
     model = transformers.LlamaForCausalLM(config).to(dtype).eval()
     return model, cost.Size(model.num_parameters(), layers, width, keys, vocabulary, inner)
 
@@ -57,7 +126,7 @@ def small(width=256, keys=64, inner=512, layers=4, dtype=torch.float32, vocabula
 def test_adapters_have_as_many_parameters_as_is_said():
     pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-lm.txt")
     model, size = small()
-    optimizer.add_adapter(models.Policy(model, None, {}), recipe.LoRA(rank=8, alpha=16))
+    add_adapter(policies.Policy(model, None, {}), recipe.LoRA(rank=8, alpha=16))
     assert sum(value.numel() for value in model.parameters() if value.requires_grad) == size.adapter(8)
 
 
@@ -67,14 +136,21 @@ def test_moments_take_the_bytes_that_are_said(kind):
         pytest.importorskip("torchao", reason="torchao is not installed: pip install -r requirements-lm.txt")
     dtype = torch.bfloat16 if kind == "adam8bit" else torch.float32
     model, size = small(width=512, keys=512, inner=1024, layers=2, dtype=dtype)
-    limits = recipe.load("tiny-4.1").limits.model_copy(update={"optimizer": kind})
-    adam = optimizer.make(model.parameters(), 1e-3, limits)
+    runtime = recipe.load("tiny-4.1").runtime.model_copy(update={"optimizer": kind})
+    optimizer = adam.make_adam(model.parameters(), 1e-3, runtime)
     for value in model.parameters():
         value.grad = torch.ones_like(value)
-    with optimizer.rounding(0, torch.device("cpu")):
-        adam.step()
-    found = sum(tensor.nbytes for state in adam.state.values() for key, tensor in optimizer.flat(state).items() if key != "step" and not key.endswith("qmap"))
-    assert found == pytest.approx(size.parameters * cost.MOMENTS[kind], rel=0.01)  # tables and the smallest tensors aside
+    with adam.stochastic_rounding(0, torch.device("cpu")):
+        optimizer.step()
+    found = sum(
+        tensor.nbytes
+        for state in optimizer.state.values()
+        for key, tensor in adam.flat_state(state).items()
+        if key != "step" and not key.endswith("qmap")
+    )
+    assert found == pytest.approx(
+        size.parameters * cost.MOMENTS[kind], rel=0.01
+    )  # tables and the smallest tensors aside
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -92,7 +168,10 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
         return tensor
 
     rows, longest = 3, 96
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), optimizer.recomputed(model, checkpointing):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        adam.gradient_checkpointing(model, checkpointing),
+    ):
         attended = torch.ones(rows, longest, dtype=torch.long)
         attended[0, -5:] = 0
         model.base_model(torch.randint(0, 512, (rows, longest)), attention_mask=attended)
@@ -101,7 +180,17 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
     assert found == pytest.approx(said, rel=0.1)
 
 
-@pytest.mark.parametrize("name, changes", [("scale-8b", []), ("scale-8b", ["limits.micro_batch=2"]), ("scale-8b-lora", []), ("paper-4.2-llama-3b", []), ("paper-4.2-llama-1b", ["limits.rows=4"]), ("paper-4.1-pythia-1b", [])])
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("scale-8b", []),
+        ("scale-8b", ["runtime.micro_batch=2"]),
+        ("scale-8b-lora", []),
+        ("paper-4.2-llama-3b", []),
+        ("paper-4.2-llama-1b", ["runtime.batch_size=4"]),
+        ("paper-4.1-pythia-1b", []),
+    ],
+)
 def test_peaks_are_what_pytorch_allocates(name, changes):
     """Within 10 %, on layers of the real size, weights that hold no numbers going through the real code."""
     pytest.importorskip("torchao", reason="torchao is not installed: pip install -r requirements-lm.txt")
@@ -109,7 +198,10 @@ def test_peaks_are_what_pytorch_allocates(name, changes):
     spec = importlib.util.spec_from_file_location("memory", pathlib.Path(__file__).parents[1] / "benchmarks/memory.py")
     spec.loader.exec_module(memory := importlib.util.module_from_spec(spec))
     for kind, found in memory.count(name, memory.RECIPES[name], layers=4, changes=changes).items():
-        if (name, kind) != ("scale-8b-lora", "scoring"):  # adapters compute in 32 bits, a quarter more there; it is never the largest
+        if (name, kind) != (
+            "scale-8b-lora",
+            "scoring",
+        ):  # adapters compute in 32 bits, a quarter more there; it is never the largest
             assert found["counted"] == pytest.approx(found["planned"], rel=0.1), kind
 
 
@@ -124,31 +216,53 @@ def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
 # Fits
 
 
-@pytest.mark.parametrize("name, gigabytes", [("scale-8b", 141), ("scale-8b-lora", 80), ("paper-4.2-llama-3b", 80), ("paper-4.2-llama-3b-grpo", 80)])
+@pytest.mark.parametrize(
+    "name, gigabytes",
+    [("scale-8b", 141), ("scale-8b-lora", 80), ("paper-4.2-llama-3b", 80), ("paper-4.2-llama-3b-grpo", 80)],
+)
 def test_the_large_recipes_fit_the_gpu_they_are_for(name, gigabytes):
     stage, memory, peak = plan.largest(plan.plan(recipe.load(name)))
     assert peak < 0.95 * gigabytes and stage.startswith("policy-gradient")
-    assert peak == pytest.approx(sum(memory.values()) - sum(turns := [memory["KV cache"], memory["scoring"], memory["activations"]]) + max(turns))
+    assert peak == pytest.approx(
+        sum(memory.values()) - sum(turns := [memory["KV cache"], memory["scoring"], memory["activations"]]) + max(turns)
+    )
 
 
 def test_without_8_bits_and_a_random_round_8b_would_not_fit():
-    full = recipe.load("scale-8b", ["limits.optimizer=adam", "limits.dtype=float32"])
+    full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
     assert plan.largest(plan.plan(full))[2] > 141
     assert plan.largest(plan.plan(full, gpus=4))[2] < 141
 
 
 def test_more_gpus_take_less_memory_and_time():
-    full = recipe.load("scale-8b", ["limits.optimizer=adam", "limits.dtype=float32"])
-    peaks, hours = zip(*((plan.largest(stages)[2], sum(time for *_, time in stages)) for stages in (plan.plan(full, n) for n in (2, 4, 8))))
+    full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
+    peaks, hours = zip(
+        *(
+            (plan.largest(stages)[2], sum(time for *_, time in stages))
+            for stages in (plan.plan(full, n) for n in (2, 4, 8))
+        )
+    )
     assert list(peaks) == sorted(peaks, reverse=True) and list(hours) == sorted(hours, reverse=True)
 
 
-@pytest.mark.parametrize("have, advice", [(100e9, "it would fit with --set limits.micro_batch=1."), (70e9, "adapters in place of the weights"), (20e9, "choose a smaller model")])
+@pytest.mark.parametrize(
+    "have, advice",
+    [
+        (100e9, "it would fit with --set runtime.micro_batch=1."),
+        (70e9, "adapters in place of the weights"),
+        (20e9, "choose a smaller model"),
+    ],
+)
 def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_path, have, advice):
     monkeypatch.setattr(plan, "_memory", lambda: (have, "The GPU"))
     large = recipe.load("scale-8b")
     said = plan.missing(large, tmp_path, plan.plan(large))[-1]
-    assert said.startswith("The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got") and advice in said
+    assert (
+        said.startswith(
+            "The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got"
+        )
+        and advice in said
+    )
 
 
 def test_what_is_advised_fits():
@@ -169,7 +283,9 @@ def stopped(*arguments):
 
 def test_no_gpu_for_a_recipe_that_needs_one(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "A policy of 8.0 billion parameters must have a GPU, but none is seen here" in stopped("run", "scale-8b", "--folder", str(tmp_path / "run"))
+    assert "A policy of 8.0 billion parameters must have a GPU, but none is seen here" in stopped(
+        "run", "scale-8b", "--folder", str(tmp_path / "run")
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -177,24 +293,30 @@ def test_a_gpu_without_bfloat16(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
-    assert "must have bfloat16 arithmetic for this recipe, but the Tesla V100 has not" in stopped("run", "scale-8b", "--folder", str(tmp_path / "run"))
+    assert "must have bfloat16 arithmetic for this recipe, but the Tesla V100 has not" in stopped(
+        "run", "scale-8b", "--folder", str(tmp_path / "run")
+    )
 
 
 def test_8_bit_adam_on_several_gpus(tmp_path):
-    assert "limits.optimizer must be adam with several GPUs" in stopped("run", "scale-8b", "--dry-run", "--gpus", "2", "--folder", str(tmp_path / "run"))
+    assert "runtime.optimizer must be adam with several GPUs" in stopped(
+        "run", "scale-8b", "--dry-run", "--gpus", "2", "--folder", str(tmp_path / "run")
+    )
 
 
 def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, tmp_path):
-    from rvlib.lm import run
+    from rvlib.lm.experiments import run
 
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
 
     monkeypatch.setattr(run, "run", out_of_memory)
-    assert "Memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.); the plan's largest stage is" in stopped("run", "tiny-4.1", "--folder", str(tmp_path))
+    assert "Memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.); the plan's largest stage is" in stopped(
+        "run", "tiny-4.1", "--folder", str(tmp_path)
+    )
 
 
-@pytest.mark.parametrize("load", [models.load_policy, models.load_tokenizer, reward_models.load_reward_model])
+@pytest.mark.parametrize("load", [policies.load_policy, policies.load_tokenizer, reward_models.load_reward_model])
 def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
     import huggingface_hub.errors as hub
 
@@ -207,11 +329,16 @@ def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
         monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", from_pretrained)
 
     gated = hub.GatedRepoError.__new__(hub.GatedRepoError)
+
     class Cut(Exception):  # what an HTTP library raises, of no kind that Python knows
         __module__ = "httpx2"
 
     cut = "its download was cut off, or the hub is out of reach; the same command goes on with it"
-    for error, reason in ((gated, "accept the terms on its page and log in with `hf auth login`"), (ConnectionResetError("reset"), cut), (Cut("peer closed"), cut)):
+    for error, reason in (
+        (gated, "accept the terms on its page and log in with `hf auth login`"),
+        (ConnectionResetError("reset"), cut),
+        (Cut("peer closed"), cut),
+    ):
         fail(error)
         with pytest.raises(OSError, match="meta-llama/none") as caught:
             load("meta-llama/none")
@@ -223,11 +350,13 @@ def test_a_step_takes_longer_for_more_of_everything():
     policy = cost.MODELS["meta-llama/Llama-3.1-8B"]
     time = lambda **change: np.array(list(cost.step(policy, policy, **base | change).values()))  # noqa: E731
     assert (time(batch=64) > time()).all() and (time(gpus=2) < time()).all()
-    assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(time()[2] * 4 / 6)
+    assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(
+        time()[2] * 4 / 6
+    )
 
 
 def test_the_book_has_the_plans_as_they_are():
     import json
 
-    kept = json.loads((pathlib.Path(__file__).parents[1] / "book/data/plans.json").read_text(encoding="utf-8"))
-    assert kept == plan.table(), "run python -m rvlib.lm.plan"
+    kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/plans.json").read_text(encoding="utf-8"))
+    assert kept == plan.table(), "run python -m rvlib.lm.experiments.plan"

@@ -13,19 +13,33 @@ from rvlib import plots
 
 TIMES = np.linspace(0, 1, 5)
 FIGURES = {
-    "trajectories": lambda alt: plots.trajectories({"proxy": TIMES, "other": TIMES**2}, TIMES, bands={"other": (0 * TIMES, TIMES)}, marks={"t_γ": 0.5}, alt=alt),
-    "histogram": lambda alt: plots.histogram({"all": np.geomspace(1, 1e4, 50)}, value="ratio", marks={"bound": 1.0}, most=1e3, alt=alt),
-    "scatter": lambda alt: plots.scatter({"problems": (TIMES + 1, TIMES + 2)}, lines={"bound": ([1, 2], [1, 2])}, x="x", y="y", alt=alt),
-    "bars": lambda alt: plots.bars({"ours": [1.0, np.nan]}, labels=["a", "b"], value="share", marks={"b": 0.5}, alt=alt),
-    "heatmaps": lambda alt: plots.heatmaps({"a": np.eye(2), "b": -np.eye(2)}, labels=["1", "2"], text={"a": np.full((2, 2), "x")}, alt=alt),
-    "simplex": lambda alt: plots.simplex({"P": np.array([1.0, 0, -1])}, {"P": np.full((4, 3), 1 / 3)}, labels="abc", marks={"P": np.eye(3)}, alt=alt),
+    "trajectories": lambda alt: plots.trajectories(
+        {"proxy": TIMES, "other": TIMES**2}, TIMES, bands={"other": (0 * TIMES, TIMES)}, marks={"t_γ": 0.5}, alt=alt
+    ),
+    "histogram": lambda alt: plots.histogram(
+        {"all": np.geomspace(1, 1e4, 50)}, value="ratio", marks={"bound": 1.0}, most=1e3, alt=alt
+    ),
+    "scatter": lambda alt: plots.scatter(
+        {"problems": (TIMES + 1, TIMES + 2)}, lines={"bound": ([1, 2], [1, 2])}, x="x", y="y", alt=alt
+    ),
+    "bars": lambda alt: plots.bars(
+        {"ours": [1.0, np.nan]}, labels=["a", "b"], value="share", marks={"b": 0.5}, alt=alt
+    ),
+    "heatmaps": lambda alt: plots.heatmaps(
+        {"a": np.eye(2), "b": -np.eye(2)}, labels=["1", "2"], text={"a": np.full((2, 2), "x")}, alt=alt
+    ),
+    "simplex": lambda alt: plots.simplex(
+        {"P": np.array([1.0, 0, -1])}, {"P": np.full((4, 3), 1 / 3)}, labels="abc", marks={"P": np.eye(3)}, alt=alt
+    ),
 }
 
 
 def page(figure):
     """The figure and the text alternative that a static page would show."""
     html = figure._repr_mimebundle_()["text/html"]
-    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.S)[1]), re.search(r'aria-label="([^"]*)"', html)[1]
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.S)[1]), re.search(
+        r'aria-label="([^"]*)"', html
+    )[1]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -65,7 +79,10 @@ def test_text_cannot_leave_its_place():
 
 
 def test_infinite_marks_are_left_out():
-    shapes = [len(plots.trajectories({"proxy": TIMES}, TIMES, marks={"t_γ": at}, alt="a").layout.shapes) for at in (0.5, np.inf)]
+    shapes = [
+        len(plots.trajectories({"proxy": TIMES}, TIMES, marks={"t_γ": at}, alt="a").layout.shapes)
+        for at in (0.5, np.inf)
+    ]
     assert shapes == [1, 0]
 
 
@@ -85,7 +102,11 @@ def test_heatmaps_share_no_scale_but_keep_signs():
 
 
 def test_drive_follows_its_sliders(monkeypatch):
-    line = plots.drive(lambda slope=0.5, shift=0: plots.trajectories({"proxy": slope * TIMES + shift}, TIMES, alt="a line"), slope=(0.0, 2.0, 0.1), shift=[0, 1])
+    line = plots.drive(
+        lambda slope=0.5, shift=0: plots.trajectories({"proxy": slope * TIMES + shift}, TIMES, alt="a line"),
+        slope=(0.0, 2.0, 0.1),
+        shift=[0, 1],
+    )
     assert line.controls["slope"].value == 0.5 and line.controls["slope"].description == "slope"
     bundle = line._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
@@ -100,8 +121,12 @@ def test_drive_follows_its_sliders(monkeypatch):
 
 
 def test_colours_are_those_of_the_explorables():
-    web = "".join(path.read_text(encoding="utf-8") for path in (pathlib.Path(plots.__file__).parent / "explore/web").glob("*"))
-    missing = [name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()]
+    web = "".join(
+        path.read_text(encoding="utf-8") for path in (pathlib.Path(plots.__file__).parent / "explore/web").glob("*")
+    )
+    missing = [
+        name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()
+    ]
     assert not missing
 
 
@@ -109,12 +134,22 @@ def test_live_figures_hold_nothing_that_json_does_not_have():
     grid = plots.heatmaps({"a": np.array([[1.0, np.nan], [2.0, -0.5]])}, labels=["1", "2"], alt="a")
     for figure in (grid, FIGURES["simplex"]("b")):
         z = np.array(figure.data[0].z)
-        assert z.dtype == object and any(value is None for value in z.flat) and not any(value != value for value in z.flat)
+        assert (
+            z.dtype == object and any(value is None for value in z.flat) and not any(value != value for value in z.flat)
+        )
 
 
 def test_intervals_of_points_reach_from_their_low_to_their_high_end():
     across, up = np.array([0.5, 0.6]), np.array([0.1, 0.2])
-    figure = plots.scatter({"a": (across, up)}, intervals={"a": ((across - 0.1, across + 0.2), (up - 0.05, up))}, x="x", y="y", alt="Two points.")
+    figure = plots.scatter(
+        {"a": (across, up)},
+        intervals={"a": ((across - 0.1, across + 0.2), (up - 0.05, up))},
+        x="x",
+        y="y",
+        alt="Two points.",
+    )
     (points,) = figure.data
     assert points.error_x.arrayminus == pytest.approx([0.1, 0.1]) and points.error_x.array == pytest.approx([0.2, 0.2])
-    assert points.error_y.arrayminus == pytest.approx([0.05, 0.05]) and points.error_y.array == pytest.approx([0, 0], abs=1e-15)
+    assert points.error_y.arrayminus == pytest.approx([0.05, 0.05]) and points.error_y.array == pytest.approx(
+        [0, 0], abs=1e-15
+    )

@@ -5,18 +5,29 @@ import itertools
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import models, policy_gradient, recipe, reward_models, stages, tiny  # noqa: E402
-from rvlib.lm.enumerate import Enumeration  # noqa: E402
-from rvlib.lm.sample import encode, encode_reply, generate, reply_log_probs  # noqa: E402
-from rvlib.lm.train import Learner, draw_from  # noqa: E402
+from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
+from rvlib.lm.experiments import recipe, stages  # noqa: E402
+from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.models.loading import quiet  # noqa: E402
+from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
+from rvlib.lm.sampling.generation import generate  # noqa: E402
+from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
+from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib.lm.training import policy_gradient  # noqa: E402
+from rvlib.lm.training.trainer import Trainer  # noqa: E402
 from rvlib.tabular import autoregressive  # noqa: E402
 from rvlib.tabular.estimators import advantages  # noqa: E402
 
 V, L = 3, 2
-LIMITS = recipe.load("tiny-4.1").limits
+LIMITS = recipe.load("tiny-4.1").runtime
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +42,7 @@ def data_folder(tmp_path_factory):
 
 @pytest.fixture
 def policy():
-    return models.load_policy(tiny.TINY)
+    return policies.load_policy(tiny.TINY)
 
 
 def enumerable():
@@ -48,7 +59,7 @@ def enumerable():
 
 
 @pytest.mark.parametrize("k", [2, 3])
-@pytest.mark.parametrize("algorithm", ["reinforce", "rloo", "grpo", "grpo_unscaled"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "rloo", "grpo", "dr_grpo"])
 def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
     kl_coef = 0.3
     enumeration, vectors, model, reward, reference = enumerable()
@@ -68,7 +79,10 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
         others = np.array([np.exp(log_probs)[rest].prod() for rest in groups[: len(groups) // len(replies), 1:]])
         worth, coefficient = (a[:, 0].reshape(len(replies), -1) * others).sum(-1), 0.0
     else:
-        worth, coefficient = reward * ((k - 1) / k if algorithm == "grpo_unscaled" else 1), kl_coef * ((k - 1) / k if algorithm == "grpo_unscaled" else 1)
+        worth, coefficient = (
+            reward * ((k - 1) / k if algorithm == "dr_grpo" else 1),
+            kl_coef * ((k - 1) / k if algorithm == "dr_grpo" else 1),
+        )
     exact = Enumeration(V, L, hidden=4).gradient(vectors, worth[None, None], reference, np.array([coefficient]))[0, 0]
     exact = exact[: len(ours)]  # the rows of the head for tokens that are never written come last and have none
     assert np.abs(ours).max() > 1e-2
@@ -82,8 +96,8 @@ def test_the_ratio_is_clipped_only_on_the_side_that_would_gain():
 
 
 def test_log_probabilities_do_not_depend_on_the_batch(policy):
-    prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(6, 0)]
-    with draw_from(1):
+    prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(6, 0)]
+    with torch_seed(1):
         replies = generate(policy, prompts, 1, max_new_tokens=12)
     together = reply_log_probs(policy.model, prompts, replies)
     alone = torch.cat([reply_log_probs(policy.model, [p], [y]) for p, y in zip(prompts, replies)])
@@ -95,68 +109,89 @@ def test_what_a_policy_would_have_to_write_ends(policy):
     prompt = tiny.prompts(1, 0)[0].text
     ids = encode_reply(policy, prompt, "the food was good .")
     assert policy.tokenizer.decode(ids) == "the food was good . [EOS]" or ids[-1] == policy.tokenizer.eos_token_id
-    assert encode(policy.tokenizer, prompt) + ids == reward_models.encode(policy.tokenizer, prompt, "the food was good .")
+    assert encode_prompt(policy.tokenizer, prompt) + ids == reward_models.encode(
+        policy.tokenizer, prompt, "the food was good ."
+    )
 
 
 def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
     rows, after = list(range(8)), []
     for micro_batch in (1, 8):
-        policy = models.load_policy(tiny.TINY)
-        prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
+        policy = policies.load_policy(tiny.TINY)
+        prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
         replies = [encode_reply(policy, "", text) for text in tiny.replies("plain", tiny.prompts(8, 0), 1)]
-        learner = Learner(policy.model, tmp_path / str(micro_batch), 1e-3, LIMITS.model_copy(update={"micro_batch": micro_batch}))
-        loss = learner.update(rows, lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-        moments = [learner.adam.optimizer.state[p]["exp_avg"] for p in learner.adam.parameters.values()]
+        trainer = Trainer(
+            policy.model, tmp_path / str(micro_batch), 1e-3, LIMITS.model_copy(update={"micro_batch": micro_batch})
+        )
+        loss = trainer.update(
+            rows, lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
+        )
+        moments = [trainer.adam.optimizer.state[p]["exp_avg"] for p in trainer.adam.parameters.values()]
         after.append((loss, torch.cat([m.ravel() for m in moments])))  # a tenth of the gradient
     assert after[0][0] == pytest.approx(after[1][0], rel=1e-5)
     assert torch.allclose(after[0][1], after[1][1], rtol=1e-3, atol=1e-6)
 
 
 def test_rows_of_similar_length_go_through_together(tmp_path, policy):
-    learner, seen = Learner(policy.model, tmp_path, 1e-3, LIMITS.model_copy(update={"micro_batch": 2})), []
+    trainer, seen = Trainer(policy.model, tmp_path, 1e-3, LIMITS.model_copy(update={"micro_batch": 2})), []
 
     def loss_of(some):
         seen.append(some)
         return -reply_log_probs(policy.model, [[5]] * len(some), [[6] * length for length in some])
 
-    learner.update([9, 1, 8, 2, 5], loss_of, length=lambda row: row)
+    trainer.update([9, 1, 8, 2, 5], loss_of, length=lambda row: row)
     assert seen == [[1, 2], [5, 8], [9]]
-    learner.update([2, 1], loss_of, length=lambda row: row)  # at once: as they are
+    trainer.update([2, 1], loss_of, length=lambda row: row)  # at once: as they are
     assert seen[3:] == [[2, 1]]
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
     settings = recipe.load("paper")
-    learner = Learner(policy.model, tmp_path, settings.policy_gradient.learning_rate, LIMITS.model_copy(update={"compute": compute}))
+    trainer = Trainer(
+        policy.model,
+        tmp_path,
+        settings.policy_gradient.learning_rate,
+        LIMITS.model_copy(update={"compute_dtype": compute}),
+    )
     assert next(policy.model.parameters()).dtype == getattr(torch, compute)
-    assert {value.dtype for value in learner.adam.parameters.values()} == {torch.float32}
-    before = {name: value.detach().clone() for name, value in learner.adam.parameters.items()}
-    prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
-    with draw_from(1):
+    assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.float32}
+    before = {name: value.detach().clone() for name, value in trainer.adam.parameters.items()}
+    prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
+    with torch_seed(1):
         replies = generate(policy, prompts, 1, max_new_tokens=8)
     received = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in before.items()}
     for step in range(50):
         a = torch.tensor(np.random.default_rng(step).normal(size=8))
-        learner.update(list(range(8)), lambda some: -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some]))
-        for name, value in learner.adam.parameters.items():
-            received[name] |= learner.adam.optimizer.state[value]["exp_avg_sq"] > 0
-    moved = sum(int(((value != before[name]) & received[name]).sum()) for name, value in learner.adam.parameters.items())
+        trainer.update(
+            list(range(8)),
+            lambda some: (
+                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
+            ),
+        )
+        for name, value in trainer.adam.parameters.items():
+            received[name] |= trainer.adam.optimizer.state[value]["exp_avg_sq"] > 0
+    moved = sum(
+        int(((value != before[name]) & received[name]).sum()) for name, value in trainer.adam.parameters.items()
+    )
     assert moved >= 0.95 * sum(int(r.sum()) for r in received.values())
-    whole = dict(learner.whole_model().named_parameters())  # what is saved is what moved, not its rounded copy
-    assert all(torch.equal(whole[name], value) for name, value in learner.adam.parameters.items())
+    whole = dict(trainer.whole_model().named_parameters())  # what is saved is what moved, not its rounded copy
+    assert all(torch.equal(whole[name], value) for name, value in trainer.adam.parameters.items())
 
 
 def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
-    limits = LIMITS.model_copy(update={"compute": "bfloat16", "save_every": 1})
+    runtime = LIMITS.model_copy(update={"compute_dtype": "bfloat16", "save_every": 1})
 
     def train(folder, steps):
-        policy = models.load_policy(tiny.TINY)
-        learner = Learner(policy.model, folder, 1e-4, limits)
-        prompts = [encode(policy.tokenizer, p.text) for p in tiny.prompts(4, 0)]
-        for _ in learner.steps(steps, "test"):
-            learner.update([0, 1, 2, 3], lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)))
-        return learner.adam.parameters, policy.model
+        policy = policies.load_policy(tiny.TINY)
+        trainer = Trainer(policy.model, folder, 1e-4, runtime)
+        prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(4, 0)]
+        for _ in trainer.steps(steps, "test"):
+            trainer.update(
+                [0, 1, 2, 3],
+                lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)),
+            )
+        return trainer.adam.parameters, policy.model
 
     expected, _ = train(tmp_path / "a", 4)
     train(tmp_path / "b", 2)
@@ -171,23 +206,23 @@ def test_bfloat16_weights_would_not_move():
 
 
 def test_bradley_terry_recovers_a_reward_up_to_a_shift(tmp_path):
-    policy = models.load_policy(tiny.TINY)
+    policy = policies.load_policy(tiny.TINY)
     folder = tmp_path / "start"
-    models.save(policy, folder)
+    policies.save(policy, folder)
     import transformers
 
-    with draw_from(0), models.quiet():
+    with torch_seed(0), quiet():
         model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     model.config.pad_token_id = policy.tokenizer.pad_token_id
     words = tiny.ADJECTIVES["plain"].split()[:6]
     truth, rng = np.linspace(-1.5, 1.5, 6), np.random.default_rng(0)
     ids = [reward_models.encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
-    learner = Learner(model, tmp_path / "rm", 3e-3, LIMITS.model_copy(update={"micro_batch": 256}))
+    trainer = Trainer(model, tmp_path / "rm", 3e-3, LIMITS.model_copy(update={"micro_batch": 256}))
     for _ in range(150):
         pairs = rng.integers(0, 6, (256, 2))
         first = rng.random(256) < 1 / (1 + np.exp(truth[pairs[:, 1]] - truth[pairs[:, 0]]))
         rows = [[ids[i], ids[j]] if wins else [ids[j], ids[i]] for (i, j), wins in zip(pairs, first)]
-        learner.update(rows, lambda some: stages.bradley_terry(model, policy.tokenizer, some, 0.0))
+        trainer.update(rows, lambda some: stages.bradley_terry(model, policy.tokenizer, some, 0.0))
     found = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
     assert np.allclose(found - found.mean(), truth, atol=0.25)
 
@@ -197,32 +232,57 @@ def test_centring_pulls_the_sum_of_a_pair_to_zero():
         def __call__(self, input_ids, **_):
             return type("Output", (), {"logits": input_ids.float().sum(1, keepdim=True)})()
 
-        device, config = "cpu", models.load_policy(tiny.TINY).model.config
+        device, config = "cpu", policies.load_policy(tiny.TINY).model.config
 
-    tokenizer = models.load_tokenizer(tiny.TINY)
+    tokenizer = policies.load_tokenizer(tiny.TINY)
     plain, centred = (stages.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
     assert plain.item() == pytest.approx(np.log1p(np.exp(-3)), rel=1e-5)
     assert (centred - plain).item() == pytest.approx(0.01 * 11**2, rel=1e-5)
 
 
 def test_prompts_come_round_in_a_new_order_and_none_is_left_out():
-    seen = [i for step in range(10) for i in policy_gradient.chosen(20, 4, step, seed=0)]
+    seen = [i for step in range(10) for i in policy_gradient.batch_indices(20, 4, step, seed=0)]
     assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20)) and seen[:20] != seen[20:]
-    assert policy_gradient.chosen(20, 4, 3, seed=0) == seen[12:16] != policy_gradient.chosen(20, 4, 3, seed=1)
+    assert (
+        policy_gradient.batch_indices(20, 4, 3, seed=0)
+        == seen[12:16]
+        != policy_gradient.batch_indices(20, 4, 3, seed=1)
+    )
 
 
 def test_policy_gradient_raises_the_reward_it_is_given(tmp_path):
-    settings = recipe.load("tiny-4.1", ["policy_gradient.epochs=12", "policy_gradient.learning_rate=0.002", "policy_gradient.kl_coef=0", "policy_gradient.max_new_tokens=4",
-                                        "evaluation.per_epoch=1", "evaluation.prompts=16", "evaluation.outputs=4"])  # fmt: skip
-    policy, reference = models.load_policy(tiny.TINY), models.load_policy(tiny.TINY)
+    settings = recipe.load(
+        "tiny-4.1",
+        [
+            "policy_gradient.epochs=12",
+            "policy_gradient.learning_rate=0.002",
+            "policy_gradient.kl_coef=0",
+            "policy_gradient.max_new_tokens=4",
+            "evaluation.per_epoch=1",
+            "evaluation.prompts=16",
+            "evaluation.outputs=4",
+        ],
+    )
+    policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
 
     def wants_the(prompts, replies):
         return np.array([[reply.split().count("the") / 4 for reply in some] for some in replies])
 
-    learner = policy_gradient.train(policy, reference, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path, seed=0, label="the")
-    proxy = [line["eval_proxy"] for line in learner.lines() if "eval_proxy" in line]
+    trainer = policy_gradient.train_policy(
+        policy, reference, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path, seed=0, label="the"
+    )
+    proxy = [line["eval_proxy"] for line in trainer.lines() if "eval_proxy" in line]
     assert len(proxy) == 13 and proxy[-1] > proxy[0] + 0.3
-    stopped = policy_gradient.train(policy, reference, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path / "stopped", seed=0, label="the", on_step=lambda step, _: step == 2)
+    stopped = policy_gradient.train_policy(
+        policy,
+        reference,
+        wants_the,
+        wants_the,
+        tiny.prompts(64, 0),
+        settings,
+        tmp_path / "stopped",
+        seed=0,
+        label="the",
+        on_step=lambda step, _: step == 2,
+    )
     assert max(line["step"] for line in stopped.lines()) == 2
-
-

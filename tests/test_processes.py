@@ -11,9 +11,15 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("accelerate", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-psutil = pytest.importorskip("psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "accelerate", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+psutil = pytest.importorskip(
+    "psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FSDP2, ZERO3 = ROOT / "rvlib/accelerate/fsdp2.yaml", ROOT / "rvlib/accelerate/zero3.yaml"
@@ -32,7 +38,7 @@ reward_training: {epochs: 1, batch: 8}
 measure: {prompts: 16, outputs: 4}
 policy_gradient: {epochs: 12, max_new_tokens: 8}
 evaluation: {prompts: 7, outputs: 2, per_epoch: 1}
-limits: {save_every: 2, rows: 12, micro_batch: 8}
+runtime: {save_every: 2, batch_size: 12, micro_batch: 8}
 """
 
 
@@ -51,7 +57,16 @@ def environment(tmp_path_factory):
 
 def command(count, what, config=FSDP2):
     """Python with the arguments `what`, by itself or as two processes of accelerate."""
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(count), "--main_process_port", "0"]
+    launcher = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(config),
+        "--num_processes",
+        str(count),
+        "--main_process_port",
+        "0",
+    ]
     return [sys.executable, *(launcher if count > 1 else []), *map(str, what)]
 
 
@@ -76,14 +91,18 @@ def one(environment):
 def logs(folder):
     """Every number of every step of a run: {stage: (steps, numbers)}."""
     return {
-        str(path.parent.relative_to(folder)): np.array([value for line in path.read_text().splitlines() for value in json.loads(line).values()])
+        str(path.parent.relative_to(folder)): np.array(
+            [value for line in path.read_text().splitlines() for value in json.loads(line).values()]
+        )
         for path in sorted(folder.rglob("log.jsonl"))
     }
 
 
 def assert_same(folder, expected):
     found, expected = logs(folder), logs(expected)
-    assert list(found) == list(expected) and len(found) == 1 + 1 + 2  # fine-tuning, a reward model, policy gradient on two teachers
+    assert (
+        list(found) == list(expected) and len(found) == 1 + 1 + 2
+    )  # fine-tuning, a reward model, policy gradient on two teachers
     for stage, numbers in expected.items():
         assert np.allclose(found[stage], numbers, rtol=0, atol=1e-4), stage
 
@@ -94,13 +113,21 @@ def test_two_processes_have_the_losses_of_one(environment, one, config):
     status, errors = call(command(2, recipe(environment, two), config))
     assert status == 0, errors
     assert_same(two, one)
-    files, expected = ({str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)} for folder in (two, one))
+    files, expected = (
+        {str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)}
+        for folder in (two, one)
+    )
     assert files == expected
 
 
 def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, one):
     folder = environment / "killed"
-    legs = [(1, FSDP2, "sft/tiny"), (2, ZERO3, "reward-models/tiny/on-policy-100"), (2, FSDP2, "policy-gradient/tiny/on-policy-100/seed-0"), (1, FSDP2, "policy-gradient/tiny/low-variance/seed-0")]
+    legs = [
+        (1, FSDP2, "sft/tiny"),
+        (2, ZERO3, "reward-models/tiny/on-policy-100"),
+        (2, FSDP2, "policy-gradient/tiny/on-policy-100/seed-0"),
+        (1, FSDP2, "policy-gradient/tiny/low-variance/seed-0"),
+    ]
     for count, config, at in legs:
         if config == FSDP2 or not WITHOUT:
             kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
@@ -154,9 +181,16 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
     script.write_text(SHARES)
     named.write_text(config.read_text().replace("fsdp_offload_params: false", "fsdp_offload_params: true"))
     if config == ZERO3:  # parameters as small as these would stay whole
-        how = {"stage": 3, "stage3_param_persistence_threshold": 0, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+        how = {
+            "stage": 3,
+            "stage3_param_persistence_threshold": 0,
+            "offload_optimizer": {"device": "cpu"},
+            "offload_param": {"device": "cpu"},
+        }
         (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": how}))
-        named.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n")
+        named.write_text(
+            f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
+        )
     status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
     for compute, error in {"float32": 1e-6 if config == FSDP2 else 1e-5, "bfloat16": 2e-2}.items():
@@ -169,46 +203,46 @@ SHARES = """
 import os, pathlib, sys, torch
 import numpy as np
 from rvlib.lm import models, processes, recipe, tiny
-from rvlib.lm.sample import reply_log_probs
-from rvlib.lm.train import Learner
+from rvlib.lm.sampling.replies import reply_log_probs
+from rvlib.lm.training.trainer import Trainer
 
 folder, precisions = pathlib.Path(sys.argv[1]), ("float32", "bfloat16")
 
 def steps(name, compute):
-    limits = recipe.load("tiny-4.1", ["limits.micro_batch=2", "limits.gradient_checkpointing=true", f"limits.compute={compute}"]).limits
+    runtime = recipe.load("tiny-4.1", ["runtime.micro_batch=2", "runtime.gradient_checkpointing=true", f"runtime.compute_dtype={compute}"]).runtime
     policy = models.load_policy(tiny.TINY)
-    learner = Learner(policy.model, folder / name / compute, 1e-3, limits)
+    trainer = Trainer(policy.model, folder / name / compute, 1e-3, runtime)
     loss = lambda some: -reply_log_probs(policy.model, [[5]] * len(some), [[i + 6, i + 7] for i in some])
     bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
-    losses = [learner.update(list(range(5)), loss) for _ in range(3)]
+    losses = [trainer.update(list(range(5)), loss) for _ in range(3)]
     try:
-        learner.update(list(range(5)), bad)
+        trainer.update(list(range(5)), bad)
         raise SystemExit("a loss that is not finite went on")
     except FloatingPointError as error:
         assert "got nan at step 0" in str(error)
-    losses += [learner.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
+    losses += [trainer.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
     with processes.whole(policy.model), torch.no_grad():
         losses.append(float(loss([0, 1]).sum()))
-    return learner, losses
+    return trainer, losses
 
 if os.environ["RANK"] == "0":
     for compute in precisions:
         np.save(folder / f"one-{compute}.npy", steps("one", compute)[1])
 processes.start()
 for compute in precisions:
-    learner, losses = steps("two", compute)
-    kept = list(learner.adam.parameters.values())
+    trainer, losses = steps("two", compute)
+    kept = list(trainer.adam.parameters.values())
     here = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in kept]
     assert sum(value.numel() for value in here) < 0.51 * sum(getattr(value, "ds_numel", value.numel()) for value in kept)
-    with processes.whole(learner.model):
-        assert not any(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
-    assert all(hasattr(value, "full_tensor") or not value.numel() for value in learner.model.parameters())
-    assert all(buffer.dtype == torch.float32 for buffer in learner.model.buffers())  # rotary frequencies
-    saved = processes.weights(learner.model)
+    with processes.whole(trainer.model):
+        assert not any(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
+    assert all(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
+    assert all(buffer.dtype == torch.float32 for buffer in trainer.model.buffers())  # rotary frequencies
+    saved = processes.weights(trainer.model)
     if processes.first():
         np.save(folder / f"two-{compute}.npy", losses)
         assert {value.dtype for value in saved.values()} == {torch.float32}
-    learner.finish()
+    trainer.finish()
 processes.stop()
 """
 
@@ -217,8 +251,10 @@ processes.stop()
 def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked):
     import torch.distributed.fsdp as fsdp
 
-    from rvlib.lm import fsdp2, models, tiny
-    from rvlib.lm import recipe as recipes
+    from rvlib.lm.data import tiny
+    from rvlib.lm.experiments import recipe as recipes
+    from rvlib.lm.models import policies
+    from rvlib.lm.optim import fsdp2
 
     class Sharded(Exception):
         """With the policy that the first layer was to be shared out by."""
@@ -230,7 +266,7 @@ def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked
     monkeypatch.setattr(fsdp, "fully_shard", fully_shard)
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
     with pytest.raises(Sharded) as found:
-        fsdp2.Fsdp2(models.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").limits)
+        fsdp2.Fsdp2(policies.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").runtime)
     assert isinstance(found.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
 
 
@@ -251,10 +287,10 @@ SERVED = """
 import json, os, pathlib, sys
 import numpy as np
 from rvlib.lm import engines, models, policy_gradient, processes, recipe, sample, tiny
-from rvlib.lm.train import Learner, draw_from
+from rvlib.lm.training.trainer import Trainer, draw_from
 
 folder = pathlib.Path(sys.argv[1])
-this = recipe.load("tiny-4.1", ["limits.engine=vllm", "limits.server=http://nowhere", "limits.rows=12", "policy_gradient.batch=16", "policy_gradient.max_new_tokens=6"])
+this = recipe.load("tiny-4.1", ["runtime.engine=vllm", "runtime.server=http://nowhere", "runtime.batch_size=12", "policy_gradient.batch_size=16", "policy_gradient.max_new_tokens=6"])
 
 class Client:
     stamp, asked = None, 0
@@ -278,10 +314,10 @@ def steps(count):
     engines._client = lambda *_: client
     policy, reference = (models.load_policy(tiny.TINY) for _ in range(2))
     prompts = tiny.prompts(8, 0)
-    drawn = sample.sample(policy, prompts, folder / count / "drawn", sample.Sampling(2, 6), engine="vllm", server=this.limits.server, progress=False)
-    learner = Learner(policy.model, folder / count, 1e-2, this.limits)
+    drawn = sample.sample(policy, prompts, folder / count / "drawn", sample.Sampling(2, 6), engine="vllm", server=this.runtime.server, progress=False)
+    trainer = Trainer(policy.model, folder / count, 1e-2, this.runtime)
     teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in some] for some in replies])
-    numbers = [policy_gradient.update(learner, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
+    numbers = [policy_gradient.update(trainer, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
     if processes.first():
         (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
 
@@ -300,14 +336,20 @@ SLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; status=$?; wait; exit $status
 
 
 def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
-    tools = {"srun": SRUN, "scontrol": "#!/bin/sh\necho localhost", "accelerate": f'#!/bin/sh\nexec {sys.executable} -m accelerate.commands.accelerate_cli "$@"'}
+    tools = {
+        "srun": SRUN,
+        "scontrol": "#!/bin/sh\necho localhost",
+        "accelerate": f'#!/bin/sh\nexec {sys.executable} -m accelerate.commands.accelerate_cli "$@"',
+    }
     for name, text in tools.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     for name, value in {"JOB_NODELIST": "localhost", "JOB_ID": os.getpid(), "NNODES": 2, "GPUS_ON_NODE": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    done = subprocess.run(["bash", FSDP2.with_name("slurm.sh"), "no-such-recipe"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["bash", FSDP2.with_name("slurm.sh"), "no-such-recipe"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode != 0 and done.stderr.count("The recipe must be a YAML file or one of") == 1
 
 
@@ -315,35 +357,54 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
 def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp_path):
     (tmp_path / "two.yaml").write_text(ZERO3.read_text().replace("zero_stage: 3", "zero_stage: 2"))
     status, errors = call(command(2, recipe(environment, tmp_path / "run"), tmp_path / "two.yaml"))
-    assert status != 0 and errors.count("DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml.\n") == 1
+    assert (
+        status != 0
+        and errors.count(
+            "DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml.\n"
+        )
+        == 1
+    )
 
 
 def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
-    from rvlib.lm import zero3
+    from rvlib.lm.optim import zero3
 
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    with pytest.raises(ModuleNotFoundError, match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$",
+    ):
         zero3.sharing()
 
 
 def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
-    from rvlib.lm import processes, recipe
+    from rvlib.lm import processes
+    from rvlib.lm.experiments import recipe
 
-    limits = recipe.load("tiny-4.1", ["limits.optimizer=adam8bit", "limits.dtype=bfloat16", "limits.compute=bfloat16"]).limits
-    processes.check(limits)
+    runtime = recipe.load(
+        "tiny-4.1", ["runtime.optimizer=adam8bit", "runtime.weights_dtype=bfloat16", "runtime.compute_dtype=bfloat16"]
+    ).runtime
+    processes.check(runtime)
     monkeypatch.setattr(processes, "world", lambda: 2)
-    with pytest.raises(ValueError, match="must be adam, whose 32-bit weights and moments they share, got adam8bit; set limits.optimizer to adam"):
-        processes.check(limits)
+    with pytest.raises(
+        ValueError,
+        match="must be adam, whose 32-bit weights and moments they share, got adam8bit; set runtime.optimizer to adam",
+    ):
+        processes.check(runtime)
 
 
 def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
-    from rvlib.lm import processes, recipe
+    from rvlib.lm import processes
+    from rvlib.lm.experiments import recipe
 
-    limits = recipe.load("tiny-4.1", ["limits.engine=continuous"]).limits
-    processes.check(limits)
+    runtime = recipe.load("tiny-4.1", ["runtime.engine=continuous"]).runtime
+    processes.check(runtime)
     monkeypatch.setattr(processes, "world", lambda: 2)
-    with pytest.raises(ValueError, match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; set limits.engine\\.$"):
-        processes.check(limits)
+    with pytest.raises(
+        ValueError,
+        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; set runtime.engine\\.$",
+    ):
+        processes.check(runtime)
 
 
 def test_a_process_by_itself_needs_no_other(monkeypatch):
@@ -351,4 +412,10 @@ def test_a_process_by_itself_needs_no_other(monkeypatch):
 
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     processes.start()
-    assert (processes.rank(), processes.world(), processes.share([1, 2, 3]), processes.gather([1, 2]), processes.only_first(lambda: 4)) == (0, 1, [1, 2, 3], [1, 2], 4)
+    assert (
+        processes.rank(),
+        processes.world(),
+        processes.share([1, 2, 3]),
+        processes.gather([1, 2]),
+        processes.only_first(lambda: 4),
+    ) == (0, 1, [1, 2, 3], [1, 2], 4)

@@ -6,12 +6,16 @@ import pathlib
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-transformers = pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
-from rvlib.lm import reward_models, rewards  # noqa: E402
-from rvlib.lm.data import Prompt  # noqa: E402
-from rvlib.lm.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
+from rvlib.lm.data.prompts import Prompt  # noqa: E402
+from rvlib.lm.models import fixed_rewards, reward_models  # noqa: E402
+from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
 
 WORDS = "<end> <pad> <unk> <user> <assistant> rain sun wind snow a b c d e f".split()
 TEMPLATE = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }} <end> {% endfor %}"
@@ -35,21 +39,35 @@ def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=False):
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if pairs:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", pair="$A <end> $B:1 <end>:1", special_tokens=[("<end>", 0)])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <end>", pair="$A <end> $B:1 <end>:1", special_tokens=[("<end>", 0)]
+        )
     names = ["input_ids", "token_type_ids", "attention_mask"] if pairs else ["input_ids", "attention_mask"]
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token=pad, unk_token="<unk>", model_input_names=names)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token=pad, unk_token="<unk>", model_input_names=names
+    )
     fast.chat_template = template
     fast.save_pretrained(folder)
 
 
-def make_llama(folder, *, labels=1, pad="<pad>", seed=0, template=TEMPLATE, kind="LlamaForSequenceClassification", most=64):
+def make_llama(
+    folder, *, labels=1, pad="<pad>", seed=0, template=TEMPLATE, kind="LlamaForSequenceClassification", most=64
+):
     """A folder with a Llama of two layers, random weights and a chat template."""
     make_tokenizer(folder, pad=pad, template=template)
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.5,
-        bos_token_id=None, eos_token_id=0, pad_token_id=pad and WORDS.index(pad), max_position_embeddings=most,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.5,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=pad and WORDS.index(pad),
+        max_position_embeddings=most,
+    )
     if kind == "LlamaForSequenceClassification":
         config.num_labels = labels
     getattr(transformers, kind)(config).save_pretrained(folder)
@@ -63,7 +81,9 @@ def alone(score, prompt, reply):
         return score.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0].item()
 
 
-@pytest.mark.parametrize("pad", ["<pad>", "<end>", None], ids=["own padding token", "padding is the ending token", "no padding token"])
+@pytest.mark.parametrize(
+    "pad", ["<pad>", "<end>", None], ids=["own padding token", "padding is the ending token", "no padding token"]
+)
 def test_a_reward_depends_on_its_text_alone(tmp_path, pad):
     score = load_reward_model(make_llama(tmp_path, pad=pad))
     expected = [[alone(score, prompt, reply) for reply in some] for prompt, some in zip(PROMPTS, REPLIES)]
@@ -88,7 +108,9 @@ def test_the_tokenizers_padding_side_does_not_matter(tmp_path):
 
 def test_a_gradient_passes_through(tmp_path):
     score = load_reward_model(make_llama(tmp_path))
-    reward_models.forward(score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]).sum().backward()
+    reward_models.forward(
+        score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]
+    ).sum().backward()
     assert score.model.score.weight.grad.abs().sum() > 0
 
 
@@ -101,15 +123,26 @@ def test_a_conversation_is_written_as_the_template_says(tmp_path):
 def test_without_a_template_prompt_and_reply_are_a_pair(tmp_path):
     make_tokenizer(tmp_path, template=None, pairs=True)
     torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=32,
-                                     initializer_range=0.5, pad_token_id=1, num_labels=1)  # fmt: skip
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        pad_token_id=1,
+        num_labels=1,
+    )
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
     score = load_reward_model(tmp_path)
     assert [WORDS[i] for i in encode(score.tokenizer, "rain sun", "snow")] == "rain sun <end> snow <end>".split()
     for prompt, some, found in zip(PROMPTS, REPLIES, score(PROMPTS, REPLIES)):
         for reply, reward in zip(some, found):
             with torch.inference_mode():  # which token belongs to which text is told as well
-                assert reward == pytest.approx(score.model(**score.tokenizer(prompt.text, reply, return_tensors="pt")).logits.item(), abs=1e-4)
+                assert reward == pytest.approx(
+                    score.model(**score.tokenizer(prompt.text, reply, return_tensors="pt")).logits.item(), abs=1e-4
+                )
 
 
 def test_bfloat16_is_nearly_the_same(tmp_path):
@@ -120,7 +153,11 @@ def test_bfloat16_is_nearly_the_same(tmp_path):
 
 def test_what_is_recorded_of_a_model(tmp_path):
     score = load_reward_model(make_llama(tmp_path))
-    assert score.name == score.source["name"] == str(tmp_path) and score.source["parameters"] > 1000 and score.source["dtype"] == "float32"
+    assert (
+        score.name == score.source["name"] == str(tmp_path)
+        and score.source["parameters"] > 1000
+        and score.source["dtype"] == "float32"
+    )
     json.dumps(score.source)
 
 
@@ -130,22 +167,32 @@ def test_what_is_recorded_of_a_model(tmp_path):
 def test_sentiment_is_called_like_a_model():
     prompts, replies = PROMPTS[:2], [["What a lovely day!", "a table"], ["Awful.", "I like it."]]
     score = load_reward_model("sentiment")
-    assert score(prompts, replies).tolist() == [rewards.sentiment(some) for some in replies]
+    assert score(prompts, replies).tolist() == [fixed_rewards.sentiment(some) for some in replies]
     assert load_reward_model("positivity")(prompts, replies) == pytest.approx((1 + score(prompts, replies)) / 2)
     assert score.name == "sentiment" and score.source == {"name": "sentiment"}
 
 
 def test_similarity_is_to_each_prompts_own_reference(monkeypatch):
-    monkeypatch.setattr(rewards, "Similarity", lambda: lambda replies, references: [float(reply == reference) for reply, reference in zip(replies, references)])
+    monkeypatch.setattr(
+        fixed_rewards,
+        "Similarity",
+        lambda: (
+            lambda replies, references: [float(reply == reference) for reply, reference in zip(replies, references)]
+        ),
+    )
     score = load_reward_model("similarity")
-    assert score([Prompt("x", "rain", "sun"), Prompt("y", "rain", "wind")], [["sun", "wind"], ["sun", "wind"]]).tolist() == [[1, 0], [0, 1]]
-    with pytest.raises(ValueError, match="^Similarity compares with a reference reply, got prompt 'x' without one; [^\n]*\\.$"):
+    assert score(
+        [Prompt("x", "rain", "sun"), Prompt("y", "rain", "wind")], [["sun", "wind"], ["sun", "wind"]]
+    ).tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(
+        ValueError, match="^Similarity compares with a reference reply, got prompt 'x' without one; [^\n]*\\.$"
+    ):
         score([Prompt("x", "rain", "")], [["sun"]])
 
 
 # ArmoRM
 
-ARMORM = '''
+ARMORM = """
 import dataclasses
 import pathlib
 import torch
@@ -180,7 +227,7 @@ class LlamaForRewardModelWithGating(LlamaPreTrainedModel):
         rewards, gating = self.regression_layer(hidden[rows, end]), self.gating(hidden[rows, mark]).softmax(-1)
         score = (rewards * gating).sum(-1)
         return CustomOutput(rewards=rewards, gating_output=gating, score=score, logits=score)
-'''
+"""
 
 
 @pytest.fixture
@@ -191,14 +238,24 @@ def armorm(tmp_path, monkeypatch):
     folder, ran = make_llama(tmp_path / "armorm"), tmp_path / "ran"
     (folder / "modeling_custom.py").write_text(ARMORM.format(ran=str(ran)))
     config = json.loads((folder / "config.json").read_text())
-    config |= {"architectures": ["LlamaForRewardModelWithGating"], "num_objectives": 5, "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"}}
+    config |= {
+        "architectures": ["LlamaForRewardModelWithGating"],
+        "num_objectives": 5,
+        "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"},
+    }
     config["id2label"] = {str(i): f"objective {i}" for i in range(5)}
     (folder / "config.json").write_text(json.dumps(config))
     from safetensors.torch import load_file, save_file
 
-    weights = {key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("score")}
+    weights = {
+        key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("score")
+    }
     torch.manual_seed(1)
-    weights |= {"regression_layer.weight": torch.randn(5, 32), "gating.weight": torch.randn(5, 32), "gating.bias": torch.randn(5)}
+    weights |= {
+        "regression_layer.weight": torch.randn(5, 32),
+        "gating.weight": torch.randn(5, 32),
+        "gating.bias": torch.randn(5),
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder, ran
 
@@ -270,7 +327,9 @@ def test_a_language_model_is_no_reward_model(tmp_path):
         load_reward_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "reward"}}))
-    with pytest.raises(ValueError, match="^A reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$"):
+    with pytest.raises(
+        ValueError, match="^A reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$"
+    ):
         load_reward_model(tmp_path)
 
 
@@ -298,7 +357,9 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
 
 def test_texts_that_are_too_long(tmp_path):
     score = load_reward_model(make_llama(tmp_path, most=16))
-    with pytest.raises(ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25; [^\n]*\\.$"):
+    with pytest.raises(
+        ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25; [^\n]*\\.$"
+    ):
         score(PROMPTS[:1], [["a " * 20]])
 
 

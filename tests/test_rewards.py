@@ -42,15 +42,25 @@ def cases():
         fast = inaccurate_but_fast(sorted_truth, probs, 0, fast_accuracy, seed)
         gain = 0.4 * (sorted_truth[0] - probs @ sorted_truth)
         yield {
-            "ground_truth": truth.tolist(), "probs": probs.tolist(), "accuracy": float(accuracy), "seed": seed,
-            "variance": share * largest, "largest": largest, "random": random(seed, 4).tolist(),
+            "ground_truth": truth.tolist(),
+            "probs": probs.tolist(),
+            "accuracy": float(accuracy),
+            "seed": seed,
+            "variance": share * largest,
+            "largest": largest,
+            "random": random(seed, 4).tolist(),
             "reward": make_reward_model(truth, probs, accuracy, share * largest, seed).tolist(),
-            "best_of": 3 + seed % 40, "best_of_n": best_of_n_probs(probs, np.round(truth, 1), 3 + seed % 40).tolist(), "tied": np.round(truth, 1).tolist(),
+            "best_of": 3 + seed % 40,
+            "best_of_n": best_of_n_probs(probs, np.round(truth, 1), 3 + seed % 40).tolist(),
+            "tied": np.round(truth, 1).tolist(),
             "slow": accurate_but_slow(truth, accuracy, 10.0, seed).tolist(),
-            "sorted_truth": sorted_truth.tolist(), "fast_accuracy": float(fast_accuracy), "fast": fast.tolist(), "gain": float(gain),
+            "sorted_truth": sorted_truth.tolist(),
+            "fast_accuracy": float(fast_accuracy),
+            "fast": fast.tolist(),
+            "gain": float(gain),
             "fast_time_bound": inaccurate_but_fast_time_bound(probs, sorted_truth, gain, 0),
             "sharper_fast_time_bound": sharper_tabular_fast_time_bound(probs, fast, sorted_truth, gain, 0),
-        }  # fmt: skip
+        }
 
 
 def test_the_shared_cases_are_what_python_makes():
@@ -115,7 +125,9 @@ def test_attainable_accuracies_are_those_of_all_rankings(outputs):
             assert ranking_accuracy(reward, truth) == accuracy
 
 
-@given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.sampled_from([1, 1, 2, 3, 5, 8, 15, 30]), min_size=1, max_size=8))
+@given(
+    seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.sampled_from([1, 1, 2, 3, 5, 8, 15, 30]), min_size=1, max_size=8)
+)
 @settings(max_examples=200)
 def test_rankings_with_many_ties(seed, sizes):
     rng = np.random.default_rng(seed)
@@ -124,7 +136,11 @@ def test_rankings_with_many_ties(seed, sizes):
     counts = np.r_[few, free : rankings.pairs(truth.size) + 1]
     for wrong in {*rng.choice(counts, 5), *counts[:3], free}:
         levels = rankings.ranking(truth, int(wrong), seed)
-        assert round((1 - ranking_accuracy(levels, truth)) * rankings.pairs(truth.size)) == wrong if truth.size > 1 else wrong == 0
+        assert (
+            round((1 - ranking_accuracy(levels, truth)) * rankings.pairs(truth.size)) == wrong
+            if truth.size > 1
+            else wrong == 0
+        )
 
 
 @pytest.mark.parametrize("values", [None, 1, 5])
@@ -156,7 +172,9 @@ def test_a_lower_accuracy_misorders_more_of_the_same_and_none_is_favoured():
         assert (misordered >= before).all() and (misordered ^ before).sum() <= 1
         before = misordered
     # At half of the pairs the ranking is noise: whatever an output is worth, its place is the middle on average.
-    ranks = np.mean([np.argsort(np.argsort(make_reward_model(truth, probs, 0.5, 1e-3, seed))) for seed in range(2_000)], 0)
+    ranks = np.mean(
+        [np.argsort(np.argsort(make_reward_model(truth, probs, 0.5, 1e-3, seed))) for seed in range(2_000)], 0
+    )
     assert np.abs(ranks - 5.5).max() < 0.5
 
 
@@ -181,7 +199,9 @@ def test_the_range_of_accuracy_given_a_variance():
         attainable_accuracy(truth, probs, 0.5, 5)
 
 
-@pytest.mark.parametrize("probs", [np.full(12, 1 / 12), np.r_[0.5, 0.125, np.full(9, 1e-6), 0.375 - 9e-6]], ids=["even", "lopsided"])
+@pytest.mark.parametrize(
+    "probs", [np.full(12, 1 / 12), np.r_[0.5, 0.125, np.full(9, 1e-6), 0.375 - 9e-6]], ids=["even", "lopsided"]
+)
 def test_rewards_move_continuously_with_the_variance(probs):
     """What a slider needs. Under the lopsided policy the variance falls at first on the way from the even spread to the step."""
     truth = np.linspace(1, -1, 12)

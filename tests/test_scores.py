@@ -51,7 +51,9 @@ def test_the_papers_tables():
     assert public["algorithm"][0] == "RLOO" and public["reward_variance"].dtype == float
     properties = paper.table("reward_model_properties")
     assert properties["reward_variance"][0] == 0.630
-    with pytest.raises(ValueError, match="^name must be one of correlations_after_one_epoch, [^\n]* got 'table 10'\\.$"):
+    with pytest.raises(
+        ValueError, match="^name must be one of correlations_after_one_epoch, [^\n]* got 'table 10'\\.$"
+    ):
         paper.table("table 10")
 
 
@@ -71,6 +73,10 @@ def test_the_page_gives_the_same_grades(node):
         "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => x.accuracy), g.map(x => x.variance))]))"
     )
     theirs, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
-    for name, key in zip(SCORES, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True):
+    for name, key in zip(
+        SCORES, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True
+    ):
         assert np.allclose(ours[name], [grade[key] for grade in theirs], atol=1e-12), name
-    assert correlation == pytest.approx(rank_correlation([g["accuracy"] for g in theirs], [g["variance"] for g in theirs]))
+    assert correlation == pytest.approx(
+        rank_correlation([g["accuracy"] for g in theirs], [g["variance"] for g in theirs])
+    )

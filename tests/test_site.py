@@ -32,8 +32,13 @@ EVERY_PAGE = pytest.mark.parametrize("name", PAGES)
 @pytest.fixture(scope="module")
 def site():
     """The book's address, after building what has changed: `site("book/index")` is a page's."""
-    built = subprocess.run([sys.executable, "scripts/build.py"], cwd=ROOT, capture_output=True, text=True,
-                           env=os.environ | {"PYTHONPATH": str(ROOT)})
+    built = subprocess.run(
+        [sys.executable, "scripts/build.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-8000:]
     with served(HTML.parent) as address:
         yield lambda name: f"{address}/{HTML.name}/{name}.html"
@@ -46,7 +51,9 @@ def open_page(page, address):
     page.evaluate("window.MathJax?.startup.promise")  # a page without mathematics does not load it
     for figure in page.locator(".rv-explorable, .rv-plotly").all():
         figure.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelectorAll('.rv-explorable:not([data-mounted]), .rv-plotly:not([data-drawn])').length === 0")
+    page.wait_for_function(
+        "document.querySelectorAll('.rv-explorable:not([data-mounted]), .rv-plotly:not([data-drawn])').length === 0"
+    )
     settle(page)
 
 
@@ -56,22 +63,48 @@ def settle(page):
 
 def drawn(figure):
     """What an explorable shows: its drawing and readouts, not its controls."""
-    return figure.evaluate("figure => [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? e.outerHTML).join()")
+    return figure.evaluate(
+        "figure => [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? e.outerHTML).join()"
+    )
 
 
 @EVERY_PAGE
 def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
-    with watched(browser, viewport={"width": 1280, "height": 900}) as page:  # its console empty, no other host, nothing missing
+    with watched(
+        browser, viewport={"width": 1280, "height": 900}
+    ) as page:  # its console empty, no other host, nothing missing
         open_page(page, site(name))
         assert page.locator("h1").count() >= 1
         # Mathematics is typeset, all of it and without an error.
-        assert page.evaluate("[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => e.innerText)") == []
-        assert page.evaluate("[...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => e.parentNode.outerHTML)") == []
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => e.innerText)"
+            )
+            == []
+        )
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => e.parentNode.outerHTML)"
+            )
+            == []
+        )
         # Pictures are there and say what they show; drawings and figures too.
-        images = page.evaluate("[...document.images].map(i => [i.currentSrc || i.src, i.alt, i.loading === 'lazy' || i.naturalWidth > 0])")
+        images = page.evaluate(
+            "[...document.images].map(i => [i.currentSrc || i.src, i.alt, i.loading === 'lazy' || i.naturalWidth > 0])"
+        )
         assert [source for source, alternative, there in images if not (alternative.strip() and there)] == []
-        assert page.evaluate("[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')?.trim()).length") == 0
-        assert page.evaluate("[...document.querySelectorAll('.rv-plotly')].filter(e => !e.querySelector('.main-svg')).length") == 0
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')?.trim()).length"
+            )
+            == 0
+        )
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('.rv-plotly')].filter(e => !e.querySelector('.main-svg')).length"
+            )
+            == 0
+        )
         # One search box, or the button for one, is in sight.
         assert sum(box.is_visible() for box in page.locator(".search-button__button, input[type=search]").all()) == 1
 
@@ -79,7 +112,9 @@ def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
 @EVERY_PAGE
 def test_every_slider_changes_its_figure(browser, site, name):
     with watched(browser, viewport={"width": 1280, "height": 900}) as page:
-        open_page(page, site(name) + "#race.time=50")  # at its start, where it stands before the bet, a KL penalty changes nothing yet
+        open_page(
+            page, site(name) + "#race.time=50"
+        )  # at its start, where it stands before the bet, a KL penalty changes nothing yet
         for figure in page.locator(".rv-explorable").all():
             for slider in figure.locator("input[type=range]").all():
                 label, low, at, high = slider.evaluate("s => [s.labels[0].innerText, +s.min, +s.value, +s.max]")
@@ -105,8 +140,15 @@ def test_nothing_is_wider_than_a_small_screen(browser, site, name):
         }).map(e => e.outerHTML.slice(0, 200))""")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, wide
         # No note stands beside a proof and takes its room.
-        assert page.evaluate("[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270).map(e => e.innerText.slice(0, 80))") == []
-        page.set_viewport_size({"width": 1100, "height": 740})  # and where there is no margin yet, notes do not stick out
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270).map(e => e.innerText.slice(0, 80))"
+            )
+            == []
+        )
+        page.set_viewport_size(
+            {"width": 1100, "height": 740}
+        )  # and where there is no margin yet, notes do not stick out
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 
@@ -116,10 +158,18 @@ def test_nonsense_in_the_address_gives_the_default_state(browser, site, name):
     with watched(browser) as page:
         open_page(page, site(name))
         figures = page.locator(".rv-explorable")
-        keys = figures.evaluate_all("all => all.flatMap(f => JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))")
+        keys = figures.evaluate_all(
+            "all => all.flatMap(f => JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))"
+        )
         default = [drawn(figure) for figure in figures.all()]
         nonsense = zip(keys, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
-        open_page(page, site(name) + "#" + "&".join(f"{key}={value}" for key, value in nonsense) + "&&=&no.such=thing&no-such-place")
+        open_page(
+            page,
+            site(name)
+            + "#"
+            + "&".join(f"{key}={value}" for key, value in nonsense)
+            + "&&=&no.such=thing&no-such-place",
+        )
         assert [drawn(figure) for figure in figures.all()] == default
 
 
@@ -167,7 +217,9 @@ def test_every_link_within_the_book_leads_somewhere(site, name):
         if target.is_dir():
             target /= "index.html"
         place = urllib.parse.unquote(parts.fragment)
-        if not target.is_file() or (target.suffix == ".html" and place not in read_links(target).places and "=" not in place):
+        if not target.is_file() or (
+            target.suffix == ".html" and place not in read_links(target).places and "=" not in place
+        ):
             broken.append(address)
     assert broken == []
 

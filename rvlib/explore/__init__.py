@@ -16,11 +16,30 @@ _TEACHER, _POLICY = "Reward model", "Policy and outputs"
 
 
 def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
-    return slider(default, 0, 1, 0.01, group=group, label=label, tone=tone, help="Share of the pairs of outputs in the right order (Def. 1); the nearest attainable one is taken")
+    return slider(
+        default,
+        0,
+        1,
+        0.01,
+        group=group,
+        label=label,
+        tone=tone,
+        help="Share of the pairs of outputs in the right order (Def. 1); the nearest attainable one is taken",
+    )
 
 
 def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
-    return slider(default, 1e-6, 1, 0.02, group=group, label=label, tone=tone, log=True, help="Variance of the reward under the initial policy (Def. 2); at most what the accuracy allows")
+    return slider(
+        default,
+        1e-6,
+        1,
+        0.02,
+        group=group,
+        label=label,
+        tone=tone,
+        log=True,
+        help="Variance of the reward under the initial policy (Def. 2); at most what the accuracy allows",
+    )
 
 
 def _outputs(default, high):
@@ -28,15 +47,40 @@ def _outputs(default, high):
 
 
 def _peakedness(default):
-    return slider(default, 0, 4, 0.05, group=_POLICY, label="peakedness", help="Standard deviation of the policy's random logits: 0 gives an even policy")
+    return slider(
+        default,
+        0,
+        4,
+        0.05,
+        group=_POLICY,
+        label="peakedness",
+        help="Standard deviation of the policy's random logits: 0 gives an even policy",
+    )
 
 
 def _skill(default):
-    return slider(default, -4, 4, 0.05, group=_POLICY, label="skill", help="How much the policy's logits lean to good outputs (above 0) or to bad ones")
+    return slider(
+        default,
+        -4,
+        4,
+        0.05,
+        group=_POLICY,
+        label="skill",
+        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
+    )
 
 
 def _seed(default=1):
-    return slider(default, 1, 40, 1, group=_POLICY, label="seed", whole=True, help="Other outputs, another policy and another reward model, alike in what the other sliders say")
+    return slider(
+        default,
+        1,
+        40,
+        1,
+        group=_POLICY,
+        label="seed",
+        whole=True,
+        help="Other outputs, another policy and another reward model, alike in what the other sliders say",
+    )
 
 
 class Dial(Explorable):
@@ -53,9 +97,32 @@ class Dial(Explorable):
 
     accuracy = _accuracy(0.8)
     variance = _variance(0.1)
-    scale = slider(1.0, 0.1, 10, 0.02, group="The scale trap", label="multiply by <i>c</i>", tone="proxy", log=True, help="Multiplies the proxy reward on every prompt: accuracy stays, variance is multiplied by c²")
-    between = slider(0.3, 0, 1, 0.01, group="The scale trap", label="spread between prompts", help="Standard deviation, over prompts, of the mean proxy reward before scaling")
-    normalise = toggle(False, group="The scale trap", label="normalise over all prompts", help="Subtract the mean and divide by the standard deviation over prompts and outputs together, as the paper does")
+    scale = slider(
+        1.0,
+        0.1,
+        10,
+        0.02,
+        group="The scale trap",
+        label="multiply by <i>c</i>",
+        tone="proxy",
+        log=True,
+        help="Multiplies the proxy reward on every prompt: accuracy stays, variance is multiplied by c²",
+    )
+    between = slider(
+        0.3,
+        0,
+        1,
+        0.01,
+        group="The scale trap",
+        label="spread between prompts",
+        help="Standard deviation, over prompts, of the mean proxy reward before scaling",
+    )
+    normalise = toggle(
+        False,
+        group="The scale trap",
+        label="normalise over all prompts",
+        help="Subtract the mean and divide by the standard deviation over prompts and outputs together, as the paper does",
+    )
     outputs = _outputs(10, 24)
     peakedness = _peakedness(0.7)
     skill = _skill(0.0)
@@ -76,19 +143,49 @@ class Curves(Explorable):
 
     accuracy = _accuracy(0.8)
     variance = _variance(0.05)
-    kl_coef = slider(0.0, 1e-4, 10, 0.05, group=_TEACHER, label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy in the objective")
-    gain = slider(0.3, 0.01, 1, 0.01, group=_TEACHER, label="gain <i>γ</i>", tone="truth", help="How much the reward has to rise for t_γ")
+    kl_coef = slider(
+        0.0,
+        1e-4,
+        10,
+        0.05,
+        group=_TEACHER,
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy in the objective",
+    )
+    gain = slider(
+        0.3,
+        0.01,
+        1,
+        0.01,
+        group=_TEACHER,
+        label="gain <i>γ</i>",
+        tone="truth",
+        help="How much the reward has to rise for t_γ",
+    )
     outputs = _outputs(12, 60)
     peakedness = _peakedness(1.0)
     skill = _skill(-1.0)
     seed = _seed(13)
     horizon = slider(10_000, 10, 1e8, 0.1, group="Time", label="until", log=True, help="Where the axis of time ends")
     log_time = toggle(True, group="Time", label="logarithmic", help="Decades of time at equal distances")
-    pins = traitlets.List(traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above").tag(sync=True)
+    pins = traitlets.List(traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above").tag(
+        sync=True
+    )
 
 
 def _mark(default, group, output):
-    return slider(default, -1, 1, 0.01, group=group, label=output, tone="proxy", help=f"The teacher's reward for the {output} output")
+    return slider(
+        default,
+        -1,
+        1,
+        0.01,
+        group=group,
+        label=output,
+        tone="proxy",
+        help=f"The teacher's reward for the {output} output",
+    )
 
 
 class Landscape(Explorable):
@@ -111,12 +208,44 @@ class Landscape(Explorable):
     b_worst = _mark(-0.4, "Rewards by teacher B", "worst")
     best = slider(0.1, 0.01, 0.98, 0.01, group="The policy at the start", label="probability of best")
     middling = slider(0.3, 0.01, 0.98, 0.01, group="The policy at the start", label="of middling")
-    time = slider(10.0, 0.1, 1e4, 0.02, group="Training", label="time", log=True, help="How long both policies have followed their gradient")
-    gain = slider(1.0, 0.01, 1.9, 0.01, group="Training", label="gain <i>γ</i>", tone="truth", help="How much the ground truth reward has to rise for t_γ")
-    kl_coef = slider(0.0, 1e-3, 10, 0.05, group="Training", label="KL weight <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy in the objective")
-    plane = choice({"policies": "over policies", "logits": "over logits"}, group="View", label="The plane under the surface")
+    time = slider(
+        10.0,
+        0.1,
+        1e4,
+        0.02,
+        group="Training",
+        label="time",
+        log=True,
+        help="How long both policies have followed their gradient",
+    )
+    gain = slider(
+        1.0,
+        0.01,
+        1.9,
+        0.01,
+        group="Training",
+        label="gain <i>γ</i>",
+        tone="truth",
+        help="How much the ground truth reward has to rise for t_γ",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-3,
+        10,
+        0.05,
+        group="Training",
+        label="KL weight <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy in the objective",
+    )
+    plane = choice(
+        {"policies": "over policies", "logits": "over logits"}, group="View", label="The plane under the surface"
+    )
     turn = slider(-25, -180, 180, 1, group="View", label="turn", whole=True, help="Degrees about the vertical")
-    tilt = slider(32, 10, 55, 1, group="View", label="tilt", whole=True, help="Degrees above the horizon from which one looks")
+    tilt = slider(
+        32, 10, 55, 1, group="View", label="tilt", whole=True, help="Degrees above the horizon from which one looks"
+    )
 
 
 class Race(Explorable):
@@ -136,8 +265,27 @@ class Race(Explorable):
     a_variance = _variance(0.0001, "Teacher A", "variance")
     b_accuracy = _accuracy(0.6, "Teacher B")
     b_variance = _variance(0.4, "Teacher B", "variance")
-    gain = slider(0.5, 0.01, 1.5, 0.01, group="Training", label="gain <i>γ</i>", tone="truth", help="How much the ground truth reward has to rise to finish")
-    kl_coef = slider(0.0, 1e-4, 10, 0.05, group="Training", label="KL weight <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy in the objective")
+    gain = slider(
+        0.5,
+        0.01,
+        1.5,
+        0.01,
+        group="Training",
+        label="gain <i>γ</i>",
+        tone="truth",
+        help="How much the ground truth reward has to rise to finish",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-4,
+        10,
+        0.05,
+        group="Training",
+        label="KL weight <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy in the objective",
+    )
     outputs = _outputs(12, 40)
     peakedness = _peakedness(0.6)
     skill = _skill(-1.0)
@@ -156,12 +304,30 @@ class BestOfN(Explorable):
         "Both are exact: nothing is sampled here."
     ).tag(sync=True)
 
-    samples = slider(16, 1, 4096, 0.1, group="Best of N", label="samples <i>N</i>", log=True, whole=True, help="How many outputs are sampled for the reward model to choose from")
+    samples = slider(
+        16,
+        1,
+        4096,
+        0.1,
+        group="Best of N",
+        label="samples <i>N</i>",
+        log=True,
+        whole=True,
+        help="How many outputs are sampled for the reward model to choose from",
+    )
     a_accuracy = _accuracy(1.0, "Reward model A", tone="truth")
     a_variance = _variance(0.0001, "Reward model A", "variance", tone="truth")
     b_accuracy = _accuracy(0.6, "Reward model B")
     b_variance = _variance(0.3, "Reward model B", "variance")
-    gain = slider(0.5, 0.01, 1.5, 0.01, group="Training", label="gain <i>γ</i>", help="How much the ground truth reward has to rise for t_γ")
+    gain = slider(
+        0.5,
+        0.01,
+        1.5,
+        0.01,
+        group="Training",
+        label="gain <i>γ</i>",
+        help="How much the ground truth reward has to rise for t_γ",
+    )
     outputs = _outputs(12, 40)
     peakedness = _peakedness(0.6)
     skill = _skill(-1.0)
@@ -181,12 +347,68 @@ class Samples(Explorable):
     ).tag(sync=True)
 
     accuracy = _accuracy(1.0, "Teacher")
-    variance = slider(1e-4, 1e-6, 1, 0.05, group="Teacher", label="reward variance", tone="proxy", log=True, help="Variance of the reward under the initial policy; at most what the accuracy allows")
-    multiplier = slider(1.0, 0.1, 1000, 0.1, group="Teacher", label="multiply by <i>c</i>", tone="proxy", log=True, help="Multiplies marks and noise together")
-    noise = slider(0.0, 1e-3, 3, 0.1, group="Teacher", label="label noise <i>τ</i>", tone="proxy", log=True, zero=True, help="Standard deviation of the noise in each mark")
-    estimator = choice({"rloo": "RLOO", "grpo": "GRPO", "grpo_unscaled": "undivided", "reinforce": "REINFORCE"}, group="Algorithm", label="Advantage of a sample")
+    variance = slider(
+        1e-4,
+        1e-6,
+        1,
+        0.05,
+        group="Teacher",
+        label="reward variance",
+        tone="proxy",
+        log=True,
+        help="Variance of the reward under the initial policy; at most what the accuracy allows",
+    )
+    multiplier = slider(
+        1.0,
+        0.1,
+        1000,
+        0.1,
+        group="Teacher",
+        label="multiply by <i>c</i>",
+        tone="proxy",
+        log=True,
+        help="Multiplies marks and noise together",
+    )
+    noise = slider(
+        0.0,
+        1e-3,
+        3,
+        0.1,
+        group="Teacher",
+        label="label noise <i>τ</i>",
+        tone="proxy",
+        log=True,
+        zero=True,
+        help="Standard deviation of the noise in each mark",
+    )
+    estimator = choice(
+        {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"},
+        group="Algorithm",
+        label="Advantage of a sample",
+    )
     optimiser = choice({"plain": "plain steps", "adam": "Adam"}, group="Algorithm", label="Optimiser")
-    group = slider(4, 2, 16, 1, group="Algorithm", label="samples a step <i>k</i>", whole=True, help="Size of the group")
-    step = slider(1.0, 0.1, 30, 0.1, group="Algorithm", label="step size", log=True, help="What the gradient is multiplied by; Adam's step is a twentieth of it")
-    kl_coef = slider(0.0, 1e-3, 1, 0.1, group="Algorithm", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL penalty, as part of each sample's reward")
+    group = slider(
+        4, 2, 16, 1, group="Algorithm", label="samples a step <i>k</i>", whole=True, help="Size of the group"
+    )
+    step = slider(
+        1.0,
+        0.1,
+        30,
+        0.1,
+        group="Algorithm",
+        label="step size",
+        log=True,
+        help="What the gradient is multiplied by; Adam's step is a twentieth of it",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-3,
+        1,
+        0.1,
+        group="Algorithm",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL penalty, as part of each sample's reward",
+    )
     seed = _seed(3)

@@ -31,13 +31,27 @@ def source(module):
 def slider(default, low, high, step, *, group, label, log=False, zero=False, whole=False, tone="", help=""):
     """A number in [low, high] with a slider. log: steps are of log10; zero: 0 is allowed too, at the slider's left end."""
     kind = traitlets.CInt if whole else traitlets.CFloat
-    control = dict(kind="slider", min=low, max=high, step=step, group=group, label=label, log=log, zero=zero, whole=whole, tone=tone, help=help)
+    control = dict(
+        kind="slider",
+        min=low,
+        max=high,
+        step=step,
+        group=group,
+        label=label,
+        log=log,
+        zero=zero,
+        whole=whole,
+        tone=tone,
+        help=help,
+    )
     return kind(default, min=0 if zero else low, max=high, help=help).tag(sync=True, control=control)
 
 
 def toggle(default, *, group, label, help=""):
     """A truth value with a checkbox."""
-    return traitlets.CBool(default, help=help).tag(sync=True, control=dict(kind="toggle", group=group, label=label, help=help))
+    return traitlets.CBool(default, help=help).tag(
+        sync=True, control=dict(kind="toggle", group=group, label=label, help=help)
+    )
 
 
 def choice(options, *, group, label, help=""):
@@ -63,12 +77,18 @@ class Explorable(anywidget.AnyWidget):
         super().__init_subclass__(**kwargs)
         if "alt" in vars(cls):  # a class of ours, not one that traitlets derives from it
             cls.name = cls.__name__.lower()
-            cls._controls = [{"key": key, **trait.metadata["control"]} for key, trait in vars(cls).items() if isinstance(trait, traitlets.TraitType) and "control" in trait.metadata]
+            cls._controls = [
+                {"key": key, **trait.metadata["control"]}
+                for key, trait in vars(cls).items()
+                if isinstance(trait, traitlets.TraitType) and "control" in trait.metadata
+            ]
 
     def __init__(self, **state):
         unknown = set(state) - {*self.parameters(), "caption", "layout"}
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(self.parameters())}.")
+            raise TypeError(
+                f"{type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(self.parameters())}."
+            )
         super().__init__(controls=self._controls, **state)
         self.initial = self.state()
 
@@ -99,5 +119,8 @@ class Explorable(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         if "google.colab" not in sys.modules:  # which would show the HTML, where its page has no mount.mjs
-            data |= {"text/html": self.mount, "image/svg+xml": (PICTURES / f"{self.name}.svg").read_text(encoding="utf-8")}
+            data |= {
+                "text/html": self.mount,
+                "image/svg+xml": (PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"),
+            }
         return data, metadata

@@ -1,6 +1,6 @@
 """The explorable of what policy gradient costs: memory by part against a GPU's, hours and money, as `rvlib run RECIPE --dry-run` plans them.
 
-The page computes with web/cost.mjs, a port of `rvlib.lm.cost`, on the sizes in web/sizes.mjs, written by `python -m rvlib.explore.calculator`.
+The page computes with web/cost.mjs, a port of `rvlib.lm.experiments.cost`, on the sizes in web/sizes.mjs, written by `python -m rvlib.explore.calculator`.
 """
 
 import dataclasses
@@ -9,13 +9,21 @@ import json
 import traitlets
 
 from rvlib.explore._explorable import WEB, Explorable, choice, slider, toggle
-from rvlib.lm import cost
+from rvlib.lm.experiments import cost
+from rvlib.lm.sampling import LOGITS_AT_ONCE
 
 POLICIES = {
-    "llama8b": ("Llama-3.1-8B", "meta-llama/Llama-3.1-8B"), "llama3b": ("Llama-3.2-3B", "meta-llama/Llama-3.2-3B"),
-    "llama1b": ("Llama-3.2-1B", "meta-llama/Llama-3.2-1B"), "pythia3b": ("Pythia-2.8B", "EleutherAI/pythia-2.8b"), "pythia1b": ("Pythia-1B", "EleutherAI/pythia-1b"),
-}  # fmt: skip
-TEACHERS = {"tulu": ("8B", "allenai/llama-3-tulu-2-8b-uf-mean-rm"), "grm": ("3B", "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft"), "gemma": ("2B", "Ray2333/GRM-gemma2-2B-rewardmodel-ft")}
+    "llama8b": ("Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+    "llama3b": ("Llama-3.2-3B", "meta-llama/Llama-3.2-3B"),
+    "llama1b": ("Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
+    "pythia3b": ("Pythia-2.8B", "EleutherAI/pythia-2.8b"),
+    "pythia1b": ("Pythia-1B", "EleutherAI/pythia-1b"),
+}
+TEACHERS = {
+    "tulu": ("8B", "allenai/llama-3-tulu-2-8b-uf-mean-rm"),
+    "grm": ("3B", "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft"),
+    "gemma": ("2B", "Ray2333/GRM-gemma2-2B-rewardmodel-ft"),
+}
 TRUTH = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 METHODS = {  # what `cost.memory` and `cost.step` are called with
     "adam8bit": {"optimizer": "adam8bit", "dtype": "bfloat16", "rank": None},
@@ -26,10 +34,24 @@ METHODS = {  # what `cost.memory` and `cost.step` are called with
 
 def module():
     """The text of web/sizes.mjs."""
-    sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {"truth": dataclasses.asdict(cost.MODELS[TRUTH])}
-    parts = {"SIZES": sizes, "MACHINES": {key: dataclasses.asdict(machine) for key, machine in cost.MACHINES.items()}, "METHODS": METHODS}
-    parts |= {"SHARE": cost.SHARE, "LOGITS": cost.LOGITS, "USUAL": cost.USUAL, "BYTES": cost.BYTES, "MOMENTS": cost.MOMENTS}
-    return "// Shapes of models and rates of GPUs, written by `python -m rvlib.explore.calculator`.\n" + "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in parts.items())
+    sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {
+        "truth": dataclasses.asdict(cost.MODELS[TRUTH])
+    }
+    parts = {
+        "SIZES": sizes,
+        "MACHINES": {key: dataclasses.asdict(machine) for key, machine in cost.MACHINES.items()},
+        "METHODS": METHODS,
+    }
+    parts |= {
+        "SHARE": cost.SHARE,
+        "LOGITS": LOGITS_AT_ONCE,
+        "USUAL": cost.USUAL,
+        "BYTES": cost.BYTES,
+        "MOMENTS": cost.MOMENTS,
+    }
+    return "// Shapes of models and rates of GPUs, written by `python -m rvlib.explore.calculator`.\n" + "".join(
+        f"export const {name} = {json.dumps(value)};\n" for name, value in parts.items()
+    )
 
 
 class Calculator(Explorable):
@@ -45,18 +67,105 @@ class Calculator(Explorable):
     ).tag(sync=True)
 
     policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Policy", label="Policy")
-    teacher = choice({key: label for key, (label, _) in TEACHERS.items()}, group="Reward model", label="Size of the reward model")
-    method = choice({"adam8bit": "all weights, 8-bit Adam", "lora": "adapters of rank 64", "adam": "all weights, 32-bit Adam"}, group="What learns", label="What learns, and by which optimiser")
-    checkpointing = toggle(True, group="Activations", label="computed twice", help="Gradient checkpointing: each layer keeps its input alone")
-    gpu = choice({key: f"{key}, {machine.memory / 1e9:.0f} GB" for key, machine in cost.MACHINES.items()}, group="GPU", label="GPU")
-    gpus = slider(1, 1, 8, 1, group="GPU", label="how many", whole=True, help="GPUs over which what learns is shared by FSDP2; 8-bit Adam runs on one")
-    price = slider(cost.PRICE, 0.5, 12, 0.1, group="GPU", label="dollars an hour", help="Of one GPU: what yours costs, or what it could be let for")
-    batch = slider(32, 4, 256, 4, group="A step", label="replies a step", whole=True, help="Replies sampled, scored and learnt from in one step")
-    rows = slider(32, 1, 64, 1, group="A step", label="sampled at once", whole=True, help="limits.rows: replies that are sampled or scored at once")
-    micro_batch = slider(8, 1, 16, 1, group="A step", label="learnt from at once", whole=True, help="limits.micro_batch: replies whose gradient is computed at once")
-    prompt = slider(512, 16, 2048, 16, group="Tokens", label="longest prompt", whole=True, help="Tokens; for time a prompt counts as at most 200")
-    reply = slider(512, 16, 4096, 16, group="Tokens", label="longest reply", whole=True, help="Tokens; every reply is taken to be as long")
-    replies = slider(16568, 1000, 1e6, 0.02, group="Tokens", label="replies in all", log=True, whole=True, help="Learnt from in the whole run: two epochs of the paper's are 16,568")
+    teacher = choice(
+        {key: label for key, (label, _) in TEACHERS.items()}, group="Reward model", label="Size of the reward model"
+    )
+    method = choice(
+        {"adam8bit": "all weights, 8-bit Adam", "lora": "adapters of rank 64", "adam": "all weights, 32-bit Adam"},
+        group="What learns",
+        label="What learns, and by which optimiser",
+    )
+    checkpointing = toggle(
+        True,
+        group="Activations",
+        label="computed twice",
+        help="Gradient checkpointing: each layer keeps its input alone",
+    )
+    gpu = choice(
+        {key: f"{key}, {machine.memory / 1e9:.0f} GB" for key, machine in cost.MACHINES.items()},
+        group="GPU",
+        label="GPU",
+    )
+    gpus = slider(
+        1,
+        1,
+        8,
+        1,
+        group="GPU",
+        label="how many",
+        whole=True,
+        help="GPUs over which what learns is shared by FSDP2; 8-bit Adam runs on one",
+    )
+    price = slider(
+        cost.PRICE,
+        0.5,
+        12,
+        0.1,
+        group="GPU",
+        label="dollars an hour",
+        help="Of one GPU: what yours costs, or what it could be let for",
+    )
+    batch = slider(
+        32,
+        4,
+        256,
+        4,
+        group="A step",
+        label="replies a step",
+        whole=True,
+        help="Replies sampled, scored and learnt from in one step",
+    )
+    rows = slider(
+        32,
+        1,
+        64,
+        1,
+        group="A step",
+        label="sampled at once",
+        whole=True,
+        help="runtime.batch_size: replies that are sampled or scored at once",
+    )
+    micro_batch = slider(
+        8,
+        1,
+        16,
+        1,
+        group="A step",
+        label="learnt from at once",
+        whole=True,
+        help="runtime.micro_batch: replies whose gradient is computed at once",
+    )
+    prompt = slider(
+        512,
+        16,
+        2048,
+        16,
+        group="Tokens",
+        label="longest prompt",
+        whole=True,
+        help="Tokens; for time a prompt counts as at most 200",
+    )
+    reply = slider(
+        512,
+        16,
+        4096,
+        16,
+        group="Tokens",
+        label="longest reply",
+        whole=True,
+        help="Tokens; every reply is taken to be as long",
+    )
+    replies = slider(
+        16568,
+        1000,
+        1e6,
+        0.02,
+        group="Tokens",
+        label="replies in all",
+        log=True,
+        whole=True,
+        help="Learnt from in the whole run: two epochs of the paper's are 16,568",
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,11 @@ def palette():
 def plain(markup, colours):
     """Markup without the style sheet's variables and mixtures, which not every reader of SVG knows."""
     markup = re.sub(r"var\((--rv-[\w-]+)\)", lambda match: colours[match[1]], markup)
-    return re.sub(r"color-mix\(in oklab, (#\w{6}) (\d+)%, (#\w{6})\)", lambda match: _mixed(match[1], int(match[2]) / 100, match[3]), markup)
+    return re.sub(
+        r"color-mix\(in oklab, (#\w{6}) (\d+)%, (#\w{6})\)",
+        lambda match: _mixed(match[1], int(match[2]) / 100, match[3]),
+        markup,
+    )
 
 
 def _mixed(first, share, second):

@@ -1,6 +1,6 @@
 """The problem that the explorables pose, in Python: what a figure shows can be taken to a notebook and computed on.
 
-    r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
+r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
 """
 
 import numpy as np
@@ -22,4 +22,6 @@ def teacher(ground_truth, logits, accuracy, variance, seed):
     """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with this seed."""
     probs, steps = softmax(logits), attainable_accuracies(ground_truth)
     nearest = steps[np.abs(steps - accuracy).argmin()]
-    return make_reward_model(ground_truth, probs, nearest, min(variance, attainable_variance(ground_truth, probs, nearest, seed)[1]), seed)
+    return make_reward_model(
+        ground_truth, probs, nearest, min(variance, attainable_variance(ground_truth, probs, nearest, seed)[1]), seed
+    )

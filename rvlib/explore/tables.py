@@ -11,9 +11,12 @@ from rvlib import paper
 from rvlib.explore._explorable import WEB, Explorable, choice, toggle
 
 COLUMNS = ("reward_variance", "on_policy_accuracy", "off_policy_accuracy", "ground_truth_increase", "proxy_increase")
-_SHORT = {"Pythia-1B SFT": "Pythia-1B", "Pythia-2.8B SFT": "Pythia-2.8B", "Llama-3.2-1B SFT": "Llama-1B", "Llama-3.2-3B SFT": "Llama-3B"} | {
-    f"Llama-3.2-{size}-Instruct": f"Llama-{size}-Instruct" for size in ("1B", "3B")
-}
+_SHORT = {
+    "Pythia-1B SFT": "Pythia-1B",
+    "Pythia-2.8B SFT": "Pythia-2.8B",
+    "Llama-3.2-1B SFT": "Llama-1B",
+    "Llama-3.2-3B SFT": "Llama-3B",
+} | {f"Llama-3.2-{size}-Instruct": f"Llama-{size}-Instruct" for size in ("1B", "3B")}
 
 
 def pairs():
@@ -23,13 +26,20 @@ def pairs():
     found = []
     for policy, algorithm in keys:
         rows = (table["initial_policy"] == policy) & (table["algorithm"] == algorithm)
-        found.append({"label": f"{_SHORT[policy]}, {algorithm}", "models": table["reward_model"][rows].tolist()} | {column: table[column][rows].tolist() for column in COLUMNS})
+        found.append(
+            {"label": f"{_SHORT[policy]}, {algorithm}", "models": table["reward_model"][rows].tolist()}
+            | {column: table[column][rows].tolist() for column in COLUMNS}
+        )
     return found
 
 
 def module():
     """The text of web/papertables.mjs."""
-    return "// Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.\nexport default " + json.dumps(pairs(), indent=1) + ";\n"
+    return (
+        "// Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.\nexport default "
+        + json.dumps(pairs(), indent=1)
+        + ";\n"
+    )
 
 
 class Tables(Explorable):
@@ -45,12 +55,25 @@ class Tables(Explorable):
     ).tag(sync=True)
 
     property = choice(
-        {"variance": "variance", "onpolicy": "on-policy accuracy", "offpolicy": "off-policy accuracy", "accuracy": "both accuracies", "both": "variance & accuracy", "product": "deviation × accuracy"},
+        {
+            "variance": "variance",
+            "onpolicy": "on-policy accuracy",
+            "offpolicy": "off-policy accuracy",
+            "accuracy": "both accuracies",
+            "both": "variance & accuracy",
+            "product": "deviation × accuracy",
+        },
         group="Property",
         label="Property of a reward model before training",
     )
-    outcome = choice({"truth": "ground truth reward", "proxy": "proxy reward"}, group="Increase of the", label="What has increased")
-    pair = choice({"all": "all nine"} | {str(i): pair["label"] for i, pair in enumerate(pairs())}, group="Policy and algorithm", label="Policy and algorithm")
+    outcome = choice(
+        {"truth": "ground truth reward", "proxy": "proxy reward"}, group="Increase of the", label="What has increased"
+    )
+    pair = choice(
+        {"all": "all nine"} | {str(i): pair["label"] for i, pair in enumerate(pairs())},
+        group="Policy and algorithm",
+        label="Policy and algorithm",
+    )
     grm_gemma = toggle(True, group="Reward models", label="GRM-Gemma-2-2B")
     grm_llama = toggle(True, group="Reward models", label="GRM-Llama-3.2-3B")
     tulu = toggle(True, group="Reward models", label="RM-Tulu-V2-8B")

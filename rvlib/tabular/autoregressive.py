@@ -92,7 +92,8 @@ def proof_steps(logits, values, jacobian=None):
     pulled_near = norm * np.abs(policy_gradient(logits, centred * ~far)).sum((-2, -1))
     paper = {
         "gradient norm": whole,
-        "split at c": length_of(policy_gradient(logits, centred * far)) + length_of(policy_gradient(logits, centred * ~far)),
+        "split at c": length_of(policy_gradient(logits, centred * far))
+        + length_of(policy_gradient(logits, centred * ~far)),
         "J taken out": pulled_far + pulled_near,
         "largest values": norm * length * (4 * largest * (outputs * far).sum(-1) + 2 * cut),
         "Chebyshev": 6 * norm * length * cut,
@@ -167,5 +168,7 @@ def _checked(logits):
 def _values(name, values, outputs):
     values = _checks.array(name, values)
     if values.shape[-1] != outputs:
-        raise ValueError(f"{name} must have one value for each of the {outputs} outputs on its last axis, got shape {values.shape}.")
+        raise ValueError(
+            f"{name} must have one value for each of the {outputs} outputs on its last axis, got shape {values.shape}."
+        )
     return values

@@ -14,9 +14,13 @@ from rvlib import _checks
 
 def best_of_n_probs(probs, reward, n):
     """Distribution (outputs,) of the output that Best-of-n keeps: probs and reward (outputs,), n >= 1 samples."""
-    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    probs, reward = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
+    )
     if probs.ndim > 1:
-        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+        raise ValueError(
+            f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt."
+        )
     n = _checks.whole("n", n)
     level = np.unique(reward, return_inverse=True)[1]
     mass = np.bincount(level, probs)
@@ -62,7 +66,9 @@ def best_of_n_loss_bound(probs, reward, ground_truth, n):
         ground_truth=_checks.array("ground_truth", ground_truth),
     )
     if probs.ndim > 1:
-        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+        raise ValueError(
+            f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt."
+        )
     n = _checks.whole("n", n)
     # Entry [kept, missed]: each pair stands once, with the output that is truly better as the one missed.
     stake = probs[:, None] * probs * (truth - truth[:, None]).clip(0)

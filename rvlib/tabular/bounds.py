@@ -187,7 +187,9 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
         ground_truth=_checks.array("ground_truth", ground_truth, low=-1.0, high=1.0),
     )
     if probs.ndim > 1:
-        raise ValueError(f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt.")
+        raise ValueError(
+            f"probs must be one prompt's, of shape (outputs,), got shape {probs.shape}; call once a prompt."
+        )
     gain, kl_coef = _checks.number("gain", gain, above=0.0), _checks.number("kl_coef", kl_coef, low=0.0)
     n_prompts = _checks.whole("n_prompts", n_prompts)
     good = _mask("good_outputs", good_outputs, probs.size)
@@ -290,7 +292,9 @@ def two_marks_time_bound(liked, gain, n_prompts=1):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
-_GROWTH = 8 / 5  # gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?"
+_GROWTH = (
+    8 / 5
+)  # gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?"
 
 
 def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
@@ -301,7 +305,9 @@ def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
     """
     norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
-        return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-np.sqrt(2) * _GROWTH * gain) / (_GROWTH * norm))[()]
+        return (
+            _checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-np.sqrt(2) * _GROWTH * gain) / (_GROWTH * norm)
+        )[()]
 
 
 def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
@@ -313,7 +319,9 @@ def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
     (..., n), rewards of any size; gain: γ > 0, (...). This book's own, "How loose, and what is sharp?".
     """
     probs, reward, measured = _checks.broadcast(
-        probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward), measured=_checks.array("measured", measured)
+        probs=_checks.probabilities("probs", probs),
+        reward=_checks.array("reward", reward),
+        measured=_checks.array("measured", measured),
     )
     gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
     # Pair by pair, since r - V cancels to nothing for an output that is nearly certain.

@@ -5,9 +5,9 @@
     reinforce      A_i = r_i                                                  Williams 1992
     rloo           A_i = r_i - mean of the other k - 1 rewards                Ahmadian et al. 2024, arXiv 2402.14740
     grpo           A_i = (r_i - mean) / (standard deviation + 1e-4)           Shao et al. 2024, arXiv 2402.03300
-    grpo_unscaled  A_i = r_i - mean                                           Liu et al. 2025, arXiv 2503.20783 (Dr. GRPO)
+    dr_grpo  A_i = r_i - mean                                           Liu et al. 2025, arXiv 2503.20783 (Dr. GRPO)
 
-The first two are unbiased for ∇φ = π ⊙ (r - E r); grpo_unscaled is (k-1)/k of rloo, sample by sample. r is the KL-regularised
+The first two are unbiased for ∇φ = π ⊙ (r - E r); dr_grpo is (k-1)/k of rloo, sample by sample. r is the KL-regularised
 reward, the KL term being part of the reward as in the paper's RLOO.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from rvlib import _checks
 from rvlib.tabular.policy import kl_reward, softmax
 
-ESTIMATORS = ("reinforce", "rloo", "grpo", "grpo_unscaled")
+ESTIMATORS = ("reinforce", "rloo", "grpo", "dr_grpo")
 _STD_FLOOR = 1e-4  # TRL's, added to the group's standard deviation (ddof=1)
 
 
@@ -67,7 +67,9 @@ def gradient_estimate(logits, outputs, advantages):
     return (scattered.reshape(*batch, n) - softmax(logits) * advantages.sum(-1, keepdims=True)) / outputs.shape[-1]
 
 
-def estimate_gradient(logits, reward, samples, seed, *, estimator="rloo", reference_logits=None, kl_coef=0.0, draws=None):
+def estimate_gradient(
+    logits, reward, samples, seed, *, estimator="rloo", reference_logits=None, kl_coef=0.0, draws=None
+):
     """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws, n).
 
     logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ESTIMATORS`. ValueError on bad
@@ -79,7 +81,9 @@ def estimate_gradient(logits, reward, samples, seed, *, estimator="rloo", refere
     outputs = sample_outputs(probs, samples, seed, draws)
     if draws is not None:
         regularised, logits = regularised[..., None, :], logits[..., None, :]
-    rewards = np.take_along_axis(np.broadcast_to(regularised, (*outputs.shape[:-1], regularised.shape[-1])), outputs, -1)
+    rewards = np.take_along_axis(
+        np.broadcast_to(regularised, (*outputs.shape[:-1], regularised.shape[-1])), outputs, -1
+    )
     return gradient_estimate(logits, outputs, advantages(rewards, estimator))
 
 
@@ -91,7 +95,9 @@ def signal_to_noise(probs, reward, samples, noise=0.0):
     probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0 where the
     reward has no spread. It does not change when reward and noise are multiplied by the same number.
     """
-    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    probs, reward = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
+    )
     samples, noise = _checks.whole("samples", samples), _checks.real("noise", noise, low=0.0)
     a = reward - reward[..., :1]  # so that equal rewards deviate by 0 exactly
     a = a - (probs * a).sum(-1, keepdims=True)
@@ -107,6 +113,8 @@ def no_spread_probability(probs, reward, samples):
 
     probs, reward: (n,); samples: k >= 1. Returns a float.
     """
-    probs, reward = _checks.broadcast(probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward))
+    probs, reward = _checks.broadcast(
+        probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
+    )
     mass = np.bincount(np.unique(reward, return_inverse=True)[1], probs)
     return float((mass ** _checks.whole("samples", samples)).sum())

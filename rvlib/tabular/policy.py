@@ -7,7 +7,8 @@ One prompt at a time: leading axes are prompts and broadcast. The 1/|S| of an av
 """
 
 import numpy as np
-from scipy.special import log_softmax, rel_entr, softmax as _softmax
+from scipy.special import log_softmax, rel_entr
+from scipy.special import softmax as _softmax
 
 from rvlib import _checks
 
@@ -38,11 +39,16 @@ def kl_reward(logits, reward, reference_logits, kl_coef):
         reward=_checks.array("reward", reward),
         reference_logits=_checks.array("reference_logits", reference_logits),
     )
-    kl_coef, log_ratio = _checks.real("kl_coef", kl_coef, low=0.0), log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1)
+    kl_coef, log_ratio = (
+        _checks.real("kl_coef", kl_coef, low=0.0),
+        log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1),
+    )
     try:
         return reward - kl_coef[..., None] * log_ratio
     except ValueError:
-        raise ValueError(f"kl_coef must be a number or fit the prompts' shape {reward.shape[:-1]}, got shape {kl_coef.shape}.") from None
+        raise ValueError(
+            f"kl_coef must be a number or fit the prompts' shape {reward.shape[:-1]}, got shape {kl_coef.shape}."
+        ) from None
 
 
 def rlhf_objective(logits, reward, reference_logits, kl_coef):

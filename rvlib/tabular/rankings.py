@@ -220,7 +220,9 @@ def _spend(sizes, noise, wrong, free, chain):
     plan = {group: [(group, size)] for group, size in enumerate(sizes)}
     for group, count in reversed(chain):
         possible = _costs(sizes[group]) if count == 1 else np.arange(pairs(count) + 1)
-        affordable = possible[np.searchsorted(possible, wrong - free, side="right") - 1]  # leaves the others enough to spend
+        affordable = possible[
+            np.searchsorted(possible, wrong - free, side="right") - 1
+        ]  # leaves the others enough to spend
         cost = wrong if (group, count) == chain[0] else int(affordable)
         wrong -= cost
         if count == 1:

@@ -26,7 +26,9 @@ __all__ = [
     "random",
 ]
 
-_APART = 1e-10  # 1 - τ at least: keeps neighbours distinct in double precision, and costs less than 1e-9 of the variance
+_APART = (
+    1e-10  # 1 - τ at least: keeps neighbours distinct in double precision, and costs less than 1e-9 of the variance
+)
 
 
 def attainable_accuracies(ground_truth, first=None):
@@ -66,7 +68,9 @@ def attainable_accuracy(ground_truth, probs, variance, seed, first=None):
     largest = np.array([_step(_levels(truth, accuracy, seed, first), probs)[1] for accuracy in accuracies])
     reached = accuracies[(0 < variance) & (variance <= largest) | (variance == largest)]
     if not reached.size:
-        raise ValueError(f"variance must be in (0, {largest.max():.9g}] for this policy and seed {seed}, got {variance:.9g}.")
+        raise ValueError(
+            f"variance must be in (0, {largest.max():.9g}] for this policy and seed {seed}, got {variance:.9g}."
+        )
     return float(reached[0]), float(reached[-1])
 
 
@@ -91,7 +95,10 @@ def make_reward_model(ground_truth, probs, accuracy, variance, seed, first=None)
         )
     # Var((1 - τ) even + τ step) is convex in τ. Where it falls at first, τ begins at its minimum: more variance, more of the step.
     away = step - even
-    falls, rises = -reward_covariance(even, away, probs), reward_covariance(step, away, probs)  # half the slopes at both ends
+    falls, rises = (
+        -reward_covariance(even, away, probs),
+        reward_covariance(step, away, probs),
+    )  # half the slopes at both ends
     start = min(falls / (falls + rises), 1 - _APART) if falls > 0 and rises > 0 else 0.0
     base = (1 - start) * even + start * step
     gentle = reward_variance(base, probs)
@@ -125,7 +132,9 @@ def inaccurate_but_fast(ground_truth, probs, best, accuracy=None, seed=0):
     if accuracy is None:
         accuracy = attainable_accuracies(truth, first=best)[0]
     levels = _levels(truth, accuracy, seed, best)
-    reward = probs[best] * (levels + 1) / (levels.max() + 1)  # others: (0, π(best)), since `best` alone has the top level
+    reward = (
+        probs[best] * (levels + 1) / (levels.max() + 1)
+    )  # others: (0, π(best)), since `best` alone has the top level
     reward[best] = 1.0
     return reward
 
@@ -152,7 +161,9 @@ def _one_prompt(name, value):
 
 
 def _one_policy(ground_truth, probs):
-    return _checks.broadcast(ground_truth=_one_prompt("ground_truth", ground_truth), probs=_checks.probabilities("probs", probs))
+    return _checks.broadcast(
+        ground_truth=_one_prompt("ground_truth", ground_truth), probs=_checks.probabilities("probs", probs)
+    )
 
 
 def _index(name, value, outputs):
@@ -178,7 +189,10 @@ def _levels(truth, accuracy, seed, first=None):
     total = pairs(truth.size)
     wrong = known_right + pairs(rest.size) - round(accuracy * total)
     free, few = wrong_counts(rest)
-    if not (free <= wrong <= pairs(rest.size) or wrong in few) or abs(round(accuracy * total) - accuracy * total) > 1e-6:
+    if (
+        not (free <= wrong <= pairs(rest.size) or wrong in few)
+        or abs(round(accuracy * total) - accuracy * total) > 1e-6
+    ):
         known = attainable_accuracies(truth, first)
         nearest = known[np.abs(known - accuracy).argmin()]
         raise ValueError(
@@ -198,6 +212,8 @@ def _step(levels, probs):
     if not below.size:
         return np.zeros(levels.size), 0.0
     variance = below * above
-    split = np.flatnonzero(variance >= variance.max() * (1 - 1e-12))[0]  # the first of equals, whatever their last digit
+    split = np.flatnonzero(variance >= variance.max() * (1 - 1e-12))[
+        0
+    ]  # the first of equals, whatever their last digit
     step = np.where(levels > split, 1.0, -1.0)
     return step, float(reward_variance(step, probs))

@@ -31,7 +31,9 @@ def teacher_scores(probs, proxy, ground_truth):
     Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on bad arguments.
     """
     probs, proxy, ground_truth = _checks.broadcast(
-        probs=_checks.probabilities("probs", probs), proxy=_checks.array("proxy", proxy), ground_truth=_checks.array("ground_truth", ground_truth)
+        probs=_checks.probabilities("probs", probs),
+        proxy=_checks.array("proxy", proxy),
+        ground_truth=_checks.array("ground_truth", ground_truth),
     )
     uniform = ranking_accuracy(proxy, ground_truth)
     on_policy = ranking_accuracy(proxy, ground_truth, weights=probs[..., :, None] * probs[..., None, :])

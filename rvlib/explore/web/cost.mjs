@@ -1,4 +1,4 @@
-// What policy gradient costs, in bytes and seconds: a port of rvlib.lm.cost, which says why each term is there.
+// What policy gradient costs, in bytes and seconds: a port of rvlib.lm.experiments.cost, which says why each term is there.
 
 import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
 

@@ -1,0 +1,49 @@
+"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at all."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).resolve().parent
+RESULTS = PACKAGE / "data/results"  # what the book's chapters read: numbers made by the library's own commands
+RECIPES = PACKAGE / "recipes"
+ROOT = PACKAGE.parent  # of the checkout, where there is one
+
+
+def data_folder():
+    """Where downloads, models and replies are kept, never in git: $RVLIB_DATA, else `data` in the checkout or here."""
+    home = ROOT if (ROOT / "pyproject.toml").exists() else pathlib.Path.cwd()
+    return pathlib.Path(os.environ.get("RVLIB_DATA") or home / "data")
+
+
+def fingerprint(*parts):
+    """SHA-256, in hexadecimal, of anything that JSON can hold, or of a file's bytes where a part is a path."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if hasattr(part, "read_bytes") else json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def read_lines(path):
+    """The JSON lines of a file, up to the first that was cut off."""
+    lines = []
+    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def write_whole(path, write):
+    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash too."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        write(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

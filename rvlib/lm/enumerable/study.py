@@ -1,0 +1,172 @@
+"""`python -m rvlib.lm.enumerable.study`: Prop. 2 and Theorem 4 against transformers that can be summed exactly, for the book's chapter on them.
+
+    ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3},        t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · (mean Var)^{-1/3}
+
+`one_transformer` trains one transformer under three teachers; `many_transformers` draws two hundred transformers and rewards.
+Both return what was measured, not whether a bound holds: that is for who reads it.
+"""
+
+import datetime
+import json
+import pathlib
+import platform
+import time
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from rvlib.files import RESULTS
+from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
+from rvlib.lm.origin import git_commit
+from rvlib.metrics import ranking_accuracy
+from rvlib.tabular import autoregressive
+
+FILE = RESULTS / "enumerated_transformers.json"
+GROUPS = [(2, 2, 2), (3, 2, 1), (2, 3, 2), (3, 3, 1)]  # vocabulary, length, prompts
+TEACHERS = ["the truth", "right order, small marks", "half wrong"]
+
+
+def one_transformer(seed=0, *, kl_coef=1e-3, points=41):
+    """One transformer (3 tokens from 3, so 27 outputs), trained by each of TEACHERS: a dictionary of lists.
+
+    The second teacher gives 0.03 times the true reward, the third a random one to half of the outputs. accuracy
+    (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times from 0
+    to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
+    """
+    rng, teachers = np.random.default_rng(seed), len(TEACHERS)
+    enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
+    vectors = np.repeat(enumeration.start([seed], spread=0.3), teachers, 0)
+    truth = rng.uniform(-1, 1, enumeration.outputs)
+    wrong = rng.permutation(enumeration.outputs) < enumeration.outputs // 2
+    reward = np.stack([truth, 0.03 * truth, np.where(wrong, rng.uniform(-1, 1, truth.size), truth)])[:, None]
+    slope = np.linalg.norm(
+        enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), np.zeros(teachers)), axis=-1
+    )
+    path = integrate_flow(enumeration, vectors, reward, 2 / (slope * slope[0]), kl_coef=kl_coef, points=points)
+    series = {
+        "t": path.t,
+        "proxy": path.expected(reward)[..., 0],
+        "ground_truth": path.expected(truth)[..., 0],
+        "variance": path.variance[..., 0],
+        "gradient_norm": np.stack([path.gradient_norm(k)[:, 0] for k in range(points)]),
+        "jacobian_norm": np.stack([path.jacobian_norm(k)[:, 0] for k in range(points)]),
+        "largest": np.abs(path.kl_reward).max(-1)[..., 0],
+    }
+    half = points // 2
+    steps = autoregressive.proof_steps(
+        path.logits[half, 2, 0], path.kl_reward[half, 2, 0], enumeration.jacobian(path.vectors[half, 2:])[0, 0]
+    )
+    return {
+        "length": enumeration.length,
+        "vocabulary": enumeration.vocabulary,
+        "parameters": enumeration.parameters,
+        "kl_coef": kl_coef,
+        "accuracy": ranking_accuracy(reward[:, 0], truth),
+        "steps": [{name: float(value) for name, value in chain.items()} for chain in steps],
+    } | {name: values.T for name, values in series.items()}
+
+
+def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
+    """Random transformers, rewards and KL coefficients, `per_group` of each size: a dictionary of two dictionaries of arrays.
+
+    "gradient": length, variance, gradient_norm, jacobian_norm, largest, a row for each model and prompt, at the start and at
+    the end of a training. "time": length, variance (mean over prompts, at the start), gain, time, jacobian_norm (the largest
+    of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains of Prop. 2's proof
+    and of the sharper one, {name: array}, for the rows of "gradient".
+    """
+    rows, times, chains = [], [], ([], [])
+    for group, (vocabulary, length, prompts) in enumerate(groups):
+        rng = np.random.default_rng([seed, group])
+        enumeration = Enumeration(vocabulary, length, prompts, hidden=4)
+        spreads = rng.choice([0.2, 0.5, 0.8], per_group)
+        vectors = np.concatenate([enumeration.start([[seed, group, i]], spread) for i, spread in enumerate(spreads)])
+        scale = 10 ** rng.uniform(-2, 0, (per_group, 1, 1))
+        reward = scale * rng.uniform(-1, 1, (per_group, prompts, enumeration.outputs))
+        measured = np.sign(reward) * rng.choice([1, 1, 1, -1], reward.shape)
+        kl_coef = scale[:, 0, 0] * rng.choice([0.0, 0.1, 1.0], per_group)
+        slope = np.linalg.norm(
+            enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), kl_coef), axis=-1
+        )
+        path = integrate_flow(
+            enumeration,
+            vectors,
+            reward,
+            0.2 * scale[:, 0, 0] / slope**2,
+            kl_coef=kl_coef,
+            points=points,
+            tolerance=1e-4,
+        )
+        seen = np.linspace(0, points - 1, 5).astype(int)
+        norms = np.stack([path.jacobian_norm(k) for k in seen])
+        for k, norm in zip((0, points - 1), norms[[0, -1]]):
+            jacobian = enumeration.jacobian(path.vectors[k])
+            for chain, steps in zip(chains, autoregressive.proof_steps(path.logits[k], path.kl_reward[k], jacobian)):
+                chain.append({name: values.ravel() for name, values in steps.items()})
+            largest = np.abs(path.kl_reward[k]).max(-1)
+            rows.append(
+                np.stack(
+                    [
+                        np.full(norm.size, length),
+                        *(x.ravel() for x in (path.variance[k], path.gradient_norm(k), norm, largest)),
+                    ]
+                )
+            )
+        level = path.expected(measured)[..., 0]
+        gain = 0.5 * (level.max(0) - level[0])
+        for i in np.flatnonzero(gain > 1e-9):
+            after = int(np.argmax(level[:, i] >= level[0, i] + gain[i]))  # between the points before and at it: a line
+            share = (level[0, i] + gain[i] - level[after - 1, i]) / (level[after, i] - level[after - 1, i])
+            reached = path.t[after - 1, i] + share * (path.t[after, i] - path.t[after - 1, i])
+            times.append(
+                [length, path.variance[0, i].mean(), gain[i], reached, norms[seen <= after, i].max(), kl_coef[i]]
+            )
+    names = ("length", "variance", "gradient_norm", "jacobian_norm", "largest")
+    return {
+        "gradient": dict(zip(names, np.concatenate(rows, 1))),
+        "time": dict(zip(("length", "variance", "gain", "time", "jacobian_norm", "kl_coef"), np.array(times).T)),
+        "steps": [{name: np.concatenate([part[name] for part in chain]) for name in chain[0]} for chain in chains],
+    }
+
+
+def load(path=FILE):
+    """What the command wrote: {"made": how and when, "one": …, "many": …}, lists as arrays."""
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
+
+
+def _arrays(value):
+    if isinstance(value, dict):
+        return {name: _arrays(entry) for name, entry in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [_arrays(entry) for entry in value]
+    return np.array(value) if isinstance(value, list) else value
+
+
+def _short(value):
+    """Numbers to six digits, arrays as lists: the file is for curves and distributions."""
+    if isinstance(value, dict):
+        return {name: _short(entry) for name, entry in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [_short(entry) for entry in value]
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def main():
+    torch.set_num_threads(1)  # tensors this small are slower on many
+    start = time.perf_counter()
+    content = {"one": _short(one_transformer()), "many": _short(many_transformers())}
+    made = {
+        "command": "python -m rvlib.lm.enumerable.study",
+        "date": datetime.date.today().isoformat(),
+        "git_commit": git_commit(),
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
+    }
+    FILE.write_text(json.dumps({"made": made} | content) + "\n", encoding="utf-8")
+    print(f"Numbers: {FILE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""What policy gradient on a language model costs: bytes of memory by part, and seconds, from the shapes of the models alone.
+
+    weights + gradients + moments = N (4 + 4 + 8) bytes in 32 bits,      N (4 + 2 + 4 + 2 + 8) with bfloat16 copies of 32-bit weights,
+                                    N (2 + 2 + 2.03) in bfloat16 with stochastic rounding and 8-bit moments
+
+Time is that of a roofline: 2 N operations a token read, 6 N a token learnt from (2 N more where activations are computed twice,
+2 N fewer where only an adapter learns), at `SHARE` of the matrix rate; and to sample, all weights and half a full cache read once
+for each token of the longest reply, at `SHARE` of the memory's bandwidth. Nothing is imported: a page computes the same (web/cost.mjs).
+"""
+
+import math
+from dataclasses import dataclass
+
+from rvlib.lm.sampling import LOGITS_AT_ONCE
+
+GB = 1e9
+SHARE = 0.35  # of the rates that the maker states: an assumption, to be replaced by what `rvlib bench gpu` measures
+PRICE = 3.0  # dollars an hour of a GPU: an assumption too
+BYTES = {"float32": 4, "bfloat16": 2}
+MOMENTS = {
+    "adam": 8,
+    "adam8bit": 2 + 2 * 4 / 256,
+}  # bytes of both, a parameter; in 8 bits a block of 256 shares a 32-bit scale
+EITHER = (
+    ("KV cache", "gathered weights"),
+    ("scoring",),
+    ("activations",),
+)  # sampling, scoring and learning take turns: of theirs only the largest counts
+USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the longest
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters, layers, width, width of keys and of values, vocabulary, inner width of the feed-forward layers of a model, and their matrices."""
+
+    parameters: float
+    layers: int = 32
+    width: int = 4096
+    keys: int = 1024
+    vocabulary: int = 128256
+    inner: int = 14336
+    matrices: int = 3  # 2 without a gate
+
+    def adapter(self, rank):
+        """Parameters of adapters of `rank` on every linear layer: rank × (inputs + outputs) for each."""
+        attention = 2 * (2 * self.width) + 2 * (self.width + self.keys)
+        return rank * self.layers * (attention + self.matrices * (self.width + self.inner))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A GPU as its maker states it: bytes, dense matrix operations a second in bfloat16 and in float32, bytes a second."""
+
+    name: str
+    memory: float
+    bfloat16: float
+    float32: float
+    bandwidth: float
+
+
+MODELS = {
+    "tiny": Size(93_248, 2, 64, 64, 86, 128),
+    "SmolLM2-135M-Instruct": Size(134_515_008, 30, 576, 192, 49152, 1536),
+    "EleutherAI/pythia-1b": Size(1_011_781_632, 16, 2048, 2048, 50304, 8192, 2),
+    "EleutherAI/pythia-2.8b": Size(2_775_208_960, 32, 2560, 2560, 50304, 10240, 2),
+    **{
+        f"meta-llama/Llama-3.2-1B{kind}": Size(1_235_814_400, 16, 2048, 512, 128256, 8192) for kind in ("", "-Instruct")
+    },
+    **{
+        f"meta-llama/Llama-3.2-3B{kind}": Size(3_212_749_824, 28, 3072, 1024, 128256, 8192)
+        for kind in ("", "-Instruct")
+    },
+    **{f"meta-llama/Llama-3.1-8B{kind}": Size(8_030_261_248) for kind in ("", "-Instruct")},
+    "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft": Size(3_212_752_896, 28, 3072, 1024, 128256, 8192),
+    "Ray2333/GRM-gemma2-2B-rewardmodel-ft": Size(2_614_344_192, 26, 2304, 1024, 256000, 9216),
+    "weqweasdas/RM-Gemma-2B": Size(2_506_174_464, 18, 2048, 256, 256000, 16384),
+    "allenai/llama-3-tulu-2-8b-uf-mean-rm": Size(7_504_928_768),
+    "RLHFlow/ArmoRM-Llama3-8B-v0.1": Size(7_511_000_000),  # with its gating layers, rounded
+    "sentiment": Size(0),
+    "positivity": Size(0),
+    "similarity": Size(22_713_216, 6, 384, 384, 30522, 1536, 2),
+}
+MACHINES = {
+    "H200": Machine("H200", 141e9, 989e12, 67e12, 4.8e12),
+    "H100": Machine("H100", 80e9, 989e12, 67e12, 3.35e12),
+    "A100": Machine("A100", 80e9, 312e12, 19.5e12, 2.04e12),
+}
+
+
+def layer(size, tokens, longest, compute="bfloat16"):
+    """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
+
+    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a gate), and its mask.
+    """
+    b = BYTES[compute]
+    return tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8)
+
+
+def activations(size, tokens, longest, *, compute="bfloat16", checkpointing=False):
+    """Bytes that a forward pass keeps for the gradient, logits left out: of each layer all, or with checkpointing its input alone."""
+    b = BYTES[compute]
+    each = tokens * b * size.width if checkpointing else layer(size, tokens, longest, compute)
+    return size.layers * each + tokens * (4 + b) * size.width
+
+
+def learning(size, *, optimizer="adam", dtype="float32", compute="bfloat16", rank=None, gpus=1):
+    """{part: bytes} of what learns, on each of `gpus` that share it: weights, gradients, optimiser; `rank` of an adapter, if only that learns."""
+    learns, number = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
+    copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
+    frozen = size.parameters * (4 if gpus > 1 else BYTES[compute]) if rank else 0  # FSDP2 shares 32-bit weights alone
+    kept = 0 if gpus > 1 and not rank else copies  # sharded, the copies are made a layer at a time
+    return {
+        "weights": frozen / gpus + learns * (number / gpus + kept),
+        "gradients": learns * (number + kept) / gpus,
+        "optimiser": learns * MOMENTS[optimizer] / gpus,
+    }
+
+
+def updating(size, rows, prompt, reply, *, compute="bfloat16", checkpointing=False, rank=None):
+    """Bytes at the peak of a gradient over `rows` replies, beside the gradients of those before: activations and, whichever is more,
+
+    the logits (a 32-bit number for each, two more for those there at once, and the new gradient of the matrix that makes them, if
+    it learns), or one layer's activations computed again.
+    """
+    tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
+    head = 0 if rank else size.width * BYTES[compute]
+    above = (4 * logits + 8 * min(logits, LOGITS_AT_ONCE) + head) * size.vocabulary
+    again = layer(size, tokens, longest, compute) if checkpointing else 0
+    return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(above, again)
+
+
+def reading(size, rows, prompt, reply, *, compute="bfloat16"):
+    """Bytes at the peak of log-probabilities of `rows` replies without a gradient: one layer's work, or two 32-bit copies of the logits that are there at once."""
+    tokens = rows * (prompt + reply)
+    return max(
+        judging(size, tokens, compute),
+        tokens * size.width * BYTES[compute] + min(rows * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
+    )
+
+
+def judging(size, tokens, compute):
+    """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
+    return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute]
+
+
+def memory(
+    policy,
+    teacher=None,
+    truth=None,
+    *,
+    micro_batch,
+    rows,
+    prompt,
+    reply,
+    optimizer="adam",
+    dtype="float32",
+    compute="bfloat16",
+    frozen="bfloat16",
+    checkpointing=False,
+    rank=None,
+    gpus=1,
+):
+    """{part: bytes} on each GPU while a policy is trained by policy gradient; `total` says how much of it is there at once.
+
+    policy, teacher, truth: `Size`s. micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens
+    of the longest. What is only read is whole on every GPU. With an adapter the reference is the policy without it.
+    """
+    parts = learning(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
+    parts["reference"] = 0 if rank else policy.parameters * BYTES[frozen]
+    parts["reward model"] = teacher.parameters * BYTES[frozen] if teacher else 0
+    parts["ground truth"] = truth.parameters * BYTES[frozen] if truth else 0
+    parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
+    parts["gathered weights"] = policy.parameters * BYTES[compute] if gpus > 1 else 0  # for a whole batch of sampling
+    judges = [
+        judging(size, rows * (prompt + reply), frozen) for size in (teacher, truth) if size and size.parameters
+    ]  # a fixed function has none
+    parts["scoring"] = max([reading(policy, rows, prompt, reply, compute=compute), *judges])
+    parts["activations"] = updating(
+        policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank
+    )
+    return parts
+
+
+def total(parts):
+    """Bytes at the peak: all parts, but of sampling's, scoring's and learning's own the largest alone."""
+    turns = [sum(parts.get(part, 0) for part in some) for some in EITHER]
+    return sum(parts.values()) - sum(turns) + max(turns)
+
+
+def step(
+    policy,
+    teacher=None,
+    *,
+    batch,
+    rows,
+    prompt,
+    reply,
+    machine,
+    compute="bfloat16",
+    checkpointing=False,
+    rank=None,
+    gpus=1,
+):
+    """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies, all as long as they may be.
+
+    Several GPUs share the tokens that are read and learnt from; sampling is shared only where a batch is more than `rows`.
+    """
+    matrix, tokens = getattr(machine, compute) * SHARE * gpus, batch * (prompt + reply)
+    learnt = 6 + 2 * checkpointing - 2 * bool(rank)
+    return {
+        "sampling": sampling(policy, batch, rows, prompt, reply, machine, compute, gpus),
+        "scoring": tokens * 2 * (2 * policy.parameters + (teacher.parameters if teacher else 0)) / matrix,
+        "updating": tokens * learnt * policy.parameters / matrix,
+    }
+
+
+def sampling(policy, count, rows, prompt, reply, machine, compute, gpus=1):
+    """Seconds to sample `count` replies, `rows` at once on each GPU."""
+    together = min(count, rows)
+    cache = together * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
+    return (
+        math.ceil(count / (rows * gpus))
+        * reply
+        * (policy.parameters * BYTES[compute] + cache / 2)
+        / (machine.bandwidth * SHARE)
+    )

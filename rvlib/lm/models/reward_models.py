@@ -1,0 +1,220 @@
+"""Reward models r(x, y) by name: three fixed functions, any sequence classifier with one output, and ArmoRM.
+
+All are called alike, score(prompts, replies) → float64 array (prompts, replies): prompts are `data.Prompt`s, replies a list of as
+many texts for each. A classifier reads the conversation as its own chat template writes it, and its reward of a text depends
+neither on the batch nor on the padding: it is what the model gives to that text alone.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+import transformers.models.llama.modeling_llama
+
+from rvlib.lm.models import fixed_rewards
+from rvlib.lm.models.loading import loading_failure, quiet
+
+ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
+FUNCTIONS = ("sentiment", "positivity", "similarity")
+# Models that come with code of their own, by class: how to read one reward a text from their output. ArmoRM mixes 19 objectives.
+ADAPTERS = {"LlamaForRewardModelWithGating": lambda output: output.score}
+
+
+@dataclass(frozen=True)
+class FunctionReward:
+    """A fixed function of a prompt and some replies to it, a reward for each."""
+
+    name: str
+    function: Callable
+
+    @property
+    def source(self):
+        return {"name": self.name}
+
+    def __call__(self, prompts, replies):
+        return np.array([self.function(prompt, some) for prompt, some in _pairs(prompts, replies)], dtype=float)
+
+
+@dataclass(frozen=True)
+class SequenceReward:
+    """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer; `rows` texts go through at once."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    source: dict
+    rows: int = 32
+
+    def __call__(self, prompts, replies):
+        texts = [
+            _features(self.tokenizer, prompt.text, reply) for prompt, some in _pairs(prompts, replies) for reply in some
+        ]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]["input_ids"]))  # similar lengths together
+        longest, most = len(texts[order[-1]]["input_ids"]), _most_tokens(self.model, self.tokenizer)
+        if longest > most:
+            raise ValueError(
+                f"A prompt with its reply must have at most the {most} tokens that the reward model {self.name} reads, got {longest}; draw shorter replies, or leave out long prompts."
+            )
+        scores = np.empty(len(texts))
+        for some in (order[i : i + self.rows] for i in range(0, len(order), self.rows)):
+            with torch.inference_mode():
+                scores[some] = forward(self.model, self.tokenizer, [texts[i] for i in some]).double().cpu().numpy()
+        return scores.reshape(len(prompts), -1)
+
+
+def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=False):
+    """The reward model called `name`: "sentiment" (in [-1, 1]), "positivity" (the same, moved to [0, 1]), "similarity" (to the prompt's
+    reference), a folder, or a name on the hub.
+
+    Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM needs.
+    OSError or ValueError, in one sentence, for what did not load, lacks a head, or has more than one output.
+    """
+    if name in FUNCTIONS:
+        return FunctionReward(name, _function(name))
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
+    check_reward_model(name, trust_remote_code=trust_remote_code)
+    with _one_sentence(name), quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    if found["missing_keys"]:
+        raise ValueError(
+            f"A reward model must come with all its weights, got {str(name)!r} without {min(found['missing_keys'])}; name a model trained to give a reward."
+        )
+    model.config.use_cache = False  # every text goes through once
+    model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return SequenceReward(
+        str(name), model, tokenizer, {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype}
+    )
+
+
+def check_reward_model(name, *, trust_remote_code=False):
+    """Raise what `load_reward_model` would, as far as can be told before weights are fetched and read."""
+    if name in FUNCTIONS:
+        return _function(name)
+    if name == ARMORM:
+        _check_trust(name, trust_remote_code)  # before anything is asked of the hub
+    with _one_sentence(name):
+        config = transformers.PreTrainedConfig.get_config_dict(name)[0]
+    kind = (config.get("architectures") or [""])[0]
+    if kind in ADAPTERS or (config.get("auto_map") and not hasattr(transformers, kind)):
+        _check_trust(name, trust_remote_code)
+    with _one_sentence(name):
+        outputs = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).num_labels
+    if kind not in ADAPTERS and outputs != 1:
+        raise ValueError(
+            f"A reward model must have one output, got {outputs} of {str(name)!r}; name a model trained to give a reward."
+        )
+
+
+def forward(model, tokenizer, rows):
+    """Rewards of texts that go through `model` at once, a float32 tensor (texts,) that gradients pass through.
+
+    rows: lists of ids, or dictionaries of such lists ("input_ids" and what else the model reads of each token). Padding is on the
+    right and masked. The models read the reward off the last token that is not their padding token; one that has none is
+    padded with an id that no row has, so that it reads the last of all, as it does of one text alone.
+    """
+    rows = [row if hasattr(row, "keys") else {"input_ids": row} for row in rows]
+    config = model.config.get_text_config()
+    own = pad = config.pad_token_id
+    if own is None:
+        taken = {token for row in rows for token in row["input_ids"]}
+        pad = next(token for token in range(config.vocab_size) if token not in taken)
+    inputs = {
+        key: torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row[key]) for row in rows], batch_first=True, padding_value=pad if key == "input_ids" else 0
+        )
+        for key in rows[0]
+    }
+    lengths = torch.tensor([[len(row["input_ids"])] for row in rows])
+    inputs["attention_mask"] = (torch.arange(lengths.max()) < lengths).long()
+    config.pad_token_id = pad
+    try:
+        output = model(**{key: value.to(model.device) for key, value in inputs.items()})
+    finally:
+        config.pad_token_id = own
+    read = ADAPTERS.get(type(model).__name__, lambda output: output.logits[:, 0])
+    return read(output).float()
+
+
+def encode(tokenizer, prompt, reply):
+    """Ids of a prompt and a reply to it (texts), as the chat template writes a conversation; as a pair of texts where there is none."""
+    return _features(tokenizer, prompt, reply)["input_ids"]
+
+
+def _features(tokenizer, prompt, reply):
+    """What a model reads of each token of a prompt and a reply: {"input_ids": list, perhaps "token_type_ids": list}."""
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+        found = tokenizer(
+            tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False
+        )  # the template wrote them
+    else:
+        found = tokenizer(prompt, reply)
+    return {key: value for key, value in found.items() if key != "attention_mask"}
+
+
+def _function(name):
+    """The rewards of one prompt's replies by one of `FUNCTIONS`."""
+    if name == "sentiment":
+        return lambda prompt, replies: fixed_rewards.sentiment(replies)
+    if name == "positivity":
+        return lambda prompt, replies: (1 + np.array(fixed_rewards.sentiment(replies))) / 2
+    similarity = fixed_rewards.Similarity()
+
+    def to_reference(prompt, replies):
+        if not prompt.reference:
+            raise ValueError(
+                f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a reference to each prompt."
+            )
+        return similarity(replies, [prompt.reference] * len(replies))
+
+    return to_reference
+
+
+def _check_trust(name, trusted):
+    """Let code from the hub run only if somebody said so; ArmoRM's asks for a text that transformers no longer has."""
+    if not trusted:
+        raise ValueError(
+            f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it."
+        )
+    vars(transformers.models.llama.modeling_llama).setdefault("LLAMA_INPUTS_DOCSTRING", "")
+
+
+def _most_tokens(model, tokenizer):
+    """How many tokens the model reads."""
+    return min(
+        tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None) or np.inf
+    )
+
+
+@contextlib.contextmanager
+def _one_sentence(name):
+    """What loading may raise, as an OSError that says what was expected."""
+    try:
+        yield
+    except Exception as error:
+        expected = (
+            f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
+        )
+        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error)}).") from error
+
+
+def _pairs(prompts, replies):
+    """Prompts with their replies; ValueError unless there are as many replies to each, and some."""
+    counts = {len(some) for some in replies}
+    if not prompts or len(prompts) != len(replies) or len(counts) > 1 or 0 in counts:
+        raise ValueError(
+            f"replies must be as many texts for each of {len(prompts)} prompts, got {[len(some) for some in replies][:8]}."
+        )
+    return zip(prompts, replies)

@@ -1,0 +1,19 @@
+"""What moves the weights: Adam in one process, and the same on weights shared out by FSDP2 or by DeepSpeed's ZeRO-3.
+
+This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start with `adam.Adam`: the other two keep its interface.
+"""
+
+from rvlib.lm import processes
+from rvlib.lm.optim.adam import Adam
+from rvlib.lm.optim.fsdp2 import Fsdp2
+
+
+def make_optimizer(model, learning_rate, runtime):
+    """What moves a model's weights: `Adam`, or of several processes what shares them out."""
+    if processes.by_deepspeed():
+        from rvlib.lm.optim.zero3 import Zero3  # DeepSpeed is a package of its own
+
+        return Zero3(model, learning_rate, runtime)
+    if processes.world() > 1:
+        return Fsdp2(model, learning_rate, runtime)
+    return Adam(model, learning_rate, runtime)

@@ -1,0 +1,191 @@
+"""DeepSpeed's ZeRO-3 in place of FSDP2: `accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE`.
+
+Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in `runtime.compute_dtype`, of which
+a layer's are gathered when it is used. Adam is torch's, as everywhere here, and checkpoints are the same files of whole tensors, so that a
+run goes on under FSDP2 or in one process. Stage 3 alone; parts may wait in the host's memory, not on a disk.
+"""
+
+import contextlib
+import logging
+import os
+import warnings
+
+import accelerate
+import torch
+
+from rvlib.lm import processes
+from rvlib.lm.optim import adam
+
+# Before it is imported: on a CPU it shall compile nothing, and its warnings of other machines are not ours.
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+os.environ.setdefault("DS_ACCELERATOR", DEVICE)
+warnings.filterwarnings(
+    "ignore", category=FutureWarning, module="torch.distributed"
+)  # names of torch's that it still calls
+
+import deepspeed  # noqa: E402
+from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK  # noqa: E402
+
+logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+if DEVICE == "cpu":
+    vars(deepspeed.ops)["__compatible_ops__"] = {}
+
+
+class Zero3(adam.Adam):
+    """The same by an engine of DeepSpeed."""
+
+    def __init__(self, model, learning_rate, runtime):
+        self.model, self.runtime = model, runtime
+        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        moved = list(self.parameters.values())
+        for value in model.parameters():
+            value.data = value.data.float()
+        ours = [
+            self._part(value.detach()).cpu().clone() for value in moved
+        ]  # DeepSpeed would make 32-bit weights of rounded ones
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        config = {
+            "zero_optimization": sharing() | {"overlap_comm": False},
+            "bf16": {"enabled": runtime.compute_dtype == "bfloat16"},
+            "communication_data_type": "fp32",
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "gradient_clipping": runtime.max_grad_norm,
+            "managed_gradient_accumulation": False,  # a step is where `step` is called, whatever came before it
+            "train_micro_batch_size_per_gpu": 1,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+        }
+        optimizer = adam.make_adam(moved, learning_rate, runtime)
+        self.engine, *_ = deepspeed.initialize(
+            model=_calls(model), optimizer=optimizer, config=config, dist_init_required=False
+        )
+        for name, buffer in model.named_buffers():  # rotary frequencies stay in 32 bits
+            buffer.data = buffers[name].to(buffer.device)
+        for value, part in zip(moved, ours, strict=True):
+            deepspeed.utils.safe_set_local_fp32_param(value, part)
+        for (
+            flat
+        ) in self.engine.optimizer.fp32_partitioned_groups_flat:  # moments as torch would make them at the first step
+            counter = torch.zeros((), device=flat.device if optimizer.defaults["fused"] else "cpu")
+            optimizer.state[flat] = {
+                "step": counter,
+                "exp_avg": torch.zeros_like(flat),
+                "exp_avg_sq": torch.zeros_like(flat),
+            }
+        self.optimizer = self.engine.optimizer
+        model.shared_by = self
+
+    def backward(self, loss_of):
+        """Add the gradient of loss_of(), a number; returns it."""
+        with adam.gradient_checkpointing(self.model, self.runtime.gradient_checkpointing):
+            loss = self.engine(loss_of)
+            self.engine.backward(loss * processes.world())  # the engine takes a mean over the processes
+        return loss.detach()
+
+    def step(self, number):
+        """Move the weights by their gradients, clipped, and forget these."""
+        self.engine.step()
+
+    def tensors(self):
+        """Weights and moments for a file, whole in the first process, by the same names. All must call it."""
+        utils, step = deepspeed.utils, self._steps()[0].cpu()
+        tensors = {
+            f"model/{name}": _first(utils.safe_get_full_fp32_param(value)) for name, value in self.parameters.items()
+        }
+        for name, value in self.parameters.items():
+            tensors[f"adam/{name}/step"] = step.clone()
+            for key in ("exp_avg", "exp_avg_sq"):
+                tensors[f"adam/{name}/{key}"] = _first(utils.safe_get_full_optimizer_state(value, key))
+        return tensors
+
+    def load(self, keys, get):
+        """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
+        for name, value in self.parameters.items():
+            full = get(f"model/{name}")
+            deepspeed.utils.safe_set_local_fp32_param(value, self._part(full))
+            with deepspeed.zero.GatheredParameters([value], modifier_rank=0):
+                value.data.copy_(full)
+            for key in ("exp_avg", "exp_avg_sq"):
+                if f"adam/{name}/{key}" in keys:
+                    deepspeed.utils.safe_set_local_optimizer_state(value, self._part(get(f"adam/{name}/{key}")), key)
+        done = max((float(get(key)) for key in keys if key.endswith("/step")), default=0.0)
+        for counter in self._steps():
+            counter.fill_(done)
+
+    def close(self):
+        """Let go of the engine, to which the model's hooks and a list of DeepSpeed's own would hold on."""
+        self.engine.destroy()
+        FWD_MODULE_STACK.clear()
+        del self.engine, self.optimizer, self.model.shared_by
+
+    def through(self, function):
+        """function(), which uses parts of the model by themselves: the engine gathers each one's weights."""
+        return function()
+
+    @contextlib.contextmanager
+    def whole(self):
+        """All weights in each process, in the precision of the model's arithmetic: gathered once, not for each token or batch."""
+        offload = self.optimizer.parameter_offload
+        with torch.no_grad(), deepspeed.zero.GatheredParameters(self.model.parameters()):
+            # The hooks would drop a layer's weights after its use. This is what TRL does to sample.
+            for value in self.model.parameters():
+                value.ds_active_sub_modules.clear()
+            for hook in [*offload.forward_hooks, *offload.backward_hooks]:
+                hook.remove()
+            offload.forward_hooks, offload.backward_hooks = [], []
+            try:
+                yield
+            finally:
+                offload._register_deepspeed_module(offload.module)
+
+    def weights(self):
+        """{name: whole tensor} in the first process, in 32 bits where Adam moved such. All must call it."""
+        found, names = {}, self.model.state_dict(keep_vars=True)
+        for value in names.values():
+            if id(value) not in found:
+                with deepspeed.zero.GatheredParameters([value]):
+                    full = deepspeed.utils.safe_get_full_fp32_param(value) if value.requires_grad else value.detach()
+                    found[id(value)] = _first(full)
+        return {name: found[id(value)] for name, value in names.items()}
+
+    def _part(self, tensor):
+        """The part of a whole tensor that this process keeps, flat: 1/world of it, rounded up, zeros at the end."""
+        flat = tensor.float().flatten()
+        size = -(-flat.numel() // processes.world())
+        return torch.nn.functional.pad(flat, (0, size * processes.world() - flat.numel())).chunk(processes.world())[
+            processes.rank()
+        ]
+
+    def _steps(self):
+        """How many steps Adam has done, by which it corrects its moments: a tensor for each flat group of parameters."""
+        return [state["step"] for state in self.optimizer.optimizer.state.values()]
+
+
+def sharing():
+    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`. ModuleNotFoundError or ValueError, one sentence, without the package or unless it is stage 3 without a disk."""
+    found = accelerate.DeepSpeedPlugin().deepspeed_config["zero_optimization"]
+    disk = any((found.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param"))
+    if found["stage"] != 3 or disk:
+        raise ValueError(
+            f"DeepSpeed must share the weights by its stage 3, in memory, got {'offloading to nvme' if disk else 'stage ' + str(found['stage'])}; launch with rvlib/accelerate/zero3.yaml."
+        )
+    return found
+
+
+def _calls(model):
+    """A module whose call is a call of a function of the model, as the engine's is of the module."""
+
+    class Calls(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, function):
+            return function()
+
+    return Calls()
+
+
+def _first(tensor):
+    """The tensor on the CPU in the first process, an empty one in the others."""
+    return tensor.cpu().clone() if processes.first() else tensor.new_empty(0, device="cpu")

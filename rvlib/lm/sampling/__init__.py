@@ -1,0 +1,6 @@
+"""Replies of a policy: prompts to token ids, engines that draw, log-probabilities, and files of replies that a run goes on from.
+
+This room may import `rvlib.lm.data`, `rvlib.lm.models` and `rvlib.lm.processes`. Start with `generation.generate`.
+"""
+
+LOGITS_AT_ONCE = 1024  # tokens whose logits are in memory at once

@@ -1,0 +1,16 @@
+"""Random numbers of torch that depend on a seed alone, whatever was drawn before."""
+
+import contextlib
+
+import numpy as np
+import torch
+
+from rvlib.lm import processes
+
+
+@contextlib.contextmanager
+def torch_seed(*seed):
+    """Random numbers of torch from a seed made of whole numbers, those of the caller left as they were."""
+    with torch.random.fork_rng(devices=processes.generators()):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        yield
