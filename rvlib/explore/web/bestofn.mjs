@@ -1,3 +1,4 @@
+// @ts-check
 // The same two reward models under gradient flow and under Best-of-N: variance decides the one, ranking the other.
 //
 //   P(Best-of-N keeps level l) = F_l^N - F_{l-1}^N,    F_l = P_{y~π}(r(y) at level l or below)

@@ -1,3 +1,4 @@
+// @ts-check
 // The two teachers of Theorem 5 (arXiv 2503.15477): A is as accurate as you like and as slow, B inaccurate and fast.
 //
 //   A   rewards in (0, 1/T)                        t_γ ≥ 2 (1 - e^{-γ/2}) T

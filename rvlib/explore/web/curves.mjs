@@ -1,3 +1,4 @@
+// @ts-check
 // Curves: a policy's whole training, solved, under sliders. Ground truth and proxy reward, reward variance, KL and gradient
 // norm against time; t_γ as measured, and the time before which it cannot come:
 //
@@ -81,7 +82,7 @@ function draw({ state, now, pins }, width) {
 
   /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
   const probed = []; // what each panel says of a time
-  const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
+  const panel = (box, y, { tones, bound = undefined, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now) });
     const curve = ({ times }, values, tone, width, dashes) =>

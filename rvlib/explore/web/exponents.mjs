@@ -1,3 +1,4 @@
+// @ts-check
 // Exponents: least times to gain γ against the initial reward variance, as theorems have them and as training takes them.
 //
 //   Theorem 4, arXiv 2503.15477:   t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · Var^{-1/3}

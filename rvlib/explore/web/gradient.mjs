@@ -1,3 +1,4 @@
+// @ts-check
 // Gradient: thousands of random autoregressive policies, gradient norm against the variance of the KL-regularised reward.
 //
 //   ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ J √(L Var/2)    (ours)

@@ -1,3 +1,4 @@
+// @ts-check
 // Drawing as text: each function returns SVG markup in pixels, so that a figure is a function of its state alone and the
 // same code draws it in the page, in a widget and in the printed picture.
 
@@ -39,10 +40,25 @@ export const fixed = (x, digits = 2) => (Number(x.toFixed(digits)) < 0 ? "−" :
 
 // ---- scales -------------------------------------------------------------------------------------------------------------
 
-/** x ↦ pixels, linear. `.ticks(count)` gives round values; `.say(x)` writes one. */
+/**
+ * A function from values to pixels.
+ * @typedef {object} ScaleMethods
+ * @property {(pixels: number) => number} invert the value at a place
+ * @property {(count?: number) => number[]} ticks round values, about `count` of them
+ * @property {(value: number) => string} say a value as a tick's label
+ * @property {number} [digits] decimals that ticks need
+ * @typedef {((value: number) => number) & ScaleMethods} Scale
+ */
+
+/**
+ * x ↦ pixels, linear. `.ticks(count)` gives round values; `.say(x)` writes one.
+ * @param {number[]} domain its two ends
+ * @param {number[]} range in pixels
+ * @returns {Scale}
+ */
 export function linear([from, to], [start, end]) {
   const slope = (end - start) / (to - from);
-  const scale = (x) => start + (x - from) * slope;
+  const scale = /** @type {Scale} */ ((x) => start + (x - from) * slope);
   scale.invert = (p) => from + (p - start) / slope;
   scale.ticks = (count = 5) => {
     const rough = Math.abs(to - from) / count;
@@ -58,11 +74,16 @@ export function linear([from, to], [start, end]) {
   return scale;
 }
 
-/** x ↦ pixels, logarithmic; what is not positive lies far before the start. */
+/**
+ * x ↦ pixels, logarithmic; what is not positive lies far before the start.
+ * @param {number[]} domain its two ends, positive
+ * @param {number[]} range in pixels
+ * @returns {Scale}
+ */
 export function logarithmic([from, to], [start, end]) {
   const [low, high] = [Math.log10(from), Math.log10(to)];
   const slope = (end - start) / (high - low);
-  const scale = (x) => start + (Math.log10(Math.max(x, 1e-300)) - low) * slope;
+  const scale = /** @type {Scale} */ ((x) => start + (Math.log10(Math.max(x, 1e-300)) - low) * slope);
   scale.invert = (p) => 10 ** (low + (p - start) / slope);
   scale.ticks = (count = 5) => {
     const stride = Math.max(1, Math.ceil((high - low) / count));

@@ -1,3 +1,4 @@
+// @ts-check
 // Shapes of models and rates of GPUs, written by `python -m rvlib.explore.calculator`.
 export const SIZES = {
   llama8b: {
