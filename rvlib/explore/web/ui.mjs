@@ -53,7 +53,7 @@ function slider(control, id, onInput) {
     id,
     min: low,
     max: high,
-    step: control.log ? control.step : control.step,
+    step: control.step,
     "data-key": control.key,
   });
   const output = h("output", { htmlFor: id, "aria-live": "off" });
