@@ -5,7 +5,7 @@
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 
 import { gradientFlow, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
-import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
+import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -175,12 +175,10 @@ function draw({ state, now, pins }, width) {
     xTitle: "time",
   });
   let title = text(reward.left, 14, "Expected reward", { class: "rv-title" });
-  const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  title += text(
-    reward.left,
-    31,
-    `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`,
-  );
+  title += legend(reward.left, 31, reward.width, [
+    { tone: "truth", words: "ground truth" },
+    { tone: "proxy", words: "proxy", note: pins.length ? "; of pins dashed" : "" },
+  ]).markup;
   let labels = "";
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
   labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, {

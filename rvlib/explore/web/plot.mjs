@@ -132,6 +132,55 @@ export function line(x, y, xs, ys) {
 
 export const text = (x, y, content, attributes = {}) => tag("text", { x, y, ...attributes }, content);
 
+let pen;
+const known = new Map();
+
+/**
+ * The width of words as the page's own font draws them, in pixels; where there is no page, a generous guess.
+ * @param {string} words
+ * @param {number} size of the font, in pixels
+ * @param {number} weight of the font
+ * @returns {number}
+ */
+export function textWidth(words, size, weight = 400) {
+  if (typeof document === "undefined") return 0.55 * size * words.length;
+  const family = getComputedStyle(document.documentElement).getPropertyValue("--rv-font") || "system-ui, sans-serif";
+  const font = `${weight} ${size}px ${family}`;
+  const key = `${font}|${document.fonts?.status}|${words}`;
+  if (!known.has(key)) {
+    if (known.size > 500) known.clear();
+    pen ??= document.createElement("canvas").getContext("2d");
+    pen.font = font;
+    known.set(key, pen.measureText(words).width);
+  }
+  return known.get(key);
+}
+
+const LEGEND = { size: 12.5, note: 11.5, row: 16, gap: 12 };
+
+/**
+ * What the colours of a figure mean, in as many rows as the width asks for.
+ * @param {number} left
+ * @param {number} baseline of the first row
+ * @param {number} width that a row may take
+ * @param {{ tone: string, words?: string, note?: string }[]} entries a coloured name, then words in the colour of notes
+ * @returns {{ markup: string, extra: number }} extra: pixels that rows after the first take
+ */
+export function legend(left, baseline, width, entries) {
+  let [x, y, markup] = [left, baseline, ""];
+  for (const { tone, words = "●", note = "" } of entries) {
+    const named = textWidth(words, LEGEND.size, 600);
+    const space = note && words === "●" ? 4 : 0;
+    const wide = named + space + textWidth(note, LEGEND.note);
+    if (x > left && x + wide > left + width) [x, y] = [left, y + LEGEND.row];
+    const name = tag("tspan", { style: `fill:var(--rv-${tone})`, "font-weight": 600 }, words);
+    const after = note ? tag("tspan", { class: "rv-note", dx: space }, note) : "";
+    markup += text(x, y, name + after, { style: `font-size:${LEGEND.size}px` });
+    x += wide + LEGEND.gap;
+  }
+  return { markup, extra: y - baseline };
+}
+
 /** t with a subscript γ, as SVG or HTML markup. */
 export const T_GAMMA =
   '<tspan font-style="italic">t</tspan><tspan dy="3" font-size="80%" font-style="italic">γ</tspan><tspan dy="-3">&#8203;</tspan>';

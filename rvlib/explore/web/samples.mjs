@@ -5,7 +5,7 @@
 
 import { expectation, softmax } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
+import { axes, clipped, legend, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -128,7 +128,10 @@ function compute(state) {
 const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", dr_grpo: "GRPO, not divided" };
 
 function draw({ state, runs, mean, exact }, width) {
-  const box = { left: 44, top: 46, width: width - 58, height: width < 560 ? 220 : 280 };
+  const key = legend(44, 32, width - 58, [
+    { tone: "truth", words: `${NAMES[state.estimator]}, ${state.group} samples`, note: "; dashed: the exact gradient" },
+  ]);
+  const box = { left: 44, top: 46 + key.extra, width: width - 58, height: width < 560 ? 220 : 280 };
   const steps = Float64Array.from({ length: STEPS + 1 }, (_, t) => t + 1);
   const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
@@ -156,8 +159,7 @@ function draw({ state, runs, mean, exact }, width) {
     "stroke-dasharray": "6 4",
   });
   let out = text(box.left, 14, "Ground truth reward against steps", { class: "rv-title" });
-  const words = `<tspan style="fill:var(--rv-truth)" font-weight="600">${NAMES[state.estimator]}, ${state.group} samples</tspan><tspan class="rv-note">; dashed: the exact gradient</tspan>`;
-  out += text(box.left, 32, words) + axes(box, x, y, { xTicks: 4, xTitle: "step" });
+  out += key.markup + axes(box, x, y, { xTicks: 4, xTitle: "step" });
   return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth)] };
 }
 

@@ -223,6 +223,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     svg.addEventListener("pointermove", (event) => probe && (overlay.innerHTML = probe(event.offsetX, event.offsetY)));
     svg.addEventListener("pointerleave", () => (overlay.innerHTML = ""));
     const redraw = () => (frame ||= requestAnimationFrame(paint));
+    document.fonts?.ready.then(redraw); // words are measured again in the font that has come
 
     let values = [];
     const showReadouts = (rows) => {
