@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from rvlib.cli import Defaults, sentence
+from rvlib._terminal import Defaults, sentence
 from rvlib.files import RESULTS, data_folder
 from rvlib.lm import origin
 from rvlib.lm.data import prompts
