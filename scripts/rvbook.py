@@ -61,6 +61,7 @@ def gather(app, config):
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    config.html_baseurl = os.environ.get("RVLIB_BASE_URL", "")  # where the pages will stand, if they say so themselves
     os.environ["IPYTHONDIR"] = str(profile.parent)
     os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
 
