@@ -22,7 +22,12 @@ async function draw(box) {
   const place = document.createElement("div");
   place.style.minHeight = `${layout.height ?? layout.template?.layout?.height ?? 380}px`;
   box.append(place);
-  await library.newPlot(place, data, layout, { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false });
+  await library.newPlot(place, data, layout, {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: false,
+    scrollZoom: false,
+  });
   await library.relayout(place, text());
   box.dataset.drawn = "";
 }
@@ -41,7 +46,8 @@ const seen = new IntersectionObserver(
 figures.forEach((figure) => seen.observe(figure));
 
 // Light or dark: the theme's switch and the system's both end in another colour of the page's text.
-const recolour = () => document.querySelectorAll(".rv-plotly[data-drawn] > div").forEach((place) => window.Plotly.relayout(place, text()));
+const recolour = () =>
+  document.querySelectorAll(".rv-plotly[data-drawn] > div").forEach((place) => window.Plotly.relayout(place, text()));
 new MutationObserver(recolour).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
 // On paper all of them are wanted, seen or not.

@@ -17,7 +17,13 @@ for (const c of cases) {
     const states = flow.gradientFlow(logits, reward, c.times.at(-1), { ...options, groundTruth }).at(c.times);
     c.times.forEach((_, k) => {
       first.forEach((y, i) => near(states.probs[k][y], c.probs[k][i], 1e-8, "a probability"));
-      for (const [name, key] of [["proxy", "proxy"], ["groundTruth", "ground_truth"], ["variance", "variance"], ["kl", "kl"], ["gradientNorm", "gradient_norm"]])
+      for (const [name, key] of [
+        ["proxy", "proxy"],
+        ["groundTruth", "ground_truth"],
+        ["variance", "variance"],
+        ["kl", "kl"],
+        ["gradientNorm", "gradient_norm"],
+      ])
         near(states[name][k], c[key][k], 1e-8, name);
     });
   });
@@ -42,7 +48,10 @@ test("the drawing's cubic stays within a pixel of the flow", () => {
 test("a measured reward that rises and falls: first crossing", () => {
   // Output 1 rises first and gives way to output 2: the reward of 1 passes the gain twice.
   const found = flow.timeToGain([3, 0, -6], [0, 0.5, 1], 0.3, { measured: [0, 1, 0] });
-  const at = flow.gradientFlow([3, 0, -6], [0, 0.5, 1], 1e5).at([0, found * 0.999, found]).probs.map((p) => p[1]);
+  const at = flow
+    .gradientFlow([3, 0, -6], [0, 0.5, 1], 1e5)
+    .at([0, found * 0.999, found])
+    .probs.map((p) => p[1]);
   assert.ok(at[1] - at[0] < 0.3 && at[2] - at[0] > 0.3 - 1e-9);
 });
 

@@ -109,7 +109,7 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
 
 
 def rewards(prompts=200, samples=6, seed=0):
-    return np.random.default_rng(seed).normal(size=(files, samples))
+    return np.random.default_rng(seed).normal(size=(prompts, samples))
 
 
 def test_a_reward_in_another_unit_is_the_same_teacher():
@@ -164,12 +164,12 @@ def test_prompts_without_spread_are_counted():
 
 def known(prompts=120):
     """{teacher: rewards} of which the best is known, and the ground truth."""
-    truth = rewards(files)
-    noise = rewards(files, seed=1)
+    truth = rewards(prompts)
+    noise = rewards(prompts, seed=1)
     teachers = {
         "against it": -truth + noise,
         "only noise": noise,
-        "truth, hardly audible": np.where(np.arange(files)[:, None] % 2, 0.02, 1)
+        "truth, hardly audible": np.where(np.arange(prompts)[:, None] % 2, 0.02, 1)
         * truth,  # always right, and silent on half of the prompts
         "the truth": 3 * truth,
         "truth and noise": truth + noise,

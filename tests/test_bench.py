@@ -9,8 +9,10 @@ from conftest import ROOT
 
 pytest.importorskip("torch", reason="needs the language models' packages")
 
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
 from rvlib import cli  # noqa: E402
-from rvlib.lm import need  # noqa: E402
 from rvlib.lm.experiments import bench, plan  # noqa: E402
 from rvlib.lm.experiments import recipe as recipes  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
@@ -71,8 +73,8 @@ def test_rates_are_those_of_what_was_done(result):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_architectures_are_the_real_ones(name):
-    transformers = need("transformers")
-    with need("torch").device("meta"):
+
+    with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(
             transformers.AutoConfig.for_model(**bench.ARCHITECTURES[name])
         )
@@ -84,7 +86,7 @@ def test_architectures_are_the_real_ones(name):
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_operations_are_those_that_pytorch_counts(recomputed):
     """Of matrices with weights; attention between tokens, which is left out, is a few per cent at these lengths."""
-    torch, transformers = need("torch"), need("transformers")
+
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -208,6 +210,6 @@ def test_time_that_is_over_is_said():
     ],
 )
 def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
-    monkeypatch.setattr(need("torch").cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):
         bench.main(arguments)

@@ -247,7 +247,7 @@ def test_a_server_samples_the_policy_as_it_is_now(server):
 @pytest.mark.parametrize("fused", [False, True])  # one kernel for all of Adam, as on a GPU, counts no change by itself
 def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path, monkeypatch, fused):
     monkeypatch.setattr(
-        adam, "make", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
+        adam, "make_adam", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
     )
     address, theirs, seen = server
     changes = [

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from rvlib import results
 from rvlib.lm.enumerable import study
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.tabular import autoregressive, bounds
@@ -145,7 +146,7 @@ def test_a_broken_bound_is_caught(check, broken, transformers):
 
 def test_the_numbers_of_the_book_are_these_models():
     """What is committed holds to the bounds too, and begins where the same code begins here."""
-    book = study.load()
+    book = results.load_enumerated_transformers()
     for check, bound in [(check_gradient, sharper_gradient), (check_time, sharper_time)]:
         check(bound, book["many"])
     now = study.one_transformer(points=3)

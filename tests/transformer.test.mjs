@@ -7,7 +7,9 @@ import { jacobian, jacobianNorm, table } from "../rvlib/explore/web/transformer.
 
 const near = (a, b, within) => assert.ok(Math.abs(a - b) <= within * (1 + Math.abs(b)), `${a} is not ${b}`);
 
-for (const { vocabulary, length, width, vector, values, logits, jacobian: columns, norm, steps } of JSON.parse(readFileSync(process.env.CASES)))
+for (const { vocabulary, length, width, vector, values, logits, jacobian: columns, norm, steps } of JSON.parse(
+  readFileSync(process.env.CASES),
+))
   test(`${length} tokens from ${vocabulary}, width ${width}`, () => {
     const parameters = Float64Array.from(vector);
     const found = table(parameters, vocabulary, length, width);
@@ -15,6 +17,13 @@ for (const { vocabulary, length, width, vector, values, logits, jacobian: column
     const differences = jacobian(parameters, vocabulary, length, width);
     columns.forEach((column, i) => column.forEach((value, k) => near(differences[i][k], value, 1e-6)));
     near(jacobianNorm(differences, vocabulary), norm, 1e-6);
-    const chains = proofSteps(policy(found, vocabulary, length), Float64Array.from(values), vocabulary, length, differences, norm);
+    const chains = proofSteps(
+      policy(found, vocabulary, length),
+      Float64Array.from(values),
+      vocabulary,
+      length,
+      differences,
+      norm,
+    );
     steps.forEach((chain, k) => chain.forEach((value, i) => near(chains[k][i], value, 1e-6)));
   });

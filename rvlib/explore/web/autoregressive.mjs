@@ -37,7 +37,8 @@ export function policyGradient({ rows, reach, logProbs }, values, vocabulary) {
   for (let h = prefixes - 1; h >= 0; h--) {
     const at = h * vocabulary;
     for (let v = 0; v < vocabulary; v++) value[h] += Math.exp(rows[at + v]) * value[at + v + 1];
-    for (let v = 0; v < vocabulary; v++) gradient[at + v] = Math.exp(reach[at + v + 1]) * (value[at + v + 1] - value[h]);
+    for (let v = 0; v < vocabulary; v++)
+      gradient[at + v] = Math.exp(reach[at + v + 1]) * (value[at + v + 1] - value[h]);
   }
   let variance = 0;
   for (let y = 0; y < logProbs.length; y++) variance += Math.exp(logProbs[y]) * (values[y] - value[0]) ** 2;
@@ -58,17 +59,21 @@ export function shared(gradient, vocabulary) {
 export function proofSteps(now, values, vocabulary, length, columns, jacobianNorm) {
   const { rows, reach, logProbs } = now;
   const [prefixes, norm] = [rows.length / vocabulary, jacobianNorm];
-  const size = (b) => Math.sqrt(columns.reduce((sum, column) => sum + b.reduce((dot, g, i) => dot + g * column[i], 0) ** 2, 0));
+  const size = (b) =>
+    Math.sqrt(columns.reduce((sum, column) => sum + b.reduce((dot, g, i) => dot + g * column[i], 0) ** 2, 0));
   const { gradient, mean, variance } = policyGradient(now, values, vocabulary);
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const cut = Math.cbrt(largest * variance);
   const centred = values.map((value) => value - mean);
   const far = centred.map((a) => (Math.abs(a) > cut ? a : 0));
-  const [farGradient, nearGradient] = [far, centred.map((a, y) => a - far[y])].map((b) => policyGradient(now, b, vocabulary).gradient);
+  const [farGradient, nearGradient] = [far, centred.map((a, y) => a - far[y])].map(
+    (b) => policyGradient(now, b, vocabulary).gradient,
+  );
   // Σ_l ‖e_{y_l} - p_l‖₁ = Σ_l 2 (1 - p_l(y_l)) of every output, down the tree.
   const errors = new Float64Array(reach.length);
   for (let h = 0; h < prefixes; h++)
-    for (let v = 0; v < vocabulary; v++) errors[h * vocabulary + v + 1] = errors[h] + 2 * (1 - Math.exp(rows[h * vocabulary + v]));
+    for (let v = 0; v < vocabulary; v++)
+      errors[h * vocabulary + v + 1] = errors[h] + 2 * (1 - Math.exp(rows[h * vocabulary + v]));
   let [farMass, pulledFar] = [0, 0];
   for (let y = 0; y < far.length; y++)
     if (far[y]) {
@@ -89,16 +94,24 @@ export function proofSteps(now, values, vocabulary, length, columns, jacobianNor
     spread += norm * Math.sqrt(moment / 2);
   }
   return [
-    [whole, size(farGradient) + size(nearGradient), norm * (pulledFar + pulledNear), norm * length * (4 * largest * farMass + 2 * cut), 6 * norm * length * cut],
+    [
+      whole,
+      size(farGradient) + size(nearGradient),
+      norm * (pulledFar + pulledNear),
+      norm * length * (4 * largest * farMass + 2 * cut),
+      6 * norm * length * cut,
+    ],
     [whole, pulled, spread, norm * Math.sqrt((length * variance) / 2)],
   ];
 }
 
 /** Prop. 2. */
-export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) => 6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
+export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) =>
+  6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
 
 /** J √(L Var/2); ours. */
-export const sharperGradientNormBound = (variance, length, jacobianNorm) => jacobianNorm * Math.sqrt((length * variance) / 2);
+export const sharperGradientNormBound = (variance, length, jacobianNorm) =>
+  jacobianNorm * Math.sqrt((length * variance) / 2);
 
 /** Theorem 4. */
 export function slowTimeBound(variance, gain, length, jacobianNorm, klCoef = 0) {
@@ -114,7 +127,14 @@ export const sharperSlowTimeBound = (variance, gain, length, jacobianNorm) =>
  * t_γ under gradient flow: Bogacki and Shampine's pair of orders 2 and 3, the crossing by a cubic. Infinity if it is not
  * reached by tMax, in maxSteps, or before the flow comes to rest.
  */
-export function timeToGain(logits, reward, gain, vocabulary, length, { measured = reward, klCoef = 0, tMax = 1e8, tolerance = 1e-6, maxSteps = 2000 } = {}) {
+export function timeToGain(
+  logits,
+  reward,
+  gain,
+  vocabulary,
+  length,
+  { measured = reward, klCoef = 0, tMax = 1e8, tolerance = 1e-6, maxSteps = 2000 } = {},
+) {
   const start = policy(logits, vocabulary, length).logProbs;
   const field = (u) => {
     const now = policy(u, vocabulary, length);
@@ -145,7 +165,11 @@ export function timeToGain(logits, reward, gain, vocabulary, length, { measured 
     const k4 = field(next);
     let error = 0;
     for (let i = 0; i < u.length; i++)
-      error = Math.max(error, (h * Math.abs((-5 / 72) * k1.gradient[i] + k2.gradient[i] / 12 + k3.gradient[i] / 9 - k4.gradient[i] / 8)) / (1 + Math.abs(u[i])));
+      error = Math.max(
+        error,
+        (h * Math.abs((-5 / 72) * k1.gradient[i] + k2.gradient[i] / 12 + k3.gradient[i] / 9 - k4.gradient[i] / 8)) /
+          (1 + Math.abs(u[i])),
+      );
     const scale = Math.min(5, Math.max(0.2, 0.9 * Math.cbrt(tolerance / error)));
     if (error <= tolerance) {
       if (k4.mean >= goal) return t + h * crossing(k1.mean - goal, h * k1.slope, k4.mean - goal, h * k4.slope);

@@ -46,7 +46,10 @@ function compute(state) {
     return { reward: expectation(kept, groundTruth), kl: klDivergence(kept, probs) };
   });
   const reach = students.flatMap(({ made, letter }) =>
-    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [`${letter.toLowerCase()}_${key}`, limit]),
+    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
+      `${letter.toLowerCase()}_${key}`,
+      limit,
+    ]),
   );
   return { state, ...solved, at, limits: Object.fromEntries(reach) };
 }
@@ -58,39 +61,108 @@ function draw({ state, start, students, most, at }, width) {
   const flow = { left, top: 62, width: across, height: narrow ? 180 : 240 };
   const choice = narrow ? { ...flow, top: flow.top + flow.height + 96 } : { ...flow, left: left + across + 58 };
   const y = (box) => linear([-1, 1], [box.top + box.height, box.top]);
-  const named = students.map(({ letter, made }, i) => `<tspan style="fill:var(--rv-${TONES[i]})" font-weight="600">${letter}, accuracy ${number(made.accuracy, 2)}</tspan>`).join("\u2003");
+  const named = students
+    .map(
+      ({ letter, made }, i) =>
+        `<tspan style="fill:var(--rv-${TONES[i]})" font-weight="600">${letter}, accuracy ${number(made.accuracy, 2)}</tspan>`,
+    )
+    .join("\u2003");
 
   const x = logarithmic([START, END], [flow.left, flow.left + flow.width]);
   const goal = start + state.gain;
-  const dashes = tag("path", { d: `M${px(flow.left)} ${px(y(flow)(goal))}h${px(flow.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4" });
-  const curve = (scaleX, box, xs, ys, tone, more) => tag("path", { d: line(scaleX, y(box), xs, ys), style: `stroke:var(--rv-${tone})`, "stroke-width": "2.4", "stroke-linejoin": "round", ...more });
-  const dots = students.map(({ time }, i) => (time <= END ? tag("circle", { cx: x(time), cy: y(flow)(goal), r: 4.5, style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`, "stroke-width": "1.5" }) : ""));
+  const dashes = tag("path", {
+    d: `M${px(flow.left)} ${px(y(flow)(goal))}h${px(flow.width)}`,
+    style: "stroke:var(--rv-ink)",
+    "stroke-dasharray": "6 4",
+  });
+  const curve = (scaleX, box, xs, ys, tone, more) =>
+    tag("path", {
+      d: line(scaleX, y(box), xs, ys),
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": "2.4",
+      "stroke-linejoin": "round",
+      ...more,
+    });
+  const dots = students.map(({ time }, i) =>
+    time <= END
+      ? tag("circle", {
+          cx: x(time),
+          cy: y(flow)(goal),
+          r: 4.5,
+          style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
+          "stroke-width": "1.5",
+        })
+      : "",
+  );
   let first = text(flow.left, 14, "Trained by gradient flow", { class: "rv-title" }) + text(flow.left, 31, named);
   first += text(flow.left, 48, "ground truth reward against time", { class: "rv-tick" });
   first += axes(flow, x, y(flow), { xTicks: narrow ? 5 : 6, xTitle: "time" });
-  first += clipped(flow, dashes, ...students.map(({ times, curve: values }, i) => curve(x, flow, times, values, TONES[i])), ...dots);
-  if (goal < 0.94) first += text(flow.left + flow.width - 3, y(flow)(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end" });
+  first += clipped(
+    flow,
+    dashes,
+    ...students.map(({ times, curve: values }, i) => curve(x, flow, times, values, TONES[i])),
+    ...dots,
+  );
+  if (goal < 0.94)
+    first += text(flow.left + flow.width - 3, y(flow)(goal) - 5, "start + γ", {
+      class: "rv-tick rv-halo",
+      "text-anchor": "end",
+    });
 
   const u = logarithmic([1, MOST], [choice.left, choice.left + choice.width]);
   const here = tag("path", { d: `M${px(u(state.samples))} ${choice.top}v${choice.height}`, class: "rv-axis" });
-  const marks = at.map(({ reward }, i) => tag("circle", { cx: u(state.samples), cy: y(choice)(reward), r: 4.5, style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`, "stroke-width": "1.5" }));
+  const marks = at.map(({ reward }, i) =>
+    tag("circle", {
+      cx: u(state.samples),
+      cy: y(choice)(reward),
+      r: 4.5,
+      style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
+      "stroke-width": "1.5",
+    }),
+  );
   let second = text(choice.left, choice.top - 48, "Best of N samples", { class: "rv-title" });
   second += text(choice.left, choice.top - 31, "dotted: by the ground truth itself", { class: "rv-note" });
   second += text(choice.left, choice.top - 14, "ground truth reward against N", { class: "rv-tick" });
   second += axes(choice, u, y(choice), { xTicks: 4, xTitle: "N" });
-  second += clipped(choice, here, ...students.map(({ best }, i) => curve(u, choice, COUNTS, best, TONES[i])), curve(u, choice, COUNTS, most, "ink", { "stroke-dasharray": "2 4", "stroke-width": "1.6" }), ...marks);
+  second += clipped(
+    choice,
+    here,
+    ...students.map(({ best }, i) => curve(u, choice, COUNTS, best, TONES[i])),
+    curve(u, choice, COUNTS, most, "ink", { "stroke-dasharray": "2 4", "stroke-width": "1.6" }),
+    ...marks,
+  );
   return { height: choice.top + choice.height + 40, parts: [first, second] };
 }
 
 const readouts = ({ state, students, at }) => [
-  ...students.map(({ letter, time }, i) => [`${letter} trains: <i>t</i><sub>γ</sub>`, when(time), TONES[i], "First time at which the ground truth reward has risen by γ under gradient flow"]),
-  ...students.map(({ letter }, i) => [`${letter} picks: reward`, number(at[i].reward, 3), TONES[i], "Expected ground truth reward of the sample that this reward model likes best"]),
+  ...students.map(({ letter, time }, i) => [
+    `${letter} trains: <i>t</i><sub>γ</sub>`,
+    when(time),
+    TONES[i],
+    "First time at which the ground truth reward has risen by γ under gradient flow",
+  ]),
+  ...students.map(({ letter }, i) => [
+    `${letter} picks: reward`,
+    number(at[i].reward, 3),
+    TONES[i],
+    "Expected ground truth reward of the sample that this reward model likes best",
+  ]),
   ["KL of A’s pick", number(at[0].kl, 3), "", "KL divergence of the picked output's distribution from the policy"],
-  ["ln N − (N − 1)/N", number(Math.log(state.samples) - 1 + 1 / state.samples, 3), "bound", "It cannot be more than this"],
+  [
+    "ln N − (N − 1)/N",
+    number(Math.log(state.samples) - 1 + 1 / state.samples, 3),
+    "bound",
+    "It cannot be more than this",
+  ],
 ];
 
 const describe = ({ state, students, at }) =>
   `Two reward models, used to train a policy and to pick the best of N samples. ` +
-  students.map(({ letter, made, time }, i) => `${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}: time to gain ${number(state.gain, 2)} in training: ${when(time)}; ground truth reward of its pick among ${state.samples}: ${number(at[i].reward, 3)}. `).join("");
+  students
+    .map(
+      ({ letter, made, time }, i) =>
+        `${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}: time to gain ${number(state.gain, 2)} in training: ${when(time)}; ground truth reward of its pick among ${state.samples}: ${number(at[i].reward, 3)}. `,
+    )
+    .join("");
 
 export default explorable({ name: "bestofn", compute, draw, readouts, describe, above: 1 });

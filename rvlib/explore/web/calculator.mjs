@@ -5,9 +5,31 @@ import { linear, px, tag, text } from "./plot.mjs";
 import { METHODS, MACHINES, SIZES, USUAL } from "./sizes.mjs";
 import { explorable } from "./ui.mjs";
 
-const COLOURS = { weights: "truth", gradients: "pin-3", optimiser: "pin-4", reference: "pin-0", "reward model": "proxy", "ground truth": "pin-2", "KV cache": "other", "gathered weights": "other", scoring: "other", activations: "other" };
-const WORDS = { "KV cache": "sampling: cache", "gathered weights": "sampling: gathered weights", scoring: "scoring: a layer, logits", activations: "learning: activations" };
-const NAMES = { llama8b: "Llama-3.1-8B", llama3b: "Llama-3.2-3B", llama1b: "Llama-3.2-1B", pythia3b: "Pythia-2.8B", pythia1b: "Pythia-1B" };
+const COLOURS = {
+  weights: "truth",
+  gradients: "pin-3",
+  optimiser: "pin-4",
+  reference: "pin-0",
+  "reward model": "proxy",
+  "ground truth": "pin-2",
+  "KV cache": "other",
+  "gathered weights": "other",
+  scoring: "other",
+  activations: "other",
+};
+const WORDS = {
+  "KV cache": "sampling: cache",
+  "gathered weights": "sampling: gathered weights",
+  scoring: "scoring: a layer, logits",
+  activations: "learning: activations",
+};
+const NAMES = {
+  llama8b: "Llama-3.1-8B",
+  llama3b: "Llama-3.2-3B",
+  llama1b: "Llama-3.2-1B",
+  pythia3b: "Pythia-2.8B",
+  pythia1b: "Pythia-1B",
+};
 const WAYS = { adam8bit: "all weights by 8-bit Adam", lora: "adapters of rank 64", adam: "all weights by 32-bit Adam" };
 
 export function compute(state) {
@@ -21,11 +43,24 @@ export function compute(state) {
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
   const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one" } } : {};
-  return { state, gpus, alone, machine, parts, peak: total(parts), time, seconds, hours, money: hours * gpus * state.price, limits };
+  return {
+    state,
+    gpus,
+    alone,
+    machine,
+    parts,
+    peak: total(parts),
+    time,
+    seconds,
+    hours,
+    money: hours * gpus * state.price,
+    limits,
+  };
 }
 
 const GB = (bytes) => (bytes / 1e9 >= 99.95 ? (bytes / 1e9).toFixed(0) : (bytes / 1e9).toFixed(1));
-const clock = (seconds) => (seconds < 99.5 ? `${seconds.toPrecision(seconds < 10 ? 2 : 3)} s` : `${(seconds / 60).toFixed(1)} min`);
+const clock = (seconds) =>
+  seconds < 99.5 ? `${seconds.toPrecision(seconds < 10 ? 2 : 3)} s` : `${(seconds / 60).toFixed(1)} min`;
 
 function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const narrow = width < 560;
@@ -37,7 +72,16 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const turns = TURNS.flat();
   const top = 52;
   let out = text(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, { class: "rv-title" });
-  out += text(8, 31, alone ? `8-bit Adam runs on one GPU${narrow ? "" : "; adapters or 32-bit Adam on several"}` : narrow ? "the last bars take turns" : "each bar begins where the one above it ends; the last ones take turns", { class: "rv-note" });
+  out += text(
+    8,
+    31,
+    alone
+      ? `8-bit Adam runs on one GPU${narrow ? "" : "; adapters or 32-bit Adam on several"}`
+      : narrow
+        ? "the last bars take turns"
+        : "each bar begins where the one above it ends; the last ones take turns",
+    { class: "rv-note" },
+  );
   let held = 0;
   let before = 0; // within sampling's turn
   shown.forEach(([part, bytes], i) => {
@@ -46,16 +90,40 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
     const bar = y + (narrow ? 16 : 4);
     const end = x(from + bytes);
     const inside = end + 42 > width - right;
-    out += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, WORDS[part] ?? part, { "text-anchor": narrow ? "start" : "end" });
-    out += tag("rect", { x: x(from), y: bar, width: Math.max(end - x(from), 1), height: 14, rx: 2, style: `fill:var(--rv-${COLOURS[part]})` }, tag("title", {}, `${WORDS[part] ?? part}: ${GB(bytes)} GB`));
-    out += text(inside ? x(from) - 5 : end + 5, bar + 11, GB(bytes), { class: "rv-tick rv-halo", "text-anchor": inside ? "end" : "start" });
+    out += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, WORDS[part] ?? part, {
+      "text-anchor": narrow ? "start" : "end",
+    });
+    out += tag(
+      "rect",
+      {
+        x: x(from),
+        y: bar,
+        width: Math.max(end - x(from), 1),
+        height: 14,
+        rx: 2,
+        style: `fill:var(--rv-${COLOURS[part]})`,
+      },
+      tag("title", {}, `${WORDS[part] ?? part}: ${GB(bytes)} GB`),
+    );
+    out += text(inside ? x(from) - 5 : end + 5, bar + 11, GB(bytes), {
+      class: "rv-tick rv-halo",
+      "text-anchor": inside ? "end" : "start",
+    });
     if (turns.includes(part)) before = part === "KV cache" ? bytes : 0;
     else held += bytes;
   });
   const bottom = top + shown.length * row;
   const at = x(machine.memory);
-  out += tag("path", { d: `M${px(at)} ${top - 8}V${bottom}`, style: `stroke:var(--rv-${peak > machine.memory ? "proxy" : "ink"})`, "stroke-width": 1.6, "stroke-dasharray": "6 4" });
-  out += text(at, top - 12, `${machine.name}: ${(machine.memory / 1e9).toFixed(0)}`, { class: "rv-tick rv-halo", "text-anchor": at > width - 60 ? "end" : "middle" });
+  out += tag("path", {
+    d: `M${px(at)} ${top - 8}V${bottom}`,
+    style: `stroke:var(--rv-${peak > machine.memory ? "proxy" : "ink"})`,
+    "stroke-width": 1.6,
+    "stroke-dasharray": "6 4",
+  });
+  out += text(at, top - 12, `${machine.name}: ${(machine.memory / 1e9).toFixed(0)}`, {
+    class: "rv-tick rv-halo",
+    "text-anchor": at > width - 60 ? "end" : "middle",
+  });
   for (const value of axis.ticks(narrow ? 4 : 8)) {
     out += tag("path", { class: "rv-grid", d: `M${px(axis(value))} ${bottom}v4` });
     out += text(axis(value), bottom + 16, axis.say(value), { class: "rv-tick", "text-anchor": "middle" });
@@ -69,8 +137,17 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   ["sampling", "scoring", "updating"].forEach((kind, i) => {
     const y = second + i * row;
     const bar = y + (narrow ? 16 : 4);
-    steps += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, kind === "updating" ? "learning" : kind, { "text-anchor": narrow ? "start" : "end" });
-    steps += tag("rect", { x: scale(begun), y: bar, width: Math.max(scale(begun + time[kind]) - scale(begun), 1), height: 14, rx: 2, style: "fill:var(--rv-quiet)" });
+    steps += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, kind === "updating" ? "learning" : kind, {
+      "text-anchor": narrow ? "start" : "end",
+    });
+    steps += tag("rect", {
+      x: scale(begun),
+      y: bar,
+      width: Math.max(scale(begun + time[kind]) - scale(begun), 1),
+      height: 14,
+      rx: 2,
+      style: "fill:var(--rv-quiet)",
+    });
     begun += time[kind];
     steps += text(scale(begun) + 5, bar + 11, clock(time[kind]), { class: "rv-tick rv-halo" });
   });
@@ -80,14 +157,28 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
 const dollars = (amount) => `$${amount >= 100 ? Math.round(amount).toLocaleString("en") : amount.toFixed(2)}`;
 
 const readouts = ({ machine, peak, hours, money }) => [
-  ["peak memory", `${GB(peak)} GB`, peak > machine.memory ? "proxy" : "truth", "All parts, but of sampling, scoring and learning the largest alone"],
-  ["fits?", peak > machine.memory ? `no: ${GB(peak - machine.memory)} GB too much` : `yes: ${GB(machine.memory - peak)} GB free`, peak > machine.memory ? "proxy" : "truth"],
+  [
+    "peak memory",
+    `${GB(peak)} GB`,
+    peak > machine.memory ? "proxy" : "truth",
+    "All parts, but of sampling, scoring and learning the largest alone",
+  ],
+  [
+    "fits?",
+    peak > machine.memory
+      ? `no: ${GB(peak - machine.memory)} GB too much`
+      : `yes: ${GB(machine.memory - peak)} GB free`,
+    peak > machine.memory ? "proxy" : "truth",
+  ],
   ["whole run", `${hours < 10 ? hours.toFixed(1) : Math.round(hours)} h`, "", "An estimate; without evaluations"],
   ["costs", dollars(money), "", "Hours × GPUs × dollars an hour"],
 ];
 
 const describe = ({ state, gpus, machine, parts, peak, seconds, hours, money }) =>
   `Policy gradient on ${NAMES[state.policy]}, ${WAYS[state.method]}, on ${gpus} ${machine.name}: ${GB(peak)} GB at the peak of ${(machine.memory / 1e9).toFixed(0)} GB. ` +
-  Object.entries(parts).map(([part, bytes]) => `${WORDS[part] ?? part} ${GB(bytes)}`).join(", ") + ` GB. A step takes about ${clock(seconds)}, the run ${hours.toFixed(1)} hours and ${dollars(money)}.`;
+  Object.entries(parts)
+    .map(([part, bytes]) => `${WORDS[part] ?? part} ${GB(bytes)}`)
+    .join(", ") +
+  ` GB. A step takes about ${clock(seconds)}, the run ${hours.toFixed(1)} hours and ${dollars(money)}.`;
 
 export default explorable({ name: "calculator", compute, draw, readouts, describe, above: 5 });

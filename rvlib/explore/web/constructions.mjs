@@ -36,7 +36,17 @@ function solve({ slowness, ...setting }) {
   const fast = follow(inaccurateButFast(groundTruth, probs, nearest(setting.b_accuracy, n - 1), setting.seed));
   const times = drawn(fast.flow, GRID);
   fast.curve = fast.flow.at(times, { exact: false }).groundTruth;
-  return (last = { key, gain, start, slow, fast, times, top: groundTruth[0], notAfter: fastTimeBounds(groundTruth, probs, fast.reward, gain), least: (n - 1) / pairs });
+  return (last = {
+    key,
+    gain,
+    start,
+    slow,
+    fast,
+    times,
+    top: groundTruth[0],
+    notAfter: fastTimeBounds(groundTruth, probs, fast.reward, gain),
+    least: (n - 1) / pairs,
+  });
 }
 
 function compute(state) {
@@ -45,13 +55,27 @@ function compute(state) {
   const T = state.slowness;
   // Rewards divided by T: the same path, T times as slow.
   const times = drawn({ t: slow.flow.t.map((t) => t * T) }, GRID);
-  const curve = slow.flow.at(times.map((t) => t / T), { exact: false }).groundTruth;
+  const curve = slow.flow.at(
+    times.map((t) => t / T),
+    { exact: false },
+  ).groundTruth;
   const limits = {
     gain: { value: gain, hint: gain < state.gain ? `no more than ${number(gain, 2)} can be had` : undefined },
     a_accuracy: { value: slow.accuracy },
     b_accuracy: { value: fast.accuracy, hint: `at least ${number(solved.least, 2)} with the best first` },
   };
-  return { state, ...solved, limits, a: { times, curve, time: slow.time * T, variance: slow.variance / T ** 2, notBefore: tabularSlowTimeBound(1, gain) * T } };
+  return {
+    state,
+    ...solved,
+    limits,
+    a: {
+      times,
+      curve,
+      time: slow.time * T,
+      variance: slow.variance / T ** 2,
+      notBefore: tabularSlowTimeBound(1, gain) * T,
+    },
+  };
 }
 
 function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
@@ -67,45 +91,125 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   // ---- ground truth reward against time
   const x = logarithmic([START, END], [reward.left, reward.left + reward.width]);
   const y = linear([-1, 1], [bottom, reward.top]);
-  const stroke = (tone, more) => ({ style: `stroke:var(--rv-${tone})`, "stroke-width": "2.4", "stroke-linejoin": "round", ...more });
+  const stroke = (tone, more) => ({
+    style: `stroke:var(--rv-${tone})`,
+    "stroke-width": "2.4",
+    "stroke-linejoin": "round",
+    ...more,
+  });
   const until = Math.min(x(a.notBefore), reward.left + reward.width);
-  const ruled = tag("rect", { x: reward.left, y: reward.top, width: Math.max(until - reward.left, 0), height: reward.height, style: "fill:var(--rv-bound)", "fill-opacity": "0.14" });
-  const late = tag("path", { d: `M${px(x(notAfter.ours))} ${reward.top}V${bottom}`, style: "stroke:var(--rv-proxy)", "stroke-dasharray": "2 4", "stroke-width": "1.4" });
-  const goal = tag("path", { d: `M${px(reward.left)} ${px(y(start + gain))}h${px(reward.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4" });
-  const curves = tag("path", { d: line(x, y, a.times, a.curve), ...stroke("truth") }) + tag("path", { d: line(x, y, times, fast.curve), ...stroke("proxy") });
-  const dot = (time, tone) => (time <= END ? tag("circle", { cx: x(time), cy: y(start + gain), r: 4.5, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`, "stroke-width": "1.5" }) : "");
+  const ruled = tag("rect", {
+    x: reward.left,
+    y: reward.top,
+    width: Math.max(until - reward.left, 0),
+    height: reward.height,
+    style: "fill:var(--rv-bound)",
+    "fill-opacity": "0.14",
+  });
+  const late = tag("path", {
+    d: `M${px(x(notAfter.ours))} ${reward.top}V${bottom}`,
+    style: "stroke:var(--rv-proxy)",
+    "stroke-dasharray": "2 4",
+    "stroke-width": "1.4",
+  });
+  const goal = tag("path", {
+    d: `M${px(reward.left)} ${px(y(start + gain))}h${px(reward.width)}`,
+    style: "stroke:var(--rv-ink)",
+    "stroke-dasharray": "6 4",
+  });
+  const curves =
+    tag("path", { d: line(x, y, a.times, a.curve), ...stroke("truth") }) +
+    tag("path", { d: line(x, y, times, fast.curve), ...stroke("proxy") });
+  const dot = (time, tone) =>
+    time <= END
+      ? tag("circle", {
+          cx: x(time),
+          cy: y(start + gain),
+          r: 4.5,
+          style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
+          "stroke-width": "1.5",
+        })
+      : "";
   let out = axes(reward, x, y, { xTicks: narrow ? 5 : 6, xTitle: "time" });
   out += clipped(reward, ruled, late, goal, curves, dot(a.time, "truth"), dot(fast.time, "proxy"));
   out += text(reward.left, 14, "Ground truth reward under each", { class: "rv-title" });
   const named = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  out += text(reward.left, 31, `${named("truth", `A, accuracy ${number(slow.accuracy, 2)}`)}\u2003${named("proxy", `B, accuracy ${number(fast.accuracy, 2)}`)}`);
+  out += text(
+    reward.left,
+    31,
+    `${named("truth", `A, accuracy ${number(slow.accuracy, 2)}`)}\u2003${named("proxy", `B, accuracy ${number(fast.accuracy, 2)}`)}`,
+  );
   out += text(reward.left + 5, bottom - 8, "A: not yet", { class: "rv-tick rv-halo" });
 
   // ---- t_γ against T
   const u = logarithmic([1, MOST], [sweep.left, sweep.left + sweep.width]);
   const v = logarithmic([START, 1e10], [sweep.top + sweep.height, sweep.top]);
   const ends = [1, MOST];
-  const straight = (at, tone, more) => tag("path", { d: line(u, v, ends, ends.map(at)), style: `stroke:var(--rv-${tone})`, "stroke-width": "2.2", ...more });
-  const forbidden = tag("path", { d: `${line(u, v, ends, ends.map((T) => (a.notBefore / state.slowness) * T))}V${sweep.top + sweep.height}H${px(sweep.left)}Z`, style: "fill:var(--rv-bound)", "fill-opacity": "0.14" });
+  const straight = (at, tone, more) =>
+    tag("path", {
+      d: line(u, v, ends, ends.map(at)),
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": "2.2",
+      ...more,
+    });
+  const forbidden = tag("path", {
+    d: `${line(
+      u,
+      v,
+      ends,
+      ends.map((T) => (a.notBefore / state.slowness) * T),
+    )}V${sweep.top + sweep.height}H${px(sweep.left)}Z`,
+    style: "fill:var(--rv-bound)",
+    "fill-opacity": "0.14",
+  });
   const here = tag("path", { d: `M${px(u(state.slowness))} ${sweep.top}v${sweep.height}`, class: "rv-axis" });
-  const marks = [[a.time, "truth"], [fast.time, "proxy"]].map(([time, tone]) => (Number.isFinite(time) ? tag("circle", { cx: u(state.slowness), cy: v(time), r: 4.5, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`, "stroke-width": "1.5" }) : ""));
+  const marks = [
+    [a.time, "truth"],
+    [fast.time, "proxy"],
+  ].map(([time, tone]) =>
+    Number.isFinite(time)
+      ? tag("circle", {
+          cx: u(state.slowness),
+          cy: v(time),
+          r: 4.5,
+          style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
+          "stroke-width": "1.5",
+        })
+      : "",
+  );
   const lines = [
     Number.isFinite(slow.time) ? straight((T) => slow.time * T, "truth") : "",
     Number.isFinite(fast.time) ? straight(() => fast.time, "proxy") : "",
     straight(() => notAfter.ours, "proxy", { "stroke-dasharray": "2 4", "stroke-width": "1.4" }),
     straight(() => notAfter.paper, "proxy", { "stroke-dasharray": "7 5", "stroke-width": "1.2" }),
   ];
-  let second = axes(sweep, u, v, { xTicks: 4, yTicks: 6, xTitle: "T" }) + clipped(sweep, forbidden, here, ...lines, ...marks);
+  let second =
+    axes(sweep, u, v, { xTicks: 4, yTicks: 6, xTitle: "T" }) + clipped(sweep, forbidden, here, ...lines, ...marks);
   second += text(sweep.left, sweep.top - 32, `${T_GAMMA} against T`, { class: "rv-title" });
   second += text(sweep.left, sweep.top - 15, "B not after: dashed; ours dotted", { class: "rv-tick" });
   return { height: sweep.top + sweep.height + 40, parts: [out, second] };
 }
 
 const readouts = ({ a, fast, notAfter }) => [
-  ["A: <i>t</i><sub>γ</sub>", when(a.time), "truth", "First time at which the ground truth reward has risen by γ under teacher A"],
-  ["A: not before", number(a.notBefore), "bound", "Theorem 5's lower bound, for any reward model with marks in (0, 1/T)"],
+  [
+    "A: <i>t</i><sub>γ</sub>",
+    when(a.time),
+    "truth",
+    "First time at which the ground truth reward has risen by γ under teacher A",
+  ],
+  [
+    "A: not before",
+    number(a.notBefore),
+    "bound",
+    "Theorem 5's lower bound, for any reward model with marks in (0, 1/T)",
+  ],
   ["A: reward variance", number(a.variance, 2), "", "Variance of A's reward under the initial policy"],
-  ["B: <i>t</i><sub>γ</sub>", when(fast.time), "proxy", "First time at which the ground truth reward has risen by γ under teacher B"],
+  [
+    "B: <i>t</i><sub>γ</sub>",
+    when(fast.time),
+    "proxy",
+    "First time at which the ground truth reward has risen by γ under teacher B",
+  ],
   ["B: not after", number(notAfter.paper), "bound", "Theorem 5's upper bound for teacher B"],
   ["B: not after, ours", number(notAfter.ours), "bound", "This book's upper bound for teacher B"],
 ];

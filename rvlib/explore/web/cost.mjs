@@ -2,7 +2,8 @@
 
 import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
 
-const adapter = (size, rank) => rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
+const adapter = (size, rank) =>
+  rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
 
 function updating(size, rows, longest, reply, { compute, checkpointing, rank }) {
   const b = BYTES[compute];
@@ -19,7 +20,11 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   const copies = dtype === "float32" && compute === "bfloat16" ? 2 : 0;
   const frozen = rank ? size.parameters * (gpus > 1 ? 4 : BYTES[compute]) : 0;
   const kept = gpus > 1 && !rank ? 0 : copies;
-  return { weights: frozen / gpus + learns * (number / gpus + kept), gradients: (learns * (number + kept)) / gpus, optimiser: (learns * MOMENTS[optimizer]) / gpus };
+  return {
+    weights: frozen / gpus + learns * (number / gpus + kept),
+    gradients: (learns * (number + kept)) / gpus,
+    optimiser: (learns * MOMENTS[optimizer]) / gpus,
+  };
 }
 
 const judging = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
@@ -36,7 +41,12 @@ export function memory(policy, teacher, truth, setting) {
     "ground truth": truth.parameters * BYTES[frozen],
     "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
     "gathered weights": gpus > 1 ? policy.parameters * b : 0,
-    scoring: Math.max(judging(policy, rows * longest, compute), judging(teacher, rows * longest, frozen), judging(truth, rows * longest, frozen), logits),
+    scoring: Math.max(
+      judging(policy, rows * longest, compute),
+      judging(teacher, rows * longest, frozen),
+      judging(truth, rows * longest, frozen),
+      logits,
+    ),
     activations: updating(policy, micro_batch, longest, reply, setting),
   };
 }
@@ -56,7 +66,9 @@ export function step(policy, teacher, { batch, rows, prompt, reply, machine, com
   const cache = Math.min(batch, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute];
   const learnt = 6 + (checkpointing ? 2 : 0) - (rank ? 2 : 0);
   return {
-    sampling: (Math.ceil(batch / (rows * gpus)) * reply * (policy.parameters * BYTES[compute] + cache / 2)) / (machine.bandwidth * SHARE),
+    sampling:
+      (Math.ceil(batch / (rows * gpus)) * reply * (policy.parameters * BYTES[compute] + cache / 2)) /
+      (machine.bandwidth * SHARE),
     scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / matrix,
     updating: (tokens * learnt * policy.parameters) / matrix,
   };

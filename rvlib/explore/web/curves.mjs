@@ -36,7 +36,16 @@ function solve(setting) {
     flow,
     // Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between logits and
     // logarithms of probabilities, does not change its variance.
-    gradientBound: flow.probs.map((probs, i) => tabularGradientBound(klCoef ? rewardVariance(made.reward.map((r, y) => r - klCoef * (flow.logits[i][y] - logits[y])), probs) : flow.variance[i])),
+    gradientBound: flow.probs.map((probs, i) =>
+      tabularGradientBound(
+        klCoef
+          ? rewardVariance(
+              made.reward.map((r, y) => r - klCoef * (flow.logits[i][y] - logits[y])),
+              probs,
+            )
+          : flow.variance[i],
+      ),
+    ),
     start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
     truthTime: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
     proxyTime: gainTime(logits, made.reward, gain, { klCoef }),
@@ -66,7 +75,9 @@ function draw({ state, now, pins }, width) {
   const gutter = 52;
   const small = (width - margin.left - margin.right - (columns - 1) * gutter) / columns;
   const timeScale = (left, across) =>
-    state.log_time ? logarithmic([START, state.horizon], [left, left + across]) : linear([0, state.horizon], [left, left + across]);
+    state.log_time
+      ? logarithmic([START, state.horizon], [left, left + across])
+      : linear([0, state.horizon], [left, left + across]);
 
   /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
   const probed = []; // what each panel says of a time
@@ -74,15 +85,36 @@ function draw({ state, now, pins }, width) {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now) });
     const curve = ({ times }, values, tone, width, dashes) =>
-      tag("path", { d: line(x, y, times, values), style: `stroke:var(--rv-${tone})`, "stroke-width": width, "stroke-dasharray": dashes, "stroke-linejoin": "round" });
+      tag("path", {
+        d: line(x, y, times, values),
+        style: `stroke:var(--rv-${tone})`,
+        "stroke-width": width,
+        "stroke-dasharray": dashes,
+        "stroke-linejoin": "round",
+      });
     const place = [box.left, box.top, box.width, x.invert(0), x.invert(1), y.invert(0), y.invert(1)].join();
-    const pinned = pins.map((pin, i) => (pin.markup[`${i},${place}`] ??= tones(pin).map(([, values, second]) => curve(pin, values, `pin-${i}`, 1.5, second ? "5 3" : undefined)).join("")));
-    const ends = pins.map((solution) => Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))));
+    const pinned = pins.map(
+      (pin, i) =>
+        (pin.markup[`${i},${place}`] ??= tones(pin)
+          .map(([, values, second]) => curve(pin, values, `pin-${i}`, 1.5, second ? "5 3" : undefined))
+          .join("")),
+    );
+    const ends = pins.map((solution) =>
+      Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))),
+    );
     const letters = spread(ends, 12, box.top, box.top + box.height).map((at, i) =>
       text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 }),
     );
-    const current = [...tones(now).map(([tone, values]) => curve(now, values, tone, 2.4)), bound ? curve(now, bound, "bound", 1.3, "2 3") : ""];
-    return { back: axes(box, x, y, options), under: under && clipped(box, under), pinned: clipped(box, ...pinned) + letters.join(""), front: clipped(box, ...current, over) };
+    const current = [
+      ...tones(now).map(([tone, values]) => curve(now, values, tone, 2.4)),
+      bound ? curve(now, bound, "bound", 1.3, "2 3") : "",
+    ];
+    return {
+      back: axes(box, x, y, options),
+      under: under && clipped(box, under),
+      pinned: clipped(box, ...pinned) + letters.join(""),
+      front: clipped(box, ...current, over),
+    };
   };
 
   // ---- expected reward, with the gain, t_γ and the bound
@@ -92,21 +124,50 @@ function draw({ state, now, pins }, width) {
   const y = linear([-1, 1], [bottom, reward.top]);
   const goal = now.start.groundTruth + state.gain;
   const until = Math.max(reward.left, Math.min(x(now.bound), reward.left + reward.width));
-  let under = tag("rect", { x: reward.left, y: reward.top, width: until - reward.left, height: reward.height, style: "fill:var(--rv-bound)", "fill-opacity": "0.14" });
-  under += tag("path", { d: `M${px(until)} ${reward.top}V${bottom}`, style: "stroke:var(--rv-bound)", "stroke-width": "1.2" });
-  under += tag("path", { d: `M${px(reward.left)} ${px(y(goal))}h${px(reward.width)}`, style: "stroke:var(--rv-truth)", "stroke-dasharray": "2 4" });
+  let under = tag("rect", {
+    x: reward.left,
+    y: reward.top,
+    width: until - reward.left,
+    height: reward.height,
+    style: "fill:var(--rv-bound)",
+    "fill-opacity": "0.14",
+  });
+  under += tag("path", {
+    d: `M${px(until)} ${reward.top}V${bottom}`,
+    style: "stroke:var(--rv-bound)",
+    "stroke-width": "1.2",
+  });
+  under += tag("path", {
+    d: `M${px(reward.left)} ${px(y(goal))}h${px(reward.width)}`,
+    style: "stroke:var(--rv-truth)",
+    "stroke-dasharray": "2 4",
+  });
   let over = "";
   const reached = (time, level, tone, radius) => {
     if (!(time <= state.horizon)) return;
-    over += tag("path", { d: `M${px(x(time))} ${px(y(level))}V${bottom}`, style: `stroke:var(--rv-${tone})`, "stroke-width": "1.2", "stroke-dasharray": "1 3" });
-    over += tag("circle", { cx: x(time), cy: y(level), r: radius, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`, "stroke-width": "1.5" });
+    over += tag("path", {
+      d: `M${px(x(time))} ${px(y(level))}V${bottom}`,
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": "1.2",
+      "stroke-dasharray": "1 3",
+    });
+    over += tag("circle", {
+      cx: x(time),
+      cy: y(level),
+      r: radius,
+      style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
+      "stroke-width": "1.5",
+    });
   };
   pins.forEach((pin, i) => reached(pin.truthTime, pin.start.groundTruth + pin.setting.gain, `pin-${i}`, 3.5));
   reached(now.proxyTime, now.start.proxy + state.gain, "proxy", 4.5);
   reached(now.truthTime, goal, "truth", 5);
 
   const main = panel(reward, y, {
-    tones: ({ flow }) => [["truth", flow.groundTruth, false], ["proxy", flow.proxy, true]],
+    tones: ({ flow }) => [
+      ["truth", flow.groundTruth, false],
+      ["proxy", flow.proxy, true],
+    ],
     under,
     over,
     xTicks: narrow ? 5 : 8,
@@ -114,17 +175,37 @@ function draw({ state, now, pins }, width) {
   });
   let title = text(reward.left, 14, "Expected reward", { class: "rv-title" });
   const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  title += text(reward.left, 31, `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`);
+  title += text(
+    reward.left,
+    31,
+    `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`,
+  );
   let labels = "";
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
-  labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, { class: "rv-tick rv-halo", "text-anchor": anchor });
-  if (y(goal) > reward.top + 4) labels += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", { class: "rv-tick rv-halo", "text-anchor": "end", style: "fill:var(--rv-truth)" });
+  labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, {
+    class: "rv-tick rv-halo",
+    "text-anchor": anchor,
+  });
+  if (y(goal) > reward.top + 4)
+    labels += text(reward.left + reward.width - 4, y(goal) - 5, "start + γ", {
+      class: "rv-tick rv-halo",
+      "text-anchor": "end",
+      style: "fill:var(--rv-truth)",
+    });
   const proxyGoal = now.start.proxy + state.gain;
-  for (const [time, level, tone, above] of [[now.truthTime, goal, "truth", goal > proxyGoal], [now.proxyTime, proxyGoal, "proxy", proxyGoal >= goal]])
+  for (const [time, level, tone, above] of [
+    [now.truthTime, goal, "truth", goal > proxyGoal],
+    [now.proxyTime, proxyGoal, "proxy", proxyGoal >= goal],
+  ])
     if (time <= state.horizon) {
       // Rewards rise: above a curve there is room to the left of a mark, below it to the right, but for the figure's ends.
       const end = above ? x(time) > reward.left + 70 : x(time) > reward.left + reward.width - 70;
-      labels += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, { class: "rv-halo", "text-anchor": end ? "end" : "start", style: `fill:var(--rv-${tone})`, "font-weight": 600 });
+      labels += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, {
+        class: "rv-halo",
+        "text-anchor": end ? "end" : "start",
+        style: `fill:var(--rv-${tone})`,
+        "font-weight": 600,
+      });
     }
 
   // ---- reward variance, KL, gradient norm
@@ -133,7 +214,13 @@ function draw({ state, now, pins }, width) {
   const panels = [
     ["Reward variance", "", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["proxy", flow.variance]]],
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
-    ["Gradient norm", "dotted: Lemma 8", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["ink", flow.gradientNorm]], now.gradientBound],
+    [
+      "Gradient norm",
+      "dotted: Lemma 8",
+      (at) => logarithmic([1e-8, 2], at),
+      ({ flow }) => [["ink", flow.gradientNorm]],
+      now.gradientBound,
+    ],
   ];
   const others = panels.map(([title, note, scale, tones, bound], i) => {
     const box = {
@@ -148,12 +235,18 @@ function draw({ state, now, pins }, width) {
   const all = [main, ...others];
   const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((one) => one.pinned)) : "";
   const parts = [title, ...all.map((one) => one.back), main.under, still, ...all.map((one) => one.front), labels];
-  return { height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24), parts, probe: probe(now.times, probed) };
+  return {
+    height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24),
+    parts,
+    probe: probe(now.times, probed),
+  };
 }
 
 /** At the time under the pointer: a hairline through all panels, and the values of the setting at hand. */
 const probe = (times, panels) => (px, py) => {
-  const over = panels.find(({ box }) => px >= box.left && px <= box.left + box.width && py >= box.top && py <= box.top + box.height);
+  const over = panels.find(
+    ({ box }) => px >= box.left && px <= box.left + box.width && py >= box.top && py <= box.top + box.height,
+  );
   if (!over) return "";
   const wanted = over.x.invert(px);
   const at = times.findIndex((t) => t >= wanted);
@@ -161,26 +254,57 @@ const probe = (times, panels) => (px, py) => {
     .map(({ box, x, y, values }) => {
       const across = x(times[at]);
       const [dx, anchor] = across > box.left + box.width / 2 ? [-6, "end"] : [6, "start"];
-      const levels = spread(values.map(([, series]) => Math.min(box.top + box.height, y(series[at]))), 15, box.top + 8, box.top + box.height - 3);
+      const levels = spread(
+        values.map(([, series]) => Math.min(box.top + box.height, y(series[at]))),
+        15,
+        box.top + 8,
+        box.top + box.height - 3,
+      );
       return (
         tag("path", { class: "rv-axis", d: `M${across.toFixed(1)} ${box.top}v${box.height}` }) +
         values
           .map(([tone, series], i) => {
-            const mark = { cx: across, cy: y(series[at]), r: 3, style: `fill:var(--rv-${tone});stroke:var(--rv-paper)` };
-            return tag("circle", mark) + text(across + dx, levels[i] - 4, number(series[at]), { class: "rv-halo", "text-anchor": anchor, style: `fill:var(--rv-${tone})` });
+            const mark = {
+              cx: across,
+              cy: y(series[at]),
+              r: 3,
+              style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
+            };
+            return (
+              tag("circle", mark) +
+              text(across + dx, levels[i] - 4, number(series[at]), {
+                class: "rv-halo",
+                "text-anchor": anchor,
+                style: `fill:var(--rv-${tone})`,
+              })
+            );
           })
           .join("") +
-        (box === over.box ? text(across + dx, box.top + box.height - 22, `at ${number(times[at])}`, { class: "rv-tick rv-halo", "text-anchor": anchor }) : "")
+        (box === over.box
+          ? text(across + dx, box.top + box.height - 22, `at ${number(times[at])}`, {
+              class: "rv-tick rv-halo",
+              "text-anchor": anchor,
+            })
+          : "")
       );
     })
     .join("");
 };
 
 const readouts = ({ now }) => [
-  ["<i>t</i><sub>γ</sub>, ground truth", when(now.truthTime), "truth", "First time at which the ground truth reward has risen by γ"],
+  [
+    "<i>t</i><sub>γ</sub>, ground truth",
+    when(now.truthTime),
+    "truth",
+    "First time at which the ground truth reward has risen by γ",
+  ],
   ["<i>t</i><sub>γ</sub>, proxy", when(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
   ["not before (Prop. 3)", number(now.bound), "bound", "Lower bound on t_γ for either reward"],
-  ["ground truth, start to end", `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`, "truth"],
+  [
+    "ground truth, start to end",
+    `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`,
+    "truth",
+  ],
 ];
 
 const describe = ({ state, now, pins }) =>
@@ -189,7 +313,16 @@ const describe = ({ state, now, pins }) =>
   `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by Proposition 3 it cannot before ${number(now.bound)}. ` +
   `Below: reward variance, KL divergence and gradient norm against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
 
-const SHORT = { accuracy: "accuracy", variance: "variance", kl_coef: "λ", gain: "γ", outputs: "outputs", peakedness: "peakedness", skill: "skill", seed: "seed" };
+const SHORT = {
+  accuracy: "accuracy",
+  variance: "variance",
+  kl_coef: "λ",
+  gain: "γ",
+  outputs: "outputs",
+  peakedness: "peakedness",
+  skill: "skill",
+  seed: "seed",
+};
 
 /** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
 const pinLabel = (pin, { state, pins }, i) => {

@@ -49,30 +49,76 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   const bar = (p) => Math.max(1.5, (side * p) / likeliest);
   const faint = (p) => (0.35 + 0.65 * Math.sqrt(p / likeliest)).toFixed(2);
 
-  let out = tag("defs", {}, tag("linearGradient", { id: `${id}-both`, gradientUnits: "userSpaceOnUse", x1: left, x2: right },
-    tag("stop", { offset: "0", style: "stop-color:var(--rv-truth)" }), tag("stop", { offset: "1", style: "stop-color:var(--rv-proxy)" })));
+  let out = tag(
+    "defs",
+    {},
+    tag(
+      "linearGradient",
+      { id: `${id}-both`, gradientUnits: "userSpaceOnUse", x1: left, x2: right },
+      tag("stop", { offset: "0", style: "stop-color:var(--rv-truth)" }),
+      tag("stop", { offset: "1", style: "stop-color:var(--rv-proxy)" }),
+    ),
+  );
 
   // The proxy's spread under the policy: the deviation whose square is the reward variance.
   const [upper, lower] = [proxy(mean + deviation), proxy(mean - deviation)];
-  out += tag("rect", { x: right, y: upper, width: side + 10, height: Math.max(lower - upper, 1), style: "fill:var(--rv-proxy)", "fill-opacity": "0.13" });
+  out += tag("rect", {
+    x: right,
+    y: upper,
+    width: side + 10,
+    height: Math.max(lower - upper, 1),
+    style: "fill:var(--rv-proxy)",
+    "fill-opacity": "0.13",
+  });
 
   // Both axes, with the policy's probabilities as bars that grow outwards.
-  for (const [scale, at, outwards, anchor] of [[truth, left, -1, "end"], [proxy, right, 1, "start"]]) {
+  for (const [scale, at, outwards, anchor] of [
+    [truth, left, -1, "end"],
+    [proxy, right, 1, "start"],
+  ]) {
     for (const value of scale.ticks(4)) {
       out += tag("path", { class: "rv-grid", d: `M${px(at)} ${px(scale(value))}h${px(outwards * (side + 2))}` });
-      out += text(at + outwards * (side + 7), scale(value) + 3.5, scale.say(value), { class: "rv-tick", "text-anchor": anchor });
+      out += text(at + outwards * (side + 7), scale(value) + 3.5, scale.say(value), {
+        class: "rv-tick",
+        "text-anchor": anchor,
+      });
     }
     out += tag("path", { class: "rv-axis", d: `M${px(at)} ${px(top - 6)}V${px(bottom + 6)}` });
   }
   for (let i = 0; i < probs.length; i++) {
     const [from, to] = [truth(groundTruth[i]), proxy(shown[i])];
-    out += tag("path", { d: `M${px(left)} ${px(from)}h${px(-bar(probs[i]))}`, style: "stroke:var(--rv-truth)", "stroke-width": 4, opacity: "0.75" });
-    out += tag("path", { d: `M${px(right)} ${px(to)}h${px(bar(probs[i]))}`, style: "stroke:var(--rv-proxy)", "stroke-width": 4, opacity: "0.75" });
-    out += tag("path", { d: `M${px(left)} ${px(from)}L${px(right)} ${px(to)}`, stroke: `url(#${id}-both)`, "stroke-width": "1.4", opacity: faint(probs[i]) });
+    out += tag("path", {
+      d: `M${px(left)} ${px(from)}h${px(-bar(probs[i]))}`,
+      style: "stroke:var(--rv-truth)",
+      "stroke-width": 4,
+      opacity: "0.75",
+    });
+    out += tag("path", {
+      d: `M${px(right)} ${px(to)}h${px(bar(probs[i]))}`,
+      style: "stroke:var(--rv-proxy)",
+      "stroke-width": 4,
+      opacity: "0.75",
+    });
+    out += tag("path", {
+      d: `M${px(left)} ${px(from)}L${px(right)} ${px(to)}`,
+      stroke: `url(#${id}-both)`,
+      "stroke-width": "1.4",
+      opacity: faint(probs[i]),
+    });
   }
   for (let i = 0; i < probs.length; i++) {
-    out += tag("circle", { cx: left, cy: truth(groundTruth[i]), r: 4, style: "fill:var(--rv-truth);stroke:var(--rv-paper)" });
-    out += tag("circle", { cx: right, cy: proxy(shown[i]), r: 4, style: "fill:var(--rv-proxy);stroke:var(--rv-paper)" });
+    out += tag("circle", {
+      cx: left,
+      cy: truth(groundTruth[i]),
+      r: 4,
+      style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
+    });
+    out += tag("circle", {
+      cx: right,
+      cy: proxy(shown[i]),
+      r: 4,
+      style: "fill:var(--rv-proxy);stroke:var(--rv-paper)",
+    });
   }
   // Outputs are in order of ground truth, best first: a pair is misordered where the later one has the higher proxy reward.
   for (let i = 0; i < probs.length; i++)
@@ -81,20 +127,47 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
       const [a, b] = [truth(groundTruth[j]) - truth(groundTruth[i]), proxy(shown[i]) - proxy(shown[j])];
       const share = a / (a + b);
       const y = truth(groundTruth[i]) + share * (proxy(shown[i]) - truth(groundTruth[i]));
-      out += tag("circle", { cx: left + share * (right - left), cy: y, r: 2.6, style: "fill:var(--rv-paper);stroke:var(--rv-ink)", "stroke-width": "1.2" });
+      out += tag("circle", {
+        cx: left + share * (right - left),
+        cy: y,
+        r: 2.6,
+        style: "fill:var(--rv-paper);stroke:var(--rv-ink)",
+        "stroke-width": "1.2",
+      });
     }
   const title = (x, words, note, tone) =>
-    text(x, 16, words, { class: "rv-title", "text-anchor": "middle", style: `fill:var(--rv-${tone})` }) + text(x, 33, note, { class: "rv-tick", "text-anchor": "middle" });
+    text(x, 16, words, { class: "rv-title", "text-anchor": "middle", style: `fill:var(--rv-${tone})` }) +
+    text(x, 33, note, { class: "rv-tick", "text-anchor": "middle" });
   out += title(left, narrow ? "Ground truth" : "Ground truth reward", "bars: probability", "truth");
-  out += title(right, narrow ? "Proxy" : state.normalise ? "Proxy reward, normalised" : "Proxy reward", "band: mean ± 1 s.d.", "proxy");
-  out += text(width / 2, bottom + 28, `<tspan font-weight="700">○</tspan> ${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`, { "text-anchor": "middle" });
+  out += title(
+    right,
+    narrow ? "Proxy" : state.normalise ? "Proxy reward, normalised" : "Proxy reward",
+    "band: mean ± 1 s.d.",
+    "proxy",
+  );
+  out += text(
+    width / 2,
+    bottom + 28,
+    `<tspan font-weight="700">○</tspan> ${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`,
+    { "text-anchor": "middle" },
+  );
   return { height: bottom + 38, parts: [out] };
 }
 
 const readouts = ({ variance, covariance, normalised }) => [
   ["reward variance", number(variance), "proxy", "Variance of the proxy reward under the policy (Definition 2)"],
-  ["standard deviation", number(Math.sqrt(variance)), "proxy", "Square root of the reward variance: half the width of the band"],
-  ["variance, normalised", number(normalised), "proxy", "Divided by the reward's variance over all prompts together: within this prompt and between prompts"],
+  [
+    "standard deviation",
+    number(Math.sqrt(variance)),
+    "proxy",
+    "Square root of the reward variance: half the width of the band",
+  ],
+  [
+    "variance, normalised",
+    number(normalised),
+    "proxy",
+    "Divided by the reward's variance over all prompts together: within this prompt and between prompts",
+  ],
   ["covariance with ground truth", number(covariance), "", "Under the policy, of the rewards as drawn"],
 ];
 

@@ -29,14 +29,23 @@ function trained({ length, gain, kl_coef: klCoef }) {
     const [kind, share] = [i % 2, (Math.floor(i / 2) + uniform()) / RUNS];
     // The habit is the output of the first token throughout; a habit that has no reward has it all to gain.
     const habit = kind === 1 ? 14 * share : 0;
-    const logits = Float64Array.from({ length: 2 * prefixes }, (_, k) => 0.4 * (uniform() - 0.5) + (k % 2 === 0 ? habit : 0));
+    const logits = Float64Array.from(
+      { length: 2 * prefixes },
+      (_, k) => 0.4 * (uniform() - 0.5) + (k % 2 === 0 ? habit : 0),
+    );
     const measured = Float64Array.from({ length: outputs }, () => (uniform() < 0.5 ? -1 : 1));
     measured[0] = -1;
     measured[outputs - 1] = 1;
     const scale = kind === 0 ? 10 ** (-4 * share) : 1;
     const reward = measured.map((r) => scale * r);
     const { variance } = policyGradient(policy(logits, 2, length), reward, 2);
-    const time = timeToGain(logits, reward, gain, 2, length, { measured, klCoef, tMax: 1e9, tolerance: 1e-4, maxSteps: 300 });
+    const time = timeToGain(logits, reward, gain, 2, length, {
+      measured,
+      klCoef,
+      tMax: 1e9,
+      tolerance: 1e-4,
+      maxSteps: 300,
+    });
     points.push({ kind, variance, time });
   }
   runs = { key, points };
@@ -53,37 +62,110 @@ function compute(state) {
   };
   const [byGain, byPenalty] = [-Math.expm1(-gain / 9), -Math.expm1(-7 / (3 * klCoef))];
   const seen = points.filter((p) => Number.isFinite(p.time));
-  return { state, points, seen, bounds, binding: byGain <= byPenalty ? "gain" : "penalty", at: Object.fromEntries(Object.entries(bounds).map(([name, bound]) => [name, bound(variance)])) };
+  return {
+    state,
+    points,
+    seen,
+    bounds,
+    binding: byGain <= byPenalty ? "gain" : "penalty",
+    at: Object.fromEntries(Object.entries(bounds).map(([name, bound]) => [name, bound(variance)])),
+  };
 }
 
 function draw({ state, seen, bounds }, width) {
   const box = { left: 48, top: 58, width: width - 56, height: Math.round(Math.min(420, Math.max(280, 0.6 * width))) };
   const bottomValue = 10 ** Math.floor(Math.log10(bounds.paper(1)));
-  const topValue = 10 ** Math.ceil(Math.log10(Math.max(bounds.ours(LOW), bounds.paper(LOW), ...seen.map((p) => p.time))) + 0.2);
+  const topValue =
+    10 ** Math.ceil(Math.log10(Math.max(bounds.ours(LOW), bounds.paper(LOW), ...seen.map((p) => p.time))) + 0.2);
   const x = logarithmic([LOW, 1], [box.left, box.left + box.width]);
   const y = logarithmic([bottomValue, topValue], [box.top + box.height, box.top]);
   const ends = [LOW, 1];
-  const curve = (bound, dash, tone = "ink") => tag("path", { d: line(x, y, ends, ends.map(bound)), style: `stroke:var(--rv-${tone})`, "stroke-width": "1.9", "stroke-dasharray": dash, fill: "none" });
-  const dots = seen.map((p) => tag("circle", { cx: x(p.variance), cy: y(p.time), r: 3.6, style: `fill:var(--rv-${KINDS[p.kind][0]})`, "fill-opacity": "0.8" }));
-  const forbidden = tag("path", { d: `${line(x, y, ends, ends.map(bounds.ours))}V${box.top + box.height}H${px(x(LOW))}Z`, style: "fill:var(--rv-bound)", "fill-opacity": "0.12", stroke: "none" });
-  const here = tag("path", { d: `M${px(x(state.variance))} ${box.top}v${box.height}`, style: "stroke:var(--rv-line)", "stroke-dasharray": "2 3" });
-  const marks = [bounds.paper, bounds.ours].map((bound) => tag("circle", { cx: x(state.variance), cy: y(bound(state.variance)), r: 4.5, style: "fill:var(--rv-ink);stroke:var(--rv-paper)", "stroke-width": "1.5" }));
-  let out = axes(box, x, y, { xTicks: width < 560 ? 4 : 8, yTicks: 7, xTitle: "reward variance of the initial policy" });
-  out += clipped(box, forbidden, here, curve(bounds.paper, "6 4"), curve(bounds.ours), state.length === 1 ? curve(bounds.tabular, "2 3", "quiet") : "", ...dots, ...marks);
-  const label = (bound, words) => text(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, { class: "rv-halo", "font-weight": 600 });
+  const curve = (bound, dash, tone = "ink") =>
+    tag("path", {
+      d: line(x, y, ends, ends.map(bound)),
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": "1.9",
+      "stroke-dasharray": dash,
+      fill: "none",
+    });
+  const dots = seen.map((p) =>
+    tag("circle", {
+      cx: x(p.variance),
+      cy: y(p.time),
+      r: 3.6,
+      style: `fill:var(--rv-${KINDS[p.kind][0]})`,
+      "fill-opacity": "0.8",
+    }),
+  );
+  const forbidden = tag("path", {
+    d: `${line(x, y, ends, ends.map(bounds.ours))}V${box.top + box.height}H${px(x(LOW))}Z`,
+    style: "fill:var(--rv-bound)",
+    "fill-opacity": "0.12",
+    stroke: "none",
+  });
+  const here = tag("path", {
+    d: `M${px(x(state.variance))} ${box.top}v${box.height}`,
+    style: "stroke:var(--rv-line)",
+    "stroke-dasharray": "2 3",
+  });
+  const marks = [bounds.paper, bounds.ours].map((bound) =>
+    tag("circle", {
+      cx: x(state.variance),
+      cy: y(bound(state.variance)),
+      r: 4.5,
+      style: "fill:var(--rv-ink);stroke:var(--rv-paper)",
+      "stroke-width": "1.5",
+    }),
+  );
+  let out = axes(box, x, y, {
+    xTicks: width < 560 ? 4 : 8,
+    yTicks: 7,
+    xTitle: "reward variance of the initial policy",
+  });
+  out += clipped(
+    box,
+    forbidden,
+    here,
+    curve(bounds.paper, "6 4"),
+    curve(bounds.ours),
+    state.length === 1 ? curve(bounds.tabular, "2 3", "quiet") : "",
+    ...dots,
+    ...marks,
+  );
+  const label = (bound, words) =>
+    text(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, { class: "rv-halo", "font-weight": 600 });
   out += label(bounds.paper, "Theorem 4: slope −⅓") + label(bounds.ours, "ours: slope −½");
   out += text(box.left, 14, "Time to gain γ", { class: "rv-title" });
   const words = ["the proxy's marks are small", "the policy is nearly sure"];
-  out += text(box.left, 34, KINDS.map(([tone, short], i) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">measured: ${width < 560 ? short : words[i]}</tspan>`).join(""));
+  out += text(
+    box.left,
+    34,
+    KINDS.map(
+      ([tone, short], i) =>
+        `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">measured: ${width < 560 ? short : words[i]}</tspan>`,
+    ).join(""),
+  );
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
 const readouts = ({ points, seen, at, binding, state }) => [
   ["Theorem 4 at the mark", number(at.paper), "bound", "Least time to gain γ by Theorem 4 at the chosen variance"],
   ["ours at the mark", number(at.ours), "bound", "Least time to gain γ by our bound at the chosen variance"],
-  ["the min is set by", binding === "gain" ? "γ" : "λ", "", "Which of the two terms of Theorem 4's minimum is the smaller"],
-  ...(state.length === 1 ? [["Prop. 3 at the mark", number(at.tabular), "bound", "One token is a tabular policy: Proposition 3 holds too"]] : []),
-  ["runs that gain γ", `${seen.length} of ${points.length}`, "", "The others come to rest first: held by the KL penalty, or by a start above the end"],
+  [
+    "the min is set by",
+    binding === "gain" ? "γ" : "λ",
+    "",
+    "Which of the two terms of Theorem 4's minimum is the smaller",
+  ],
+  ...(state.length === 1
+    ? [["Prop. 3 at the mark", number(at.tabular), "bound", "One token is a tabular policy: Proposition 3 holds too"]]
+    : []),
+  [
+    "runs that gain γ",
+    `${seen.length} of ${points.length}`,
+    "",
+    "The others come to rest first: held by the KL penalty, or by a start above the end",
+  ],
 ];
 
 const describe = ({ state, seen, points, at }) =>

@@ -55,7 +55,10 @@ export const expectation = (probs, values) => sum(probs.length, (i) => probs[i] 
 
 /** KL(p ‖ q) in nats. */
 export const klDivergence = (p, q) =>
-  Math.max(0, sum(p.length, (i) => (p[i] > 0 ? p[i] * Math.log(p[i] / q[i]) - p[i] + q[i] : q[i])));
+  Math.max(
+    0,
+    sum(p.length, (i) => (p[i] > 0 ? p[i] * Math.log(p[i] / q[i]) - p[i] + q[i] : q[i])),
+  );
 
 const logSoftmax = (logits) => {
   const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -179,7 +182,8 @@ function march(problem, tMax, tolerance, visit) {
   let t = 0;
   let h = 0.1 / (a.reduce((m, x) => Math.max(m, Math.abs(x)), 0) + klCoef * probs.reduce((m, x) => Math.max(m, x), 0));
   for (let steps = 0; t < tMax; steps++) {
-    if (steps === MAX_STEPS) throw new Error(`gradient flow: not finished after ${MAX_STEPS} steps; it reached t = ${t}.`);
+    if (steps === MAX_STEPS)
+      throw new Error(`gradient flow: not finished after ${MAX_STEPS} steps; it reached t = ${t}.`);
     const left = tMax - t;
     const length = Math.min(h, left);
     const error = problem.step(u, length, increment, tolerance);
@@ -197,7 +201,12 @@ function march(problem, tMax, tolerance, visit) {
  * at(times, {exact: false}) is ten times cheaper and meant for drawing: between the integrator's times, whose states are exact,
  * it follows the cubic that has the flow's logits and velocities at both ends.
  */
-export function gradientFlow(logits, reward, tMax, { groundTruth = reward, klCoef = 0, nPrompts = 1, tolerance = TOLERANCE } = {}) {
+export function gradientFlow(
+  logits,
+  reward,
+  tMax,
+  { groundTruth = reward, klCoef = 0, nPrompts = 1, tolerance = TOLERANCE } = {},
+) {
   const problem = new Problem(logits, reward, klCoef);
   const reference = softmax(problem.logits0);
   const [t, states] = [[0], [new Float64Array(problem.n)]];
@@ -217,7 +226,8 @@ export function gradientFlow(logits, reward, tMax, { groundTruth = reward, klCoe
     const x = length / step;
     const [v0, v1] = [(velocities[low] ??= velocity(low)), (velocities[low + 1] ??= velocity(low + 1))];
     const [rise, in0, in1] = [x * x * (3 - 2 * x), step * x * (1 - x) ** 2, step * x * x * (x - 1)];
-    for (let i = 0; i < problem.n; i++) out[i] = rise * (states[low + 1][i] - states[low][i]) + in0 * v0[i] + in1 * v1[i];
+    for (let i = 0; i < problem.n; i++)
+      out[i] = rise * (states[low + 1][i] - states[low][i]) + in0 * v0[i] + in1 * v1[i];
   };
   const velocities = [];
 
@@ -263,7 +273,12 @@ export function gradientFlow(logits, reward, tMax, { groundTruth = reward, klCoe
  * t_γ, the first time the expected measured reward has risen by gain; Infinity if never. If tMax comes first and it is not
  * certain that the gain is never reached: `undecided`.
  */
-export function timeToGain(logits, reward, gain, { measured = reward, klCoef = 0, nPrompts = 1, tMax = Infinity, undecided = Infinity, tolerance = TOLERANCE } = {}) {
+export function timeToGain(
+  logits,
+  reward,
+  gain,
+  { measured = reward, klCoef = 0, nPrompts = 1, tMax = Infinity, undecided = Infinity, tolerance = TOLERANCE } = {},
+) {
   const problem = new Problem(logits, reward, klCoef);
   const centred = new Problem(logits, measured, 0).reward;
   let [found, hopeless] = [Infinity, false];
@@ -297,12 +312,21 @@ function firstCrossing(problem, measured, gain, u, length, increment, tolerance)
   const excess = (x) => {
     move.fill(0);
     if (x > 0) problem.step(u, x, move, tolerance);
-    const [value, slope] = rewardAndSlope(problem, u.map((v, i) => v + move[i]), measured);
+    const [value, slope] = rewardAndSlope(
+      problem,
+      u.map((v, i) => v + move[i]),
+      measured,
+    );
     return [value - gain, slope];
   };
   const [left, slopeLeft] = rewardAndSlope(problem, u, measured);
-  const [right, slopeRight] = rewardAndSlope(problem, u.map((v, i) => v + increment[i]), measured);
-  const peaks = slopeLeft > 0 && slopeRight < 0 && Math.max(left, right) + length * Math.max(slopeLeft, -slopeRight) >= gain;
+  const [right, slopeRight] = rewardAndSlope(
+    problem,
+    u.map((v, i) => v + increment[i]),
+    measured,
+  );
+  const peaks =
+    slopeLeft > 0 && slopeRight < 0 && Math.max(left, right) + length * Math.max(slopeLeft, -slopeRight) >= gain;
   if (!(right >= gain || peaks)) return Infinity;
   const points = 16;
   let low = 0;
@@ -376,4 +400,5 @@ function never(problem, u, measured, gain) {
 export const tabularGradientBound = (variance) => Math.sqrt(variance);
 
 /** Prop. 3: gradient flow of a tabular policy cannot gain γ before this time. */
-export const tabularSlowTimeBound = (variance, gain, nPrompts = 1) => (2 * nPrompts * -Math.expm1(-gain / 2)) / Math.sqrt(variance);
+export const tabularSlowTimeBound = (variance, gain, nPrompts = 1) =>
+  (2 * nPrompts * -Math.expm1(-gain / 2)) / Math.sqrt(variance);

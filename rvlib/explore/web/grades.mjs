@@ -76,7 +76,10 @@ function models({ time, grade, ...setting }) {
     const reward = raw.map((r) => (scale * r) / most);
     return { reward, grades: grades(probs, reward, groundTruth) };
   });
-  const train = (until) => all.map(({ reward }) => gradientFlow(logits, reward, until, { groundTruth, klCoef: setting.kl_coef, tolerance: 1e-5 }));
+  const train = (until) =>
+    all.map(({ reward }) =>
+      gradientFlow(logits, reward, until, { groundTruth, klCoef: setting.kl_coef, tolerance: 1e-5 }),
+    );
   return (known = { key, start: expectation(probs, groundTruth), all, train, trained: {} });
 }
 
@@ -84,9 +87,18 @@ function compute(state) {
   const { start, all, train, trained } = models(state);
   const until = 4 ** Math.ceil(Math.log2(state.time) / 2); // trained a little further than is looked at, and looked at many times
   const paths = (trained[until] ??= train(until));
-  const now = all.map((model, i) => ({ grades: model.grades, gained: paths[i].at([state.time]).groundTruth[0] - start }));
+  const now = all.map((model, i) => ({
+    grades: model.grades,
+    gained: paths[i].at([state.time]).groundTruth[0] - start,
+  }));
   const gained = now.map((m) => m.gained);
-  const table = Object.keys(GRADES).map((key) => [key, spearman(now.map((m) => m.grades[key]), gained)]);
+  const table = Object.keys(GRADES).map((key) => [
+    key,
+    spearman(
+      now.map((m) => m.grades[key]),
+      gained,
+    ),
+  ]);
   return { state, models: now, table: Object.fromEntries(table) };
 }
 
@@ -102,14 +114,26 @@ function draw({ state, models, table }, width) {
   };
   const x = linear(range(values), [box.left, box.left + box.width]);
   const y = linear(range(gained), [box.top + box.height, box.top]);
-  const dots = models.map((m, i) => tag("circle", { cx: x(values[i]), cy: y(gained[i]), r: 4.5, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "fill-opacity": 0.8 }));
+  const dots = models.map((m, i) =>
+    tag("circle", {
+      cx: x(values[i]),
+      cy: y(gained[i]),
+      r: 4.5,
+      style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
+      "fill-opacity": 0.8,
+    }),
+  );
   let out = text(box.left, 14, "True reward gained by the time set", { class: "rv-title" });
-  out += text(box.left, 31, `each dot a reward model, against its ${narrow ? "grade" : GRADES[state.grade]}`, { class: "rv-note" });
+  out += text(box.left, 31, `each dot a reward model, against its ${narrow ? "grade" : GRADES[state.grade]}`, {
+    class: "rv-note",
+  });
   out += axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: GRADES[state.grade] }) + clipped(box, ...dots);
 
   // ---- all grades, each with its correlation
   const keys = Object.keys(GRADES);
-  const side = narrow ? { left: 4, top: box.top + box.height + 88, width: width - 12 } : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
+  const side = narrow
+    ? { left: 4, top: box.top + box.height + 88, width: width - 12 }
+    : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
   const row = narrow ? 34 : 38;
   const scale = linear([-1, 1], [side.left, side.left + side.width]);
   let bars = text(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", { class: "rv-title" });
@@ -117,21 +141,47 @@ function draw({ state, models, table }, width) {
     const top = side.top + i * row;
     const chosen = key === state.grade;
     const [from, to] = [scale(0), scale(table[key])].sort((a, b) => a - b);
-    bars += text(side.left, top + 2, GRADES[key], { class: chosen ? "" : "rv-tick", "font-weight": chosen ? 600 : undefined });
-    bars += tag("rect", { x: from, y: top + 8, width: Math.max(to - from, 0.6), height: 10, rx: 2, style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`, "fill-opacity": chosen ? 1 : 0.55 });
-    bars += text(side.left + side.width, top + 2, number(table[key], 2), { "text-anchor": "end", class: chosen ? "" : "rv-tick", "font-weight": chosen ? 600 : undefined });
+    bars += text(side.left, top + 2, GRADES[key], {
+      class: chosen ? "" : "rv-tick",
+      "font-weight": chosen ? 600 : undefined,
+    });
+    bars += tag("rect", {
+      x: from,
+      y: top + 8,
+      width: Math.max(to - from, 0.6),
+      height: 10,
+      rx: 2,
+      style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`,
+      "fill-opacity": chosen ? 1 : 0.55,
+    });
+    bars += text(side.left + side.width, top + 2, number(table[key], 2), {
+      "text-anchor": "end",
+      class: chosen ? "" : "rv-tick",
+      "font-weight": chosen ? 600 : undefined,
+    });
   });
-  bars += tag("path", { class: "rv-axis", d: keys.map((_, i) => `M${scale(0).toFixed(1)} ${side.top + i * row + 6}v14`).join("") });
+  bars += tag("path", {
+    class: "rv-axis",
+    d: keys.map((_, i) => `M${scale(0).toFixed(1)} ${side.top + i * row + 6}v14`).join(""),
+  });
   return { height: Math.max(box.top + box.height + 40, side.top + keys.length * row), parts: [out, bars] };
 }
 
 const readouts = ({ state, table }) => [
-  ["this grade", number(table[state.grade], 2), "truth", "Spearman correlation over the reward models of the grade with the true reward gained"],
+  [
+    "this grade",
+    number(table[state.grade], 2),
+    "truth",
+    "Spearman correlation over the reward models of the grade with the true reward gained",
+  ],
   ["best grade here", GRADES[Object.keys(table).reduce((a, b) => (table[a] >= table[b] ? a : b))], ""],
 ];
 
 const describe = ({ state, table }) =>
   `${MODELS} random reward models for one policy; the true reward each has brought by time ${number(state.time)} against its ${GRADES[state.grade]}. Spearman correlations: ` +
-  Object.entries(table).map(([key, value]) => `${GRADES[key]} ${number(value, 2)}`).join("; ") + ".";
+  Object.entries(table)
+    .map(([key, value]) => `${GRADES[key]} ${number(value, 2)}`)
+    .join("; ") +
+  ".";
 
 export default explorable({ name: "grades", compute, draw, readouts, describe, above: 2 });

@@ -4,7 +4,14 @@
 //
 // Policies are tables of logits, so J = 1: a row for each prefix, or one row for all prefixes.
 
-import { gradientNormBound, policy, policyGradient, shapeOf, shared, sharperGradientNormBound } from "./autoregressive.mjs";
+import {
+  gradientNormBound,
+  policy,
+  policyGradient,
+  shapeOf,
+  shared,
+  sharperGradientNormBound,
+} from "./autoregressive.mjs";
 import { random } from "./rewards.mjs";
 import { axes, clipped, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
@@ -28,7 +35,10 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   let total = new Float64Array(1);
   for (let l = 0; l < length; l++) {
     const token = Float64Array.from({ length: vocabulary }, () => even() / length);
-    total = Float64Array.from({ length: total.length * vocabulary }, (_, y) => total[Math.floor(y / vocabulary)] + token[y % vocabulary]);
+    total = Float64Array.from(
+      { length: total.length * vocabulary },
+      (_, y) => total[Math.floor(y / vocabulary)] + token[y % vocabulary],
+    );
   }
   return total;
 }
@@ -58,7 +68,11 @@ function compute(state) {
     const now = policy(logits, vocabulary, length);
     const values = rewards(KINDS[kind][0], vocabulary, length, outputs, uniform).map((r) => scale * r);
     if (klCoef) {
-      const before = policy(logits.map((x, k) => x - moved[k]), vocabulary, length);
+      const before = policy(
+        logits.map((x, k) => x - moved[k]),
+        vocabulary,
+        length,
+      );
       for (let y = 0; y < outputs; y++) values[y] -= klCoef * (now.logProbs[y] - before.logProbs[y]);
     }
     for (const value of values) largest = Math.max(largest, Math.abs(value));
@@ -86,23 +100,52 @@ function draw({ points, largest, paper, ours }, width) {
   const dots = KINDS.map(([, tone], kind) =>
     tag("path", {
       // One path for all: a point is a line of no length with a round end.
-      d: points.filter((p) => p.kind === kind).map((p) => `M${px(x(p.variance))} ${px(y(p.norm))}h0`).join(""),
+      d: points
+        .filter((p) => p.kind === kind)
+        .map((p) => `M${px(x(p.variance))} ${px(y(p.norm))}h0`)
+        .join(""),
       style: `stroke:var(--rv-${tone})`,
       "stroke-width": `${radius}`,
       "stroke-linecap": "round",
       "stroke-opacity": "0.6",
     }),
   );
-  const bounds = [[paper, "6 4"], [ours, undefined]].map(([bound, dash]) =>
-    tag("path", { d: line(x, y, ends, ends.map(bound)), style: "stroke:var(--rv-ink)", "stroke-width": "1.8", "stroke-dasharray": dash, fill: "none" }),
+  const bounds = [
+    [paper, "6 4"],
+    [ours, undefined],
+  ].map(([bound, dash]) =>
+    tag("path", {
+      d: line(x, y, ends, ends.map(bound)),
+      style: "stroke:var(--rv-ink)",
+      "stroke-width": "1.8",
+      "stroke-dasharray": dash,
+      fill: "none",
+    }),
   );
-  const forbidden = tag("path", { d: `${line(x, y, ends, ends.map(ours))}V${box.top}H${px(x(LOW))}Z`, style: "fill:var(--rv-bound)", "fill-opacity": "0.1", stroke: "none" });
-  let out = axes(box, x, y, { xTicks: width < 560 ? 4 : 8, yTicks: 6, xTitle: "variance of the reward under the policy" });
+  const forbidden = tag("path", {
+    d: `${line(x, y, ends, ends.map(ours))}V${box.top}H${px(x(LOW))}Z`,
+    style: "fill:var(--rv-bound)",
+    "fill-opacity": "0.1",
+    stroke: "none",
+  });
+  let out = axes(box, x, y, {
+    xTicks: width < 560 ? 4 : 8,
+    yTicks: 6,
+    xTitle: "variance of the reward under the policy",
+  });
   out += clipped(box, forbidden, ...dots, ...bounds);
-  const label = (bound, words) => text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
+  const label = (bound, words) =>
+    text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
   out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
   out += text(box.left, 14, "Gradient norm", { class: "rv-title" });
-  out += text(box.left, 34, KINDS.map(([, tone, words, short], i) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">${width < 560 ? short : words}</tspan>`).join(""));
+  out += text(
+    box.left,
+    34,
+    KINDS.map(
+      ([, tone, words, short], i) =>
+        `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">${width < 560 ? short : words}</tspan>`,
+    ).join(""),
+  );
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
@@ -111,7 +154,12 @@ const readouts = ({ points, outputs, largest, nearest, over }) => [
   ["above our line", String(over), "", "No policy may lie in the shaded region"],
   ["highest, of Prop. 2", number(nearest[0], 2), "bound", "The largest gradient norm over its bound by Proposition 2"],
   ["highest, of ours", number(nearest[1], 2), "bound", "The largest gradient norm over its bound J √(L Var/2)"],
-  ["<i>M</i>", number(largest, 2), "", "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of Prop. 2 is drawn for it"],
+  [
+    "<i>M</i>",
+    number(largest, 2),
+    "",
+    "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of Prop. 2 is drawn for it",
+  ],
 ];
 
 const describe = ({ state, points, nearest, over }) =>

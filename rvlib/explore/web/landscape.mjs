@@ -24,7 +24,9 @@ function compute(state) {
   const klCoef = state.kl_coef;
   const teachers = ["a", "b"].map((letter) => {
     const reward = NAMES.map((name) => state[`${letter}_${name}`]);
-    const solved = remembered(letter, [reward, start, klCoef, state.gain], () => solve(letter, reward, start, klCoef, state.gain));
+    const solved = remembered(letter, [reward, start, klCoef, state.gain], () =>
+      solve(letter, reward, start, klCoef, state.gain),
+    );
     return { ...solved, now: solved.flow.at([state.time]).probs[0] };
   });
   return { state, start, teachers, limits: { middling: { value: middling, max: 1 - LEAST - best } } };
@@ -39,7 +41,9 @@ function solve(letter, reward, start, klCoef, gain) {
     reward,
     flow,
     times,
-    value: klCoef ? (probs) => expected(probs, reward) - klCoef * divergence(probs, logits) : (probs) => expected(probs, reward),
+    value: klCoef
+      ? (probs) => expected(probs, reward) - klCoef * divergence(probs, logits)
+      : (probs) => expected(probs, reward),
     route: flow.at(times, { exact: false }).probs,
     clock: flow.at(CLOCK, { exact: false }).probs,
     accuracy: rankingAccuracy(reward, GROUND_TRUTH),
@@ -83,7 +87,9 @@ function layout(width, kind) {
   };
 }
 
-const toPixels = ({ x, y, radius }) => (point) => [x + radius * point[0], y - radius * point[1]];
+const toPixels =
+  ({ x, y, radius }) =>
+  (point) => [x + radius * point[0], y - radius * point[1]];
 
 function draw({ state, start, teachers }, width, id) {
   const frame = layout(width, state.plane);
@@ -95,23 +101,46 @@ function draw({ state, start, teachers }, width, id) {
     const say = (row, words, more) => text(left + column / 2, row, words, { "text-anchor": "middle", ...more });
     out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
     const facts = [`accuracy ${number(teacher.accuracy, 2)}`, `variance ${number(teacher.variance, 2)}`];
-    (frame.narrow ? facts : [facts.join(", ")]).forEach((words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })));
-    out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${teacher.time < Infinity ? " =" : ""} ${when(teacher.time)}`, { style: "fill:var(--rv-truth)", "font-weight": 600 });
+    (frame.narrow ? facts : [facts.join(", ")]).forEach(
+      (words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })),
+    );
+    out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${teacher.time < Infinity ? " =" : ""} ${when(teacher.time)}`, {
+      style: "fill:var(--rv-truth)",
+      "font-weight": 600,
+    });
 
     // ---- the surface, over the outline of its floor
     parts.push(out);
     const project = projection({ ...box, top: box.top + 8 }, state.turn, state.tilt);
     const height = (probs) => Math.max(-1, teacher.value(probs)); // what the KL term pushes below the floor is cut off
     const floor = plane.outline.map((point) => project(point, -1));
-    const shape = remembered(`surface ${i}`, [teacher.reward, state.kl_coef, start, state.plane, state.turn, state.tilt, width, id], () => surface(plane, project, height, `${id}-${i}`));
+    const shape = remembered(
+      `surface ${i}`,
+      [teacher.reward, state.kl_coef, start, state.plane, state.turn, state.tilt, width, id],
+      () => surface(plane, project, height, `${id}-${i}`),
+    );
     parts.push(tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" }) + shape);
     const lifted = (probs) => project(plane.place(probs), height(probs) + 0.015);
     out = route(teacher, lifted, start, state, plane);
     NAMES.forEach((name, k) => {
-      const [cx, cy] = project(CORNERS[k].map((x) => x * 1.1), height(plane.probs(CORNERS[k])));
-      out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, { class: "rv-tick rv-halo", "text-anchor": "middle" });
+      const [cx, cy] = project(
+        CORNERS[k].map((x) => x * 1.1),
+        height(plane.probs(CORNERS[k])),
+      );
+      out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, {
+        class: "rv-tick rv-halo",
+        "text-anchor": "middle",
+      });
     });
-    out += tag("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "transparent", class: "rv-turn", "data-drag": "turn" });
+    out += tag("rect", {
+      x: box.left,
+      y: box.top,
+      width: box.width,
+      height: box.height,
+      fill: "transparent",
+      class: "rv-turn",
+      "data-drag": "turn",
+    });
 
     parts.push(out);
 
@@ -119,7 +148,9 @@ function draw({ state, start, teachers }, width, id) {
     const at = toPixels(map);
     const inside = plane.outline.map(at);
     out = tag("defs", {}, tag("clipPath", { id: `${id}-map${i}` }, tag("path", { d: `${path(inside)}Z` })));
-    const content = remembered(`map ${i}`, [teacher.reward, state.kl_coef, start, state.gain, state.plane, width], () => contourLines(teacher, start, state, at));
+    const content = remembered(`map ${i}`, [teacher.reward, state.kl_coef, start, state.gain, state.plane, width], () =>
+      contourLines(teacher, start, state, at),
+    );
     out += tag("path", { d: `${path(inside)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" });
     out += tag("g", { "clip-path": `url(#${id}-map${i})` }, content);
     parts.push(out);
@@ -127,9 +158,16 @@ function draw({ state, start, teachers }, width, id) {
     const [sx, sy] = at(plane.place(start));
     out += tag("circle", { cx: sx, cy: sy, r: 18, fill: "transparent", class: "rv-grab", "data-drag": "start" });
     NAMES.forEach((name, k) => {
-      const corner = state.plane === "policies" ? [0, 1, 2].map((j) => (j === k ? 1 : 0)) : [0, 1, 2].map((j) => (j === k ? Math.exp(9) : 1));
+      const corner =
+        state.plane === "policies"
+          ? [0, 1, 2].map((j) => (j === k ? 1 : 0))
+          : [0, 1, 2].map((j) => (j === k ? Math.exp(9) : 1));
       const [cx, cy] = at(plane.place(corner));
-      out += text(cx, k ? cy + 15 : cy - 6, name, { class: "rv-tick rv-halo", "text-anchor": k === 0 ? "middle" : k === 1 ? "end" : "start", dx: k === 0 ? 0 : k === 1 ? 8 : -8 });
+      out += text(cx, k ? cy + 15 : cy - 6, name, {
+        class: "rv-tick rv-halo",
+        "text-anchor": k === 0 ? "middle" : k === 1 ? "end" : "start",
+        dx: k === 0 ? 0 : k === 1 ? 8 : -8,
+      });
     });
     parts.push(out);
   });
@@ -138,10 +176,18 @@ function draw({ state, start, teachers }, width, id) {
 
 /** Contours of the objective, and where the ground truth reward has risen by the gain. */
 function contourLines(teacher, start, { plane, gain }, at) {
-  const shade = (k) => `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))`;
-  const finish = contours(plane, (probs) => expected(probs, GROUND_TRUTH), [expected(start, GROUND_TRUTH) + gain, 9], at)[0];
+  const shade = (k) =>
+    `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))`;
+  const finish = contours(
+    plane,
+    (probs) => expected(probs, GROUND_TRUTH),
+    [expected(start, GROUND_TRUTH) + gain, 9],
+    at,
+  )[0];
   return [
-    ...contours(plane, teacher.value, LEVELS, at).map((d, k) => d && tag("path", { d, "stroke-width": "1.3", style: shade(k) })),
+    ...contours(plane, teacher.value, LEVELS, at).map(
+      (d, k) => d && tag("path", { d, "stroke-width": "1.3", style: shade(k) }),
+    ),
     tag("path", { d: finish, style: "stroke:var(--rv-truth)", "stroke-width": "2.4" }),
   ].join("");
 }
@@ -154,8 +200,19 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
   const ahead = path(route.map(place));
   const seen = Math.hypot(...plane.place(now)) <= 1;
   const behind = path([...route.slice(0, walked), ...(seen ? [now] : [])].map(place));
-  let out = tag("path", { d: ahead, style: "stroke:var(--rv-proxy)", "stroke-width": "1.4", "stroke-dasharray": "2 3" });
-  out += tag("path", { d: behind, style: "stroke:var(--rv-proxy)", "stroke-width": 3, "stroke-linecap": "round", "stroke-linejoin": "round" });
+  let out = tag("path", {
+    d: ahead,
+    style: "stroke:var(--rv-proxy)",
+    "stroke-width": "1.4",
+    "stroke-dasharray": "2 3",
+  });
+  out += tag("path", {
+    d: behind,
+    style: "stroke:var(--rv-proxy)",
+    "stroke-width": 3,
+    "stroke-linecap": "round",
+    "stroke-linejoin": "round",
+  });
   if (labelled) {
     let last = place(start);
     clock.forEach((probs, i) => {
@@ -167,16 +224,28 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
     });
   }
   const [sx, sy] = place(start);
-  out += tag("circle", { cx: sx, cy: sy, r: labelled ? 6 : 4, style: "fill:var(--rv-paper);stroke:var(--rv-ink)", "stroke-width": 2 });
+  out += tag("circle", {
+    cx: sx,
+    cy: sy,
+    r: labelled ? 6 : 4,
+    style: "fill:var(--rv-paper);stroke:var(--rv-ink)",
+    "stroke-width": 2,
+  });
   if (!seen) return out;
   const [nx, ny] = place(now);
-  return out + tag("circle", { cx: nx, cy: ny, r: 5.5, style: "fill:var(--rv-proxy);stroke:var(--rv-paper)", "stroke-width": 2 });
+  return (
+    out +
+    tag("circle", { cx: nx, cy: ny, r: 5.5, style: "fill:var(--rv-proxy);stroke:var(--rv-paper)", "stroke-width": 2 })
+  );
 }
 
 const describe = ({ state, start, teachers }) =>
   `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.1 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
   teachers
-    .map(({ letter, reward, accuracy, variance, time }) => `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${when(time)}. `)
+    .map(
+      ({ letter, reward, accuracy, variance, time }) =>
+        `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${when(time)}. `,
+    )
     .join("");
 
 /** Dragging: the start in a map, the view in a surface. */

@@ -22,7 +22,11 @@ class Model {
     for (const listener of this.#listeners.get(`change:${key}`) ?? []) listener();
   };
   on = (event, listener) => void this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
-  off = (event, listener) => void this.#listeners.set(event, (this.#listeners.get(event) ?? []).filter((other) => other !== listener));
+  off = (event, listener) =>
+    void this.#listeners.set(
+      event,
+      (this.#listeners.get(event) ?? []).filter((other) => other !== listener),
+    );
   save_changes = () => saveSoon();
   link = () => (saveNow(), location.href);
 
@@ -48,10 +52,14 @@ function saveNow() {
   timer = 0;
   const ours = models.flatMap((model) => model.fragment());
   const names = new Set(models.map((model) => model.name));
-  const others = location.hash.slice(1).split("&").filter((part) => part && !names.has(part.split(".")[0]));
+  const others = location.hash
+    .slice(1)
+    .split("&")
+    .filter((part) => part && !names.has(part.split(".")[0]));
   const kept = ours.length ? others.filter((part) => part.includes("=")) : others;
   const hash = [...kept, ...ours].join("&");
-  if (hash !== location.hash.slice(1)) history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
+  if (hash !== location.hash.slice(1))
+    history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
 }
 
 async function mount(figure, model) {
@@ -62,7 +70,10 @@ async function mount(figure, model) {
   figure.dataset.mounted = "";
 }
 
-const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href });
+const style = Object.assign(document.createElement("link"), {
+  rel: "stylesheet",
+  href: new URL("explore.css", import.meta.url).href,
+});
 document.head.append(style);
 
 // A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
@@ -82,7 +93,10 @@ for (const figure of document.querySelectorAll("figure[data-explorable]")) {
   const kind = figure.dataset.explorable;
   const nth = (count[kind] = (count[kind] ?? 0) + 1);
   const values = JSON.parse(figure.dataset.state);
-  const model = new Model({ ...values, ...sanitise(values.controls, values, values.initial) }, nth === 1 ? kind : `${kind}-${nth}`);
+  const model = new Model(
+    { ...values, ...sanitise(values.controls, values, values.initial) },
+    nth === 1 ? kind : `${kind}-${nth}`,
+  );
   figure.id ||= `explore-${model.name}`;
   figure.model = model;
   models.push(model);

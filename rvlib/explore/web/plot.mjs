@@ -49,7 +49,8 @@ export function linear([from, to], [start, end]) {
     const unit = 10 ** Math.floor(Math.log10(rough));
     const step = unit * [1, 2, 5, 10].find((m) => m * unit >= rough * 0.999);
     const ticks = [];
-    for (let k = Math.ceil(Math.min(from, to) / step - 1e-9); k * step <= Math.max(from, to) + 1e-9 * step; k++) ticks.push(k * step);
+    for (let k = Math.ceil(Math.min(from, to) / step - 1e-9); k * step <= Math.max(from, to) + 1e-9 * step; k++)
+      ticks.push(k * step);
     scale.digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     return ticks;
   };
@@ -111,16 +112,25 @@ export function line(x, y, xs, ys) {
 export const text = (x, y, content, attributes = {}) => tag("text", { x, y, ...attributes }, content);
 
 /** t with a subscript γ, as SVG or HTML markup. */
-export const T_GAMMA = '<tspan font-style="italic">t</tspan><tspan dy="3" font-size="80%" font-style="italic">γ</tspan><tspan dy="-3">&#8203;</tspan>';
+export const T_GAMMA =
+  '<tspan font-style="italic">t</tspan><tspan dy="3" font-size="80%" font-style="italic">γ</tspan><tspan dy="-3">&#8203;</tspan>';
 
 /**
  * Gridlines, tick labels and a title around a plotting area.
  * box: {left, top, width, height}; x, y: scales; options: counts of ticks (0: none), what to say under and above.
  */
-export function axes({ left, top, width, height }, x, y, { title = "", note = "", xTicks = 5, yTicks = 4, xTitle = "", xLabels = true } = {}) {
+export function axes(
+  { left, top, width, height },
+  x,
+  y,
+  { title = "", note = "", xTicks = 5, yTicks = 4, xTitle = "", xLabels = true } = {},
+) {
   const bottom = top + height;
   let out = "";
-  if (title) out += text(left, top - 10, title + (note ? tag("tspan", { class: "rv-note", dx: 6 }, note) : ""), { class: "rv-title" });
+  if (title)
+    out += text(left, top - 10, title + (note ? tag("tspan", { class: "rv-note", dx: 6 }, note) : ""), {
+      class: "rv-title",
+    });
   for (const value of yTicks ? y.ticks(yTicks) : []) {
     const at = y(value);
     if (at < top - 1 || at > bottom + 1) continue;
@@ -141,7 +151,11 @@ export function axes({ left, top, width, height }, x, y, { title = "", note = ""
 
 /** What is drawn inside the box and cut off at its edge. */
 export const clipped = ({ left, top, width, height }, ...content) =>
-  tag("svg", { x: left, y: top, width, height, viewBox: [left, top, width, height].map(px).join(" "), overflow: "hidden" }, ...content);
+  tag(
+    "svg",
+    { x: left, y: top, width, height, viewBox: [left, top, width, height].map(px).join(" "), overflow: "hidden" },
+    ...content,
+  );
 
 /** Positions moved apart until neighbours are at least `gap` away from each other, inside [low, high] where they fit. */
 export function spread(positions, gap, low, high) {

@@ -10,7 +10,10 @@ import { number, power } from "./plot.mjs";
 export function problem({ outputs, peakedness, skill = 0, seed }) {
   const uniform = random(seed);
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  const groundTruth = Float64Array.from({ length: outputs }, (_, i) => 1 - (2 * (i + 0.5 + 0.7 * (uniform() - 0.5))) / outputs);
+  const groundTruth = Float64Array.from(
+    { length: outputs },
+    (_, i) => 1 - (2 * (i + 0.5 + 0.7 * (uniform() - 0.5))) / outputs,
+  );
   const logits = groundTruth.map((r) => peakedness * normal() + skill * r);
   return { groundTruth, logits, probs: softmax(logits) };
 }
@@ -26,7 +29,14 @@ export function teacher({ groundTruth, probs }, accuracy, variance, seed) {
   const [low, high] = attainableVariance(groundTruth, probs, nearest, seed);
   const attained = Math.min(Math.max(variance, low), high);
   const reward = makeRewardModel(groundTruth, probs, nearest, attained, seed);
-  return { reward, accuracy: nearest, variance: attained, minVariance: low, maxVariance: high, pairs: (groundTruth.length * (groundTruth.length - 1)) / 2 };
+  return {
+    reward,
+    accuracy: nearest,
+    variance: attained,
+    minVariance: low,
+    maxVariance: high,
+    pairs: (groundTruth.length * (groundTruth.length - 1)) / 2,
+  };
 }
 
 /** What the sliders show when a teacher could not be had as asked. */
@@ -35,10 +45,12 @@ export const limits = (made, wanted, number) => ({
   variance: {
     value: made.variance,
     max: made.maxVariance,
-    hint: made.variance === wanted ? `up to ${number(made.maxVariance, 2)} here` : `no ${made.variance < wanted ? "more" : "less"} at this accuracy`,
+    hint:
+      made.variance === wanted
+        ? `up to ${number(made.maxVariance, 2)} here`
+        : `no ${made.variance < wanted ? "more" : "less"} at this accuracy`,
   },
 });
-
 
 /** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
 export const drawn = (flow, grid) =>
@@ -51,4 +63,5 @@ export const gainTime = (logits, reward, gain, options) =>
   timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
 
 /** A time t_γ in words. */
-export const when = (time) => (time === Infinity ? "never" : Number.isNaN(time) ? `after ${power(LATEST)}` : number(time));
+export const when = (time) =>
+  time === Infinity ? "never" : Number.isNaN(time) ? `after ${power(LATEST)}` : number(time);

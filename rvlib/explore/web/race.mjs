@@ -39,7 +39,10 @@ function compute(state) {
   const { groundTruth, students, start } = solve(state);
   const now = students.map(({ flow }) => flow.at([state.time]));
   const reach = students.flatMap(({ made, letter }) =>
-    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [`${letter.toLowerCase()}_${key}`, limit]),
+    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
+      `${letter.toLowerCase()}_${key}`,
+      limit,
+    ]),
   );
   return { state, groundTruth, start, students, now, limits: Object.fromEntries(reach) };
 }
@@ -60,58 +63,160 @@ function draw({ state, groundTruth, start, students, now }, width) {
     const done = finish <= state.time;
     let out = "";
     out += text(left, 14, `Teacher ${letter}`, { class: "rv-title" });
-    out += text(left, 30, narrow ? `accuracy ${number(made.accuracy, 2)}` : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`, { class: "rv-tick" });
-    if (done) out += text(left + column, 14, narrow ? `✓ ${number(finish)}` : `finished at ${number(finish)}`, { "text-anchor": "end", "font-weight": 600, style: "fill:var(--rv-truth)" });
+    out += text(
+      left,
+      30,
+      narrow
+        ? `accuracy ${number(made.accuracy, 2)}`
+        : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`,
+      { class: "rv-tick" },
+    );
+    if (done)
+      out += text(left + column, 14, narrow ? `✓ ${number(finish)}` : `finished at ${number(finish)}`, {
+        "text-anchor": "end",
+        "font-weight": 600,
+        style: "fill:var(--rv-truth)",
+      });
     // Worst output on the left: the better a student, the further right its bars.
     const slot = column / n;
     const across = (k) => left + (n - 1 - k + 0.5) * slot;
     const height = linear([-1, 1], [marks.top + marks.height, marks.top]);
     out += tag("path", { class: "rv-grid", d: `M${px(left)} ${px(height(0))}h${px(column)}` });
-    out += tag("path", { d: line((k) => across(k), height, groundTruth.map((_, k) => k), groundTruth), style: "stroke:var(--rv-truth)", "stroke-width": "1.6" });
+    out += tag("path", {
+      d: line(
+        (k) => across(k),
+        height,
+        groundTruth.map((_, k) => k),
+        groundTruth,
+      ),
+      style: "stroke:var(--rv-truth)",
+      "stroke-width": "1.6",
+    });
     const probability = linear([0, 1], [bars.top + bars.height, bars.top]);
     for (const value of [0, 0.5, 1]) {
-      out += tag("path", { class: value ? "rv-grid" : "rv-axis", d: `M${px(left)} ${px(probability(value))}h${px(column)}` });
-      if (!i) out += text(left - 6, probability(value) + 3.5, value ? String(value) : "0", { class: "rv-tick", "text-anchor": "end" });
+      out += tag("path", {
+        class: value ? "rv-grid" : "rv-axis",
+        d: `M${px(left)} ${px(probability(value))}h${px(column)}`,
+      });
+      if (!i)
+        out += text(left - 6, probability(value) + 3.5, value ? String(value) : "0", {
+          class: "rv-tick",
+          "text-anchor": "end",
+        });
     }
     const probs = now[i].probs[0];
     const wide = clamp(slot * 0.72, 1, 26);
     groundTruth.forEach((truth, k) => {
       const top = probability(probs[k]);
       const share = Math.round(50 + 50 * truth);
-      out += tag("rect", { x: across(k) - wide / 2, y: top, width: wide, height: Math.max(bars.top + bars.height - top, 0.6), rx: 1.5, style: `fill:color-mix(in oklab, var(--rv-truth) ${share}%, var(--rv-line))` });
-      out += tag("circle", { cx: across(k), cy: height(made.reward[k]), r: clamp(slot * 0.3, 1.5, 4), style: "fill:var(--rv-proxy);stroke:var(--rv-paper)" });
+      out += tag("rect", {
+        x: across(k) - wide / 2,
+        y: top,
+        width: wide,
+        height: Math.max(bars.top + bars.height - top, 0.6),
+        rx: 1.5,
+        style: `fill:color-mix(in oklab, var(--rv-truth) ${share}%, var(--rv-line))`,
+      });
+      out += tag("circle", {
+        cx: across(k),
+        cy: height(made.reward[k]),
+        r: clamp(slot * 0.3, 1.5, 4),
+        style: "fill:var(--rv-proxy);stroke:var(--rv-paper)",
+      });
     });
     out += text(left, bars.top + bars.height + 15, "worst", { class: "rv-tick" });
     out += text(left + column, bars.top + bars.height + 15, "best", { class: "rv-tick", "text-anchor": "end" });
-    out += text(left + column / 2, bars.top + bars.height + 15, narrow ? "probabilities" : "the student's probabilities", { class: "rv-tick", "text-anchor": "middle" });
+    out += text(
+      left + column / 2,
+      bars.top + bars.height + 15,
+      narrow ? "probabilities" : "the student's probabilities",
+      { class: "rv-tick", "text-anchor": "middle" },
+    );
     parts.push(out);
   });
   let out = "";
-  for (const [value, words] of [[1, "1"], [-1, "−1"]]) out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, { class: "rv-tick", "text-anchor": "end" });
+  for (const [value, words] of [
+    [1, "1"],
+    [-1, "−1"],
+  ])
+    out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, {
+      class: "rv-tick",
+      "text-anchor": "end",
+    });
 
   // ---- the track
-  const track = { left: labels, top: bars.top + bars.height + 66, width: width - labels - 14, height: narrow ? 150 : 180 };
+  const track = {
+    left: labels,
+    top: bars.top + bars.height + 66,
+    width: width - labels - 14,
+    height: narrow ? 150 : 180,
+  };
   const x = logarithmic([START, END], [track.left, track.left + track.width]);
   const y = linear([-1, 1], [track.top + track.height, track.top]);
   let lines = "";
   let runners = "";
-  lines += tag("path", { d: `M${px(track.left)} ${px(y(goal))}h${px(track.width)}`, style: "stroke:var(--rv-ink)", "stroke-dasharray": "6 4", "stroke-width": "1.2" });
+  lines += tag("path", {
+    d: `M${px(track.left)} ${px(y(goal))}h${px(track.width)}`,
+    style: "stroke:var(--rv-ink)",
+    "stroke-dasharray": "6 4",
+    "stroke-width": "1.2",
+  });
   lines += tag("path", { d: `M${px(x(state.time))} ${track.top}v${track.height}`, class: "rv-axis" });
   students.forEach(({ letter, times, curve, finish }, i) => {
     const until = times.filter((t) => t < state.time).length;
     const reward = now[i].groundTruth[0];
-    lines += tag("path", { d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]), style: "stroke:var(--rv-truth)", "stroke-width": "2.6", "stroke-dasharray": i ? undefined : "7 3", "stroke-linejoin": "round" });
+    lines += tag("path", {
+      d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]),
+      style: "stroke:var(--rv-truth)",
+      "stroke-width": "2.6",
+      "stroke-dasharray": i ? undefined : "7 3",
+      "stroke-linejoin": "round",
+    });
     if (finish <= state.time) {
-      lines += tag("circle", { cx: x(finish), cy: y(goal), r: 4, style: "fill:var(--rv-paper);stroke:var(--rv-truth)", "stroke-width": 2 });
-      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, { "text-anchor": x(finish) > track.left + 104 ? "end" : "start", class: "rv-halo", "font-weight": 600, style: "fill:var(--rv-truth)" });
+      lines += tag("circle", {
+        cx: x(finish),
+        cy: y(goal),
+        r: 4,
+        style: "fill:var(--rv-paper);stroke:var(--rv-truth)",
+        "stroke-width": 2,
+      });
+      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, {
+        "text-anchor": x(finish) > track.left + 104 ? "end" : "start",
+        class: "rv-halo",
+        "font-weight": 600,
+        style: "fill:var(--rv-truth)",
+      });
     }
-    const apart = Math.abs(y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) < 18 ? (i ? 10 : -10) * Math.sign(now[0].groundTruth[0] - now[1].groundTruth[0] || 1) : 0;
-    runners += tag("circle", { cx: x(state.time), cy: y(reward) + apart, r: 9, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 2 });
-    runners += text(x(state.time), y(reward) + apart + 4, letter, { "text-anchor": "middle", "font-weight": 700, style: "fill:var(--rv-paper)" });
+    const apart =
+      Math.abs(y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) < 18
+        ? (i ? 10 : -10) * Math.sign(now[0].groundTruth[0] - now[1].groundTruth[0] || 1)
+        : 0;
+    runners += tag("circle", {
+      cx: x(state.time),
+      cy: y(reward) + apart,
+      r: 9,
+      style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
+      "stroke-width": 2,
+    });
+    runners += text(x(state.time), y(reward) + apart + 4, letter, {
+      "text-anchor": "middle",
+      "font-weight": 700,
+      style: "fill:var(--rv-paper)",
+    });
   });
-  out += axes(track, x, y, { title: "Ground truth reward", note: "A dashed, B solid", xTicks: 7, yTicks: 4, xTitle: "time" });
+  out += axes(track, x, y, {
+    title: "Ground truth reward",
+    note: "A dashed, B solid",
+    xTicks: 7,
+    yTicks: 4,
+    xTitle: "time",
+  });
   out += clipped(track, lines) + runners;
-  if (goal < 1) out += text(track.left + track.width - 3, y(goal) - 5, "finish", { class: "rv-tick rv-halo", "text-anchor": "end" });
+  if (goal < 1)
+    out += text(track.left + track.width - 3, y(goal) - 5, "finish", {
+      class: "rv-tick rv-halo",
+      "text-anchor": "end",
+    });
   return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
@@ -119,14 +224,27 @@ function draw({ state, groundTruth, start, students, now }, width) {
 const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when(finish) : "not yet");
 
 const readouts = ({ state, students, now }) => [
-  ...students.map((student) => [`${student.letter} finishes, <i>t</i><sub>γ</sub>`, finished(student, state), "truth", "First time at which the ground truth reward has risen by γ"]),
-  ...students.map(({ letter }, i) => [`reward under ${letter} now`, number(now[i].groundTruth[0], 2), "", "The student's expected ground truth reward at this time"]),
+  ...students.map((student) => [
+    `${student.letter} finishes, <i>t</i><sub>γ</sub>`,
+    finished(student, state),
+    "truth",
+    "First time at which the ground truth reward has risen by γ",
+  ]),
+  ...students.map(({ letter }, i) => [
+    `reward under ${letter} now`,
+    number(now[i].groundTruth[0], 2),
+    "",
+    "The student's expected ground truth reward at this time",
+  ]),
 ];
 
 const describe = ({ state, students, now }) =>
   `At time ${number(state.time)}: ` +
   students
-    .map(({ letter, made, ...student }, i) => `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${finished(student, state)}. `)
+    .map(
+      ({ letter, made, ...student }, i) =>
+        `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${finished(student, state)}. `,
+    )
     .join("");
 
 /** Play and pause. With reduced motion the race goes in half decades, a second apart. */
@@ -139,7 +257,8 @@ function setup({ set, button, state }) {
     running = 0;
     play.textContent = "▶ Play";
   };
-  const soon = (step) => (running = calm.matches ? setTimeout(() => step(performance.now()), 1000) : requestAnimationFrame(step));
+  const soon = (step) =>
+    (running = calm.matches ? setTimeout(() => step(performance.now()), 1000) : requestAnimationFrame(step));
   const start = () => {
     let before;
     let time = state().time >= END ? START : state().time;

@@ -38,10 +38,12 @@ function ranking(groundTruth, accuracy, seed) {
   const rank = Array.from({ length: n }, (_, i) => n - 1 - i);
   const slopes = new Float64Array(pairsOf(n));
   let count = 0;
-  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) slopes[count++] = (noise[i] - noise[j]) / (rank[i] - rank[j]);
+  for (let i = 0; i < n; i++)
+    for (let j = i + 1; j < n; j++) slopes[count++] = (noise[i] - noise[j]) / (rank[i] - rank[j]);
   slopes.sort();
   const wrong = count - right;
-  const c = wrong === 0 ? slopes[0] - 1 : wrong === count ? slopes[count - 1] + 1 : (slopes[wrong - 1] + slopes[wrong]) / 2;
+  const c =
+    wrong === 0 ? slopes[0] - 1 : wrong === count ? slopes[count - 1] + 1 : (slopes[wrong - 1] + slopes[wrong]) / 2;
   const order = rank.map((_, i) => i).sort((i, j) => c * rank[i] - noise[i] - (c * rank[j] - noise[j]) || i - j);
   // Slopes that are equal, or nearly, leave a pair too many or too few: neighbours change places until the number is right.
   let missing = wrong;
@@ -121,7 +123,10 @@ export function inaccurateButFast(groundTruth, probs, accuracy, seed) {
 export function fastTimeBounds(groundTruth, probs, reward, gain) {
   const rho = (expectation(probs, groundTruth) + gain + 1) / (groundTruth[0] + 1);
   const wait = 1 / probs[0] - 1 / rho;
-  return { paper: (4 / (1 - rho) ** 4) * wait, ours: (1.6 / ((1 - rho) ** 2 * (1 - expectation(probs, reward)))) * wait };
+  return {
+    paper: (4 / (1 - rho) ** 4) * wait,
+    ours: (1.6 / ((1 - rho) ** 2 * (1 - expectation(probs, reward)))) * wait,
+  };
 }
 
 // ---- Best-of-N --------------------------------------------------------------------------------------------------------

@@ -31,7 +31,10 @@ export function advantages(rewards, estimator, out = new Array(rewards.length)) 
 function chance(seed, group, noisy) {
   const uniform = random(seed);
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  return Array.from({ length: STEPS + 1 }, () => ({ drawn: Float64Array.from({ length: group }, uniform), noise: noisy ? Float64Array.from({ length: group }, normal) : undefined }));
+  return Array.from({ length: STEPS + 1 }, () => ({
+    drawn: Float64Array.from({ length: group }, uniform),
+    noise: noisy ? Float64Array.from({ length: group }, normal) : undefined,
+  }));
 }
 
 let known = { key: "" };
@@ -39,12 +42,18 @@ let known = { key: "" };
 /** All runs' chances, which only the seed, the group and whether there is noise change: drawn once, not at each move of a slider. */
 function chances({ seed, group, noise }) {
   const key = [seed, group, noise > 0].join();
-  if (known.key !== key) known = { key, runs: Array.from({ length: RUNS }, (_, i) => chance(1000 * seed + i, group, noise > 0)) };
+  if (known.key !== key)
+    known = { key, runs: Array.from({ length: RUNS }, (_, i) => chance(1000 * seed + i, group, noise > 0)) };
   return known.runs;
 }
 
 /** The ground truth reward after each step of one run; no sampling, and no estimator, without `steps`, its chances. */
-function run({ logits, groundTruth }, reward, { estimator, optimiser, group, step, noise, multiplier, kl_coef: klCoef }, steps) {
+function run(
+  { logits, groundTruth },
+  reward,
+  { estimator, optimiser, group, step, noise, multiplier, kl_coef: klCoef },
+  steps,
+) {
   const theta = Float64Array.from(logits);
   const reference = softmax(logits);
   const [m, v, probs, regularised, gradient] = Array.from({ length: 5 }, () => new Float64Array(OUTPUTS));
@@ -109,10 +118,28 @@ function draw({ state, runs, mean, exact }, width) {
   const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
   const y = linear([-1, 1], [box.top + box.height, box.top]);
-  const at = (curve) => line(x, y, seen.map((t) => steps[t]), seen.map((t) => curve[t]));
-  const faint = runs.map((curve) => tag("path", { d: at(curve), style: "stroke:var(--rv-truth)", "stroke-width": 1, "stroke-opacity": 0.35 }));
-  const middle = tag("path", { d: at(mean), style: "stroke:var(--rv-truth)", "stroke-width": 3, "stroke-linejoin": "round" });
-  const smooth = tag("path", { d: at(exact), style: "stroke:var(--rv-ink)", "stroke-width": 1.8, "stroke-dasharray": "6 4" });
+  const at = (curve) =>
+    line(
+      x,
+      y,
+      seen.map((t) => steps[t]),
+      seen.map((t) => curve[t]),
+    );
+  const faint = runs.map((curve) =>
+    tag("path", { d: at(curve), style: "stroke:var(--rv-truth)", "stroke-width": 1, "stroke-opacity": 0.35 }),
+  );
+  const middle = tag("path", {
+    d: at(mean),
+    style: "stroke:var(--rv-truth)",
+    "stroke-width": 3,
+    "stroke-linejoin": "round",
+  });
+  const smooth = tag("path", {
+    d: at(exact),
+    style: "stroke:var(--rv-ink)",
+    "stroke-width": 1.8,
+    "stroke-dasharray": "6 4",
+  });
   let out = text(box.left, 14, "Ground truth reward against steps", { class: "rv-title" });
   const words = `<tspan style="fill:var(--rv-truth)" font-weight="600">${NAMES[state.estimator]}, ${state.group} samples</tspan><tspan class="rv-note">; dashed: the exact gradient</tspan>`;
   out += text(box.left, 32, words) + axes(box, x, y, { xTicks: 4, xTitle: "step" });
@@ -120,10 +147,24 @@ function draw({ state, runs, mean, exact }, width) {
 }
 
 const readouts = ({ made, mean, exact, runs, state }) => [
-  ["mean at the end", number(mean[STEPS], 2), "truth", `Ground truth reward after ${STEPS} steps, mean of ${RUNS} runs`],
-  ["lowest and highest run", `${number(Math.min(...runs.map((r) => r[STEPS])), 2)} <small>to</small> ${number(Math.max(...runs.map((r) => r[STEPS])), 2)}`, "truth"],
+  [
+    "mean at the end",
+    number(mean[STEPS], 2),
+    "truth",
+    `Ground truth reward after ${STEPS} steps, mean of ${RUNS} runs`,
+  ],
+  [
+    "lowest and highest run",
+    `${number(Math.min(...runs.map((r) => r[STEPS])), 2)} <small>to</small> ${number(Math.max(...runs.map((r) => r[STEPS])), 2)}`,
+    "truth",
+  ],
   ["exact gradient", number(exact[STEPS], 2), "", "The same optimiser with the exact gradient"],
-  ["standard deviation, reward : noise", state.noise ? number(Math.sqrt(made.variance) / state.noise, 2) : "∞", "proxy", "Standard deviation of the reward under the initial policy, over that of the label noise"],
+  [
+    "standard deviation, reward : noise",
+    state.noise ? number(Math.sqrt(made.variance) / state.noise, 2) : "∞",
+    "proxy",
+    "Standard deviation of the reward under the initial policy, over that of the label noise",
+  ],
 ];
 
 const describe = ({ state, made, mean, exact }) =>

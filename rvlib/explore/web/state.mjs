@@ -9,7 +9,11 @@ export const MAX_PINS = 6;
 /** `value` if the control may take it, else undefined. */
 export function allowed(control, value) {
   if (control.kind === "slider") {
-    const good = typeof value === "number" && value >= control.min && value <= control.max && (!control.whole || Number.isInteger(value));
+    const good =
+      typeof value === "number" &&
+      value >= control.min &&
+      value <= control.max &&
+      (!control.whole || Number.isInteger(value));
     return good || (control.zero && value === 0) ? value : undefined;
   }
   if (control.kind === "toggle") return typeof value === "boolean" ? value : undefined;
@@ -28,7 +32,10 @@ export function sanitise(controls, values, initial) {
   for (const control of controls) state[control.key] = allowed(control, values[control.key]) ?? initial[control.key];
   if (Array.isArray(initial.pins)) {
     const pins = Array.isArray(values.pins) ? values.pins : initial.pins;
-    state.pins = pins.filter((pin) => pin && typeof pin === "object").slice(0, MAX_PINS).map((pin) => sanitise(controls, pin, without(initial)));
+    state.pins = pins
+      .filter((pin) => pin && typeof pin === "object")
+      .slice(0, MAX_PINS)
+      .map((pin) => sanitise(controls, pin, without(initial)));
   }
   return state;
 }
@@ -49,7 +56,11 @@ export function decode(fragment, name, controls, initial) {
     }
     const control = controls.find((c) => c.key === key);
     if (control) values[key] = read(control, text) ?? values[key];
-    else if (key === "pins" && initial.pins) values.pins = text.split(";").map((pin) => decodePin(pin, controls, initial)).filter(Boolean);
+    else if (key === "pins" && initial.pins)
+      values.pins = text
+        .split(";")
+        .map((pin) => decodePin(pin, controls, initial))
+        .filter(Boolean);
   }
   return sanitise(controls, values, initial);
 }
@@ -68,9 +79,18 @@ function decodePin(text, controls, initial) {
 
 /** The fragment's parts for this state: what differs from `initial`. */
 export function encode(name, controls, state, initial) {
-  const changed = (values) => controls.filter(({ key }) => values[key] !== initial[key]).map(({ key }) => [key, values[key]]);
+  const changed = (values) =>
+    controls.filter(({ key }) => values[key] !== initial[key]).map(({ key }) => [key, values[key]]);
   const parts = changed(state).map(([key, value]) => `${name}.${key}=${value}`);
   if (state.pins && JSON.stringify(state.pins) !== JSON.stringify(initial.pins))
-    parts.push(`${name}.pins=${state.pins.map((pin) => changed(pin).map((pair) => pair.join(":")).join(",")).join(";")}`);
+    parts.push(
+      `${name}.pins=${state.pins
+        .map((pin) =>
+          changed(pin)
+            .map((pair) => pair.join(":"))
+            .join(","),
+        )
+        .join(";")}`,
+    );
   return parts;
 }

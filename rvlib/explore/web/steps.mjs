@@ -9,8 +9,20 @@ import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";
 import { explorable } from "./ui.mjs";
 
 const CHAINS = [
-  ["Proposition 2", ["gradient norm", "split into far and near outputs", "Jacobian taken out", "every output as bad as the worst", "Chebyshev: the bound"]],
-  ["This book’s bound", ["gradient norm", "Jacobian taken out", "half of a vector, Jensen", "Cauchy–Schwarz: the bound"]],
+  [
+    "Proposition 2",
+    [
+      "gradient norm",
+      "split into far and near outputs",
+      "Jacobian taken out",
+      "every output as bad as the worst",
+      "Chebyshev: the bound",
+    ],
+  ],
+  [
+    "This book’s bound",
+    ["gradient norm", "Jacobian taken out", "half of a vector, Jensen", "Cauchy–Schwarz: the bound"],
+  ],
 ];
 
 const known = new Map();
@@ -37,11 +49,27 @@ function compute(state) {
   const now = policy(table(vector, vocabulary, length, Number(width)), vocabulary, length);
   const values = Float64Array.from({ length: shapeOf(vocabulary, length)[1] }, () => scale * (2 * uniform() - 1));
   if (klCoef) {
-    const before = policy(table(vector.map((x, i) => x - drift * direction[i]), vocabulary, length, Number(width)), vocabulary, length);
+    const before = policy(
+      table(
+        vector.map((x, i) => x - drift * direction[i]),
+        vocabulary,
+        length,
+        Number(width),
+      ),
+      vocabulary,
+      length,
+    );
     for (let y = 0; y < values.length; y++) values[y] -= klCoef * (now.logProbs[y] - before.logProbs[y]);
   }
   const { variance } = policyGradient(now, values, vocabulary);
-  return { state, norm, variance, parameters: vector.length, outputs: values.length, chains: proofSteps(now, values, vocabulary, length, columns, norm) };
+  return {
+    state,
+    norm,
+    variance,
+    parameters: vector.length,
+    outputs: values.length,
+    chains: proofSteps(now, values, vocabulary, length, columns, norm),
+  };
 }
 
 function draw({ chains }, width) {
@@ -61,9 +89,24 @@ function draw({ chains }, width) {
       const end = Math.max(left + 1, x(value));
       const tone = i === 0 ? "truth" : i === chain.length - 1 ? (k ? "good" : "proxy") : "bound";
       out += text(left, y + 11, CHAINS[k][1][i], { class: "rv-tick" });
-      out += tag("rect", { x: left, y: y + 15, width: end - left, height: 11, style: `fill:var(--rv-${tone})`, "fill-opacity": i === 0 || i === chain.length - 1 ? "1" : "0.55" });
-      out += tag("path", { d: `M${px(x(chain[0]))} ${y + 13}v15`, style: "stroke:var(--rv-truth)", "stroke-width": "1.2", "stroke-dasharray": "2 2" });
-      out += text(end + 6, y + 25, i ? `×${number(value / chain[0], 2)}` : number(value, 2), { class: "rv-tick", "font-weight": 600 });
+      out += tag("rect", {
+        x: left,
+        y: y + 15,
+        width: end - left,
+        height: 11,
+        style: `fill:var(--rv-${tone})`,
+        "fill-opacity": i === 0 || i === chain.length - 1 ? "1" : "0.55",
+      });
+      out += tag("path", {
+        d: `M${px(x(chain[0]))} ${y + 13}v15`,
+        style: "stroke:var(--rv-truth)",
+        "stroke-width": "1.2",
+        "stroke-dasharray": "2 2",
+      });
+      out += text(end + 6, y + 25, i ? `×${number(value / chain[0], 2)}` : number(value, 2), {
+        class: "rv-tick",
+        "font-weight": 600,
+      });
     });
     top += 24 + chain.length * ROW + 18;
   });
@@ -82,6 +125,8 @@ const readouts = ({ norm, variance, parameters, outputs, chains }) => [
 
 const describe = ({ state, norm, chains }) =>
   `A transformer with random weights that writes ${state.length} tokens from ${state.vocabulary}; Jacobian norm ${number(norm)}. Bars on a logarithmic axis. ` +
-  CHAINS.map(([title, names], k) => `${title}: ${names.map((name, i) => `${name} ${number(chains[k][i], 2)}`).join(", ")}.`).join(" ");
+  CHAINS.map(
+    ([title, names], k) => `${title}: ${names.map((name, i) => `${name} ${number(chains[k][i], 2)}`).join(", ")}.`,
+  ).join(" ");
 
 export default explorable({ name: "steps", compute, draw, readouts, describe });

@@ -17,7 +17,8 @@ const COLUMNS = 16;
 const MESH = 34;
 
 const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
-const fromPoint = (point, centre) => CORNERS.map((corner) => centre + (2 / 3) * (point[0] * corner[0] + point[1] * corner[1]));
+const fromPoint = (point, centre) =>
+  CORNERS.map((corner) => centre + (2 / 3) * (point[0] * corner[0] + point[1] * corner[1]));
 
 /** The two planes: where a policy lies in the unit disc, which policy lies at a point, and how wide the plane is at depth d after a turn. */
 export const PLANES = {
@@ -60,8 +61,12 @@ export function projection({ left, top, width, height }, turn, tilt) {
   const lift = 0.62;
   const scale = Math.min(width / 2.04, height / (2 * Math.sin(e) + 2 * lift * Math.cos(e)));
   const [x0, y0] = [left + width / 2, top + height / 2];
-  const onScreen = (across, depth, value) => [x0 + scale * across, y0 - scale * (depth * Math.sin(e) + value * lift * Math.cos(e))];
-  const project = ([x, y], value) => onScreen(x * Math.cos(a) - y * Math.sin(a), x * Math.sin(a) + y * Math.cos(a), value);
+  const onScreen = (across, depth, value) => [
+    x0 + scale * across,
+    y0 - scale * (depth * Math.sin(e) + value * lift * Math.cos(e)),
+  ];
+  const project = ([x, y], value) =>
+    onScreen(x * Math.cos(a) - y * Math.sin(a), x * Math.sin(a) + y * Math.cos(a), value);
   return Object.assign(project, { onScreen, turn: a });
 }
 
@@ -76,7 +81,10 @@ export function surface(plane, project, value, id) {
     if (from === undefined) return undefined;
     return Array.from({ length: COLUMNS + 1 }, (_, k) => {
       const across = from + ((to - from) * k) / COLUMNS;
-      const point = [across * Math.cos(turn) + depth * Math.sin(turn), -across * Math.sin(turn) + depth * Math.cos(turn)];
+      const point = [
+        across * Math.cos(turn) + depth * Math.sin(turn),
+        -across * Math.sin(turn) + depth * Math.cos(turn),
+      ];
       return onScreen(across, depth, value(plane.probs(point)));
     });
   };
@@ -96,16 +104,36 @@ export function surface(plane, project, value, id) {
     if (back && front) {
       const middle = (depths[row - 1] + depths[row]) / 2;
       const [low, high] = [onScreen(0, middle, -1)[1], onScreen(0, middle, 1)[1]];
-      gradients += tag("linearGradient", { id: `${id}-${row}`, href: `#${id}`, gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: low, y2: high });
-      slices += tag("path", { d: `${path(back)}L${path([...front].reverse()).slice(1)}Z`, style: `fill:url(#${id}-${row})`, class: "rv-slice" });
+      gradients += tag("linearGradient", {
+        id: `${id}-${row}`,
+        href: `#${id}`,
+        gradientUnits: "userSpaceOnUse",
+        x1: 0,
+        x2: 0,
+        y1: low,
+        y2: high,
+      });
+      slices += tag("path", {
+        d: `${path(back)}L${path([...front].reverse()).slice(1)}Z`,
+        style: `fill:url(#${id}-${row})`,
+        class: "rv-slice",
+      });
     }
     back = front;
   }
-  const stops = ["low", "mid", "high"].map((name, i) => tag("stop", { offset: String(i / 2), style: `stop-color:var(--rv-${name})` }));
+  const stops = ["low", "mid", "high"].map((name, i) =>
+    tag("stop", { offset: String(i / 2), style: `stop-color:var(--rv-${name})` }),
+  );
   return tag("defs", {}, tag("linearGradient", { id }, ...stops), gradients) + slices;
 }
 
-export const path = (points) => line((x) => x, (y) => y, points.map(([x]) => x), points.map(([, y]) => y));
+export const path = (points) =>
+  line(
+    (x) => x,
+    (y) => y,
+    points.map(([x]) => x),
+    points.map(([, y]) => y),
+  );
 
 /** Triangles of a fine mesh of the plane, each three points of the unit disc. */
 const meshes = new Map();
@@ -136,7 +164,11 @@ function mesh(name) {
     if (!index.has(key)) index.set(key, points.push(point) - 1);
     return index.get(key);
   };
-  const made = { triangles: triangles.map((triangle) => triangle.map(known)), points, probs: points.map(PLANES[name].probs) };
+  const made = {
+    triangles: triangles.map((triangle) => triangle.map(known)),
+    points,
+    probs: points.map(PLANES[name].probs),
+  };
   meshes.set(name, made);
   return made;
 }
@@ -157,8 +189,13 @@ export function contours(name, value, levels, toPixels) {
     const last = Math.min(levels.length - 1, Math.floor((high - levels[0]) / spacing));
     for (let k = Math.max(0, Math.ceil((low - levels[0]) / spacing)); k <= last; k++) {
       const sides = [];
-      for (const [i, j] of [[a, b], [b, c], [c, a]])
-        if (heights[i] < levels[k] !== heights[j] < levels[k]) sides.push(i < j ? i * points.length + j : j * points.length + i);
+      for (const [i, j] of [
+        [a, b],
+        [b, c],
+        [c, a],
+      ])
+        if (heights[i] < levels[k] !== heights[j] < levels[k])
+          sides.push(i < j ? i * points.length + j : j * points.length + i);
       if (sides.length < 2) continue;
       for (const [from, to] of [sides, [sides[1], sides[0]]]) {
         const known = links[k].get(from);
@@ -177,7 +214,10 @@ export function contours(name, value, levels, toPixels) {
     const walk = (start) => {
       let before = start;
       d += `M${at(start)}`;
-      for (let side = start; (side = sides.get(side)?.find((next) => sides.has(next) && next !== before)) !== undefined; ) {
+      for (
+        let side = start;
+        (side = sides.get(side)?.find((next) => sides.has(next) && next !== before)) !== undefined;
+      ) {
         sides.delete(before);
         d += `L${at(side)}`;
         before = side;

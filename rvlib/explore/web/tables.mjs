@@ -7,15 +7,26 @@ import PAIRS from "./papertables.mjs";
 import { axes, clipped, fixed, linear, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
-const MODELS = { grm_gemma: "GRM-Gemma-2-2B", grm_llama: "GRM-Llama-3.2-3B", tulu: "RM-Tulu-V2-8B", gemma: "RM-Gemma-2B" };
+const MODELS = {
+  grm_gemma: "GRM-Gemma-2-2B",
+  grm_llama: "GRM-Llama-3.2-3B",
+  tulu: "RM-Tulu-V2-8B",
+  gemma: "RM-Gemma-2B",
+};
 const COLOURS = ["var(--rv-truth)", "var(--rv-pin-2)", "var(--rv-pin-3)", "var(--rv-proxy)"];
 const PROPERTIES = {
   variance: ["reward variance", (row) => row.reward_variance],
   onpolicy: ["on-policy accuracy", (row) => row.on_policy_accuracy],
   offpolicy: ["off-policy accuracy", (row) => row.off_policy_accuracy],
   accuracy: ["mean of both accuracies", (row) => (row.on_policy_accuracy + row.off_policy_accuracy) / 2],
-  both: ["mean of variance and accuracy", (row) => (row.reward_variance + (row.on_policy_accuracy + row.off_policy_accuracy) / 2) / 2],
-  product: ["deviation × (2 on-policy accuracy − 1)", (row) => Math.sqrt(row.reward_variance) * (2 * row.on_policy_accuracy - 1)],
+  both: [
+    "mean of variance and accuracy",
+    (row) => (row.reward_variance + (row.on_policy_accuracy + row.off_policy_accuracy) / 2) / 2,
+  ],
+  product: [
+    "deviation × (2 on-policy accuracy − 1)",
+    (row) => Math.sqrt(row.reward_variance) * (2 * row.on_policy_accuracy - 1),
+  ],
 };
 const OUTCOMES = { truth: ["ground truth reward", "ground_truth_increase"], proxy: ["proxy reward", "proxy_increase"] };
 
@@ -36,7 +47,9 @@ function standardised(values) {
 
 /** The points of a state: [{model, pair, x, y}]. */
 export function points(state) {
-  const ticked = Object.keys(MODELS).filter((key) => state[key]).map((key) => MODELS[key]);
+  const ticked = Object.keys(MODELS)
+    .filter((key) => state[key])
+    .map((key) => MODELS[key]);
   const [, property] = PROPERTIES[state.property];
   const [, outcome] = OUTCOMES[state.outcome];
   const chosen = state.pair === "all" ? PAIRS : [PAIRS[Number(state.pair)]];
@@ -67,30 +80,71 @@ function draw({ state, cloud, pearson: r }, width) {
   const y = linear(range(cloud.map((p) => p.y)), [box.top + box.height, box.top]);
   const names = Object.values(MODELS);
   const colour = (model) => COLOURS[names.indexOf(model)];
-  const dots = cloud.map((p) => tag("circle", { cx: x(p.x), cy: y(p.y), r: all ? 5 : 7, style: `fill:${colour(p.model)};stroke:var(--rv-paper)`, "fill-opacity": 0.85 }, tag("title", {}, `${p.model}, ${p.pair}`)));
+  const dots = cloud.map((p) =>
+    tag(
+      "circle",
+      {
+        cx: x(p.x),
+        cy: y(p.y),
+        r: all ? 5 : 7,
+        style: `fill:${colour(p.model)};stroke:var(--rv-paper)`,
+        "fill-opacity": 0.85,
+      },
+      tag("title", {}, `${p.model}, ${p.pair}`),
+    ),
+  );
   if (Number.isFinite(r)) {
     const [mx, my] = ["x", "y"].map((key) => cloud.reduce((sum, p) => sum + p[key], 0) / cloud.length);
-    const slope = cloud.reduce((sum, p) => sum + (p.x - mx) * (p.y - my), 0) / cloud.reduce((sum, p) => sum + (p.x - mx) ** 2, 0);
+    const slope =
+      cloud.reduce((sum, p) => sum + (p.x - mx) * (p.y - my), 0) / cloud.reduce((sum, p) => sum + (p.x - mx) ** 2, 0);
     const [from, to] = [box.left, box.left + box.width].map((at) => x.invert(at));
-    dots.unshift(tag("path", { d: `M${x(from).toFixed(1)} ${y(my + slope * (from - mx)).toFixed(1)}L${x(to).toFixed(1)} ${y(my + slope * (to - mx)).toFixed(1)}`, style: "stroke:var(--rv-quiet)", "stroke-dasharray": "5 4", fill: "none" }));
+    dots.unshift(
+      tag("path", {
+        d: `M${x(from).toFixed(1)} ${y(my + slope * (from - mx)).toFixed(1)}L${x(to).toFixed(1)} ${y(my + slope * (to - mx)).toFixed(1)}`,
+        style: "stroke:var(--rv-quiet)",
+        "stroke-dasharray": "5 4",
+        fill: "none",
+      }),
+    );
   }
-  const labels = all ? [] : cloud.map((p) => {
-    const right = x(p.x) > box.left + box.width * 0.6;
-    return text(x(p.x) + (right ? -11 : 11), y(p.y) + 4, p.model, { "text-anchor": right ? "end" : "start", class: "rv-tick" });
-  });
+  const labels = all
+    ? []
+    : cloud.map((p) => {
+        const right = x(p.x) > box.left + box.width * 0.6;
+        return text(x(p.x) + (right ? -11 : 11), y(p.y) + 4, p.model, {
+          "text-anchor": right ? "end" : "start",
+          class: "rv-tick",
+        });
+      });
   const [property] = PROPERTIES[state.property];
   const [outcome] = OUTCOMES[state.outcome];
   let out = text(box.left, 14, `Increase of the ${outcome}`, { class: "rv-title" });
-  out += text(box.left, 31, all ? "in standard deviations within a pair; the paper's" : `${PAIRS[Number(state.pair)].label}; the paper's numbers`, { class: "rv-note" });
+  out += text(
+    box.left,
+    31,
+    all
+      ? "in standard deviations within a pair; the paper's"
+      : `${PAIRS[Number(state.pair)].label}; the paper's numbers`,
+    { class: "rv-note" },
+  );
   // The legend, in one row or two.
   const step = width < 560 ? 2 : 4;
   let legend = "";
   if (all)
     names.forEach((name, i) => {
-      const at = { x: box.left + ((i % step) * box.width) / step, y: 50 + Math.floor(i / step) * 16 - (step === 2 ? 4 : 0) };
-      legend += tag("circle", { cx: at.x + 5, cy: at.y - 4, r: 5, style: `fill:${colour(name)}` }) + text(at.x + 14, at.y, name, { class: "rv-tick" });
+      const at = {
+        x: box.left + ((i % step) * box.width) / step,
+        y: 50 + Math.floor(i / step) * 16 - (step === 2 ? 4 : 0),
+      };
+      legend +=
+        tag("circle", { cx: at.x + 5, cy: at.y - 4, r: 5, style: `fill:${colour(name)}` }) +
+        text(at.x + 14, at.y, name, { class: "rv-tick" });
     });
-  const area = axes(box, x, y, { xTicks: width < 560 ? 4 : 6, yTicks: 5, xTitle: property + (all ? ", standardised within a pair" : "") });
+  const area = axes(box, x, y, {
+    xTicks: width < 560 ? 4 : 6,
+    yTicks: 5,
+    xTitle: property + (all ? ", standardised within a pair" : ""),
+  });
   return { height: box.top + box.height + 42, parts: [out + legend, area + clipped(box, ...dots) + labels.join("")] };
 }
 

@@ -19,20 +19,35 @@ function compute(state) {
   const most = Math.min(likely, 1 - rare - 0.01);
   const rest = (1 - most - rare) / (n - 2);
   const groundTruth = Float64Array.from({ length: n }, (_, i) => (i < 2 ? 1 : n === 3 ? -0.5 : -(i - 2) / (n - 3)));
-  const starts = [[most, rare], [rare, most], [(most + rare) / 2, (most + rare) / 2]].map((good) => Float64Array.from({ length: n }, (_, i) => good[i] ?? rest));
+  const starts = [
+    [most, rare],
+    [rare, most],
+    [(most + rare) / 2, (most + rare) / 2],
+  ].map((good) => Float64Array.from({ length: n }, (_, i) => good[i] ?? rest));
   const start = expectation(starts[0], groundTruth);
   const gain = Math.min(state.gain, 0.98 * (1 - start));
-  const marks = [(i) => (i === 0 ? 1 : -1), (i) => (i === 1 ? 1 : -1), (i) => (i < 2 ? 1 : -1), (i) => state.scale * groundTruth[i]];
+  const marks = [
+    (i) => (i === 0 ? 1 : -1),
+    (i) => (i === 1 ? 1 : -1),
+    (i) => (i < 2 ? 1 : -1),
+    (i) => state.scale * groundTruth[i],
+  ];
   const rewards = marks.map((mark) => Float64Array.from({ length: n }, (_, i) => mark(i)));
   // The ground truth has y and y′ alike: with the two exchanged in policy and teacher, training is the same. Seven runs fill the twelve cells.
   const solved = {};
   const solve = (probs, reward) => {
     const logits = probs.map(Math.log);
     const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
-    return { curve: flow.at(GRID, { exact: false }).groundTruth, time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }), variance: rewardVariance(reward, probs) };
+    return {
+      curve: flow.at(GRID, { exact: false }).groundTruth,
+      time: gainTime(logits, reward, gain, { measured: groundTruth, klCoef }),
+      variance: rewardVariance(reward, probs),
+    };
   };
   const rows = starts.map((probs, i) => {
-    const cells = rewards.map((reward, j) => (solved[[i, j]] = solved[[EXCHANGED.policies[i], EXCHANGED.teachers[j]]] ?? solve(probs, reward)));
+    const cells = rewards.map(
+      (reward, j) => (solved[[i, j]] = solved[[EXCHANGED.policies[i], EXCHANGED.teachers[j]]] ?? solve(probs, reward)),
+    );
     const first = Math.min(...cells.map((cell) => (Number.isNaN(cell.time) ? Infinity : cell.time)));
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
   });
@@ -53,8 +68,16 @@ function draw({ rows, start, gain }, width) {
   const [parts, said] = [[], []];
   let frame = ""; // what stays while a slider moves
   TEACHERS.forEach((name, j) => {
-    const words = narrow && name.includes(" ") ? [name.split(" ").slice(0, -1).join(" "), name.split(" ").at(-1)] : [name];
-    words.forEach((word, k) => (frame += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, { class: "rv-title", "text-anchor": "middle", style: "fill:var(--rv-proxy)" })));
+    const words =
+      narrow && name.includes(" ") ? [name.split(" ").slice(0, -1).join(" "), name.split(" ").at(-1)] : [name];
+    words.forEach(
+      (word, k) =>
+        (frame += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, {
+          class: "rv-title",
+          "text-anchor": "middle",
+          style: "fill:var(--rv-proxy)",
+        })),
+    );
   });
   rows.forEach((cells, i) => {
     const top = head + i * (height + 62) + 24;
@@ -64,14 +87,52 @@ function draw({ rows, start, gain }, width) {
       const box = { left: left + j * (cell + gap), top, width: cell, height };
       const x = logarithmic([START, END], [box.left, box.left + cell]);
       const y = linear([-1.06, 1.06], [top + height, top]);
-      frame += tag("rect", { x: box.left, y: top, width: cell, height, style: `fill:var(--rv-panel);stroke:var(--rv-${best ? "truth" : "line"})`, "stroke-width": best ? 2.2 : 1 });
-      const goal = tag("path", { d: `M${px(box.left)} ${px(y(start + gain))}h${px(cell)}`, style: "stroke:var(--rv-quiet)", "stroke-dasharray": "4 4" });
-      const path = tag("path", { d: line(x, y, GRID, curve), style: "stroke:var(--rv-truth)", "stroke-width": 2.2, "stroke-linejoin": "round" });
-      const dot = time <= END ? tag("circle", { cx: x(time), cy: y(start + gain), r: 4, style: "fill:var(--rv-truth);stroke:var(--rv-paper)", "stroke-width": 1.5 }) : "";
+      frame += tag("rect", {
+        x: box.left,
+        y: top,
+        width: cell,
+        height,
+        style: `fill:var(--rv-panel);stroke:var(--rv-${best ? "truth" : "line"})`,
+        "stroke-width": best ? 2.2 : 1,
+      });
+      const goal = tag("path", {
+        d: `M${px(box.left)} ${px(y(start + gain))}h${px(cell)}`,
+        style: "stroke:var(--rv-quiet)",
+        "stroke-dasharray": "4 4",
+      });
+      const path = tag("path", {
+        d: line(x, y, GRID, curve),
+        style: "stroke:var(--rv-truth)",
+        "stroke-width": 2.2,
+        "stroke-linejoin": "round",
+      });
+      const dot =
+        time <= END
+          ? tag("circle", {
+              cx: x(time),
+              cy: y(start + gain),
+              r: 4,
+              style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
+              "stroke-width": 1.5,
+            })
+          : "";
       out += clipped(box, goal, path, dot);
-      const words = narrow ? `${best ? "✓ " : ""}${when(time)}` : `${best ? "✓ " : ""}${T_GAMMA}${time < Infinity ? " = " : " "}${when(time)}`;
-      said.push(text(box.left + cell / 2, top + height + 15, words, { "text-anchor": "middle", ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }) }));
-      if (!narrow) said.push(text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, { class: "rv-tick", "text-anchor": "middle" }));
+      const words = narrow
+        ? `${best ? "✓ " : ""}${when(time)}`
+        : `${best ? "✓ " : ""}${T_GAMMA}${time < Infinity ? " = " : " "}${when(time)}`;
+      said.push(
+        text(box.left + cell / 2, top + height + 15, words, {
+          "text-anchor": "middle",
+          ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }),
+        }),
+      );
+      if (!narrow)
+        said.push(
+          text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, {
+            class: "rv-tick",
+            "text-anchor": "middle",
+          }),
+        );
     });
     parts.push(out);
   });
@@ -80,12 +141,27 @@ function draw({ rows, start, gain }, width) {
 
 const readouts = ({ rows, rare }) => [
   ["the rare good output’s probability", number(rare, 2), "", "T to the minus 2"],
-  ["its policy, matching teacher", when(rows[0][0].time), "truth", "Time to gain of the policy that says y, under the teacher that likes y"],
-  ["its policy, the other’s teacher", when(rows[0][1].time), "truth", "Time to gain of the policy that says y, under the teacher that likes y′"],
+  [
+    "its policy, matching teacher",
+    when(rows[0][0].time),
+    "truth",
+    "Time to gain of the policy that says y, under the teacher that likes y",
+  ],
+  [
+    "its policy, the other’s teacher",
+    when(rows[0][1].time),
+    "truth",
+    "Time to gain of the policy that says y, under the teacher that likes y′",
+  ],
 ];
 
 const describe = ({ state, rows, gain, rare }) =>
   `A grid of three policies by four teachers; in each cell the ground truth reward against time from 0.1 to ten million, and the time to gain ${number(gain, 2)}. One of two good outputs has probability ${number(state.likely, 2)}, the other ${number(rare, 2)}. ` +
-  rows.map((cells, i) => `Policy ${POLICIES[i]}: ${cells.map((cell, j) => `${TEACHERS[j]} ${when(cell.time)}${cell.best ? ", the fastest" : ""}`).join("; ")}. `).join("");
+  rows
+    .map(
+      (cells, i) =>
+        `Policy ${POLICIES[i]}: ${cells.map((cell, j) => `${TEACHERS[j]} ${when(cell.time)}${cell.best ? ", the fastest" : ""}`).join("; ")}. `,
+    )
+    .join("");
 
 export default explorable({ name: "teachers", compute, draw, readouts, describe });

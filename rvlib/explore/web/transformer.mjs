@@ -13,8 +13,23 @@ const HEADS = 2;
 function layout(vocabulary, length, width) {
   const inner = 2 * width;
   const sizes = {
-    wte: (vocabulary + 1) * width, wpe: length * width, gain1: width, shift1: width, attn: width * 3 * width, attnBias: 3 * width, proj: width * width, projBias: width,
-    gain2: width, shift2: width, up: width * inner, upBias: inner, down: inner * width, downBias: width, gain3: width, shift3: width, head: (vocabulary + 1) * width,
+    wte: (vocabulary + 1) * width,
+    wpe: length * width,
+    gain1: width,
+    shift1: width,
+    attn: width * 3 * width,
+    attnBias: 3 * width,
+    proj: width * width,
+    projBias: width,
+    gain2: width,
+    shift2: width,
+    up: width * inner,
+    upBias: inner,
+    down: inner * width,
+    downBias: width,
+    gain3: width,
+    shift3: width,
+    head: (vocabulary + 1) * width,
   };
   let total = 0;
   const parts = {};
@@ -31,7 +46,8 @@ export function start(vocabulary, length, width, spread, normal) {
   const vector = new Float64Array(total);
   for (const [name, [from, size]] of Object.entries(parts))
     if (name.startsWith("gain")) vector.fill(1, from, from + size);
-    else if (!name.startsWith("shift") && !name.endsWith("Bias")) for (let i = from; i < from + size; i++) vector[i] = spread * normal();
+    else if (!name.startsWith("shift") && !name.endsWith("Bias"))
+      for (let i = from; i < from + size; i++) vector[i] = spread * normal();
   return vector;
 }
 
@@ -57,7 +73,9 @@ const gelu = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044
 /** The logits of every prefix, a row of V each, for the prompt token V. */
 export function table(vector, vocabulary, length, width) {
   const { parts } = layout(vocabulary, length, width);
-  const p = Object.fromEntries(Object.entries(parts).map(([name, [from, size]]) => [name, vector.subarray(from, from + size)]));
+  const p = Object.fromEntries(
+    Object.entries(parts).map(([name, [from, size]]) => [name, vector.subarray(from, from + size)]),
+  );
   const [prefixes] = shapeOf(vocabulary, length);
   const out = new Float64Array(prefixes * vocabulary);
   const nodes = [];
@@ -79,12 +97,18 @@ export function table(vector, vocabulary, length, width) {
         weights.push([Math.exp(score / Math.sqrt(size)), at]);
       }
       const total = weights.reduce((sum, [w]) => sum + w, 0);
-      for (const [w, at] of weights) for (let i = head * size; i < (head + 1) * size; i++) mixed[i] += (w / total) * at.value[i];
+      for (const [w, at] of weights)
+        for (let i = head * size; i < (head + 1) * size; i++) mixed[i] += (w / total) * at.value[i];
     }
     const attended = affine(mixed, p.proj, p.projBias).map((y, i) => x[i] + y);
     const inner = affine(norm(attended, p.gain2, p.shift2), p.up, p.upBias).map(gelu);
-    const last = norm(affine(inner, p.down, p.downBias).map((y, i) => attended[i] + y), p.gain3, p.shift3);
-    for (let v = 0; v < vocabulary; v++) for (let i = 0; i < width; i++) out[h * vocabulary + v] += p.head[v * width + i] * last[i];
+    const last = norm(
+      affine(inner, p.down, p.downBias).map((y, i) => attended[i] + y),
+      p.gain3,
+      p.shift3,
+    );
+    for (let v = 0; v < vocabulary; v++)
+      for (let i = 0; i < width; i++) out[h * vocabulary + v] += p.head[v * width + i] * last[i];
   }
   return out;
 }
@@ -107,13 +131,19 @@ export function jacobian(vector, vocabulary, length, width) {
 export function jacobianNorm(columns, vocabulary) {
   let largest = 0;
   for (let from = 0; from < columns[0].length; from += vocabulary) {
-    const gram = Array.from({ length: vocabulary }, (_, a) => Array.from({ length: vocabulary }, (_, b) => columns.reduce((sum, column) => sum + column[from + a] * column[from + b], 0)));
+    const gram = Array.from({ length: vocabulary }, (_, a) =>
+      Array.from({ length: vocabulary }, (_, b) =>
+        columns.reduce((sum, column) => sum + column[from + a] * column[from + b], 0),
+      ),
+    );
     // The power method, from a vector that is no eigenvector of a symmetric problem.
     let x = gram.map((_, i) => 1 + 0.37 * i * i);
     let size = 0;
     for (let k = 0; k < 300; k++) {
       const y = gram.map((row) => row.reduce((sum, g, i) => sum + g * x[i], 0));
-      size = Math.sqrt(y.reduce((sum, value) => sum + value * value, 0) / x.reduce((sum, value) => sum + value * value, 0));
+      size = Math.sqrt(
+        y.reduce((sum, value) => sum + value * value, 0) / x.reduce((sum, value) => sum + value * value, 0),
+      );
       if (size === 0) break;
       x = y.map((value) => value / size);
     }

@@ -43,12 +43,29 @@ export function say(control, value) {
 }
 
 function slider(control, id, onInput) {
-  const [low, high] = [control.zero ? toPosition(control, 0) : toPosition(control, control.min), toPosition(control, control.max)];
-  const input = h("input", { type: "range", id, min: low, max: high, step: control.log ? control.step : control.step, "data-key": control.key });
+  const [low, high] = [
+    control.zero ? toPosition(control, 0) : toPosition(control, control.min),
+    toPosition(control, control.max),
+  ];
+  const input = h("input", {
+    type: "range",
+    id,
+    min: low,
+    max: high,
+    step: control.log ? control.step : control.step,
+    "data-key": control.key,
+  });
   const output = h("output", { htmlFor: id, "aria-live": "off" });
   const hint = h("span", { className: "rv-hint", id: `${id}-hint` });
   const label = h("label", { htmlFor: id, innerHTML: control.label, title: control.help });
-  const element = h("div", { className: `rv-slider${control.tone ? ` rv-${control.tone}` : ""}` }, label, output, input, hint);
+  const element = h(
+    "div",
+    { className: `rv-slider${control.tone ? ` rv-${control.tone}` : ""}` },
+    label,
+    output,
+    input,
+    hint,
+  );
   input.setAttribute("aria-describedby", hint.id);
   const share = (value) => `${((100 * (toPosition(control, value) - low)) / (high - low)).toFixed(2)}%`;
   input.addEventListener("input", () => onInput(fromPosition(control, Number(input.value))));
@@ -67,7 +84,12 @@ function slider(control, id, onInput) {
         output.textContent = words;
         input.setAttribute("aria-valuetext", words);
       });
-      once("max", limit.max, (max) => input.style.setProperty("--max", max === undefined ? "100%" : share(Math.min(control.max, Math.max(control.min, max)))));
+      once("max", limit.max, (max) =>
+        input.style.setProperty(
+          "--max",
+          max === undefined ? "100%" : share(Math.min(control.max, Math.max(control.min, max))),
+        ),
+      );
       once("hint", limit.hint ?? "", (text) => (hint.textContent = text));
     },
   };
@@ -76,7 +98,12 @@ function slider(control, id, onInput) {
 function toggle(control, id, onInput) {
   const input = h("input", { type: "checkbox", id, "data-key": control.key });
   input.addEventListener("input", () => onInput(input.checked));
-  const element = h("div", { className: "rv-toggle" }, input, h("label", { htmlFor: id, innerHTML: control.label, title: control.help }));
+  const element = h(
+    "div",
+    { className: "rv-toggle" },
+    input,
+    h("label", { htmlFor: id, innerHTML: control.label, title: control.help }),
+  );
   return { element, show: (value) => (input.checked = value) };
 }
 
@@ -86,7 +113,11 @@ function choice(control, id, onInput) {
     input.addEventListener("input", () => onInput(value));
     return [input, h("label", { htmlFor: input.id, innerHTML: label })];
   });
-  const element = h("div", { className: "rv-choice", role: "radiogroup", "aria-label": control.label }, ...inputs.map((pair) => h("span", {}, ...pair)));
+  const element = h(
+    "div",
+    { className: "rv-choice", role: "radiogroup", "aria-label": control.label },
+    ...inputs.map((pair) => h("span", {}, ...pair)),
+  );
   return { element, show: (value) => inputs.forEach(([input]) => (input.checked = input.value === value)) };
 }
 
@@ -99,13 +130,20 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     const id = `rv-${name}-${++instances}`;
     const controls = model.get("controls");
     const initial = model.get("initial");
-    const current = () => sanitise(controls, Object.fromEntries([...controls.map((c) => c.key), "pins"].map((key) => [key, model.get(key)])), initial);
+    const current = () =>
+      sanitise(
+        controls,
+        Object.fromEntries([...controls.map((c) => c.key), "pins"].map((key) => [key, model.get(key)])),
+        initial,
+      );
     let state = current();
     let width = 0;
     let frame = 0;
     let saving = 0;
 
-    const [svg, ink, overlay] = ["svg", "g", "g"].map((kind) => document.createElementNS("http://www.w3.org/2000/svg", kind));
+    const [svg, ink, overlay] = ["svg", "g", "g"].map((kind) =>
+      document.createElementNS("http://www.w3.org/2000/svg", kind),
+    );
     svg.setAttribute("class", "rv-svg");
     svg.setAttribute("role", "img");
     svg.append(ink, overlay);
@@ -130,10 +168,18 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     };
 
     const parts = Object.fromEntries(
-      controls.map((control) => [control.key, KINDS[control.kind](control, `${id}-${control.key}`, (value) => set({ [control.key]: value }))]),
+      controls.map((control) => [
+        control.key,
+        KINDS[control.kind](control, `${id}-${control.key}`, (value) => set({ [control.key]: value })),
+      ]),
     );
     const groups = [...new Set(controls.map((c) => c.group))].map((group) =>
-      h("fieldset", { "data-group": group }, h("legend", { innerHTML: group }), ...controls.filter((c) => c.group === group).map((c) => parts[c.key].element)),
+      h(
+        "fieldset",
+        { "data-group": group },
+        h("legend", { innerHTML: group }),
+        ...controls.filter((c) => c.group === group).map((c) => parts[c.key].element),
+      ),
     );
 
     const paint = () => {
@@ -168,7 +214,16 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     const showReadouts = (rows) => {
       if (rows.length !== values.length) {
         values = rows.map(() => h("dd"));
-        tiles.replaceChildren(...rows.map(([label, , tone, help], i) => h("div", { className: tone ? `rv-${tone}` : "", title: help ?? "" }, h("dt", { innerHTML: label }), values[i])));
+        tiles.replaceChildren(
+          ...rows.map(([label, , tone, help], i) =>
+            h(
+              "div",
+              { className: tone ? `rv-${tone}` : "", title: help ?? "" },
+              h("dt", { innerHTML: label }),
+              values[i],
+            ),
+          ),
+        );
       }
       rows.forEach(([, value], i) => values[i].innerHTML !== value && (values[i].innerHTML = value));
     };
@@ -183,37 +238,70 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
           h(
             "span",
             { className: "rv-pin", role: "listitem", style: `--pin: var(--rv-pin-${i})` },
-            h("button", { type: "button", innerHTML: pinLabel(pin, view, i), title: "Go back to this setting", onclick: () => set(pin) }),
-            h("button", { type: "button", textContent: "×", title: "Unpin", "aria-label": `Unpin ${"ABCDEF"[i]}`, onclick: () => set({ pins: state.pins.filter((_, k) => k !== i) }) }),
+            h("button", {
+              type: "button",
+              innerHTML: pinLabel(pin, view, i),
+              title: "Go back to this setting",
+              onclick: () => set(pin),
+            }),
+            h("button", {
+              type: "button",
+              textContent: "×",
+              title: "Unpin",
+              "aria-label": `Unpin ${"ABCDEF"[i]}`,
+              onclick: () => set({ pins: state.pins.filter((_, k) => k !== i) }),
+            }),
           ),
         ),
       );
       pinButton.disabled = state.pins.length >= MAX_PINS;
     };
-    const pinButton = button("Pin this setting", () => {
-      const { pins, ...setting } = state;
-      set({ pins: [...pins, setting] });
-    }, "Keep these curves, and compare others with them");
+    const pinButton = button(
+      "Pin this setting",
+      () => {
+        const { pins, ...setting } = state;
+        set({ pins: [...pins, setting] });
+      },
+      "Keep these curves, and compare others with them",
+    );
 
-    const copy = button("Copy link", async () => {
-      model.save_changes();
-      try {
-        await navigator.clipboard.writeText(model.link());
-        copy.textContent = "Copied";
-      } catch {
-        copy.textContent = "The link is in the address bar";
-      }
-      setTimeout(() => (copy.textContent = "Copy link"), 2000);
-    }, "A link to this page with the sliders as they are");
+    const copy = button(
+      "Copy link",
+      async () => {
+        model.save_changes();
+        try {
+          await navigator.clipboard.writeText(model.link());
+          copy.textContent = "Copied";
+        } catch {
+          copy.textContent = "The link is in the address bar";
+        }
+        setTimeout(() => (copy.textContent = "Copy link"), 2000);
+      },
+      "A link to this page with the sliders as they are",
+    );
     const extra = setup?.({ id, svg, set, button, redraw, state: () => state, controls });
     groups[0].append(...(extra?.first ?? []));
-    buttons.append(...(initial.pins ? [pinButton] : []), button("Reset", () => set(structuredClone(initial)), "Back to the setting the page opened with"));
+    buttons.append(
+      ...(initial.pins ? [pinButton] : []),
+      button("Reset", () => set(structuredClone(initial)), "Back to the setting the page opened with"),
+    );
     if (model.link) buttons.append(copy);
 
     // The first groups stand above the figure, in reach of it; what sets the scene stands below.
     const caption = h("p", { className: "rv-caption", innerHTML: model.get("caption") });
-    const [hand, scene] = [groups.slice(0, above), groups.slice(above)].map((some) => h("div", { className: "rv-controls" }, ...some));
-    const root = h("div", { className: `rv rv-${name}` }, hand, tiles, figure, h("div", { className: "rv-foot" }, chips, buttons), scene, caption);
+    const [hand, scene] = [groups.slice(0, above), groups.slice(above)].map((some) =>
+      h("div", { className: "rv-controls" }, ...some),
+    );
+    const root = h(
+      "div",
+      { className: `rv rv-${name}` },
+      hand,
+      tiles,
+      figure,
+      h("div", { className: "rv-foot" }, chips, buttons),
+      scene,
+      caption,
+    );
     // Arrow keys are the sliders': JupyterLab would fold or leave the cell.
     root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     el.append(root);

@@ -8,7 +8,6 @@ Both return what was measured, not whether a bound holds: that is for who reads 
 
 import datetime
 import json
-import pathlib
 import platform
 import time
 from importlib.metadata import version
@@ -16,13 +15,12 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from rvlib.files import RESULTS
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.lm.origin import git_commit
 from rvlib.metrics import ranking_accuracy
+from rvlib.results import ENUMERATED_TRANSFORMERS
 from rvlib.tabular import autoregressive
 
-FILE = RESULTS / "enumerated_transformers.json"
 GROUPS = [(2, 2, 2), (3, 2, 1), (2, 3, 2), (3, 3, 1)]  # vocabulary, length, prompts
 TEACHERS = ["the truth", "right order, small marks", "half wrong"]
 
@@ -129,20 +127,6 @@ def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
     }
 
 
-def load(path=FILE):
-    """What the command wrote: {"made": how and when, "one": …, "many": …}, lists as arrays."""
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
-
-
-def _arrays(value):
-    if isinstance(value, dict):
-        return {name: _arrays(entry) for name, entry in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [_arrays(entry) for entry in value]
-    return np.array(value) if isinstance(value, list) else value
-
-
 def _short(value):
     """Numbers to six digits, arrays as lists: the file is for curves and distributions."""
     if isinstance(value, dict):
@@ -164,8 +148,8 @@ def main():
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
     }
-    FILE.write_text(json.dumps({"made": made} | content) + "\n", encoding="utf-8")
-    print(f"Numbers: {FILE}")
+    ENUMERATED_TRANSFORMERS.write_text(json.dumps({"made": made} | content) + "\n", encoding="utf-8")
+    print(f"Numbers: {ENUMERATED_TRANSFORMERS}")
 
 
 if __name__ == "__main__":

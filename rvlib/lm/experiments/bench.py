@@ -155,7 +155,7 @@ class Bench:
 
     def _made(self, kind, dtype):
         with self.device:  # random numbers for the weights come from the device too
-            return kind.from_config(self.config, dtype=getattr(self.torch, dtype)).eval()
+            return kind.from_config(self.config, dtype=getattr(torch, dtype)).eval()
 
     def _policy(self, dtype):
         model = self._made(transformers.AutoModelForCausalLM, dtype)
@@ -164,7 +164,7 @@ class Bench:
 
     def machine_rates(self):
         """Matrix rate (operations a second, bfloat16) and bandwidth of memory (bytes a second), the best of some tries of each."""
-        torch, cuda = self.torch, self.device.type == "cuda"
+        cuda = self.device.type == "cuda"
         side, many = (8192, 2**31) if cuda else (1024, 2**26)
         a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
         source = torch.empty(many, device=self.device, dtype=torch.uint8)

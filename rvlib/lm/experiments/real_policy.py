@@ -10,16 +10,13 @@ import pathlib
 import sys
 import time
 
-import numpy as np
-
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import RESULTS, data_folder
+from rvlib.files import data_folder
 from rvlib.lm import origin
 from rvlib.lm.data import prompts
 from rvlib.lm.models import fixed_rewards, policies
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
-
-FILE = RESULTS / "real_policy.json"
+from rvlib.results import REAL_POLICY
 
 
 def main(arguments=None):
@@ -37,7 +34,7 @@ def main(arguments=None):
     )
     parser.add_argument("--out", type=pathlib.Path, help="for the numbers (default: those of the book's chapter)")
     given = parser.parse_args(arguments)
-    given.folder, given.out = given.folder or data_folder() / "samples", given.out or FILE
+    given.folder, given.out = given.folder or data_folder() / "samples", given.out or REAL_POLICY
     try:
         sampling = Sampling(**{name: getattr(given, name) for name in vars(Sampling())})
         run(given, sampling)
@@ -82,22 +79,6 @@ def run(given, sampling):
     )
     partial.replace(given.out)
     print(f"Replies: {given.folder}\nNumbers: {given.out}")
-
-
-def load(path=FILE):
-    """What the command wrote: a dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays
-    (prompts, samples) `sentiment`, `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first sample with the same reply)."""
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    rows = content["prompts"]
-    arrays = {
-        key: np.array([row[key] for row in rows])
-        for key in ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")
-    }
-    return {
-        "made": content["made"],
-        "names": [row["name"] for row in rows],
-        "own": {row["name"]: row for row in rows if "replies" in row},
-    } | arrays
 
 
 def _scored(prompt, record, similarity):

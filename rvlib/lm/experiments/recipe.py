@@ -337,9 +337,9 @@ def _flat(tree, prefix=""):
 def _sentence(error, tree):
     """One sentence out of pydantic's report of one error."""
     key = ".".join(map(str, error["loc"]))
-    if key in RENAMED:
+    if key in RENAMED and error["type"] == "extra_forbidden":
         return f"The recipe's field {key!r} is now called {RENAMED[key]!r}; rename it."
-    if error.get("input") in RENAMED_ALGORITHMS and key == "policy_gradient.algorithm":
+    if key == "policy_gradient.algorithm" and error["input"] in RENAMED_ALGORITHMS:
         return f"The algorithm {error['input']!r} is now called {RENAMED_ALGORITHMS[error['input']]!r}; rename it."
     if error["type"] == "extra_forbidden":
         model = Recipe

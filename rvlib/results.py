@@ -1,0 +1,42 @@
+"""Numbers that the book reads: what the library's long commands wrote into `rvlib/data/results`, as arrays. Needs no torch."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rvlib.files import RESULTS
+
+REAL_POLICY = RESULTS / "real_policy.json"
+ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
+
+
+def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
+    """What `rvlib samples` wrote, by default for the book.
+
+    A dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays (prompts, replies) `sentiment`,
+    `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first reply with the same text).
+    """
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    rows = content["prompts"]
+    keys = ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")
+    return {
+        "made": content["made"],
+        "names": [row["name"] for row in rows],
+        "own": {row["name"]: row for row in rows if "replies" in row},
+    } | {key: np.array([row[key] for row in rows]) for key in keys}
+
+
+def load_enumerated_transformers(path: pathlib.Path | str = ENUMERATED_TRANSFORMERS) -> dict[str, Any]:
+    """What `python -m rvlib.lm.enumerable.study` wrote: {"made": how and when, "one": …, "many": …}, lists as arrays."""
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _arrays(entry) for name, entry in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [_arrays(entry) for entry in value]
+    return np.array(value) if isinstance(value, list) else value
