@@ -32,8 +32,8 @@ ROWS = [
         (LEFT, ["lm.models"], None),
         (
             RIGHT,
-            ["estimates", "correlations", "exercises", "paper", "plots", "result_map"],
-            "What is read off numbers, and how it is shown: also exercises, paper, plots, result_map",
+            ["estimates", "correlations", "exercises", "paper", "plots", "result_map", "results"],
+            "What is read off numbers, and how it is shown: also exercises, paper, plots, result_map, results",
         ),
     ],
     [(LEFT, ["lm.data"], None), (RIGHT, ["tabular"], None)],
