@@ -28,11 +28,13 @@ lm: $(VENV)/book ## install what `rvlib run` and the language models' notebooks 
 	@$(PIP) install -r requirements-lm.txt
 
 lint: $(VENV)/lint $(if $(wildcard package.json),node_modules/.installed) ## check format, style, types and who imports whom: seconds
-	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: $(VENV)/bin/ruff format ."; exit 1; }
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy
-	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache
-	@$(if $(wildcard package.json),npm run --silent lint)
+	@failed=; \
+	$(VENV)/bin/ruff format --check --quiet . || { echo "Run $(VENV)/bin/ruff format ."; failed=1; }; \
+	$(VENV)/bin/ruff check . || failed=1; \
+	$(VENV)/bin/mypy || failed=1; \
+	PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache || failed=1; \
+	$(if $(wildcard package.json),npm run --silent lint || failed=1;) \
+	test -z "$$failed"
 
 quick: $(VENV)/test ## run the fast tests on all cores, with few random instances of every bound: minutes
 	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -q -n auto --dist loadfile $(QUICK)
