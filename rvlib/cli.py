@@ -1,6 +1,5 @@
 """`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported only when it is called."""
 
-import argparse
 import importlib
 import os
 import sys
@@ -37,17 +36,3 @@ def main(arguments=None):
             sys.exit(str(error if error.name is None or " " in str(error.name) else missing(error.name)))
         except KeyboardInterrupt:  # before the command itself could say how to go on
             sys.exit("Stopped.")
-
-
-class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that gives the default of every argument that has one."""
-
-    def _get_help_string(self, action):
-        return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
-
-
-def sentence(error):
-    """An error as one sentence; what the system says of a file becomes one that says what was expected and what to do."""
-    if not getattr(error, "filename", None) or not error.errno:
-        return str(error)
-    return f"{error.filename} must be where this command can read and write, but is not ({error.strerror}); choose another place, or mend it."

@@ -1,4 +1,6 @@
-"""Resolve pyproject.toml's ranges into pinned requirements for Python 3.11 and 3.12 on every system: python scripts/pin.py [--upgrade].
+"""Resolve pyproject.toml's ranges into pinned requirements for Python 3.11 and 3.12 on every system.
+
+    python scripts/pin.py [--upgrade]
 
 Without --upgrade every package keeps the version it has, and only what is new in pyproject.toml is resolved.
 """
@@ -12,9 +14,11 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
     "book": "To read and play: build the book, open its notebooks.",
-    "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: README.md says how to get CPU's.",
+    "lint": "To check the code, beside requirements-book.txt, which has NumPy and its types.",
+    "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: "
+    "README.md says how to get CPU's.",
     "deepspeed": "To share out weights by DeepSpeed's ZeRO-3 in place of FSDP2, beside those two.",
-    "test": "To run the tests, beside the other three.",
+    "test": "To run the tests, beside the others.",
 }
 # torch chooses these itself: its CUDA wheels on Linux need them at versions that it pins, its CPU wheels do not.
 FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
@@ -48,6 +52,7 @@ with tempfile.TemporaryDirectory() as folder:
     done = set()
     for extra, head in HEADS.items():
         lines = [line for line in resolve({"book", extra}, [whole]) if not {line, line.split(" ; ")[0]} & done]
-        done |= set(lines)
+        if extra != "lint":  # nothing else may count on it
+            done |= set(lines)
         text = f"# {head} Made by `make pins` from pyproject.toml.\n" + "\n".join(lines) + "\n"
         (ROOT / f"requirements-{extra}.txt").write_text(text)

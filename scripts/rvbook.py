@@ -1,11 +1,11 @@
-"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps the pages light and quiet.
+"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps them light and quiet.
 
 What it does, and why it cannot be a line of `_config.yml`:
-- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so that
-  there is one copy of each in the repository or none;
+- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so
+  that there is one copy of each in the repository or none;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
-- drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to the
-  browser's console, which stays empty unless something is wrong.
+- drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
+  the browser's console, which stays empty unless something is wrong.
 """
 
 import hashlib
@@ -57,10 +57,11 @@ def gather(app, config):
             shutil.rmtree(stale)
     config.nb_execution_cache_path = str(cache)
 
-    # Kernels that do not read the reader's own IPython settings, and do not warn that they talk to this machine in plain text.
+    # Kernels that do not read the reader's own IPython settings, nor warn that they talk to this machine in plain text.
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    config.html_baseurl = os.environ.get("RVLIB_BASE_URL", "")  # where the pages will stand, if they say so themselves
     os.environ["IPYTHONDIR"] = str(profile.parent)
     os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
 

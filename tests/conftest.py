@@ -17,14 +17,14 @@ NO_BROWSER = "No browser found: install Chromium (Debian: `apt-get install chrom
 def pytest_configure(config):
     import hypothesis
 
-    # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test that says max_examples itself keeps it.
-    for name, examples in {"ci": 2_000, "nightly": 100_000}.items():
+    # Random instances of a bound, in `make quick`, `make test` and `make nightly`; a test that says max_examples keeps it.
+    for name, examples in {"quick": 50, "ci": 2_000, "nightly": 100_000}.items():
         hypothesis.settings.register_profile(
             name,
             max_examples=examples,
             deadline=None,
             print_blob=True,
-            derandomize=name == "ci",
+            derandomize=name != "nightly",
             suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -18,8 +18,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from rvlib._terminal import Defaults, sentence
 from rvlib.audit.grading import Audit, advice, grade, order_of_teachers
-from rvlib.cli import Defaults, sentence
 from rvlib.files import data_folder
 
 CHUNK = 64  # prompts scored between two moves of the progress bar

@@ -26,7 +26,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from rvlib.cli import Defaults, sentence
+from rvlib._terminal import Defaults, sentence
 from rvlib.files import write_whole
 from rvlib.lm import origin
 from rvlib.lm.data.prompts import Prompt

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import time
 
-from rvlib.cli import Defaults, sentence
+from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder
 from rvlib.lm import origin
 from rvlib.lm.data import prompts

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rvlib.cli import sentence
+from rvlib._terminal import sentence
 from rvlib.files import RECIPES
 
 FOLDER = RECIPES

@@ -21,7 +21,7 @@ import filelock
 import numpy as np
 
 from rvlib import metrics
-from rvlib.cli import Defaults, sentence
+from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, write_whole
 from rvlib.lm import origin, processes
 from rvlib.lm.experiments import plan, report, stages
