@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "train_policy", lambda *a, **k: pytest.fail("trained again"))
     before = numbers(whole)
     cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole)])
     assert numbers(whole) == before and "Report:" in capsys.readouterr().out
@@ -391,7 +392,11 @@ def test_the_base_has_the_papers_numbers():
             "reward_models.new.on_polcy=1",
             r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)",
         ),
-        ("tiny-4.1", "policy_gradient.batch_size=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
+        (
+            "tiny-4.1",
+            "policy_gradient.batch_size=31",
+            "batch_size must be a multiple of num_generations × num_mini_batches = 4, got 31",
+        ),
         (
             "tiny-4.1",
             "policy_gradient.kl_coef=-1",
@@ -400,7 +405,8 @@ def test_the_base_has_the_papers_numbers():
         (
             "tiny-4.1",
             "runtime.weights_dtype=bfloat16",
-            "dtype float32 with adam, under which bfloat16 weights do not move, got dtype bfloat16, compute float32",
+            "weights_dtype float32 with adam, under which bfloat16 weights do not move, "
+            "got weights_dtype bfloat16, compute_dtype float32",
         ),
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
@@ -424,6 +430,41 @@ def test_the_base_has_the_papers_numbers():
 def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         recipe.load(name, [change] if change else [])
+    assert "\n" not in str(error.value)
+
+
+OLD = {key: f"The recipe's field {key!r} is now called {new!r}; rename it." for key, new in recipe.RENAMED.items()}
+
+
+@pytest.mark.parametrize("key, sentence", OLD.items())
+def test_a_field_by_its_old_name_is_told_the_new_one(tmp_path, key, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        recipe.load("tiny-4.1", [f"{key}=1"])
+    *groups, field = key.split(".")
+    nested = "".join(f"{group}: {{" for group in groups) + f"{field}: 1" + "}" * len(groups)
+    (tmp_path / "recipe.yaml").write_text(f"base: tiny-4.1\n{nested}")
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_a_group_of_fields_by_its_old_name_is_told_the_new_one():
+    with pytest.raises(ValueError, match="^The recipe's field 'limits' is now called 'runtime'; rename it.$"):
+        recipe.load("tiny-4.1", ["limits.micro_batch=2"])
+
+
+def test_an_algorithm_by_its_old_name_is_told_the_new_one(tmp_path):
+    sentence = "^The algorithm 'grpo_unscaled' is now called 'dr_grpo'; rename it.$"
+    with pytest.raises(ValueError, match=sentence):
+        recipe.load("tiny-4.1", ["policy_gradient.algorithm=grpo_unscaled"])
+    (tmp_path / "recipe.yaml").write_text("base: tiny-4.1\npolicy_gradient: {algorithm: grpo_unscaled}")
+    with pytest.raises(ValueError, match=sentence):
+        recipe.load(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize("value", ["3", "[rloo]", "{rloo: 1}"])
+def test_an_algorithm_that_is_no_text_is_one_sentence(value):
+    with pytest.raises(ValueError, match="policy_gradient.algorithm: Input should be 'rloo', 'grpo', ") as error:
+        recipe.load("tiny-4.1", [f"policy_gradient.algorithm={value}"])
     assert "\n" not in str(error.value)
 
 

@@ -336,11 +336,13 @@ def _flat(tree, prefix=""):
 
 def _sentence(error, tree):
     """One sentence out of pydantic's report of one error."""
-    key = ".".join(map(str, error["loc"]))
+    key, value = ".".join(map(str, error["loc"])), error.get("input")
     if key in RENAMED:
-        return f"The recipe's field {key!r} is now called {RENAMED[key]!r}; rename it."
-    if error.get("input") in RENAMED_ALGORITHMS and key == "policy_gradient.algorithm":
-        return f"The algorithm {error['input']!r} is now called {RENAMED_ALGORITHMS[error['input']]!r}; rename it."
+        inner = [f"{key}.{field}" for field in value if f"{key}.{field}" in RENAMED] if isinstance(value, dict) else []
+        old = inner[0] if inner else key
+        return f"The recipe's field {old!r} is now called {RENAMED[old]!r}; rename it."
+    if key == "policy_gradient.algorithm" and isinstance(value, str) and value in RENAMED_ALGORITHMS:
+        return f"The algorithm {value!r} is now called {RENAMED_ALGORITHMS[value]!r}; rename it."
     if error["type"] == "extra_forbidden":
         model = Recipe
         for part in error["loc"][:-1]:
