@@ -113,15 +113,15 @@ def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environm
 
 
 def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(environment, whole, monkeypatch):
-    done, cut = runs.Stage.done, []
+    write_manifest, cut = stages.write_manifest, []
 
-    def cut_off_once(stage, **what):
-        if stage.folder not in cut:
-            cut.append(stage.folder)
+    def cut_off_once(path, record):
+        if path not in cut:
+            cut.append(path)
             raise KeyboardInterrupt
-        done(stage, **what)
+        write_manifest(path, record)
 
-    monkeypatch.setattr(runs.Stage, "done", cut_off_once)
+    monkeypatch.setattr(stages, "write_manifest", cut_off_once)
     folder, small = environment / "cut", recipe.load(environment / "small.yaml")
     for _ in range(20):
         try:
@@ -142,8 +142,8 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
     stages.sft(run, "tiny")
     measured = stages.measure(run, "tiny")
     assert not (run.folder / "samples/tiny/pairs").exists() and (run.folder / "samples/tiny/measure").exists()
-    found = stages.labels(run, "tiny")
-    assert found["pairs"] == [] and np.shape(found["off_policy"]) == (len(stages.split(run).pairs), 2)
+    labels = stages.labels(run, "tiny")
+    assert labels["pairs"] == [] and np.shape(labels["off_policy"]) == (len(stages.split(run).pairs), 2)
     assert list(measured) == ["low-variance"] and 0 <= measured["low-variance"]["off_policy_accuracy"][0] <= 1
 
 
@@ -164,8 +164,8 @@ def test_a_changed_recipe_is_refused_with_the_fields_that_differ(environment, wh
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
-    this = runs.Run(recipe.load(environment / "small.yaml"), whole)
-    with this.lock():
+    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    with run.lock():
         done = subprocess.run(command(environment, whole), capture_output=True, text=True)
     assert done.returncode == 1 and "in use by another run" in done.stderr and "Traceback" not in done.stderr
 
@@ -337,8 +337,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_every_recipe_resolves_and_plans(name, tmp_path):
     resolved = recipe.load(name)
     stages = plan.plan(resolved)
-    assert all(sum(memory.values()) > 0 and hours >= 0 for _, memory, hours in stages)
-    assert any(stage.startswith("policy-gradient") for stage, *_ in stages)
+    assert all(sum(stage.memory.values()) > 0 and stage.hours >= 0 for stage in stages)
+    assert any(stage.name.startswith("policy-gradient") for stage in stages)
 
 
 @pytest.mark.parametrize("name", [name for name in recipe.names() if name != recipe.PAPER])
@@ -409,6 +409,12 @@ def test_the_base_has_the_papers_numbers():
             "got weights_dtype bfloat16, compute_dtype float32",
         ),
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
+        (
+            "tiny-4.1",
+            "reward_models.on-policy-0.share=0.5",
+            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, got share",
+        ),
+        ("tiny-4.1", "reward_models.low-variance.scale=null", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
         ("tiny-4.1", "seeds=[1", r"The value of a change must be YAML, got '\[1'"),
@@ -431,6 +437,19 @@ def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         recipe.load(name, [change] if change else [])
     assert "\n" not in str(error.value)
+
+
+def test_each_kind_of_reward_model_is_a_class_of_its_own():
+    kinds = recipe.load("tiny-4.1", ["reward_models.named.model=sentiment"]).reward_models
+    assert type(kinds["on-policy-0"]) is recipe.TrainedRewardModel and kinds["on-policy-0"].on_policy == 0
+    assert type(kinds["low-variance"]) is recipe.ScaledGroundTruth and kinds["low-variance"].share == 0.5
+    assert type(kinds["named"]) is recipe.NamedRewardModel and kinds["named"].downloads() == ["sentiment"]
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_recipe_is_read_back_from_what_a_run_keeps_of_it(name):
+    resolved = recipe.load(name)
+    assert recipe.validated(json.loads(json.dumps(resolved.model_dump(mode="json")))) == resolved
 
 
 OLD = {key: f"The recipe's field {key!r} is now called {new!r}; rename it." for key, new in recipe.RENAMED.items()}
@@ -594,6 +613,26 @@ def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
     assert stop.value.code is None and "Nothing was downloaded" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("name", ["tiny-4.1", "scale-8b", "paper-4.2-llama-3b-instruct"])
+def test_a_dry_run_is_readable_in_80_columns(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    resolved = recipe.load(name)
+    plan.show(resolved, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(stage.name + " ") for line in lines) for stage in plan.plan(resolved))
+
+
+def test_the_list_of_recipes_is_readable_in_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    cli.main(["recipes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == recipe.names()
+    words = " ".join(" ".join(lines).split())
+    assert all(f"{name} {recipe.load(name).title}" in words for name in recipe.names())
+
+
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
     paper = recipe.load("paper")
@@ -673,7 +712,7 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
         "reward_models.ground-truth=null"
     ]
     for name in ("small-4.1", "small-4.2"):
-        runs._check(runs.Run(recipe.load(name), tmp_path / name))  # there is data enough for them as they are
+        runs.Run(recipe.load(name), tmp_path / name).check()  # there is data enough for them as they are
     found = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
     teachers = found["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance"}
