@@ -1,4 +1,4 @@
-"""What a run is said to cost against what can be counted: parameters, moments, activations; and what is said where it does not fit."""
+"""The planned cost of a run against what can be counted: parameters, moments, activations; advice where it does not fit."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,4 @@
-"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, and reported."""
+"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, reported."""
 
 import importlib.util
 import json
@@ -171,9 +171,9 @@ def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
 
 
 def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
-    found = report.load(whole)
-    assert set(found["policies"]["tiny"]) == set(THREE)
-    assert found["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
+    made = report.load(whole)
+    assert set(made["policies"]["tiny"]) == set(THREE)
+    assert made["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
     page = (whole / "report.html").read_text(encoding="utf-8")
     assert (
         "smaller still" in page
@@ -189,23 +189,20 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
 
 
 def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_path):
-    this, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
-    trainer = Trainer(policy.model, tmp_path, 1e-3, this.runtime)
+    small, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
+    trainer = Trainer(policy.model, tmp_path, 1e-3, small.runtime)
     trainer.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
     trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
-    assert plan.disk(this) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
+    assert plan.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
     teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
-    assert teacher["on_policy_accuracy"][0] == pytest.approx(
-        1, abs=1e-9
-    )  # scaled within a prompt, so every pair keeps its order
-    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"][
-        "per_prompt_reward_variance"
-    ]
-    assert np.mean(np.array(per_prompt) < 1e-5) == pytest.approx(0.5, abs=0.3)
+    # Scaled within a prompt, so every pair keeps its order.
+    assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)
+    measured = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]
+    assert np.mean(np.array(measured["per_prompt_reward_variance"]) < 1e-5) == pytest.approx(0.5, abs=0.3)
 
 
 def test_curves_begin_where_all_begin(whole):
@@ -217,7 +214,7 @@ def test_curves_begin_where_all_begin(whole):
 # Checkpoints
 
 
-def trainer(folder, **runtime):
+def make_trainer(folder, **runtime):
     return Trainer(
         policies.load_policy(tiny.TINY).model,
         folder,
@@ -226,23 +223,23 @@ def trainer(folder, **runtime):
     )
 
 
-def one_step(this, rows=4, scale=1.0):
-    weight = next(iter(this.adam.parameters.values()))
-    return this.update(list(range(rows)), lambda some: scale * (weight[some] ** 2).sum(-1))
+def one_step(trainer, rows=4, scale=1.0):
+    weight = next(iter(trainer.adam.parameters.values()))
+    return trainer.update(list(range(rows)), lambda micro_batch: scale * (weight[micro_batch] ** 2).sum(-1))
 
 
-def steps(this, total):
-    for _ in this.steps(total, "test"):
-        one_step(this)
-    return torch.cat([value.detach().ravel() for value in this.adam.parameters.values()])
+def steps(trainer, total):
+    for _ in trainer.steps(total, "test"):
+        one_step(trainer)
+    return torch.cat([value.detach().ravel() for value in trainer.adam.parameters.values()])
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, tmp_path, capfd):
-    expected = steps(trainer(tmp_path / "a"), 6)
-    steps(trainer(tmp_path / "b"), 5)
+    expected = steps(make_trainer(tmp_path / "a"), 6)
+    steps(make_trainer(tmp_path / "b"), 5)
     last = tmp_path / "b/checkpoint-0000005.safetensors"
     last.write_bytes(last.read_bytes()[:-1000])
-    assert torch.equal(steps(trainer(tmp_path / "b"), 6), expected)
+    assert torch.equal(steps(make_trainer(tmp_path / "b"), 6), expected)
     assert "checkpoint-0000005.safetensors is not whole" in capfd.readouterr().out
     assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
 
@@ -252,14 +249,15 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file/run"):
         with pytest.raises(
             SystemExit,
-            match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); choose another place",
+            match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); "
+            "choose another place",
         ):
             cli.main(["run", "tiny-4.1", "--folder", str(folder)])
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tmp_path, monkeypatch, whole):
-    this = trainer(tmp_path)
-    steps(this, 2)
+    trainer = make_trainer(tmp_path)
+    steps(trainer, 2)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")}
 
     def full(tensors, path, metadata=None):
@@ -268,42 +266,42 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tm
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError):
-        steps(this, 3)
+        steps(trainer, 3)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")} == before
     with pytest.raises(SystemExit, match="The disk of .* is full; make room and run the same command"):
         cli.main(["run", str(environment / "small.yaml"), "--folder", str(tmp_path / "run")])
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(environment, tmp_path):
-    this = trainer(tmp_path, save_every=100)
-    before = torch.cat([value.detach().clone().ravel() for value in this.adam.parameters.values()])
+    trainer = make_trainer(tmp_path, save_every=100)
+    before = torch.cat([value.detach().clone().ravel() for value in trainer.adam.parameters.values()])
     with pytest.raises(
         FloatingPointError,
         match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate",
     ):
-        for _ in this.steps(3, "test"):
-            one_step(this, scale=float("nan"))
-    again = trainer(tmp_path)
+        for _ in trainer.steps(3, "test"):
+            one_step(trainer, scale=float("nan"))
+    again = make_trainer(tmp_path)
     assert again.resume() == 0
     assert torch.equal(torch.cat([value.detach().ravel() for value in again.adam.parameters.values()]), before)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tmp_path, capfd):
-    this, seen = trainer(tmp_path / "a", micro_batch=8), []
-    weight = next(iter(this.adam.parameters.values()))
+    trainer, seen = make_trainer(tmp_path / "a", micro_batch=8), []
+    weight = next(iter(trainer.adam.parameters.values()))
 
-    def loss_of(some, most=2):
-        if len(some) > most:
+    def loss_of(micro_batch, most=2):
+        if len(micro_batch) > most:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        seen.append(len(some))
-        return (weight[some] ** 2).sum(-1)
+        seen.append(len(micro_batch))
+        return (weight[micro_batch] ** 2).sum(-1)
 
-    loss = this.update(list(range(8)), loss_of)
-    assert seen == [2, 2, 2, 2] and this.micro_batch == 2
+    loss = trainer.update(list(range(8)), loss_of)
+    assert seen == [2, 2, 2, 2] and trainer.micro_batch == 2
     assert "Out of memory at step 0: going on with micro-batches of 2." in capfd.readouterr().out
-    assert loss == pytest.approx(one_step(trainer(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
+    assert loss == pytest.approx(one_step(make_trainer(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
     with pytest.raises(MemoryError, match="One row at a time must fit in memory, but did not at step 0"):
-        this.update(list(range(8)), lambda some: loss_of(some, most=0))
+        trainer.update(list(range(8)), lambda micro_batch: loss_of(micro_batch, most=0))
 
 
 def test_what_is_drawn_is_drawn_from_its_own_seed():
@@ -600,9 +598,9 @@ def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypa
     monkeypatch.setattr(plan, "_memory", lambda: (24e9, "The GPU"))
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "paper-4.2-llama-3b", "--dry-run", "--folder", str(tmp_path / "run")])
-    said = str(stop.value)
-    assert "meta-llama/Llama-3.2-3B must be downloaded with a token" in said
-    assert "The GPU must have" in said and "got 24.0 GB" in said
+    lacks = str(stop.value)
+    assert "meta-llama/Llama-3.2-3B must be downloaded with a token" in lacks
+    assert "The GPU must have" in lacks and "got 24.0 GB" in lacks
     assert "policy-gradient/llama-3b" in capsys.readouterr().out.replace("\n", "")
     assert not (tmp_path / "run").exists()
 
@@ -713,8 +711,8 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
     ]
     for name in ("small-4.1", "small-4.2"):
         runs.Run(recipe.load(name), tmp_path / name).check()  # there is data enough for them as they are
-    found = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
-    teachers = found["policies"]["smollm2-135m"]
+    made = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
+    teachers = made["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance"}
     assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)
     assert all(
