@@ -1,4 +1,4 @@
-"""The planned cost of a run against what can be counted: parameters, moments, activations; advice where it does not fit."""
+"""The planned cost of a run against what can be counted: parameters, moments, activations; advice on what would fit."""
 
 import importlib.util
 import pathlib

@@ -163,6 +163,18 @@ def test_a_changed_recipe_is_refused_with_the_fields_that_differ(environment, wh
         )
 
 
+def test_a_run_whose_recipe_has_fields_by_their_old_names_is_refused_in_a_sentence(environment, tmp_path):
+    kept = recipe.load("tiny-4.1").model_dump(mode="json")
+    kept["limits"] = {"rows": kept.pop("runtime")["batch_size"]}
+    (tmp_path / "recipe.json").write_text(json.dumps(kept))
+    sentence = (
+        "'limits.rows' is now called 'runtime.batch_size'; rename it. Choose another with --folder, or delete it."
+    )
+    with pytest.raises(SystemExit, match=sentence) as error:
+        cli.main(["run", "tiny-4.1", "--folder", str(tmp_path)])
+    assert "\n" not in str(error.value)
+
+
 def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
     run = runs.Run(recipe.load(environment / "small.yaml"), whole)
     with run.lock():

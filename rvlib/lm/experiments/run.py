@@ -49,7 +49,13 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "recipe.json"
         if path.exists():
-            before = recipes.validated(json.loads(path.read_text()))
+            try:
+                before = recipes.validated(json.loads(path.read_text()))
+            except ValueError as error:
+                raise ValueError(
+                    f"The folder {self.folder} must hold a run whose recipe.json this version reads, but: {error} "
+                    "Choose another with --folder, or delete it."
+                ) from None
             if differ := recipes.deviations(self.recipe, before):
                 raise ValueError(
                     f"The folder {self.folder} holds a run of another recipe, which differs in {', '.join(differ)}; "
@@ -102,9 +108,11 @@ class Run:
                 f"Similarity compares with a reference reply, got prompts of {self.recipe.data.preferences} without "
                 "one; choose another reward model or other data."
             )
-        processes.only_first(
-            lambda: reward_models.check_reward_model(model, trust_remote_code=trust_remote_code) and None
-        )
+
+        def check() -> None:
+            reward_models.check_reward_model(model, trust_remote_code=trust_remote_code)
+
+        processes.only_first(check)
 
     def reward(self, key: str, name: str) -> RewardFunction:
         """The reward model `key` as it teaches policy `name`, before normalisation."""
