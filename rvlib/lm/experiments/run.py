@@ -24,7 +24,7 @@ import numpy as np
 from rvlib import metrics
 from rvlib.cli import Defaults, sentence
 from rvlib.files import data_folder, write_whole
-from rvlib.lm import processes
+from rvlib.lm import missing, processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
@@ -230,7 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "--dry-run`, and lower runtime.batch_size."
             )
         )
-    except (ValueError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
+    except ModuleNotFoundError as error:  # told here, since of several processes one alone is to tell it
+        sys.exit(processes.said(str(missing(error.name) if error.name else error)))
+    except (ValueError, FloatingPointError, MemoryError) as error:
         sys.exit(processes.said(str(error)))
     except KeyboardInterrupt:
         sys.exit(processes.said(f"Stopped; the same command goes on from the last checkpoint in {folder}."))

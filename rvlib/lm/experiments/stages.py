@@ -154,9 +154,9 @@ def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
-            written = sum(len(reply) for _, reply in batch)
+            written, count = sum(len(reply) for _, reply in batch), len(batch)
 
-            def loss_of(some, written=written, count=len(batch)):  # noqa: B008  # the mean over the tokens of the batch
+            def loss_of(some, written=written, count=count):  # the mean over the tokens of the batch
                 return -reply_log_probs(policy.model, *map(list, zip(*some))) * count / written
 
             trainer.log(step, loss=trainer.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written)
