@@ -1,4 +1,4 @@
-"""Transformers small enough to enumerate: the enumeration against the model itself, and both of the paper's bounds on 200 of them."""
+"""Transformers small enough to enumerate: the enumeration against the model, and the paper's bounds on 200 of them."""
 
 import itertools
 import json
