@@ -1,4 +1,4 @@
-"""The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step compute the same."""
+"""The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step do too."""
 
 import json
 import runpy
@@ -161,7 +161,7 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
 
     monkeypatch.setattr(bench.Bench, "scoring", fail)
     written = []
-    result = bench.measure(
+    result = bench_report.measure(
         "tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: written.append(json.dumps(so_far))
     )
     assert (
@@ -172,7 +172,7 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
 
 
 def test_fewer_layers_are_a_smaller_model():
-    result = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None, layers=1)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None, layers=1)
     layer = 64 * (64 + 64 + 32 + 32) + 3 * 64 * 192 + 2 * 64
     assert result["layers"] == 1 and result["parameters"] == layer + 64 + 2 * 512 * 64
 
@@ -180,13 +180,13 @@ def test_fewer_layers_are_a_smaller_model():
 def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
     runs = []
     monkeypatch.setattr(bench.Bench, "official", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
-    result = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert len(runs) == 1 and result["stages"]["official"]["warm"] is False and result["stages"]["step"]["warm"] is True
 
 
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
     monkeypatch.setattr(bench.Bench, "_generate", lambda *_: 1 / 0)
-    result = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert (
         "sampling failed" in result["stages"]["scoring"]["failed"]
         and "sampling failed" in result["stages"]["update"]["failed"]
@@ -199,7 +199,7 @@ def test_models_that_do_not_fit_leave_a_result(monkeypatch):
 
     monkeypatch.setattr(bench.Bench, "_random_model", full)
     written = []
-    result = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
     assert (
         written == [result]
         and result["failed"] == "MemoryError: no room for the weights"
@@ -208,7 +208,7 @@ def test_models_that_do_not_fit_leave_a_result(monkeypatch):
 
 
 def test_time_that_is_over_is_said():
-    result = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda so_far: None)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda so_far: None)
     assert (
         all("--minutes" in stage["failed"] for stage in result["stages"].values())
         and "official_over_ours" not in result

@@ -1,4 +1,4 @@
-"""The shapes of the paper's models, a tokenizer of numbered words, and prompts of random ones: what `bench` needs of them.
+"""The shapes of the paper's models, a tokenizer of numbered words, and prompts of random ones: what `bench` needs.
 
 Nothing is downloaded: weights are random, and a token's text is its number.
 """
@@ -88,7 +88,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def make_tokenizer(vocab_size: int) -> transformers.PreTrainedTokenizerFast:
-    """A tokenizer of `vocab_size` tokens that writes ids as words, `PAD`, `EOS`, w2, w3 and so on, and reads them back."""
+    """A tokenizer of `vocab_size` tokens that writes ids as words (`PAD`, `EOS`, w2, w3, …) and reads them back."""
     vocabulary = {PAD: 0, EOS: 1} | {f"w{token}": token for token in range(2, vocab_size)}
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=PAD))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()

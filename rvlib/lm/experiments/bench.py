@@ -11,7 +11,7 @@ official code does it: replies scored one by one, and log-probabilities taken on
 every position. Then the memory of a step at its longest, beside what the planner says. Last, the engines that sample
 otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in
 `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's
-longest. `bench_report` has the command, `rvlib bench`.
+longest. `bench_report` measures them, by the command, `rvlib bench`.
 """
 
 import tempfile
@@ -23,9 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import transformers
-from tqdm import tqdm
 
-from rvlib.lm import origin
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
 from rvlib.lm.experiments.recipe import Recipe
@@ -108,7 +106,7 @@ class Bench:
         return Policy(model, self.tokenizer, {})
 
     def machine_rates(self) -> dict[str, float]:
-        """Matrix rate (operations a second, bfloat16) and memory's bandwidth (bytes a second), the best of ten tries of each."""
+        """Matrix rate (bfloat16 operations a second) and memory's bandwidth (bytes a second), the best of ten tries."""
         side, nbytes = (8192, 2**31) if self.device.type == "cuda" else (1024, 2**26)
         a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
         source = torch.empty(nbytes, device=self.device, dtype=torch.uint8)
@@ -256,7 +254,7 @@ class Bench:
         return sum(map(len, completion_ids))
 
     def memory(self) -> dict[str, Any]:
-        """Sampling, scoring and an update with prompts and replies as long as the recipe allows, and the planner's memory."""
+        """Sampling, scoring and an update with texts as long as the recipe allows, and the memory planned."""
         runtime, model = self.recipe.runtime, self.policy.model
         prompt, completion = [1] * self.recipe.data.max_tokens, [1] * self.recipe.policy_gradient.max_new_tokens
         prompts, completions = [prompt] * runtime.batch_size, [completion] * runtime.batch_size
@@ -322,89 +320,3 @@ def one_log_prob(model: transformers.PreTrainedModel, prompt_ids: list[int], com
     tokens = torch.tensor([prompt_ids + completion_ids], device=model.device)
     logits = model(tokens, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
     return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt_ids) :, None]).sum().double()
-
-
-def measure(
-    name: str,
-    recipe: Recipe,
-    device: str,
-    minutes: float,
-    write: Callable[[dict[str, Any]], object],
-    layers: int | None = None,
-) -> dict[str, Any]:
-    """All stages, each measured twice, of which the first warms up; `write(result)` after each.
-
-    What fails is one sentence in the result.
-
-    No repetition begins after `minutes`, nor one whose first took longer than is left of them; a stage that had time
-    for one alone is marked as not warmed up.
-    """
-    end = time.monotonic() + 60 * minutes
-    settings = {
-        "policy_gradient": recipe.policy_gradient.model_dump(mode="json"),
-        "runtime": recipe.runtime.model_dump(mode="json"),
-    }
-    stages: dict[str, dict[str, Any]] = {}
-    result = {
-        "model": name,
-        "recipe": recipe.title,
-        "settings": settings,
-        "reply_lengths": f"geometric with mean {MEAN_REPLY_TOKENS}",
-        "made": origin.record(),
-        "stages": stages,
-    }
-    try:
-        bench = Bench(name, recipe, device, layers)
-        rates = bench.machine_rates()
-        result |= {
-            "parameters": bench.parameters,
-            "layers": bench.config.num_hidden_layers,
-            "machine_rates": rates,
-        }
-    except Exception as error:
-        result["failed"] = _sentence(error)
-        write(result)
-        return result
-    measurable = [
-        stage for stage in STAGES if device == "cuda" or stage != "memory"
-    ]  # torch counts a GPU's memory alone
-    for stage in tqdm(measurable, desc=name, unit="stage"):
-        try:
-            stages[stage] = _measure_stage(bench, stage, rates, end, minutes)
-        except Exception as error:  # one stage's failure must not lose the others
-            stages[stage] = {"failed": _sentence(error)}
-        write(result)
-    step, official = (stages[stage].get("tokens_per_second") for stage in ("step", "official"))
-    if (
-        step and official
-    ):  # a token of reply, since the replies are not quite the same: the weights have moved in between
-        result["official_over_ours"] = step / official
-    write(result)
-    return result
-
-
-def _measure_stage(bench: Bench, stage: str, rates: dict[str, float], end: float, minutes: float) -> dict[str, Any]:
-    """The numbers of a stage, with its shares of the machine's `rates`. TimeoutError if it could not begin before `end`."""
-    numbers: dict[str, Any] = {}
-    cuda = bench.device.type == "cuda"
-    for warm in (False, True):
-        if time.monotonic() + numbers.get("seconds", 0.0) > end:
-            break
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        numbers = getattr(bench, stage)() | {"warm": warm}
-    if not numbers:
-        raise TimeoutError(
-            f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes."
-        )
-    numbers["tokens_per_second"] = numbers["tokens"] / numbers["seconds"]
-    if "operations" in numbers:
-        numbers["share_of_matrix_rate"] = numbers["operations"] / numbers["seconds"] / rates["matrix_rate"]
-    if "bytes" in numbers:
-        numbers["share_of_bandwidth"] = numbers["bytes"] / numbers["seconds"] / rates["bandwidth"]
-    numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
-    return numbers
-
-
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -1,6 +1,6 @@
 """`rvlib bench gpu`: how near each stage of a run comes to what the machine can do, with random weights.
 
-The stages and how they are measured are in `bench`; here are the command and what it prints.
+The stages themselves are in `bench`; here each is measured, and what was measured is written and printed.
 """
 
 import argparse
@@ -9,16 +9,20 @@ import difflib
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from rvlib.cli import Defaults, sentence
 from rvlib.files import ROOT, write_whole
+from rvlib.lm import origin
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
-from rvlib.lm.experiments.bench import measure
+from rvlib.lm.experiments.bench import MEAN_REPLY_TOKENS, STAGES, Bench
+from rvlib.lm.experiments.recipe import Recipe
 
 SHARES = {"share_of_matrix_rate": "the matrix rate", "share_of_bandwidth": "the bandwidth"}
 
@@ -71,8 +75,93 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def measure(
+    name: str,
+    recipe: Recipe,
+    device: str,
+    minutes: float,
+    write: Callable[[dict[str, Any]], object],
+    layers: int | None = None,
+) -> dict[str, Any]:
+    """All stages, each measured twice, of which the first warms up; `write(result)` after each.
+
+    What fails is one sentence in the result.
+
+    No repetition begins after `minutes`, nor one whose first took longer than is left of them; a stage that had time
+    for one alone is marked as not warmed up.
+    """
+    end = time.monotonic() + 60 * minutes
+    settings = {
+        "policy_gradient": recipe.policy_gradient.model_dump(mode="json"),
+        "runtime": recipe.runtime.model_dump(mode="json"),
+    }
+    stages: dict[str, dict[str, Any]] = {}
+    result = {
+        "model": name,
+        "recipe": recipe.title,
+        "settings": settings,
+        "reply_lengths": f"geometric with mean {MEAN_REPLY_TOKENS}",
+        "made": origin.record(),
+        "stages": stages,
+    }
+    try:
+        bench = Bench(name, recipe, device, layers)
+        rates = bench.machine_rates()
+        result |= {
+            "parameters": bench.parameters,
+            "layers": bench.config.num_hidden_layers,
+            "machine_rates": rates,
+        }
+    except Exception as error:
+        result["failed"] = _sentence(error)
+        write(result)
+        return result
+    # torch counts a GPU's memory alone
+    measurable = [stage for stage in STAGES if device == "cuda" or stage != "memory"]
+    for stage in tqdm(measurable, desc=name, unit="stage"):
+        try:
+            stages[stage] = _measure_stage(bench, stage, rates, end, minutes)
+        except Exception as error:  # one stage's failure must not lose the others
+            stages[stage] = {"failed": _sentence(error)}
+        write(result)
+    step, official = (stages[stage].get("tokens_per_second") for stage in ("step", "official"))
+    if (
+        step and official
+    ):  # a token of reply, since the replies are not quite the same: the weights have moved in between
+        result["official_over_ours"] = step / official
+    write(result)
+    return result
+
+
+def _measure_stage(bench: Bench, stage: str, rates: dict[str, float], end: float, minutes: float) -> dict[str, Any]:
+    """The numbers of a stage, with its shares of the machine's `rates`. TimeoutError if it cannot begin before `end`."""
+    numbers: dict[str, Any] = {}
+    cuda = bench.device.type == "cuda"
+    for warm in (False, True):
+        if time.monotonic() + numbers.get("seconds", 0.0) > end:
+            break
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        numbers = getattr(bench, stage)() | {"warm": warm}
+    if not numbers:
+        raise TimeoutError(
+            f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes."
+        )
+    numbers["tokens_per_second"] = numbers["tokens"] / numbers["seconds"]
+    if "operations" in numbers:
+        numbers["share_of_matrix_rate"] = numbers["operations"] / numbers["seconds"] / rates["matrix_rate"]
+    if "bytes" in numbers:
+        numbers["share_of_bandwidth"] = numbers["bytes"] / numbers["seconds"] / rates["bandwidth"]
+    numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
+    return numbers
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
 def format_result(result: dict[str, Any]) -> str:
-    """What `bench.measure` returns, as lines of text."""
+    """What `measure` returns, as lines of text."""
     model = f"{result['model']} on {result['made']['device']}"
     if "failed" in result:
         return f"{model}: {result['failed']}"
