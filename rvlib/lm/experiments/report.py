@@ -231,7 +231,7 @@ def increase_against(
 
 
 def tables(report: Report, policy: str) -> list[Table]:
-    """The properties of the teachers and what they taught; the correlations of the two, without rows for few teachers."""
+    """The properties of the teachers and what they taught; the correlations of the two (no rows for few teachers)."""
     teachers = report["policies"][policy]
     gains = {outcome: increase(report, policy, outcome) for outcome in OUTCOMES}
     properties_of_teachers = Table(
