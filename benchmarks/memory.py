@@ -160,7 +160,7 @@ def make_tables(runtime: recipes.RuntimeSettings) -> None:
 
 
 def step_bytes(stance: str) -> float:
-    """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of weights, gradients and moments. Linux only.
+    """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of what it keeps. On Linux.
 
     stance: of torch's compiler, "default" or "force_eager".
     """
