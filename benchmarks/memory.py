@@ -84,9 +84,10 @@ def count(name, architecture, layers=None, changes=()):
         model = transformers.AutoModelForCausalLM.from_config(
             transformers.AutoConfig.for_model(**config), dtype=getattr(torch, this.dtype(key))
         )
+        policy = policies.Policy(model, None, {})
         size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
         if spec.lora:
-            add_adapter(policies.Policy(model, None, {}), spec.lora)
+            add_adapter(policy, spec.lora)
     trainer = adam.make_adam(
         [torch.nn.Parameter(torch.zeros(4096))], 1e-7, runtime
     )  # torchao makes tables of real numbers at the first step, and keeps them
@@ -100,7 +101,7 @@ def count(name, architecture, layers=None, changes=()):
         def learn():
             for _ in range(2):
                 trainer.adam.backward(
-                    lambda: reply_log_probs(model, [prompt] * runtime.micro_batch, [reply] * runtime.micro_batch).sum()
+                    lambda: reply_log_probs(policy, [prompt] * runtime.micro_batch, [reply] * runtime.micro_batch).sum()
                 )
 
         learn()
@@ -112,7 +113,7 @@ def count(name, architecture, layers=None, changes=()):
         learning, counter.peak = counter.peak, counter.now
         with torch.no_grad():
             before = counter.now
-            reply_log_probs(model, [prompt] * runtime.batch_size, [reply] * runtime.batch_size)
+            reply_log_probs(policy, [prompt] * runtime.batch_size, [reply] * runtime.batch_size)
         scoring = counter.peak - before
     rank = spec.lora.rank if spec.lora else None
     parts = cost.learning(

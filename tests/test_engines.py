@@ -44,7 +44,7 @@ def drawn(policy, engine, count, tokens=20, seed=0, **how):
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_replies_are_from_the_policy_itself(policy, engine):
     """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature that is not one."""
-    replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, rows=500)
+    replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, batch_size=500)
     for i, prompt in enumerate(PROMPTS):
         with torch.inference_mode():
             probs = (policy.model(torch.tensor([prompt])).logits[0, -1] / 0.7).softmax(-1).double().numpy()
@@ -57,7 +57,7 @@ def test_replies_are_from_the_policy_itself(policy, engine):
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_later_tokens_follow_from_earlier_ones(policy, engine):
     """The mean of ln π over replies is the entropy, whose estimate from ln π's own conditional entropies has the same mean."""
-    replies = drawn(policy, engine, 200, tokens=12, rows=64)
+    replies = drawn(policy, engine, 200, tokens=12, batch_size=64)
     prompts = [prompt for prompt in PROMPTS for _ in range(200)]
     totals, entropies = np.array(log_probs(policy, prompts, replies)), []
     with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_later_tokens_follow_from_earlier_ones(policy, engine):
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_each_reply_ends_once(policy, engine):
     ends = end_token_ids(policy)
-    replies = drawn(policy, engine, 40, tokens=30, rows=16)
+    replies = drawn(policy, engine, 40, tokens=30, batch_size=16)
     assert len(replies) == 120 and all(len(reply) == 30 or reply[-1] in ends for reply in replies)
     assert not any(token in ends for reply in replies for token in reply[:-1])
 
@@ -81,7 +81,7 @@ def test_each_reply_ends_once(policy, engine):
 @pytest.mark.parametrize("engine", ["static", "continuous"])
 def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(policy, engine):
     state, attention = torch.random.get_rng_state(), policy.model.config._attn_implementation
-    one, two, other = (drawn(policy, engine, 10, seed=seed, rows=8) for seed in (3, 3, 4))
+    one, two, other = (drawn(policy, engine, 10, seed=seed, batch_size=8) for seed in (3, 3, 4))
     assert one == two != other
     assert torch.equal(torch.random.get_rng_state(), state) and policy.model.config._attn_implementation == attention
     assert not hasattr(policy.model, "_cached_continuous_batching_manager") and all(
@@ -247,7 +247,7 @@ def test_a_server_samples_the_policy_as_it_is_now(server):
 @pytest.mark.parametrize("fused", [False, True])  # one kernel for all of Adam, as on a GPU, counts no change by itself
 def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, tmp_path, monkeypatch, fused):
     monkeypatch.setattr(
-        adam, "make", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
+        adam, "make_adam", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
     )
     address, theirs, seen = server
     changes = [

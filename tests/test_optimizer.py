@@ -45,9 +45,7 @@ def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
         a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
         trainer.update(
             list(range(8)),
-            lambda some: (
-                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
-            ),
+            lambda some: -a[some] * reply_log_probs(policy, [prompts[i] for i in some], [replies[i] for i in some]),
         )
     return before, {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}, trainer
 

@@ -64,14 +64,14 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
     kl_coef = 0.3
     enumeration, vectors, model, reward, reference = enumerable()
     replies = [list(y) for y in itertools.product(range(V), repeat=L)]
-    new = reply_log_probs(model, [[V]] * len(replies), replies)
+    new = reply_log_probs(policies.Policy(model, None, {}), [[V]] * len(replies), replies)
     log_probs, log_reference = new.detach().numpy(), autoregressive.log_probs(reference)[0, 0]
     assert np.allclose(log_probs, autoregressive.log_probs(enumeration.logits(vectors))[0, 0], atol=1e-6)
 
     regularised = reward - kl_coef * (log_probs - log_reference)
     groups = np.array(list(itertools.product(range(len(replies)), repeat=k)))
     a, chance = advantages(regularised[groups], algorithm), np.exp(log_probs)[groups].prod(-1)
-    losses = policy_gradient.clipped_loss(new[groups], new.detach()[groups], torch.tensor(a), clip=0.2).mean(-1)
+    losses = policy_gradient.clipped_loss(new[groups], new.detach()[groups], torch.tensor(a), clip_range=0.2).mean(-1)
     (losses * torch.tensor(chance)).sum().backward()
     ours = -np.concatenate([p.grad.numpy().ravel() for p in model.parameters()])
 
@@ -99,8 +99,8 @@ def test_log_probabilities_do_not_depend_on_the_batch(policy):
     prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(6, 0)]
     with torch_seed(1):
         replies = generate(policy, prompts, 1, max_new_tokens=12)
-    together = reply_log_probs(policy.model, prompts, replies)
-    alone = torch.cat([reply_log_probs(policy.model, [p], [y]) for p, y in zip(prompts, replies)])
+    together = reply_log_probs(policy, prompts, replies)
+    alone = torch.cat([reply_log_probs(policy, [p], [y]) for p, y in zip(prompts, replies)])
     assert len({len(y) for y in replies}) > 1
     assert torch.allclose(together, alone, atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
             policy.model, tmp_path / str(micro_batch), 1e-3, LIMITS.model_copy(update={"micro_batch": micro_batch})
         )
         loss = trainer.update(
-            rows, lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
+            rows, lambda some: -reply_log_probs(policy, [prompts[i] for i in some], [replies[i] for i in some])
         )
         moments = [trainer.adam.optimizer.state[p]["exp_avg"] for p in trainer.adam.parameters.values()]
         after.append((loss, torch.cat([m.ravel() for m in moments])))  # a tenth of the gradient
@@ -137,7 +137,7 @@ def test_rows_of_similar_length_go_through_together(tmp_path, policy):
 
     def loss_of(some):
         seen.append(some)
-        return -reply_log_probs(policy.model, [[5]] * len(some), [[6] * length for length in some])
+        return -reply_log_probs(policy, [[5]] * len(some), [[6] * length for length in some])
 
     trainer.update([9, 1, 8, 2, 5], loss_of, length=lambda row: row)
     assert seen == [[1, 2], [5, 8], [9]]
@@ -165,9 +165,7 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
         a = torch.tensor(np.random.default_rng(step).normal(size=8))
         trainer.update(
             list(range(8)),
-            lambda some: (
-                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
-            ),
+            lambda some: -a[some] * reply_log_probs(policy, [prompts[i] for i in some], [replies[i] for i in some]),
         )
         for name, value in trainer.adam.parameters.items():
             received[name] |= trainer.adam.optimizer.state[value]["exp_avg_sq"] > 0
@@ -189,7 +187,7 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
         for _ in trainer.steps(steps, "test"):
             trainer.update(
                 [0, 1, 2, 3],
-                lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)),
+                lambda some: -reply_log_probs(policy, [prompts[i] for i in some], [[9, 8, 1]] * len(some)),
             )
         return trainer.adam.parameters, policy.model
 

@@ -191,7 +191,7 @@ class Bench:
                         max_new_tokens=settings.max_new_tokens,
                         temperature=settings.temperature,
                         engine=engine,
-                        rows=rows,
+                        batch_size=rows,
                         server=self.recipe.runtime.server,
                     )
                 )
@@ -249,7 +249,7 @@ class Bench:
         self._check()
 
         def loss_of(rows):
-            return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
+            return -reply_log_probs(self.policy, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
 
         seconds, _ = self._timed(
             lambda: self.trainer.update(
@@ -342,12 +342,13 @@ class Bench:
                 pad_token_id=0,
             )
             for policy in (self.policy, self.reference):
-                log_probs(policy, [prompt] * runtime.batch_size, [reply] * runtime.batch_size, rows=runtime.batch_size)
+                rows = runtime.batch_size
+                log_probs(policy, [prompt] * rows, [reply] * rows, batch_size=rows)
             with torch.inference_mode():
                 forward(self.teacher.model, self.tokenizer, [prompt + reply] * runtime.batch_size)
             self.trainer.update(
                 [0] * 2 * runtime.micro_batch,
-                lambda rows: -reply_log_probs(model, [prompt] * len(rows), [reply] * len(rows)),
+                lambda rows: -reply_log_probs(self.policy, [prompt] * len(rows), [reply] * len(rows)),
             )
 
         seconds, _ = self._timed(longest)

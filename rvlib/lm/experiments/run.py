@@ -14,6 +14,7 @@ import json
 import pathlib
 import sys
 import time
+from dataclasses import replace
 from functools import cached_property
 
 import accelerate.utils.memory
@@ -146,7 +147,7 @@ class Run:
                 lines = trainer.lines()
                 processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(lines))))
                 trainer.whole_model()
-                policies.save(policy, stage.folder / "model")
+                policies.save(replace(policy, sharing=trainer.adam), stage.folder / "model")
                 stage.done(tokens=sum(line.get("reply_tokens", 0) for line in lines))
                 trainer.finish()
         return json.loads(path.read_text())

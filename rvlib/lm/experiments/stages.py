@@ -7,7 +7,7 @@ all are measured.
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,11 +81,12 @@ def sft(run, name):
                 trainer = Trainer(
                     policy.model, stage.folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime
                 )
+                policy = replace(policy, sharing=trainer.adam)
                 for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
                     written = sum(len(reply) for _, reply in batch)
 
                     def loss_of(some, written=written, count=len(batch)):  # the mean over the tokens of the batch
-                        return -reply_log_probs(policy.model, *map(list, zip(*some))) * count / written
+                        return -reply_log_probs(policy, *map(list, zip(*some))) * count / written
 
                     trainer.log(
                         step, loss=trainer.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written
@@ -129,7 +130,7 @@ def samples(run, name):
                     stage.folder / kind,
                     how,
                     engine=runtime.engine,
-                    rows=runtime.batch_size,
+                    batch_size=runtime.batch_size,
                     server=runtime.server,
                 )
             stage.done()
@@ -204,7 +205,7 @@ def reward_model(run, key, name):
                 )
                 trainer.log(step, loss=loss)
             trainer.whole_model()
-            policies.save(policies.Policy(model, tokenizer, {}), stage.folder / "model")
+            policies.save(policies.Policy(model, tokenizer, {}, trainer.adam), stage.folder / "model")
             stage.done(pairs=len(rows))
             trainer.finish()
     return stage.folder / "model"
