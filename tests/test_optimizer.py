@@ -1,6 +1,7 @@
-"""Training in little memory: steps of 1e-7 survive in bfloat16, activations computed twice change nothing, an adapter starts as nothing."""
+"""Training in little memory: 1e-7 survives in bfloat16, activations computed twice change nothing, adapters start as nothing."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
 from rvlib.lm.experiments import recipe  # noqa: E402
 from rvlib.lm.models import policies  # noqa: E402
@@ -148,19 +150,24 @@ def test_a_checkpoint_of_8_bits_is_not_taken_for_one_of_32(tmp_path):
 @pytest.mark.parametrize("change", ["runtime.weights_dtype=bfloat16", "runtime.optimizer=adam8bit"])
 def test_bfloat16_weights_without_stochastic_rounding_are_refused(change):
     with pytest.raises(
-        ValueError, match="dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam"
+        ValueError,
+        match="weights_dtype and compute_dtype must be bfloat16 with the optimizer adam8bit, "
+        "and weights_dtype float32 with adam",
     ) as error:
         recipe.load("tiny-4.1", [change])
     assert "\n" not in str(error.value)
 
 
 def test_a_package_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
+    policy = policies.load_policy(tiny.TINY, dtype="bfloat16")
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match="need the package torchao.*pip install -r requirements-lm.txt"):
-        learn(tmp_path, EIGHT, 1)
-    with pytest.raises(ModuleNotFoundError, match="need the package peft"):
-        add_adapter(policies.load_policy(tiny.TINY), recipe.LoRA(rank=2, alpha=4))
+    with pytest.raises(ModuleNotFoundError) as error:
+        learn(tmp_path, EIGHT, 1, policy=policy)
+    assert re.search("need the package torchao.*pip install -r requirements-lm.txt", str(missing(error.value.name)))
+    with pytest.raises(ModuleNotFoundError) as error:
+        add_adapter(policy, recipe.LoRA(rank=2, alpha=4))
+    assert "need the package peft" in str(missing(error.value.name))
 
 
 # Gradient checkpointing

@@ -1,4 +1,4 @@
-"""Several processes on one run, here two on the CPU (gloo): the numbers of one, killed and gone on with by more or fewer, and errors that end all."""
+"""Several processes on one run, here two on the CPU (gloo): the numbers of one, going on with more or fewer, errors that end all."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ data: {prompts: 80}
 policies: {tiny: {count: 320}}
 sft: {epochs: 1}
 reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null, ground-truth: null}
-reward_training: {epochs: 1, batch: 8}
+reward_training: {epochs: 1, batch_size: 8}
 measure: {prompts: 16, outputs: 4}
 policy_gradient: {epochs: 12, max_new_tokens: 8}
 evaluation: {prompts: 7, outputs: 2, per_epoch: 1}
@@ -156,7 +156,8 @@ def test_a_refusal_is_one_sentence_of_one_process(environment, one):
 
 FAILS = """
 import sys
-from rvlib.lm import processes, run, stages
+from rvlib.lm import processes
+from rvlib.lm.experiments import run, stages
 
 def fails(*arguments):
     if processes.rank() == 1:
@@ -189,7 +190,8 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
         }
         (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": how}))
         named.write_text(
-            f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
+            "distributed_type: DEEPSPEED\n"
+            f"deepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
         )
     status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
@@ -202,18 +204,24 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
 SHARES = """
 import os, pathlib, sys, torch
 import numpy as np
-from rvlib.lm import models, processes, recipe, tiny
-from rvlib.lm.sampling.replies import reply_log_probs
+from dataclasses import replace
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.sampling.log_probs import reply_log_probs
 from rvlib.lm.training.trainer import Trainer
 
 folder, precisions = pathlib.Path(sys.argv[1]), ("float32", "bfloat16")
 
 def steps(name, compute):
-    runtime = recipe.load("tiny-4.1", ["runtime.micro_batch=2", "runtime.gradient_checkpointing=true", f"runtime.compute_dtype={compute}"]).runtime
-    policy = models.load_policy(tiny.TINY)
+    changes = ["micro_batch=2", "gradient_checkpointing=true", f"compute_dtype={compute}"]
+    runtime = recipe.load("tiny-4.1", [f"runtime.{change}" for change in changes]).runtime
+    policy = policies.load_policy(tiny.TINY)
     trainer = Trainer(policy.model, folder / name / compute, 1e-3, runtime)
-    loss = lambda some: -reply_log_probs(policy.model, [[5]] * len(some), [[i + 6, i + 7] for i in some])
-    bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
+    policy = replace(policy, sharing=trainer.adam)
+    loss = lambda rows: -reply_log_probs(policy, [[5]] * len(rows), [[i + 6, i + 7] for i in rows])
+    bad = lambda rows: loss(rows) * (float("nan") if 3 in rows else 1.0)  # a row of the second process
     losses = [trainer.update(list(range(5)), loss) for _ in range(3)]
     try:
         trainer.update(list(range(5)), bad)
@@ -221,7 +229,7 @@ def steps(name, compute):
     except FloatingPointError as error:
         assert "got nan at step 0" in str(error)
     losses += [trainer.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
-    with processes.whole(policy.model), torch.no_grad():
+    with policy.sharing.whole(), torch.no_grad():
         losses.append(float(loss([0, 1]).sum()))
     return trainer, losses
 
@@ -231,14 +239,15 @@ if os.environ["RANK"] == "0":
 processes.start()
 for compute in precisions:
     trainer, losses = steps("two", compute)
-    kept = list(trainer.adam.parameters.values())
-    here = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in kept]
-    assert sum(value.numel() for value in here) < 0.51 * sum(getattr(value, "ds_numel", value.numel()) for value in kept)
-    with processes.whole(trainer.model):
+    parameters = list(trainer.adam.parameters.values())
+    shards = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in parameters]
+    size = sum(getattr(value, "ds_numel", value.numel()) for value in parameters)
+    assert sum(value.numel() for value in shards) < 0.51 * size
+    with trainer.adam.whole():
         assert not any(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
     assert all(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
     assert all(buffer.dtype == torch.float32 for buffer in trainer.model.buffers())  # rotary frequencies
-    saved = processes.weights(trainer.model)
+    saved = trainer.adam.weights()
     if processes.first():
         np.save(folder / f"two-{compute}.npy", losses)
         assert {value.dtype for value in saved.values()} == {torch.float32}
@@ -286,17 +295,32 @@ def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, con
 SERVED = """
 import json, os, pathlib, sys
 import numpy as np
-from rvlib.lm import engines, models, policy_gradient, processes, recipe, sample, tiny
-from rvlib.lm.training.trainer import Trainer, draw_from
+from dataclasses import replace
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.sampling import engines
+from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.replies import Sampling, sample_replies
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training.policy_gradient import policy_gradient_step
+from rvlib.lm.training.trainer import Trainer
 
 folder = pathlib.Path(sys.argv[1])
-this = recipe.load("tiny-4.1", ["runtime.engine=vllm", "runtime.server=http://nowhere", "runtime.batch_size=12", "policy_gradient.batch_size=16", "policy_gradient.max_new_tokens=6"])
+settings = recipe.load("tiny-4.1", [
+    "runtime.engine=vllm",
+    "runtime.server=http://nowhere",
+    "runtime.batch_size=12",
+    "policy_gradient.batch_size=16",
+    "policy_gradient.max_new_tokens=6",
+])
 
 class Client:
     stamp, asked = None, 0
 
     def __init__(self):
-        self.policy = models.load_policy(tiny.TINY)
+        self.policy = policies.load_policy(tiny.TINY)
 
     def update_model_params(self, model):
         self.policy.model.load_state_dict(dict(model.named_parameters()), strict=False)
@@ -304,20 +328,25 @@ class Client:
     def reset_prefix_cache(self):
         self.policy.model.tie_weights()
 
-    def generate(self, prompts, n, temperature, max_tokens, **how):
+    def generate(self, prompts, n, temperature, max_tokens, **settings):
         self.asked += 1
-        with draw_from(self.asked):
-            return {"completion_ids": sample.generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)}
+        with torch_seed(self.asked):
+            completion_ids = generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)
+        return {"completion_ids": completion_ids}
 
 def steps(count):
     client = Client()
     engines._client = lambda *_: client
-    policy, reference = (models.load_policy(tiny.TINY) for _ in range(2))
+    policy, reference = (policies.load_policy(tiny.TINY) for _ in range(2))
     prompts = tiny.prompts(8, 0)
-    drawn = sample.sample(policy, prompts, folder / count / "drawn", sample.Sampling(2, 6), engine="vllm", server=this.runtime.server, progress=False)
-    trainer = Trainer(policy.model, folder / count, 1e-2, this.runtime)
-    teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in some] for some in replies])
-    numbers = [policy_gradient.update(trainer, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
+    server = {"engine": "vllm", "server": settings.runtime.server}
+    drawn = sample_replies(policy, prompts, folder / count / "drawn", Sampling(2, 6), **server, progress=False)
+    trainer = Trainer(policy.model, folder / count, 1e-2, settings.runtime)
+    policy = replace(policy, sharing=trainer.adam)
+    teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in group] for group in replies])
+    numbers = [
+        policy_gradient_step(trainer, policy, reference, teacher, prompts, settings, (0, step, 0)) for step in range(3)
+    ]
     if processes.first():
         (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
 
@@ -357,24 +386,40 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
 def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp_path):
     (tmp_path / "two.yaml").write_text(ZERO3.read_text().replace("zero_stage: 3", "zero_stage: 2"))
     status, errors = call(command(2, recipe(environment, tmp_path / "run"), tmp_path / "two.yaml"))
-    assert (
-        status != 0
-        and errors.count(
-            "DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml.\n"
-        )
-        == 1
+    sentence = (
+        "DeepSpeed must share the weights by its stage 3, in memory, got stage 2; "
+        "launch with rvlib/accelerate/zero3.yaml.\n"
     )
+    assert status != 0 and errors.count(sentence) == 1
 
 
 def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
-    from rvlib.lm.optim import zero3
+    from rvlib.lm import missing, optim, processes
+    from rvlib.lm.experiments import recipe
 
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    with pytest.raises(
-        ModuleNotFoundError,
-        match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$",
-    ):
-        zero3.sharing()
+    monkeypatch.delitem(sys.modules, "rvlib.lm.optim.zero3", raising=False)
+    monkeypatch.setattr(processes, "by_deepspeed", lambda: True)
+    with pytest.raises(ModuleNotFoundError) as error:
+        optim.make_optimizer(None, 1e-3, recipe.load("tiny-4.1").runtime)
+    assert str(missing(error.value.name)).endswith(
+        "need the package deepspeed, which is not installed here; "
+        "get it with `pip install -r requirements-deepspeed.txt`."
+    )
+
+
+SAVES = """
+import pathlib, sys
+from rvlib.lm.models import policies
+
+policies.save(policies.load_policy("tiny"), pathlib.Path(sys.argv[1]))
+assert "deepspeed" not in sys.modules
+"""
+
+
+def test_a_deepspeed_that_is_not_asked_for_is_not_imported(environment, tmp_path):
+    status, errors = call(command(1, ["-c", SAVES, tmp_path / "model"]))
+    assert (status, errors) == (0, "") and (tmp_path / "model/model.safetensors").exists()
 
 
 def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
@@ -402,7 +447,8 @@ def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
         ValueError,
-        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; set runtime.engine\\.$",
+        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; "
+        "set runtime.engine\\.$",
     ):
         processes.check(runtime)
 

@@ -1,18 +1,20 @@
 """Several processes on one run, one for each GPU: `accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE`.
 
-Every process runs the same stages on its share of the work, and the first alone writes checkpoints, models, results and logs:
+Every process runs the same stages on its share of the work, and the first alone writes checkpoints, models, results and
+logs:
 
     samples                         each process draws every world-th batch and writes its file
     rewards of replies              each scores every world-th prompt
     a batch of policy gradient      each draws every world-th chunk of `runtime.batch_size` replies, seeded by its place in the batch;
                                     of a vLLM server the first process asks them all
     a step of Adam                  each takes the gradient of every world-th row; they are summed
-    weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are used
+    weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are
+    used
 
-No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on with
-more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples
-(`models.policies.WholeWeights`). In one process every function here is the identity. Several machines must see the run's
-folder as one.
+No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on
+with more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples
+(`models.policies.WholeWeights`). In one process every function here is the identity. Several machines must see the
+run's folder as one.
 
 What FSDP2 does (`optim.fsdp2`) DeepSpeed's ZeRO-3 does too (`optim.zero3`), where accelerate's configuration says so.
 """
@@ -73,7 +75,8 @@ def check(runtime: RuntimeSettings) -> None:
 def stop() -> None:
     """Leave the others, at the end of a run: of several processes, each ends here.
 
-    Not by Python's own end, in which a thread of gloo's that is still letting go of its last message now and then aborts the process.
+    Not by Python's own end, in which a thread of gloo's that is still letting go of its last message now and then
+    aborts the process.
     """
     if world() > 1:
         gather([])  # or one would be gone while another still talks to it
@@ -125,9 +128,9 @@ def only_first(function: Callable[[], T]) -> T:
         except Exception as error:
             outcome[1] = error
     torch.distributed.broadcast_object_list(outcome)
-    result, error = outcome
-    if error is not None:
-        raise error
+    result, failure = outcome
+    if failure is not None:
+        raise failure
     return result
 
 

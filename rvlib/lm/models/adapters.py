@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def add_adapter(policy: Policy, lora: LoRA, seed: int = 0) -> None:
     """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0.
 
-    It is the same policy, of which only A and B are trained. Saved, it is its adapter alone, which would be rounded away if it
-    were added to bfloat16 weights.
+    It is the same policy, of which only A and B are trained. Saved, it is its adapter alone, which would be rounded
+    away if it were added to bfloat16 weights.
     """
     import peft  # slow to import, and only policies with adapters need it
 

@@ -1,7 +1,7 @@
 """The policy π_θ: SmolLM2-135M-Instruct out of a Python package, or any causal language model by its name on the hub.
 
-The package carries the weights in llama.cpp's format, four bits each (GGUF, Q4_1). They are spread out to 32-bit floats once
-and kept as safetensors: that is the policy of the book, not the original with its 16-bit weights.
+The package carries the weights in llama.cpp's format, four bits each (GGUF, Q4_1). They are spread out to 32-bit floats
+once and kept as safetensors: that is the policy of the book, not the original with its 16-bit weights.
 """
 
 import contextlib
@@ -31,7 +31,8 @@ T = TypeVar("T")
 class WholeWeights:
     """How a process comes by a model's weights, here for one that has all of them.
 
-    `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which spread the weights over the processes, gather them in their own ways.
+    `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which spread the weights over the processes, gather them in their own
+    ways.
     """
 
     def through(self, function: Callable[[], T]) -> T:
@@ -51,8 +52,8 @@ class WholeWeights:
 class Policy:
     """A causal language model ready to be sampled.
 
-    source: where the weights came from, for records. sharing: how a process comes by them; while they are trained, this is
-    the optimizer (`Trainer.adam`).
+    source: where the weights came from, for records. sharing: how a process comes by them; while they are trained, this
+    is the optimizer (`Trainer.adam`).
     """
 
     model: transformers.PreTrainedModel
@@ -66,9 +67,9 @@ def load_policy(
 ) -> Policy:
     """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub.
 
-    device: a GPU if there is one and none is named. dtype: "float32" or "bfloat16", whichever is faster: on processors without matrix units for it, bfloat16 is the slower.
-    Weights are read from safetensors only and no code from the hub is run. ModuleNotFoundError or OSError, in one sentence,
-    for what is missing.
+    device: a GPU if there is one and none is named. dtype: "float32" or "bfloat16", whichever is faster: on processors
+    without matrix units for it, bfloat16 is the slower. Weights are read from safetensors only and no code from the hub
+    is run. ModuleNotFoundError or OSError, in one sentence, for what is missing.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
@@ -127,9 +128,8 @@ def add_template(policy: Policy) -> None:
             {"eos_token": "[EOS]", "additional_special_tokens": ["[USER]", "[ASSISTANT]"]}
         )
         policy.tokenizer.chat_template = tiny.TEMPLATE
-        policy.model.resize_token_embeddings(
-            max(len(policy.tokenizer), policy.model.get_input_embeddings().num_embeddings), mean_resizing=False
-        )
+        rows = policy.model.get_input_embeddings().weight.shape[0]
+        policy.model.resize_token_embeddings(max(len(policy.tokenizer), rows), mean_resizing=False)
         policy.model.config.eos_token_id = policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
 
 
@@ -140,7 +140,7 @@ def save(policy: Policy, folder: pathlib.Path) -> None:
     """
     partial, weights = folder.with_name(folder.name + ".partial"), policy.sharing.weights()
 
-    def write():
+    def write() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         with quiet():
             policy.model.save_pretrained(partial, state_dict=weights)

@@ -1,11 +1,13 @@
 """Adam, and how it trains a large policy in little memory: 8-bit moments and stochastic rounding, activations computed twice, LoRA.
 
-    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E round_s(w) = w
+    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E
+    round_s(w) = w
 
-A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives the old
-weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So bfloat16 weights (2
-bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit weights (16 bytes in all). Rounding
-and moments are torchao's, low-rank adapters are peft's, recomputation is transformers'.
+A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives
+the old weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So
+bfloat16 weights (2 bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit
+weights (16 bytes in all). Rounding and moments are torchao's, low-rank adapters are peft's, recomputation is
+transformers'.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ ADAM, ADAM8 = "adam", "adam8bit"
 class Adam(WholeWeights):
     """Adam on a model's parameters: what a `Trainer` moves weights with, all of them in this process.
 
-    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or bfloat16
-    ones that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its place.
+    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or
+    bfloat16 ones that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its
+    place.
     """
 
     model: transformers.PreTrainedModel
@@ -174,7 +177,8 @@ def gradient_checkpointing(model: transformers.PreTrainedModel, on: bool = True)
         yield
         return
     checkpoint, kind = torch.utils.checkpoint.checkpoint, transformers.modeling_layers.GradientCheckpointingLayer
-    layers, cached = [layer for layer in model.modules() if isinstance(layer, kind)], model.config.use_cache
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, kind)]
+    cached = model.config.use_cache
     model.config.use_cache = False
     for layer in layers:
         layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)

@@ -1,8 +1,9 @@
 """PyTorch's FSDP2: `accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE`.
 
 Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments; a layer's weights are gathered, in
-`runtime.compute_dtype`, when it is used. In accelerate's configuration `fsdp_reshard_after_forward: false` keeps gathered
-weights from forward to backward, and `fsdp_offload_params: true` keeps what is shared out in the memory of the host.
+`runtime.compute_dtype`, when it is used. In accelerate's configuration `fsdp_reshard_after_forward: false` keeps
+gathered weights from forward to backward, and `fsdp_offload_params: true` keeps what is shared out in the memory of the
+host.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import accelerate
 import torch
@@ -30,6 +31,9 @@ T = TypeVar("T")
 class Fsdp2(adam.Adam):
     """The same on weights, gradients and moments that are spread over the processes."""
 
+    model: Any  # an FSDPModule too, once it is shared out; its parameters are DTensors
+    parameters: dict[str, Any]
+
     def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
         fsdp = torch.distributed.fsdp
         plugin = accelerate.FullyShardedDataParallelPlugin(fsdp_version=2)
@@ -47,11 +51,12 @@ class Fsdp2(adam.Adam):
         for value in model.parameters():
             value.data = value.data.float()
         layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+        module: Any
         for module in [*layers, model]:
             fsdp.fully_shard(module, **sharding)
             module.set_gradient_divide_factor(1.0)  # a sum, not a mean: losses are divided by the number of all rows
             module.set_force_sum_reduction_for_comms(True)
-        model.call = types.MethodType(lambda self, function: function(), model)
+        self.model.call = types.MethodType(lambda self, function: function(), model)
         fsdp.register_fsdp_forward_method(model, "call")
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.optimizer = adam.make_adam(self.parameters.values(), learning_rate, runtime)

@@ -1,9 +1,9 @@
 """DeepSpeed's ZeRO-3 in place of FSDP2: `accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE`.
 
 Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in
-`runtime.compute_dtype`, of which a layer's are gathered when it is used. Adam is torch's, as everywhere here, and checkpoints are
-the same files of whole tensors, so that a run goes on under FSDP2 or in one process. Stage 3 alone; parts may wait in the
-host's memory, not on a disk.
+`runtime.compute_dtype`, of which a layer's are gathered when it is used. Adam is torch's, as everywhere here, and
+checkpoints are the same files of whole tensors, so that a run goes on under FSDP2 or in one process. Stage 3 alone;
+parts may wait in the host's memory, not on a disk.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ T = TypeVar("T")
 
 class Zero3(adam.Adam):
     """The same by an engine of DeepSpeed."""
+
+    model: Any  # its parameters have what DeepSpeed keeps of each
+    parameters: dict[str, Any]
 
     def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
         self.model, self.runtime = model, runtime

@@ -1,13 +1,13 @@
 """Between text and token ids: a prompt as the policy was taught to see one, a reply as it would write it, and back."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import transformers
 
 from rvlib.lm.models.policies import Policy
 
 
-def decode_replies(policy: Policy, completion_ids: Sequence[list[int]]) -> list[str]:
+def decode_replies(policy: Policy, completion_ids: list[list[int]]) -> list[str]:
     """The texts of replies (lists of token ids), without the tokens that only mark their ends."""
     return [text.strip() for text in policy.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)]
 
@@ -35,7 +35,8 @@ def encode_prompt(tokenizer: transformers.PreTrainedTokenizerBase, text: str) ->
 
 def encode_reply(policy: Policy, prompt: str, reply: str) -> list[int]:
     """Ids of a reply (a text) after its prompt (a text) as the model would have to write it, its ending token included."""
-    tokenizer, eos_token_ids = policy.tokenizer, end_token_ids(policy)
+    tokenizer: Any = policy.tokenizer  # what a template's text is, transformers' own types do not say
+    eos_token_ids = end_token_ids(policy)
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": prompt}]
         before = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)

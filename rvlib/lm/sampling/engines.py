@@ -1,11 +1,11 @@
 """Engines that sample otherwise than in a padded batch: continuous batching by transformers, and a vLLM server by TRL's client.
 
 A padded batch (`generation.generate`) runs until its last reply ends, and what has ended waits. In continuous batching
-another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty only at
-the very end, and keys and values lie in pages of a common cache. Fast attention over pages is that of the flash-attn package,
-if it is installed; without it transformers masks one long row, which is slower. Random numbers come from torch's generator, and
-all replies are asked for before the first is drawn, so that the same seed gives the same ones; another `batch_size` gives
-others.
+another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty
+only at the very end, and keys and values lie in pages of a common cache. Fast attention over pages is that of the
+flash-attn package, if it is installed; without it transformers masks one long row, which is slower. Random numbers come
+from torch's generator, and all replies are asked for before the first is drawn, so that the same seed gives the same
+ones; another `batch_size` gives others.
 
 A vLLM server has GPUs of its own, and gets the policy's weights whenever they have changed:
 
@@ -35,7 +35,7 @@ PAGE = 256  # tokens of a page, as transformers has them
 
 
 def continuous(
-    model: transformers.PreTrainedModel,
+    model: Any,
     prompt_ids: Sequence[list[int]],
     num_generations: int,
     *,
@@ -46,7 +46,8 @@ def continuous(
 ) -> list[list[int]]:
     """`num_generations` replies to each prompt, a flat list of lists of ids, each with its ending token if it has one.
 
-    RuntimeError, in one sentence, if the engine stops before all are drawn; memory that ran out is told as torch tells it.
+    model: a causal model of transformers, which has `init_continuous_batching`. RuntimeError, in one sentence, if the
+    engine stops before all are drawn; memory that ran out is told as torch tells it.
     """
     pages = math.ceil((max(map(len, prompt_ids)) + max_new_tokens) / PAGE)
     generation_config = transformers.GenerationConfig(
@@ -66,7 +67,8 @@ def continuous(
     )
     manager = model.init_continuous_batching(generation_config=generation_config, continuous_batching_config=batching)
     request_ids = manager.add_requests(prompt_ids, max_new_tokens=max_new_tokens)
-    outputs, total = {}, len(prompt_ids) * num_generations
+    total = len(prompt_ids) * num_generations
+    outputs: dict[str, Any] = {}
     try:
         manager.start()
         while len(outputs) < total and (output := _next(manager)):
@@ -125,7 +127,7 @@ def _connected(server: str | None, device: torch.device) -> Any:
     import trl.generation.vllm_client  # slow to import, and only this engine needs it
 
     try:
-        client = trl.generation.vllm_client.VLLMClient(base_url=server)
+        client: Any = trl.generation.vllm_client.VLLMClient(base_url=server)
     except ImportError as error:
         raise ModuleNotFoundError(
             "Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, "

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -15,8 +16,8 @@ from rvlib.lm.sampling.encoding import end_token_ids
 def until_end(tokens: torch.Tensor, eos_token_ids: list[int]) -> torch.Tensor:
     """Which tokens belong to the reply: all up to and including the first that ends it.
 
-    tokens: (replies, length). Returns booleans of the same shape. The padding token often is the ending one, so padding cannot
-    be told by its id.
+    tokens: (replies, length). Returns booleans of the same shape. The padding token often is the ending one, so padding
+    cannot be told by its id.
     """
     ended = torch.isin(tokens, tokens.new_tensor(eos_token_ids))
     return (ended.cumsum(-1) - ended.long()) == 0
@@ -36,10 +37,10 @@ def generate(
     """`num_generations` replies to each prompt, drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at
-    `max_new_tokens`. engine: "generate", all at once in a padded batch; "static", the same with prompts padded to a multiple of
-    128 and a cache as long as the longest batch so far needs (so a run that is gone on with may round otherwise), for which
-    transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at most `batch_size` at once;
-    "vllm", by the server at the address `server` (both in `engines`).
+    `max_new_tokens`. engine: "generate", all at once in a padded batch; "static", the same with prompts padded to a
+    multiple of 128 and a cache as long as the longest batch so far needs (so a run that is gone on with may round
+    otherwise), for which transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at
+    most `batch_size` at once; "vllm", by the server at the address `server` (both in `engines`).
     """
     eos_token_ids = end_token_ids(policy)
     if engine == "continuous":
@@ -64,10 +65,11 @@ def generate(
         )
     static = engine == "static"
     inputs = policy.tokenizer.pad(
-        {"input_ids": prompt_ids}, padding_side="left", pad_to_multiple_of=128 if static else None, return_tensors="pt"
+        {"input_ids": list(prompt_ids)}, padding_side="left", pad_to_multiple_of=128 if static else None, return_tensors="pt"
     ).to(policy.model.device)
     with torch.inference_mode():
-        completion_ids = policy.model.generate(
+        model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has
+        completion_ids = model.generate(
             **inputs,
             do_sample=True,
             temperature=temperature,

@@ -43,8 +43,8 @@ def reply_log_probs(
 ) -> torch.Tensor:
     """ln π_θ(y|x) in nats of replies that go through at once, a float64 tensor (replies,) that gradients pass through.
 
-    Padding is on the right, and only the positions that predict a reply's tokens become logits, `LOGITS_AT_ONCE` at a time: of
-    the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
+    Padding is on the right, and only the positions that predict a reply's tokens become logits, `LOGITS_AT_ONCE` at a
+    time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
     """
     model = policy.model
     input_ids = [torch.tensor(prompt + reply) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]

@@ -2,9 +2,9 @@
 
     π_θ(y|x) = ∏_l softmax(f_θ(x, y_<l))_{y_l}
 
-A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar length;
-each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped and ends
-with the very replies of one that was not.
+A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar
+length; each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped
+and ends with the very replies of one that was not.
 """
 
 import json
@@ -58,8 +58,9 @@ def sample_replies(
 ) -> list[dict[str, Any]]:
     """Replies of `policy` to each of `prompts`, in their order, a record for each prompt.
 
-    A record has `prompt` (its name), `text`, `replies` (texts), `tokens` (lists of ids, the ending one included), `ended`
-    (whether there was one) and `log_probs` (of whole replies, in nats). engine, batch_size, server: as in `generate`.
+    A record has `prompt` (its name), `text`, `replies` (texts), `tokens` (lists of ids, the ending one included),
+    `ended` (whether there was one) and `log_probs` (of whole replies, in nats). engine, batch_size, server: as in
+    `generate`.
 
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.

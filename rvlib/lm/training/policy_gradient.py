@@ -3,14 +3,14 @@
     y_1 … y_k ~ π_θ(·|x)           r_i = r(x, y_i) - λ ln(π_θ(y_i|x) / π_ref(y_i|x))
     L(θ) = -mean_i min( ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε) A_i ),     ρ_i = π_θ(y_i|x) / π_old(y_i|x)
 
-A_i are the advantages of `rvlib.tabular.estimators`, the same functions that the exact world uses. At the first mini-batch
-ρ = 1, and -∇L is their unbiased estimate of ∇φ.
+A_i are the advantages of `rvlib.tabular.estimators`, the same functions that the exact world uses. At the first
+mini-batch ρ = 1, and -∇L is their unbiased estimate of ∇φ.
 
-As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole replies, the
-KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate. Otherwise than there:
-prompts run through a new permutation each epoch and none is dropped; a reply's random numbers depend on seed and step alone;
-the KL term is inside the reward for GRPO too, so that its gradient is that of λ KL(π‖π_ref); and the group's standard deviation
-is the sample's, of the regularised rewards.
+As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole
+replies, the KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate.
+Otherwise than there: prompts run through a new permutation each epoch and none is dropped; a reply's random numbers
+depend on seed and step alone; the KL term is inside the reward for GRPO too, so that its gradient is that of λ
+KL(π‖π_ref); and the group's standard deviation is the sample's, of the regularised rewards.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def train_policy(
 ) -> Trainer:
     """Train `policy` on `teacher`, with evaluations on the way, and return the `Trainer`, whose log has every step's numbers.
 
-    policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher, ground_truth:
-    functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies). on_step: called with the
-    step's number and a dictionary of its numbers, those of an evaluation by themselves; what it returns, if true, ends the
-    training. To save the policy, take `dataclasses.replace(policy, sharing=trainer.adam)`.
+    policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher,
+    ground_truth: functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
+    on_step: called with the step's number and a dictionary of its numbers, those of an evaluation by themselves; what
+    it returns, if true, ends the training. To save the policy, take `dataclasses.replace(policy,
+    sharing=trainer.adam)`.
     """
     settings, evaluation, runtime = recipe.policy_gradient, recipe.evaluation, recipe.runtime
     trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
@@ -217,9 +218,9 @@ def rollout(
 ) -> Rollout:
     """`num_generations` replies to each of `prompts`, with their log-probabilities.
 
-    At most `runtime.batch_size` are drawn at once, from a seed of their own, so that several processes, which share these chunks,
-    draw what one does; engines that see to that themselves draw all before, for all. For each to have its part of a batch, set
-    `runtime.batch_size` to the batch divided by their number.
+    At most `runtime.batch_size` are drawn at once, from a seed of their own, so that several processes, which share
+    these chunks, draw what one does; engines that see to that themselves draw all before, for all. For each to have its
+    part of a batch, set `runtime.batch_size` to the batch divided by their number.
     """
     settings, runtime = recipe.policy_gradient, recipe.runtime
     temperature, batch_size = settings.temperature, runtime.batch_size

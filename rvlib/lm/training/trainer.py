@@ -4,10 +4,10 @@
         loss = trainer.update(rows, loss_of)   one step of Adam on the mean over rows of loss_of(micro-batch)
         trainer.log(step, loss=loss)
 
-Whatever is drawn at step n is drawn from a seed of n (`seeding.torch_seed`), so weights and Adam's moments are all the state there is,
-and a run that was killed ends with the very numbers of one that was not. TRL's trainers have the losses of fine-tuning and
-reward modelling too; they are not used here because their checkpoints are written in place, hold pickles, and carry the state of
-random generators.
+Whatever is drawn at step n is drawn from a seed of n (`seeding.torch_seed`), so weights and Adam's moments are all the
+state there is, and a run that was killed ends with the very numbers of one that was not. TRL's trainers have the losses
+of fine-tuning and reward modelling too; they are not used here because their checkpoints are written in place, hold
+pickles, and carry the state of random generators.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ Row = TypeVar("Row")
 class Trainer:
     """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: of a recipe.
 
-    With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole tensors.
-    `adam` is also how a process comes by the model's weights: `dataclasses.replace(policy, sharing=trainer.adam)`.
+    With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole
+    tensors. `adam` is also how a process comes by the model's weights: `dataclasses.replace(policy,
+    sharing=trainer.adam)`.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class Trainer:
 
         length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
 
-        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a loss that
-        is not finite, after saving the weights as they were before it.
+        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a
+        loss that is not finite, after saving the weights as they were before it.
         """
         while True:
             in_order = sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows
