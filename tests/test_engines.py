@@ -1,4 +1,4 @@
-"""Engines that sample: the same distribution from each, the same replies from the same seed, and a sentence when one stops."""
+"""Engines that sample: the same distribution from each, the same replies from a seed, a sentence when one stops."""
 
 import http.server
 import json
@@ -43,7 +43,7 @@ def drawn(policy, engine, count, tokens=20, seed=0, **how):
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_replies_are_from_the_policy_itself(policy, engine):
-    """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature that is not one."""
+    """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature of 0.7."""
     replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, batch_size=500)
     for i, prompt in enumerate(PROMPTS):
         with torch.inference_mode():
@@ -56,7 +56,7 @@ def test_replies_are_from_the_policy_itself(policy, engine):
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_later_tokens_follow_from_earlier_ones(policy, engine):
-    """The mean of ln π over replies is the entropy, whose estimate from ln π's own conditional entropies has the same mean."""
+    """The mean of -ln π over replies is the entropy, as is the mean of the sum of ln π's own conditional entropies."""
     replies = drawn(policy, engine, 200, tokens=12, batch_size=64)
     prompts = [prompt for prompt in PROMPTS for _ in range(200)]
     totals, entropies = np.array(log_probs(policy, prompts, replies)), []
@@ -101,7 +101,8 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
     fail(ValueError("a page is missing"))
     with pytest.raises(
         RuntimeError,
-        match=r"All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; set runtime.engine to generate\.$",
+        match="All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; "
+        r"set runtime.engine to generate\.$",
     ):
         drawn(policy, "continuous", 10)
     fail(torch.OutOfMemoryError("CUDA out of memory."))
@@ -160,7 +161,7 @@ def test_pages_are_transformers_own():
     assert getattr(config, "page_size", None) in (engines.PAGE, None)
 
 
-# A vLLM server, of which there is a stand-in here: what vLLM and the transfer between GPUs do, it does with a model of its own
+# A vLLM server, of which there is a stand-in here: what vLLM and the transfer between GPUs do, it does by its model
 
 
 @pytest.fixture

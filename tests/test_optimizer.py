@@ -1,4 +1,4 @@
-"""Training in little memory: 1e-7 survives in bfloat16, activations computed twice change nothing, adapters start as nothing."""
+"""Training in little memory: 1e-7 survives in bfloat16, recomputing changes nothing, adapters start as nothing."""
 
 import json
 import re
@@ -34,7 +34,10 @@ SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
 
 
 def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
-    """A tiny policy after some steps on losses of replies that differ from step to step; (before, after) by name in float64, and the trainer."""
+    """A tiny policy trained on losses of replies that differ from step to step.
+
+    Returns the weights before and after, by name, in float64, and the trainer.
+    """
     policy = policy or policies.load_policy(tiny.TINY, dtype="bfloat16")
     if runtime.weights_dtype == "float32":
         policy.model.float()
@@ -72,7 +75,7 @@ def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighb
 
 
 def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_moves(tmp_path):
-    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, and not above it."""
+    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, not above it."""
     for weight in (0.02, 0.5, 1.0, 3.0):
         w = torch.tensor(weight, dtype=torch.bfloat16)
         half = float(spacing(w.double())) / 2
@@ -81,8 +84,11 @@ def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_mo
 
 @pytest.mark.parametrize("kind", ["adam8bit", "stochastic rounding alone"])
 def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(tmp_path, kind, monkeypatch):
-    """100 steps of 1e-7, from the same weights. The projection of one displacement on the other, over its own length squared, is 1 for
-    equal ones; the standard deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u."""
+    """100 steps of 1e-7, from the same weights.
+
+    The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard deviation
+    that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u.
+    """
     optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
@@ -121,7 +127,7 @@ def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
     _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
     assert all(torch.equal(found[name], value) for name, value in whole.items())
-    for name, value in trainer.adam.parameters.items():
+    for name in trainer.adam.parameters:
         ours, theirs = (
             adam.flat_state(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (trainer, again)
         )

@@ -46,7 +46,7 @@ def policy():
 
 
 def enumerable():
-    """An enumeration, its parameters, rewards and reference logits; and its transformer cut down to write only what it enumerates."""
+    """An enumeration, its parameters, rewards and reference; and its transformer cut to write only what it enumerates."""
     enumeration = Enumeration(V, L, hidden=4)
     vectors, rng = enumeration.start([1]), np.random.default_rng(3)
     torch.nn.utils.vector_to_parameters(torch.tensor(vectors[0]), enumeration.model.parameters())

@@ -1,4 +1,4 @@
-"""Several processes on one run, here two on the CPU (gloo): the numbers of one, going on with more or fewer, errors that end all."""
+"""Several processes on one run, here two on the CPU: the numbers of one, more or fewer to go on, errors that end all."""
 
 import importlib.util
 import json

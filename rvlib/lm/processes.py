@@ -1,11 +1,13 @@
-"""Several processes on one run, one for each GPU: `accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE`.
+"""Several processes on one run, one for each GPU:
+
+    accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE
 
 Every process runs the same stages on its share of the work, and the first alone writes checkpoints, models, results and
 logs:
 
     samples                         each process draws every world-th batch and writes its file
     rewards of replies              each scores every world-th prompt
-    a batch of policy gradient      each draws every world-th chunk of `runtime.batch_size` replies, seeded by its place in the batch;
+    a batch of policy gradient      each draws every world-th chunk of `runtime.batch_size`, seeded by its place;
                                     of a vLLM server the first process asks them all
     a step of Adam                  each takes the gradient of every world-th row; they are summed
     weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are
@@ -40,7 +42,7 @@ T = TypeVar("T")
 Score = Callable[[Sequence["Prompt"], Sequence[Sequence[str]]], NDArray[np.float64]]  # rewards (prompts, replies)
 
 if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") != "true":
-    # Saving a model would import a DeepSpeed that is installed, in seconds and with warnings, to ask whether it is its engine.
+    # To save any model, accelerate would import a DeepSpeed that is installed: seconds, and warnings.
     accelerate.utils.other.is_deepspeed_available = lambda: False
 
 
@@ -52,7 +54,7 @@ def start() -> None:
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        # Long, because a process that dies is seen by the launcher; a checkpoint of 8B is written while the others wait.
+        # Long, as the launcher sees a process that dies; a checkpoint of 8B is written while the others wait.
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=datetime.timedelta(hours=2)
         )

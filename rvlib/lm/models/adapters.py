@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import transformers
 
@@ -23,7 +23,8 @@ def add_adapter(policy: Policy, lora: LoRA, seed: int = 0) -> None:
     """
     import peft  # slow to import, and only policies with adapters need it
 
-    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    alpha: Any = lora.alpha  # peft says a whole number, and only divides it by the rank
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch_seed(seed, 9):
         policy.model.add_adapter(config)
 

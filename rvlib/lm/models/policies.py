@@ -36,7 +36,7 @@ class WholeWeights:
     """
 
     def through(self, function: Callable[[], T]) -> T:
-        """function(), which uses parts of the model by themselves, with the weights that a call of the model would gather."""
+        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
         return function()
 
     def whole(self) -> AbstractContextManager[None]:
@@ -44,7 +44,7 @@ class WholeWeights:
         return contextlib.nullcontext()
 
     def weights(self) -> dict[str, torch.Tensor] | None:
-        """{name: whole tensor} for the first process to save, or None where the model has them. All processes must call it."""
+        """{name: whole tensor} for the first process to save, None where the model has them. All must call it."""
         return None
 
 
@@ -122,14 +122,15 @@ def _not_loaded(name: str | pathlib.Path, error: Exception) -> OSError:
 
 
 def add_template(policy: Policy) -> None:
-    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens of their own."""
+    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens."""
     if policy.tokenizer.chat_template is None:
         policy.tokenizer.add_special_tokens(
             {"eos_token": "[EOS]", "additional_special_tokens": ["[USER]", "[ASSISTANT]"]}
         )
         policy.tokenizer.chat_template = tiny.TEMPLATE
-        rows = policy.model.get_input_embeddings().weight.shape[0]
-        policy.model.resize_token_embeddings(max(len(policy.tokenizer), rows), mean_resizing=False)
+        embeddings: Any = policy.model.get_input_embeddings()
+        size = max(len(policy.tokenizer), embeddings.num_embeddings)
+        policy.model.resize_token_embeddings(size, mean_resizing=False)
         policy.model.config.eos_token_id = policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
 
 
@@ -157,7 +158,7 @@ def _safetensors(gguf_file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
         import gguf  # noqa: F401  # transformers reads the file by it
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion has a progress bar of its own, drawn whatever transformers is told, and in a notebook not on stderr.
+        # The conversion has a progress bar of its own, drawn whatever transformers is told, and not on stderr.
         silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
         with tempfile.TemporaryDirectory(dir=folder.parent) as parent, quiet(), silent:
             made = pathlib.Path(parent) / "model"

@@ -1,4 +1,4 @@
-"""Adam, and how it trains a large policy in little memory: 8-bit moments and stochastic rounding, activations computed twice, LoRA.
+"""Adam, and how it trains a large policy in little memory: 8-bit moments, stochastic rounding, recomputed activations.
 
     round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E
     round_s(w) = w
@@ -71,7 +71,10 @@ class Adam(WholeWeights):
         return loss.detach()
 
     def step(self, number: int) -> None:
-        """Move the weights by their gradients, clipped, and forget these. number: of the step, from which rounding at random draws."""
+        """Move the weights by their gradients, clipped, and forget these.
+
+        number: of the step, the seed of what rounding at random draws.
+        """
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.runtime.max_grad_norm)
         with stochastic_rounding(number, self.model.device):
             self.optimizer.step()
@@ -128,10 +131,10 @@ class Adam(WholeWeights):
 def make_adam(
     parameters: Iterable[torch.Tensor], learning_rate: float, runtime: RuntimeSettings
 ) -> torch.optim.Optimizer:
-    """Adam on a list of tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones and stochastic rounding."""
+    """Adam on a list of tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones, rounded at random."""
     parameters = list(parameters)
     if runtime.optimizer == ADAM:
-        # On a GPU one kernel does it; the default there takes the memory of all weights again for each intermediate result.
+        # On a GPU one kernel does it; the default there takes all weights' memory for each intermediate result.
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None)
     import torchao.optim  # slow to import, and only these recipes need it
 
@@ -140,13 +143,16 @@ def make_adam(
 
 @contextlib.contextmanager
 def stochastic_rounding(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone; on a CPU without compiling the step."""
+    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone.
+
+    On a CPU the step is not compiled.
+    """
     with torch_seed(seed, 8), torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
         yield
 
 
 def flat_state(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The state of one parameter as plain tensors, for a file: an 8-bit moment is its codes, its scales and its table."""
+    """The state of one parameter as plain tensors, for a file: an 8-bit moment is its codes, scales and table."""
     tensors: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         parts = value.__tensor_flatten__()[0] if hasattr(value, "codes") else []
@@ -155,7 +161,7 @@ def flat_state(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def unflat_state(tensors: Mapping[str, torch.Tensor], value: torch.Tensor, fused: bool = False) -> dict[str, Any]:
-    """What `flat_state` made, as the state of the parameter `value` again, on its device; a fused step counts there too."""
+    """What `flat_state` made, as the state of the parameter `value`, on its device, where a fused step counts too."""
     state: dict[str, Any] = {
         key: tensor if key == "step" and not fused else tensor.to(value.device) for key, tensor in tensors.items()
     }

@@ -70,12 +70,12 @@ class Fsdp2(adam.Adam):
         super().load(keys, lambda key: get(key) if key.endswith("/step") else self._part(key.split("/")[1], get(key)))
 
     def through(self, function: Callable[[], T]) -> T:
-        """function(), which uses parts of the model by themselves, with the weights that a call of the model would gather."""
+        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
         return self.model.call(function)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights in each process, in the precision of the model's arithmetic: gathered once, not for each token or batch."""
+        """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
         shards = [module for module in self.model.modules() if isinstance(module, torch.distributed.fsdp.FSDPModule)]
         with torch.no_grad():
             self.through(lambda: None)  # it is the root of its layers only after a first call

@@ -1,4 +1,6 @@
-"""DeepSpeed's ZeRO-3 in place of FSDP2: `accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE`.
+"""DeepSpeed's ZeRO-3 in place of FSDP2:
+
+    accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE
 
 Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in
 `runtime.compute_dtype`, of which a layer's are gathered when it is used. Adam is torch's, as everywhere here, and
@@ -135,7 +137,7 @@ class Zero3(adam.Adam):
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights in each process, in the precision of the model's arithmetic: gathered once, not for each token or batch."""
+        """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
         offload = self.optimizer.parameter_offload
         with torch.no_grad(), deepspeed.zero.GatheredParameters(self.model.parameters()):
             # The hooks would drop a layer's weights after its use. This is what TRL does to sample.
@@ -168,7 +170,7 @@ class Zero3(adam.Adam):
         return torch.nn.functional.pad(flat, (0, padding)).chunk(world)[processes.rank()]
 
     def _steps(self) -> list[torch.Tensor]:
-        """How many steps Adam has done, by which it corrects its moments: a tensor for each flat group of parameters."""
+        """How many steps Adam has done, by which it corrects its moments: a tensor for each group of parameters."""
         return [state["step"] for state in self.optimizer.optimizer.state.values()]
 
 

@@ -34,7 +34,7 @@ def encode_prompt(tokenizer: transformers.PreTrainedTokenizerBase, text: str) ->
 
 
 def encode_reply(policy: Policy, prompt: str, reply: str) -> list[int]:
-    """Ids of a reply (a text) after its prompt (a text) as the model would have to write it, its ending token included."""
+    """Ids of a reply (a text) after its prompt (a text) as the model would have to write it, its ending token too."""
     tokenizer: Any = policy.tokenizer  # what a template's text is, transformers' own types do not say
     eos_token_ids = end_token_ids(policy)
     if tokenizer.chat_template:

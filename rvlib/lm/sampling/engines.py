@@ -1,4 +1,4 @@
-"""Engines that sample otherwise than in a padded batch: continuous batching by transformers, and a vLLM server by TRL's client.
+"""Engines that do not sample in a padded batch: transformers' continuous batching, a vLLM server by TRL's client.
 
 A padded batch (`generation.generate`) runs until its last reply ends, and what has ended waits. In continuous batching
 another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty

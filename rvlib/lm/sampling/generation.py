@@ -65,7 +65,10 @@ def generate(
         )
     static = engine == "static"
     inputs = policy.tokenizer.pad(
-        {"input_ids": list(prompt_ids)}, padding_side="left", pad_to_multiple_of=128 if static else None, return_tensors="pt"
+        {"input_ids": list(prompt_ids)},
+        padding_side="left",
+        pad_to_multiple_of=128 if static else None,
+        return_tensors="pt",
     ).to(policy.model.device)
     with torch.inference_mode():
         model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has

@@ -80,6 +80,6 @@ def reply_log_probs(
 def log_softmax_at(
     model: transformers.PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """ln softmax(logits / temperature) of a token each, (tokens,), from the last layer's states (tokens, width), in 32 bits."""
+    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width)."""
     logits = model.get_output_embeddings()(hidden).float() / temperature
     return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")

@@ -1,6 +1,4 @@
-"""Replies of a policy to prompts, drawn token by token from the model itself, at temperature 1 and with nothing cut off:
-
-    π_θ(y|x) = ∏_l softmax(f_θ(x, y_<l))_{y_l}
+"""Replies of a policy to prompts, drawn by `generation.generate` from the model itself, and kept in files.
 
 A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar
 length; each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped
@@ -96,7 +94,7 @@ def sample_replies(
 
 
 def read_replies(folder: str | pathlib.Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-    """The records of a folder that `sample_replies` has filled, in the order of `prompts`, with no need of the policy."""
+    """The records of a folder that `sample_replies` has filled, in the order of `prompts`; the policy is not needed."""
     records = {}
     for path in sorted(pathlib.Path(folder).glob("batch-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():

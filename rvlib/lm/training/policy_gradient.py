@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rollout:
-    """Replies drawn to a batch of prompts, `num_generations` to each in a row: every field has one entry for each reply."""
+    """Replies drawn to a batch of prompts, `num_generations` to each in a row: each field has one entry a reply."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
@@ -77,7 +77,7 @@ def train_policy(
     label: str,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
 ) -> Trainer:
-    """Train `policy` on `teacher`, with evaluations on the way, and return the `Trainer`, whose log has every step's numbers.
+    """Train `policy` on `teacher`, with evaluations on the way; returns the `Trainer`, whose log has all numbers.
 
     policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher,
     ground_truth: functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
@@ -89,7 +89,8 @@ def train_policy(
     trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
     policy = replace(policy, sharing=trainer.adam)
     if reference:
-        reference.model.to(policy.model.device)
+        frozen: torch.nn.Module = reference.model
+        frozen.to(policy.model.device)
     prompts_per_step = settings.batch_size // settings.num_generations
     total_steps = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1
@@ -184,7 +185,7 @@ def evaluate(
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
-    """Mean rewards by each of `judges` and the KL divergence from `reference` ("kl", nats a reply), over replies of its own."""
+    """Mean rewards by each of `judges` and "kl", the divergence from `reference` (nats a reply), over new replies."""
     num_generations = recipe.evaluation.outputs
     drawn = rollout(policy, reference, prompts, num_generations, recipe, seed_path)
     groups = group_by_prompt(drawn.completions, num_generations)

@@ -81,7 +81,7 @@ class Trainer:
         loss_of: Callable[[list[Row]], torch.Tensor],
         length: Callable[[Row], int] | None = None,
     ) -> float:
-        """One step of Adam on the mean loss of `rows`, which it returns; loss_of(micro-batch): a loss for each of its rows.
+        """One step of Adam on the mean loss of `rows`; returns it. loss_of(micro-batch): a loss for each of its rows.
 
         length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
 
@@ -130,7 +130,7 @@ class Trainer:
     def _backward(
         self, micro_batch: Sequence[Row], rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]
     ) -> torch.Tensor:
-        """Add the gradient of the losses of a micro-batch of `rows`, over the number of all; returns their sum over that.
+        """Add the gradient of a micro-batch's losses over the number of all rows; returns their sum over that number.
 
         Without rows of its own left, a process still takes part in gathering the weights for the others'.
         """
@@ -164,7 +164,7 @@ class Trainer:
         return self._writer
 
     def save(self, step: int) -> None:
-        """Write weights and moments after `step` steps as one file, whole or not at all; delete those before the last two."""
+        """Write weights and moments after `step` steps as one file, whole or not at all; keep the last two."""
         tensors, path = self.adam.tensors(), self.folder / f"checkpoint-{step:07d}.safetensors"
 
         def write(partial: pathlib.Path) -> None:
