@@ -47,11 +47,12 @@ def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
         replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
     before = {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}
     for step in trainer.steps(steps, "test"):
-        a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
-        trainer.update(
-            list(range(8)),
-            lambda some: -a[some] * reply_log_probs(policy, [prompts[i] for i in some], [replies[i] for i in some]),
-        )
+        advantages = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
+
+        def loss_of(rows, advantages=advantages):
+            return -advantages[rows] * reply_log_probs(policy, [prompts[i] for i in rows], [replies[i] for i in rows])
+
+        trainer.update(list(range(8)), loss_of)
     return before, {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}, trainer
 
 
@@ -86,18 +87,20 @@ def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_mo
 def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(tmp_path, kind, monkeypatch):
     """100 steps of 1e-7, from the same weights.
 
-    The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard deviation
-    that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u.
+    The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard
+    deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u.
     """
     optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
     before, exact, _ = learn(tmp_path / "exact", FULL, 100)
-    _, ours, trainer = learn(tmp_path / "ours", EIGHT, 100)
+    _, stochastic, trainer = learn(tmp_path / "ours", EIGHT, 100)
     assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.bfloat16}
     names = list(before)
-    start, exact, ours = (torch.cat([some[name].ravel() for name in names]) for some in (before, exact, ours))
-    moved, followed = exact - start, ours - start
+    start, exact, stochastic = (
+        torch.cat([weights[name].ravel() for name in names]) for weights in (before, exact, stochastic)
+    )
+    moved, followed = exact - start, stochastic - start
     projection = float(followed @ moved / (moved @ moved))
     path = (
         100 * SETTINGS["paper"]
@@ -125,22 +128,23 @@ def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
         hasattr(state["exp_avg"], "codes") for state in trainer.adam.optimizer.state.values()
     )  # tensors of 4096 values and more
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
-    _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
-    assert all(torch.equal(found[name], value) for name, value in whole.items())
+    _, resumed, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
     for name in trainer.adam.parameters:
-        ours, theirs = (
-            adam.flat_state(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (trainer, again)
+        expected, restored = (
+            adam.flat_state(each.adam.optimizer.state[each.adam.parameters[name]]) for each in (trainer, again)
         )
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert expected.keys() == restored.keys() and all(torch.equal(expected[key], restored[key]) for key in expected)
 
 
 def test_a_fused_step_counts_where_the_weights_are():
     """As on a GPU, where one kernel takes the step: without it the first step after a resume would be refused."""
     value = torch.nn.Parameter(torch.ones(8, device="meta"))
     kept = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(8), "exp_avg_sq": torch.zeros(8)}
-    devices = lambda **how: {
-        key: tensor.device.type for key, tensor in adam.unflat_state(dict(kept), value, **how).items()
-    }  # noqa: E731
+
+    def devices(fused=False):
+        return {key: tensor.device.type for key, tensor in adam.unflat_state(dict(kept), value, fused).items()}
+
     assert set(devices(fused=True).values()) == {"meta"} and devices()["step"] == "cpu"
 
 
@@ -225,7 +229,7 @@ def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_
     add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
     prompts, long = (
         tiny.prompts(16, 0),
-        lambda prompts, replies: np.array([[len(text.split()) / 6 for text in some] for some in replies]),
+        lambda prompts, replies: np.array([[len(text.split()) / 6 for text in group] for group in replies]),
     )
     assert evaluate(policy, None, {"proxy": long}, prompts[:4], settings, (0,))["kl"] == 0
     trainer = train_policy(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
@@ -246,7 +250,7 @@ def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_
         policies.load_policy(tmp_path / "model"),
         [encode_prompt(policy.tokenizer, p.text) for p in prompts[:3]],
     )
-    ours, theirs, first = (log_probs(one, ids, [[9, 8, 1]] * 3) for one in (policy, again, start))
-    assert np.allclose(ours, theirs, atol=1e-5) and not np.allclose(ours, first, atol=1e-3)
+    trained, loaded, first = (log_probs(each, ids, [[9, 8, 1]] * 3) for each in (policy, again, start))
+    assert np.allclose(trained, loaded, atol=1e-5) and not np.allclose(trained, first, atol=1e-3)
     with without_adapter(policy.model):
         assert np.allclose(log_probs(policy, ids, [[9, 8, 1]] * 3), first, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Several processes on one run, here two on the CPU: the numbers of one, more or fewer to go on, errors that end all."""
+"""Several processes on one run, here two on the CPU: the numbers of one, more or fewer go on, errors that end all."""
 
 import importlib.util
 import json
@@ -55,8 +55,8 @@ def environment(tmp_path_factory):
         yield folder
 
 
-def command(count, what, config=FSDP2):
-    """Python with the arguments `what`, by itself or as two processes of accelerate."""
+def command(count, arguments, config=FSDP2):
+    """Python with the arguments `arguments`, by itself or as two processes of accelerate."""
     launcher = [
         "-m",
         "accelerate.commands.launch",
@@ -67,7 +67,7 @@ def command(count, what, config=FSDP2):
         "--main_process_port",
         "0",
     ]
-    return [sys.executable, *(launcher if count > 1 else []), *map(str, what)]
+    return [sys.executable, *(launcher if count > 1 else []), *map(str, arguments)]
 
 
 def recipe(environment, folder, *more):
@@ -81,7 +81,7 @@ def call(arguments):
 
 
 @pytest.fixture(scope="module")
-def one(environment):
+def single(environment):
     """The folder of a run by one process."""
     status, errors = call(command(1, recipe(environment, environment / "one")))
     assert status == 0, errors
@@ -99,28 +99,28 @@ def logs(folder):
 
 
 def assert_same(folder, expected):
-    found, expected = logs(folder), logs(expected)
+    logged, expected = logs(folder), logs(expected)
     assert (
-        list(found) == list(expected) and len(found) == 1 + 1 + 2
+        list(logged) == list(expected) and len(logged) == 1 + 1 + 2
     )  # fine-tuning, a reward model, policy gradient on two teachers
     for stage, numbers in expected.items():
-        assert np.allclose(found[stage], numbers, rtol=0, atol=1e-4), stage
+        assert np.allclose(logged[stage], numbers, rtol=0, atol=1e-4), stage
 
 
 @pytest.mark.parametrize("config", SHARED)
-def test_two_processes_have_the_losses_of_one(environment, one, config):
-    two = environment / config.stem
-    status, errors = call(command(2, recipe(environment, two), config))
+def test_two_processes_have_the_losses_of_one(environment, single, config):
+    shared = environment / config.stem
+    status, errors = call(command(2, recipe(environment, shared), config))
     assert status == 0, errors
-    assert_same(two, one)
+    assert_same(shared, single)
     files, expected = (
         {str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)}
-        for folder in (two, one)
+        for folder in (shared, single)
     )
     assert files == expected
 
 
-def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, one):
+def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, single):
     folder = environment / "killed"
     legs = [
         (1, FSDP2, "sft/tiny"),
@@ -133,7 +133,7 @@ def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environ
             kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
     status, errors = call(command(2, recipe(environment, folder)))
     assert status == 0, errors
-    assert_same(folder, one)
+    assert_same(folder, single)
     assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
 
 
@@ -149,8 +149,8 @@ def kill_at_checkpoint(arguments, stage):
     assert not (stage / "manifest.json").exists(), "killed too late to be gone on with"
 
 
-def test_a_refusal_is_one_sentence_of_one_process(environment, one):
-    status, errors = call(command(2, recipe(environment, one, "--set", "policy_gradient.kl_coef=0.1")))
+def test_a_refusal_is_one_sentence_of_one_process(environment, single):
+    status, errors = call(command(2, recipe(environment, single, "--set", "policy_gradient.kl_coef=0.1")))
     assert status != 0 and errors.count("holds a run of another recipe, which differs in policy_gradient.kl_coef") == 1
 
 
@@ -182,13 +182,13 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
     script.write_text(SHARES)
     named.write_text(config.read_text().replace("fsdp_offload_params: false", "fsdp_offload_params: true"))
     if config == ZERO3:  # parameters as small as these would stay whole
-        how = {
+        settings = {
             "stage": 3,
             "stage3_param_persistence_threshold": 0,
             "offload_optimizer": {"device": "cpu"},
             "offload_param": {"device": "cpu"},
         }
-        (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": how}))
+        (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": settings}))
         named.write_text(
             "distributed_type: DEEPSPEED\n"
             f"deepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
@@ -196,8 +196,8 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
     status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
     for compute, error in {"float32": 1e-6 if config == FSDP2 else 1e-5, "bfloat16": 2e-2}.items():
-        one, two = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
-        assert len(one) == 6 and np.allclose(two, one, rtol=0, atol=error)
+        single, shared = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
+        assert len(single) == 6 and np.allclose(shared, single, rtol=0, atol=error)
 
 
 # Five rows in micro-batches of two: the first process has three of them, the second two and then nothing to do.
@@ -268,15 +268,15 @@ def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked
     class Sharded(Exception):
         """With the policy that the first layer was to be shared out by."""
 
-    def fully_shard(module, **how):
-        raise Sharded(how["offload_policy"])
+    def fully_shard(module, **sharding):
+        raise Sharded(sharding["offload_policy"])
 
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", asked)
     monkeypatch.setattr(fsdp, "fully_shard", fully_shard)
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
-    with pytest.raises(Sharded) as found:
+    with pytest.raises(Sharded) as error:
         fsdp2.Fsdp2(policies.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").runtime)
-    assert isinstance(found.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
+    assert isinstance(error.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
 
 
 @pytest.mark.parametrize("config", SHARED)
@@ -285,10 +285,10 @@ def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, con
     script.write_text(SERVED)
     status, errors = call(command(2, [script, tmp_path], config))
     assert status == 0, errors
-    one, two = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
-    assert one["asked"] == two["asked"] == 4 and one["drawn"] == two["drawn"]
-    for found, expected in zip(two["numbers"], one["numbers"], strict=True):
-        assert found == pytest.approx(expected, abs=1e-4)
+    single, shared = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
+    assert single["asked"] == shared["asked"] == 4 and single["drawn"] == shared["drawn"]
+    for numbers, expected in zip(shared["numbers"], single["numbers"], strict=True):
+        assert numbers == pytest.approx(expected, abs=1e-4)
 
 
 # A stand-in for the server's client draws from the weights that it is sent, in the process that asks.

@@ -10,8 +10,7 @@ logs:
     a batch of policy gradient      each draws every world-th chunk of `runtime.batch_size`, seeded by its place;
                                     of a vLLM server the first process asks them all
     a step of Adam                  each takes the gradient of every world-th row; they are summed
-    weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights when they are
-    used
+    weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights for its use
 
 No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on
 with more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples

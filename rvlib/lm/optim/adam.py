@@ -131,10 +131,10 @@ class Adam(WholeWeights):
 def make_adam(
     parameters: Iterable[torch.Tensor], learning_rate: float, runtime: RuntimeSettings
 ) -> torch.optim.Optimizer:
-    """Adam on a list of tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones, rounded at random."""
+        # On a GPU one kernel does it; torch's default takes the memory of all weights for each interim result.
     parameters = list(parameters)
     if runtime.optimizer == ADAM:
-        # On a GPU one kernel does it; the default there takes all weights' memory for each intermediate result.
+        # On a GPU one kernel does it; the default takes all weights' memory for each interim result.
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None)
     import torchao.optim  # slow to import, and only these recipes need it
 
