@@ -1,7 +1,7 @@
 """Adam, and how it trains a large policy in little memory: 8-bit moments, stochastic rounding, recomputed activations.
 
-    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E
-    round_s(w) = w
+    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below
+    E round_s(w) = w
 
 A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives
 the old weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So
@@ -131,10 +131,10 @@ class Adam(WholeWeights):
 def make_adam(
     parameters: Iterable[torch.Tensor], learning_rate: float, runtime: RuntimeSettings
 ) -> torch.optim.Optimizer:
-        # On a GPU one kernel does it; torch's default takes the memory of all weights for each interim result.
+    """Adam on tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones, rounded at random."""
     parameters = list(parameters)
     if runtime.optimizer == ADAM:
-        # On a GPU one kernel does it; the default takes all weights' memory for each interim result.
+        # On a GPU one kernel does it; the default there takes the memory of all weights again for each of its steps.
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None)
     import torchao.optim  # slow to import, and only these recipes need it
 
