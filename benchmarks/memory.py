@@ -96,13 +96,14 @@ def count(
         model = transformers.AutoModelForCausalLM.from_config(
             transformers.AutoConfig.for_model(**config), dtype=getattr(torch, recipe.dtype(key))
         )
+        policy = policies.Policy(model, None, {})
         size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
         if spec.lora:
-            add_adapter(policies.Policy(model, None, {}), spec.lora)
+            add_adapter(policy, spec.lora)
     make_tables(runtime)
 
     def logprobs_of(count: int) -> torch.Tensor:
-        return reply_log_probs(model, [prompt_ids] * count, [completion_ids] * count)
+        return reply_log_probs(policy, [prompt_ids] * count, [completion_ids] * count)
 
     with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter, tempfile.TemporaryDirectory() as folder:
         model.to_empty(device="cpu").tie_weights()

@@ -17,6 +17,7 @@ from rvlib import cli  # noqa: E402
 from rvlib.lm.experiments import architectures, bench, bench_report, plan  # noqa: E402
 from rvlib.lm.experiments import recipe as recipes  # noqa: E402
 from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
+from rvlib.lm.models.policies import Policy  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
 from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
@@ -90,7 +91,7 @@ def test_operations_are_those_that_pytorch_counts(recomputed):
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counted:
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(True)
         with adam.gradient_checkpointing(model, recomputed):
-            reply_log_probs(model, [[1] * 200] * 4, [[2] * 200] * 4).sum().backward()
+            reply_log_probs(Policy(model, None, {}), [[1] * 200] * 4, [[2] * 200] * 4).sum().backward()
         head = model.get_output_embeddings().weight.numel()
         layers = model.base_model.num_parameters() - head
     by_kind = counted.get_flop_counts()["Global"]

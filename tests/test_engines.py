@@ -1,4 +1,4 @@
-"""Engines that sample: the same distribution from each, the same replies from the same seed, and a sentence when one stops."""
+"""Engines that sample: the same distribution from each, the same replies from a seed, a sentence when one stops."""
 
 import http.server
 import json
@@ -36,28 +36,31 @@ def policy():
     return policies.load_policy(tiny.TINY)
 
 
-def drawn(policy, engine, count, tokens=20, seed=0, **how):
+def drawn(policy, engine, num_generations, tokens=20, seed=0, **settings):
     with torch_seed(seed, 1):
-        return generate(policy, PROMPTS, count, max_new_tokens=tokens, engine=engine, **how)
+        return generate(policy, PROMPTS, num_generations, max_new_tokens=tokens, engine=engine, **settings)
 
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_replies_are_from_the_policy_itself(policy, engine):
-    """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature that is not one."""
-    replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, rows=500)
+    """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature of 0.7."""
+    replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, batch_size=500)
     for i, prompt in enumerate(PROMPTS):
         with torch.inference_mode():
             probs = (policy.model(torch.tensor([prompt])).logits[0, -1] / 0.7).softmax(-1).double().numpy()
         seen = np.bincount([reply[0] for reply in replies[1500 * i : 1500 * (i + 1)]], minlength=len(probs))
         rare = 1500 * probs < 5
-        expected, found = (np.append(values[~rare], values[rare].sum()) for values in (1500 * probs, seen))
-        assert stats.chisquare(found[expected > 0], expected[expected > 0] * found.sum() / expected.sum()).pvalue > 1e-3
+        expected, observed = (np.append(values[~rare], values[rare].sum()) for values in (1500 * probs, seen))
+        assert (
+            stats.chisquare(observed[expected > 0], expected[expected > 0] * observed.sum() / expected.sum()).pvalue
+            > 1e-3
+        )
 
 
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_later_tokens_follow_from_earlier_ones(policy, engine):
-    """The mean of ln π over replies is the entropy, whose estimate from ln π's own conditional entropies has the same mean."""
-    replies = drawn(policy, engine, 200, tokens=12, rows=64)
+    """The mean of -ln π over replies is the entropy, as is the mean of the sum of ln π's own conditional entropies."""
+    replies = drawn(policy, engine, 200, tokens=12, batch_size=64)
     prompts = [prompt for prompt in PROMPTS for _ in range(200)]
     totals, entropies = np.array(log_probs(policy, prompts, replies)), []
     with torch.inference_mode():
@@ -73,7 +76,7 @@ def test_later_tokens_follow_from_earlier_ones(policy, engine):
 @pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
 def test_each_reply_ends_once(policy, engine):
     ends = end_token_ids(policy)
-    replies = drawn(policy, engine, 40, tokens=30, rows=16)
+    replies = drawn(policy, engine, 40, tokens=30, batch_size=16)
     assert len(replies) == 120 and all(len(reply) == 30 or reply[-1] in ends for reply in replies)
     assert not any(token in ends for reply in replies for token in reply[:-1])
 
@@ -81,8 +84,8 @@ def test_each_reply_ends_once(policy, engine):
 @pytest.mark.parametrize("engine", ["static", "continuous"])
 def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(policy, engine):
     state, attention = torch.random.get_rng_state(), policy.model.config._attn_implementation
-    one, two, other = (drawn(policy, engine, 10, seed=seed, rows=8) for seed in (3, 3, 4))
-    assert one == two != other
+    first, again, other = (drawn(policy, engine, 10, seed=seed, batch_size=8) for seed in (3, 3, 4))
+    assert first == again != other
     assert torch.equal(torch.random.get_rng_state(), state) and policy.model.config._attn_implementation == attention
     assert not hasattr(policy.model, "_cached_continuous_batching_manager") and all(
         value.requires_grad for value in policy.model.parameters()
@@ -101,7 +104,8 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
     fail(ValueError("a page is missing"))
     with pytest.raises(
         RuntimeError,
-        match=r"All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; set runtime.engine to generate\.$",
+        match="All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; "
+        r"set runtime.engine to generate\.$",
     ):
         drawn(policy, "continuous", 10)
     fail(torch.OutOfMemoryError("CUDA out of memory."))
@@ -132,8 +136,8 @@ def test_the_papers_families_are_sampled(monkeypatch, architecture, engine):
         f"runtime.engine={engine}",
         "runtime.batch_size=4",
     ]
-    found = bench.Bench("small", recipe.load("tiny-4.1", changes), "cpu").sampling()
-    assert len(found["lengths"]) == 8 and 0 < found["steps"] <= 48 and found["bytes"] > 0
+    result = bench.Bench("small", recipe.load("tiny-4.1", changes), "cpu").sampling()
+    assert len(result["lengths"]) == 8 and 0 < result["steps"] <= 48 and result["bytes"] > 0
 
 
 def test_adapters_are_sampled_with_their_weights(policy):
@@ -160,7 +164,7 @@ def test_pages_are_transformers_own():
     assert getattr(config, "page_size", None) in (engines.PAGE, None)
 
 
-# A vLLM server, of which there is a stand-in here: what vLLM and the transfer between GPUs do, it does with a model of its own
+# A vLLM server, of which there is a stand-in here: what vLLM and the transfer between GPUs do, it does by its model
 
 
 @pytest.fixture
@@ -169,11 +173,11 @@ def server(monkeypatch):
     client = pytest.importorskip(
         "trl.generation.vllm_client", reason="TRL is not installed: pip install -r requirements-lm.txt"
     )
-    theirs, seen = policies.load_policy(tiny.TINY), {"weights": 0, "forgotten": 0}
+    served, seen = policies.load_policy(tiny.TINY), {"weights": 0, "forgotten": 0}
 
     class Stub(http.server.BaseHTTPRequestHandler):
-        def answer(self, found):
-            body = json.dumps(found).encode()
+        def answer(self, content):
+            body = json.dumps(content).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -190,12 +194,12 @@ def server(monkeypatch):
             assert (
                 asked["top_p"] == 1.0
                 and asked["top_k"] == 0
-                and asked["stop_token_ids"] == end_token_ids(theirs)
+                and asked["stop_token_ids"] == end_token_ids(served)
                 and "seed" not in asked
             )
             with torch_seed(0, len(asked["prompt"])):
                 replies = generate(
-                    theirs,
+                    served,
                     asked["prompt"],
                     asked["n"],
                     max_new_tokens=asked["max_tokens"],
@@ -216,31 +220,31 @@ def server(monkeypatch):
 
     def copy(self, model):
         seen["weights"] += 1
-        theirs.model.load_state_dict(model.state_dict())
+        served.model.load_state_dict(model.state_dict())
 
     monkeypatch.setattr(client, "is_vllm_available", lambda *_, **__: True)
     monkeypatch.setattr(client.VLLMClient, "init_communicator", lambda self, device: None)
     monkeypatch.setattr(client.VLLMClient, "update_model_params", copy)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub) as stand_in:
         threading.Thread(target=stand_in.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{stand_in.server_address[1]}", theirs, seen
+        yield f"http://127.0.0.1:{stand_in.server_address[1]}", served, seen
         stand_in.shutdown()
 
 
 def test_a_server_samples_the_policy_as_it_is_now(server):
-    address, theirs, seen = server
-    ours = policies.load_policy(tiny.TINY)
+    address, served, seen = server
+    policy = policies.load_policy(tiny.TINY)
 
     def ask():
-        return generate(ours, PROMPTS, 4, max_new_tokens=6, engine="vllm", server=address)
+        return generate(policy, PROMPTS, 4, max_new_tokens=6, engine="vllm", server=address)
 
     with torch_seed(0, 3):
-        expected = generate(ours, PROMPTS, 4, max_new_tokens=6)
+        expected = generate(policy, PROMPTS, 4, max_new_tokens=6)
     assert ask() == ask() == expected and seen == {"weights": 1, "forgotten": 1}
     with torch.no_grad():
-        ours.model.get_input_embeddings().weight.mul_(1.5)
+        policy.model.get_input_embeddings().weight.mul_(1.5)
     with torch_seed(0, 3):
-        moved = generate(ours, PROMPTS, 4, max_new_tokens=6)
+        moved = generate(policy, PROMPTS, 4, max_new_tokens=6)
     assert ask() == moved != expected and seen == {"weights": 2, "forgotten": 2}
 
 
@@ -249,27 +253,29 @@ def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, 
     monkeypatch.setattr(
         adam, "make_adam", lambda parameters, rate, runtime: torch.optim.AdamW(parameters, lr=rate, fused=fused)
     )
-    address, theirs, seen = server
+    address, served, seen = server
     changes = [
         "runtime.engine=vllm",
         f"runtime.server={address}",
         "policy_gradient.batch_size=8",
         "policy_gradient.max_new_tokens=8",
     ]
-    this = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")
-    ours = policies.load_policy(tiny.TINY)
-    this.policy, this.reference = ours, policies.load_policy(tiny.TINY)
-    trainer = bench.Trainer(ours.model, tmp_path, 1e-3, this.recipe.runtime)
+    benchmark = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")
+    policy = policies.load_policy(tiny.TINY)
+    benchmark.policy, benchmark.reference = policy, policies.load_policy(tiny.TINY)
+    trainer = bench.Trainer(policy.model, tmp_path, 1e-3, benchmark.recipe.runtime)
     prompts = tiny.prompts(4, 0)
 
     def teacher(prompts, replies):
         return np.random.default_rng(0).normal(size=(len(prompts), len(replies[0])))
 
     for step in range(3):
-        policy_gradient.policy_gradient_step(trainer, ours, this.reference, teacher, prompts, this.recipe, (0, step, 0))
+        policy_gradient.policy_gradient_step(
+            trainer, policy, benchmark.reference, teacher, prompts, benchmark.recipe, (0, step, 0)
+        )
     assert seen["weights"] == 3
     assert not torch.equal(
-        theirs.model.get_input_embeddings().weight, ours.model.get_input_embeddings().weight
+        served.model.get_input_embeddings().weight, policy.model.get_input_embeddings().weight
     )  # the last update is sent when it is needed
 
 

@@ -131,7 +131,7 @@ def test_log_probs_do_not_depend_on_company_or_padding(policy):
     replies = [rng.integers(0, len(WORDS), rng.integers(1, 7)).tolist() for _ in range(12)]
     expected = [token_by_token(policy, *pair) for pair in zip(prompts, replies)]
     for rows in (1, 5, 12):
-        assert log_probs(policy, prompts, replies, rows=rows) == pytest.approx(expected, abs=1e-4)
+        assert log_probs(policy, prompts, replies, batch_size=rows) == pytest.approx(expected, abs=1e-4)
     # Padded on the left, as for sampling, and with the padding's own id in the midst of things.
     inputs = policy.tokenizer.pad(
         {"input_ids": [p + r for p, r in zip(prompts, replies)]}, padding_side="left", return_tensors="pt"

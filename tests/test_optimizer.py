@@ -1,6 +1,7 @@
-"""Training in little memory: steps of 1e-7 survive in bfloat16, activations computed twice change nothing, an adapter starts as nothing."""
+"""Training in little memory: 1e-7 survives in bfloat16, recomputing changes nothing, adapters start as nothing."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
 from rvlib.lm.experiments import recipe  # noqa: E402
 from rvlib.lm.models import policies  # noqa: E402
@@ -32,7 +34,10 @@ SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
 
 
 def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
-    """A tiny policy after some steps on losses of replies that differ from step to step; (before, after) by name in float64, and the trainer."""
+    """A tiny policy trained on losses of replies that differ from step to step.
+
+    Returns the weights before and after, by name, in float64, and the trainer.
+    """
     policy = policy or policies.load_policy(tiny.TINY, dtype="bfloat16")
     if runtime.weights_dtype == "float32":
         policy.model.float()
@@ -42,13 +47,12 @@ def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
         replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
     before = {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}
     for step in trainer.steps(steps, "test"):
-        a = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
-        trainer.update(
-            list(range(8)),
-            lambda some: (
-                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
-            ),
-        )
+        advantages = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
+
+        def loss_of(rows, advantages=advantages):
+            return -advantages[rows] * reply_log_probs(policy, [prompts[i] for i in rows], [replies[i] for i in rows])
+
+        trainer.update(list(range(8)), loss_of)
     return before, {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}, trainer
 
 
@@ -72,7 +76,7 @@ def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighb
 
 
 def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_moves(tmp_path):
-    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, and not above it."""
+    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, not above it."""
     for weight in (0.02, 0.5, 1.0, 3.0):
         w = torch.tensor(weight, dtype=torch.bfloat16)
         half = float(spacing(w.double())) / 2
@@ -81,17 +85,22 @@ def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_mo
 
 @pytest.mark.parametrize("kind", ["adam8bit", "stochastic rounding alone"])
 def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(tmp_path, kind, monkeypatch):
-    """100 steps of 1e-7, from the same weights. The projection of one displacement on the other, over its own length squared, is 1 for
-    equal ones; the standard deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u."""
+    """100 steps of 1e-7, from the same weights.
+
+    The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard
+    deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u.
+    """
     optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
     before, exact, _ = learn(tmp_path / "exact", FULL, 100)
-    _, ours, trainer = learn(tmp_path / "ours", EIGHT, 100)
+    _, stochastic, trainer = learn(tmp_path / "ours", EIGHT, 100)
     assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.bfloat16}
     names = list(before)
-    start, exact, ours = (torch.cat([some[name].ravel() for name in names]) for some in (before, exact, ours))
-    moved, followed = exact - start, ours - start
+    start, exact, stochastic = (
+        torch.cat([weights[name].ravel() for name in names]) for weights in (before, exact, stochastic)
+    )
+    moved, followed = exact - start, stochastic - start
     projection = float(followed @ moved / (moved @ moved))
     path = (
         100 * SETTINGS["paper"]
@@ -119,22 +128,23 @@ def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
         hasattr(state["exp_avg"], "codes") for state in trainer.adam.optimizer.state.values()
     )  # tensors of 4096 values and more
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
-    _, found, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
-    assert all(torch.equal(found[name], value) for name, value in whole.items())
-    for name, value in trainer.adam.parameters.items():
-        ours, theirs = (
-            adam.flat_state(one.adam.optimizer.state[one.adam.parameters[name]]) for one in (trainer, again)
+    _, resumed, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    for name in trainer.adam.parameters:
+        expected, restored = (
+            adam.flat_state(each.adam.optimizer.state[each.adam.parameters[name]]) for each in (trainer, again)
         )
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert expected.keys() == restored.keys() and all(torch.equal(expected[key], restored[key]) for key in expected)
 
 
 def test_a_fused_step_counts_where_the_weights_are():
     """As on a GPU, where one kernel takes the step: without it the first step after a resume would be refused."""
     value = torch.nn.Parameter(torch.ones(8, device="meta"))
     kept = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(8), "exp_avg_sq": torch.zeros(8)}
-    devices = lambda **how: {
-        key: tensor.device.type for key, tensor in adam.unflat_state(dict(kept), value, **how).items()
-    }  # noqa: E731
+
+    def devices(fused=False):
+        return {key: tensor.device.type for key, tensor in adam.unflat_state(dict(kept), value, fused).items()}
+
     assert set(devices(fused=True).values()) == {"meta"} and devices()["step"] == "cpu"
 
 
@@ -150,19 +160,24 @@ def test_a_checkpoint_of_8_bits_is_not_taken_for_one_of_32(tmp_path):
 @pytest.mark.parametrize("change", ["runtime.weights_dtype=bfloat16", "runtime.optimizer=adam8bit"])
 def test_bfloat16_weights_without_stochastic_rounding_are_refused(change):
     with pytest.raises(
-        ValueError, match="dtype and compute must be bfloat16 with the optimizer adam8bit, and dtype float32 with adam"
+        ValueError,
+        match="weights_dtype and compute_dtype must be bfloat16 with the optimizer adam8bit, "
+        "and weights_dtype float32 with adam",
     ) as error:
         recipe.load("tiny-4.1", [change])
     assert "\n" not in str(error.value)
 
 
 def test_a_package_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
+    policy = policies.load_policy(tiny.TINY, dtype="bfloat16")
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match="need the package torchao.*pip install -r requirements-lm.txt"):
-        learn(tmp_path, EIGHT, 1)
-    with pytest.raises(ModuleNotFoundError, match="need the package peft"):
-        add_adapter(policies.load_policy(tiny.TINY), recipe.LoRA(rank=2, alpha=4))
+    with pytest.raises(ModuleNotFoundError) as error:
+        learn(tmp_path, EIGHT, 1, policy=policy)
+    assert re.search("need the package torchao.*pip install -r requirements-lm.txt", str(missing(error.value.name)))
+    with pytest.raises(ModuleNotFoundError) as error:
+        add_adapter(policy, recipe.LoRA(rank=2, alpha=4))
+    assert "need the package peft" in str(missing(error.value.name))
 
 
 # Gradient checkpointing
@@ -214,7 +229,7 @@ def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_
     add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
     prompts, long = (
         tiny.prompts(16, 0),
-        lambda prompts, replies: np.array([[len(text.split()) / 6 for text in some] for some in replies]),
+        lambda prompts, replies: np.array([[len(text.split()) / 6 for text in group] for group in replies]),
     )
     assert evaluate(policy, None, {"proxy": long}, prompts[:4], settings, (0,))["kl"] == 0
     trainer = train_policy(policy, None, long, long, prompts, settings, tmp_path / "run", seed=0, label="adapter")
@@ -235,7 +250,7 @@ def test_an_adapter_starts_as_the_reference_learns_alone_and_is_saved_alone(tmp_
         policies.load_policy(tmp_path / "model"),
         [encode_prompt(policy.tokenizer, p.text) for p in prompts[:3]],
     )
-    ours, theirs, first = (log_probs(one, ids, [[9, 8, 1]] * 3) for one in (policy, again, start))
-    assert np.allclose(ours, theirs, atol=1e-5) and not np.allclose(ours, first, atol=1e-3)
+    trained, loaded, first = (log_probs(each, ids, [[9, 8, 1]] * 3) for each in (policy, again, start))
+    assert np.allclose(trained, loaded, atol=1e-5) and not np.allclose(trained, first, atol=1e-3)
     with without_adapter(policy.model):
         assert np.allclose(log_probs(policy, ids, [[9, 8, 1]] * 3), first, atol=1e-5)

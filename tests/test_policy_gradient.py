@@ -27,7 +27,7 @@ from rvlib.tabular import autoregressive  # noqa: E402
 from rvlib.tabular.estimators import advantages  # noqa: E402
 
 V, L = 3, 2
-LIMITS = recipe.load("tiny-4.1").runtime
+RUNTIME = recipe.load("tiny-4.1").runtime
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +46,7 @@ def policy():
 
 
 def enumerable():
-    """An enumeration, its parameters, rewards and reference logits; and its transformer cut down to write only what it enumerates."""
+    """An enumeration, its parameters, rewards and reference; its transformer cut to write only what it enumerates."""
     enumeration = Enumeration(V, L, hidden=4)
     vectors, rng = enumeration.start([1]), np.random.default_rng(3)
     torch.nn.utils.vector_to_parameters(torch.tensor(vectors[0]), enumeration.model.parameters())
@@ -64,16 +64,16 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
     kl_coef = 0.3
     enumeration, vectors, model, reward, reference = enumerable()
     replies = [list(y) for y in itertools.product(range(V), repeat=L)]
-    new = reply_log_probs(model, [[V]] * len(replies), replies)
+    new = reply_log_probs(policies.Policy(model, None, {}), [[V]] * len(replies), replies)
     log_probs, log_reference = new.detach().numpy(), autoregressive.log_probs(reference)[0, 0]
     assert np.allclose(log_probs, autoregressive.log_probs(enumeration.logits(vectors))[0, 0], atol=1e-6)
 
     regularised = reward - kl_coef * (log_probs - log_reference)
     groups = np.array(list(itertools.product(range(len(replies)), repeat=k)))
     a, chance = advantages(regularised[groups], algorithm), np.exp(log_probs)[groups].prod(-1)
-    losses = policy_gradient.clipped_loss(new[groups], new.detach()[groups], torch.tensor(a), clip=0.2).mean(-1)
+    losses = policy_gradient.clipped_loss(new[groups], new.detach()[groups], torch.tensor(a), clip_range=0.2).mean(-1)
     (losses * torch.tensor(chance)).sum().backward()
-    ours = -np.concatenate([p.grad.numpy().ravel() for p in model.parameters()])
+    estimated = -np.concatenate([p.grad.numpy().ravel() for p in model.parameters()])
 
     if algorithm == "grpo":  # what a reply is worth is its advantage's mean over the rest of its group
         others = np.array([np.exp(log_probs)[rest].prod() for rest in groups[: len(groups) // len(replies), 1:]])
@@ -84,9 +84,9 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
             kl_coef * ((k - 1) / k if algorithm == "dr_grpo" else 1),
         )
     exact = Enumeration(V, L, hidden=4).gradient(vectors, worth[None, None], reference, np.array([coefficient]))[0, 0]
-    exact = exact[: len(ours)]  # the rows of the head for tokens that are never written come last and have none
-    assert np.abs(ours).max() > 1e-2
-    assert np.allclose(ours, exact, atol=1e-5)
+    exact = exact[: len(estimated)]  # the rows of the head for tokens that are never written come last and have none
+    assert np.abs(estimated).max() > 1e-2
+    assert np.allclose(estimated, exact, atol=1e-5)
 
 
 def test_the_ratio_is_clipped_only_on_the_side_that_would_gain():
@@ -99,8 +99,8 @@ def test_log_probabilities_do_not_depend_on_the_batch(policy):
     prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(6, 0)]
     with torch_seed(1):
         replies = generate(policy, prompts, 1, max_new_tokens=12)
-    together = reply_log_probs(policy.model, prompts, replies)
-    alone = torch.cat([reply_log_probs(policy.model, [p], [y]) for p, y in zip(prompts, replies)])
+    together = reply_log_probs(policy, prompts, replies)
+    alone = torch.cat([reply_log_probs(policy, [p], [y]) for p, y in zip(prompts, replies)])
     assert len({len(y) for y in replies}) > 1
     assert torch.allclose(together, alone, atol=1e-4)
 
@@ -114,6 +114,16 @@ def test_what_a_policy_would_have_to_write_ends(policy):
     )
 
 
+def negative_log_probs(policy, prompt_ids, completion_ids, weights=None):
+    """A `loss_of` for `Trainer.update`: -ln π of some of the replies, each times its weight."""
+
+    def loss_of(rows):
+        logprobs = reply_log_probs(policy, [prompt_ids[i] for i in rows], [completion_ids[i] for i in rows])
+        return -logprobs if weights is None else -weights[rows] * logprobs
+
+    return loss_of
+
+
 def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
     rows, after = list(range(8)), []
     for micro_batch in (1, 8):
@@ -121,11 +131,9 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
         prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
         replies = [encode_reply(policy, "", text) for text in tiny.replies("plain", tiny.prompts(8, 0), 1)]
         trainer = Trainer(
-            policy.model, tmp_path / str(micro_batch), 1e-3, LIMITS.model_copy(update={"micro_batch": micro_batch})
+            policy.model, tmp_path / str(micro_batch), 1e-3, RUNTIME.model_copy(update={"micro_batch": micro_batch})
         )
-        loss = trainer.update(
-            rows, lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
-        )
+        loss = trainer.update(rows, negative_log_probs(policy, prompts, replies))
         moments = [trainer.adam.optimizer.state[p]["exp_avg"] for p in trainer.adam.parameters.values()]
         after.append((loss, torch.cat([m.ravel() for m in moments])))  # a tenth of the gradient
     assert after[0][0] == pytest.approx(after[1][0], rel=1e-5)
@@ -133,11 +141,11 @@ def test_a_micro_batch_of_one_is_a_batch_of_eight(tmp_path):
 
 
 def test_rows_of_similar_length_go_through_together(tmp_path, policy):
-    trainer, seen = Trainer(policy.model, tmp_path, 1e-3, LIMITS.model_copy(update={"micro_batch": 2})), []
+    trainer, seen = Trainer(policy.model, tmp_path, 1e-3, RUNTIME.model_copy(update={"micro_batch": 2})), []
 
-    def loss_of(some):
-        seen.append(some)
-        return -reply_log_probs(policy.model, [[5]] * len(some), [[6] * length for length in some])
+    def loss_of(rows):
+        seen.append(rows)
+        return -reply_log_probs(policy, [[5]] * len(rows), [[6] * length for length in rows])
 
     trainer.update([9, 1, 8, 2, 5], loss_of, length=lambda row: row)
     assert seen == [[1, 2], [5, 8], [9]]
@@ -152,7 +160,7 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
         policy.model,
         tmp_path,
         settings.policy_gradient.learning_rate,
-        LIMITS.model_copy(update={"compute_dtype": compute}),
+        RUNTIME.model_copy(update={"compute_dtype": compute}),
     )
     assert next(policy.model.parameters()).dtype == getattr(torch, compute)
     assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.float32}
@@ -162,13 +170,8 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
         replies = generate(policy, prompts, 1, max_new_tokens=8)
     received = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in before.items()}
     for step in range(50):
-        a = torch.tensor(np.random.default_rng(step).normal(size=8))
-        trainer.update(
-            list(range(8)),
-            lambda some: (
-                -a[some] * reply_log_probs(policy.model, [prompts[i] for i in some], [replies[i] for i in some])
-            ),
-        )
+        advantages = torch.tensor(np.random.default_rng(step).normal(size=8))
+        trainer.update(list(range(8)), negative_log_probs(policy, prompts, replies, advantages))
         for name, value in trainer.adam.parameters.items():
             received[name] |= trainer.adam.optimizer.state[value]["exp_avg_sq"] > 0
     moved = sum(
@@ -180,7 +183,7 @@ def test_weights_move_at_the_papers_learning_rate(tmp_path, policy, compute):
 
 
 def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
-    runtime = LIMITS.model_copy(update={"compute_dtype": "bfloat16", "save_every": 1})
+    runtime = RUNTIME.model_copy(update={"compute_dtype": "bfloat16", "save_every": 1})
 
     def train(folder, steps):
         policy = policies.load_policy(tiny.TINY)
@@ -189,15 +192,15 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
         for _ in trainer.steps(steps, "test"):
             trainer.update(
                 [0, 1, 2, 3],
-                lambda some: -reply_log_probs(policy.model, [prompts[i] for i in some], [[9, 8, 1]] * len(some)),
+                lambda rows: -reply_log_probs(policy, [prompts[i] for i in rows], [[9, 8, 1]] * len(rows)),
             )
         return trainer.adam.parameters, policy.model
 
     expected, _ = train(tmp_path / "a", 4)
     train(tmp_path / "b", 2)
-    found, model = train(tmp_path / "b", 4)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert all(torch.equal(copy, found[name].bfloat16()) for name, copy in model.named_parameters())
+    resumed, model = train(tmp_path / "b", 4)
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
+    assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
 
 
 def test_bfloat16_weights_would_not_move():
@@ -217,14 +220,14 @@ def test_bradley_terry_recovers_a_reward_up_to_a_shift(tmp_path):
     words = tiny.ADJECTIVES["plain"].split()[:6]
     truth, rng = np.linspace(-1.5, 1.5, 6), np.random.default_rng(0)
     ids = [reward_models.encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
-    trainer = Trainer(model, tmp_path / "rm", 3e-3, LIMITS.model_copy(update={"micro_batch": 256}))
+    trainer = Trainer(model, tmp_path / "rm", 3e-3, RUNTIME.model_copy(update={"micro_batch": 256}))
     for _ in range(150):
         pairs = rng.integers(0, 6, (256, 2))
         first = rng.random(256) < 1 / (1 + np.exp(truth[pairs[:, 1]] - truth[pairs[:, 0]]))
         rows = [[ids[i], ids[j]] if wins else [ids[j], ids[i]] for (i, j), wins in zip(pairs, first)]
-        trainer.update(rows, lambda some: stages.bradley_terry(model, policy.tokenizer, some, 0.0))
-    found = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
-    assert np.allclose(found - found.mean(), truth, atol=0.25)
+        trainer.update(rows, lambda batch: stages.bradley_terry(model, policy.tokenizer, batch, 0.0))
+    learned = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
+    assert np.allclose(learned - learned.mean(), truth, atol=0.25)
 
 
 def test_centring_pulls_the_sum_of_a_pair_to_zero():
@@ -266,7 +269,7 @@ def test_policy_gradient_raises_the_reward_it_is_given(tmp_path):
     policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
 
     def wants_the(prompts, replies):
-        return np.array([[reply.split().count("the") / 4 for reply in some] for some in replies])
+        return np.array([[reply.split().count("the") / 4 for reply in group] for group in replies])
 
     trainer = policy_gradient.train_policy(
         policy, reference, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path, seed=0, label="the"

@@ -1,4 +1,4 @@
-"""Several processes on one run, here two on the CPU (gloo): the numbers of one, killed and gone on with by more or fewer, and errors that end all."""
+"""Several processes on one run, here two on the CPU: the numbers of one, more or fewer go on, errors that end all."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ data: {prompts: 80}
 policies: {tiny: {count: 320}}
 sft: {epochs: 1}
 reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null, ground-truth: null}
-reward_training: {epochs: 1, batch: 8}
+reward_training: {epochs: 1, batch_size: 8}
 measure: {prompts: 16, outputs: 4}
 policy_gradient: {epochs: 12, max_new_tokens: 8}
 evaluation: {prompts: 7, outputs: 2, per_epoch: 1}
@@ -55,8 +55,8 @@ def environment(tmp_path_factory):
         yield folder
 
 
-def command(count, what, config=FSDP2):
-    """Python with the arguments `what`, by itself or as two processes of accelerate."""
+def command(count, arguments, config=FSDP2):
+    """Python with the arguments `arguments`, by itself or as two processes of accelerate."""
     launcher = [
         "-m",
         "accelerate.commands.launch",
@@ -67,7 +67,7 @@ def command(count, what, config=FSDP2):
         "--main_process_port",
         "0",
     ]
-    return [sys.executable, *(launcher if count > 1 else []), *map(str, what)]
+    return [sys.executable, *(launcher if count > 1 else []), *map(str, arguments)]
 
 
 def recipe(environment, folder, *more):
@@ -81,7 +81,7 @@ def call(arguments):
 
 
 @pytest.fixture(scope="module")
-def one(environment):
+def single(environment):
     """The folder of a run by one process."""
     status, errors = call(command(1, recipe(environment, environment / "one")))
     assert status == 0, errors
@@ -99,28 +99,28 @@ def logs(folder):
 
 
 def assert_same(folder, expected):
-    found, expected = logs(folder), logs(expected)
+    logged, expected = logs(folder), logs(expected)
     assert (
-        list(found) == list(expected) and len(found) == 1 + 1 + 2
+        list(logged) == list(expected) and len(logged) == 1 + 1 + 2
     )  # fine-tuning, a reward model, policy gradient on two teachers
     for stage, numbers in expected.items():
-        assert np.allclose(found[stage], numbers, rtol=0, atol=1e-4), stage
+        assert np.allclose(logged[stage], numbers, rtol=0, atol=1e-4), stage
 
 
 @pytest.mark.parametrize("config", SHARED)
-def test_two_processes_have_the_losses_of_one(environment, one, config):
-    two = environment / config.stem
-    status, errors = call(command(2, recipe(environment, two), config))
+def test_two_processes_have_the_losses_of_one(environment, single, config):
+    shared = environment / config.stem
+    status, errors = call(command(2, recipe(environment, shared), config))
     assert status == 0, errors
-    assert_same(two, one)
+    assert_same(shared, single)
     files, expected = (
         {str(path.relative_to(folder)) for path in folder.rglob("*") if "tensorboard" not in str(path)}
-        for folder in (two, one)
+        for folder in (shared, single)
     )
     assert files == expected
 
 
-def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, one):
+def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environment, single):
     folder = environment / "killed"
     legs = [
         (1, FSDP2, "sft/tiny"),
@@ -133,7 +133,7 @@ def test_a_run_is_killed_and_gone_on_with_by_more_processes_and_by_fewer(environ
             kill_at_checkpoint(command(count, recipe(environment, folder), config), folder / at)
     status, errors = call(command(2, recipe(environment, folder)))
     assert status == 0, errors
-    assert_same(folder, one)
+    assert_same(folder, single)
     assert not list(folder.rglob("checkpoint-*")) and not list(folder.rglob("*.partial"))
 
 
@@ -149,8 +149,8 @@ def kill_at_checkpoint(arguments, stage):
     assert not (stage / "manifest.json").exists(), "killed too late to be gone on with"
 
 
-def test_a_refusal_is_one_sentence_of_one_process(environment, one):
-    status, errors = call(command(2, recipe(environment, one, "--set", "policy_gradient.kl_coef=0.1")))
+def test_a_refusal_is_one_sentence_of_one_process(environment, single):
+    status, errors = call(command(2, recipe(environment, single, "--set", "policy_gradient.kl_coef=0.1")))
     assert status != 0 and errors.count("holds a run of another recipe, which differs in policy_gradient.kl_coef") == 1
 
 
@@ -182,27 +182,29 @@ def test_the_weights_are_shared_out_and_may_wait_in_the_hosts_memory(environment
     script.write_text(SHARES)
     named.write_text(config.read_text().replace("fsdp_offload_params: false", "fsdp_offload_params: true"))
     if config == ZERO3:  # parameters as small as these would stay whole
-        how = {
+        settings = {
             "stage": 3,
             "stage3_param_persistence_threshold": 0,
             "offload_optimizer": {"device": "cpu"},
             "offload_param": {"device": "cpu"},
         }
-        (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": how}))
+        (tmp_path / "zero3.json").write_text(json.dumps({"zero_optimization": settings}))
         named.write_text(
-            f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
+            "distributed_type: DEEPSPEED\n"
+            f"deepspeed_config: {{zero3_init_flag: false, deepspeed_config_file: {tmp_path / 'zero3.json'}}}\n"
         )
     status, errors = call(command(2, [script, tmp_path], named))
     assert status == 0, errors
     for compute, error in {"float32": 1e-6 if config == FSDP2 else 1e-5, "bfloat16": 2e-2}.items():
-        one, two = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
-        assert len(one) == 6 and np.allclose(two, one, rtol=0, atol=error)
+        single, shared = (np.load(tmp_path / f"{count}-{compute}.npy") for count in ("one", "two"))
+        assert len(single) == 6 and np.allclose(shared, single, rtol=0, atol=error)
 
 
 # Five rows in micro-batches of two: the first process has three of them, the second two and then nothing to do.
 SHARES = """
 import os, pathlib, sys, torch
 import numpy as np
+from dataclasses import replace
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
@@ -213,11 +215,13 @@ from rvlib.lm.training.trainer import Trainer
 folder, precisions = pathlib.Path(sys.argv[1]), ("float32", "bfloat16")
 
 def steps(name, compute):
-    runtime = recipe.load("tiny-4.1", ["runtime.micro_batch=2", "runtime.gradient_checkpointing=true", f"runtime.compute_dtype={compute}"]).runtime
+    changes = ["micro_batch=2", "gradient_checkpointing=true", f"compute_dtype={compute}"]
+    runtime = recipe.load("tiny-4.1", [f"runtime.{change}" for change in changes]).runtime
     policy = policies.load_policy(tiny.TINY)
     trainer = Trainer(policy.model, folder / name / compute, 1e-3, runtime)
-    loss = lambda some: -reply_log_probs(policy.model, [[5]] * len(some), [[i + 6, i + 7] for i in some])
-    bad = lambda some: loss(some) * (float("nan") if 3 in some else 1.0)  # a row of the second process
+    policy = replace(policy, sharing=trainer.adam)
+    loss = lambda rows: -reply_log_probs(policy, [[5]] * len(rows), [[i + 6, i + 7] for i in rows])
+    bad = lambda rows: loss(rows) * (float("nan") if 3 in rows else 1.0)  # a row of the second process
     losses = [trainer.update(list(range(5)), loss) for _ in range(3)]
     try:
         trainer.update(list(range(5)), bad)
@@ -225,7 +229,7 @@ def steps(name, compute):
     except FloatingPointError as error:
         assert "got nan at step 0" in str(error)
     losses += [trainer.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
-    with processes.whole(policy.model), torch.no_grad():
+    with policy.sharing.whole(), torch.no_grad():
         losses.append(float(loss([0, 1]).sum()))
     return trainer, losses
 
@@ -235,14 +239,15 @@ if os.environ["RANK"] == "0":
 processes.start()
 for compute in precisions:
     trainer, losses = steps("two", compute)
-    kept = list(trainer.adam.parameters.values())
-    here = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in kept]
-    assert sum(value.numel() for value in here) < 0.51 * sum(getattr(value, "ds_numel", value.numel()) for value in kept)
-    with processes.whole(trainer.model):
+    parameters = list(trainer.adam.parameters.values())
+    shards = [value.to_local() if hasattr(value, "to_local") else value.ds_tensor for value in parameters]
+    size = sum(getattr(value, "ds_numel", value.numel()) for value in parameters)
+    assert sum(value.numel() for value in shards) < 0.51 * size
+    with trainer.adam.whole():
         assert not any(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
     assert all(hasattr(value, "full_tensor") or not value.numel() for value in trainer.model.parameters())
     assert all(buffer.dtype == torch.float32 for buffer in trainer.model.buffers())  # rotary frequencies
-    saved = processes.weights(trainer.model)
+    saved = trainer.adam.weights()
     if processes.first():
         np.save(folder / f"two-{compute}.npy", losses)
         assert {value.dtype for value in saved.values()} == {torch.float32}
@@ -263,15 +268,15 @@ def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked
     class Sharded(Exception):
         """With the policy that the first layer was to be shared out by."""
 
-    def fully_shard(module, **how):
-        raise Sharded(how["offload_policy"])
+    def fully_shard(module, **sharding):
+        raise Sharded(sharding["offload_policy"])
 
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", asked)
     monkeypatch.setattr(fsdp, "fully_shard", fully_shard)
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
-    with pytest.raises(Sharded) as found:
+    with pytest.raises(Sharded) as error:
         fsdp2.Fsdp2(policies.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").runtime)
-    assert isinstance(found.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
+    assert isinstance(error.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
 
 
 @pytest.mark.parametrize("config", SHARED)
@@ -280,27 +285,36 @@ def test_a_server_is_asked_by_the_first_process_alone(environment, tmp_path, con
     script.write_text(SERVED)
     status, errors = call(command(2, [script, tmp_path], config))
     assert status == 0, errors
-    one, two = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
-    assert one["asked"] == two["asked"] == 4 and one["drawn"] == two["drawn"]
-    for found, expected in zip(two["numbers"], one["numbers"], strict=True):
-        assert found == pytest.approx(expected, abs=1e-4)
+    single, shared = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
+    assert single["asked"] == shared["asked"] == 4 and single["drawn"] == shared["drawn"]
+    for numbers, expected in zip(shared["numbers"], single["numbers"], strict=True):
+        assert numbers == pytest.approx(expected, abs=1e-4)
 
 
 # A stand-in for the server's client draws from the weights that it is sent, in the process that asks.
 SERVED = """
 import json, os, pathlib, sys
 import numpy as np
+from dataclasses import replace
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
 from rvlib.lm.models import policies
-from rvlib.lm.sampling import engines, generation, replies
+from rvlib.lm.sampling import engines
+from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 from rvlib.lm.seeding import torch_seed
-from rvlib.lm.training import policy_gradient
+from rvlib.lm.training.policy_gradient import policy_gradient_step
 from rvlib.lm.training.trainer import Trainer
 
 folder = pathlib.Path(sys.argv[1])
-this = recipe.load("tiny-4.1", ["runtime.engine=vllm", "runtime.server=http://nowhere", "runtime.batch_size=12", "policy_gradient.batch_size=16", "policy_gradient.max_new_tokens=6"])
+settings = recipe.load("tiny-4.1", [
+    "runtime.engine=vllm",
+    "runtime.server=http://nowhere",
+    "runtime.batch_size=12",
+    "policy_gradient.batch_size=16",
+    "policy_gradient.max_new_tokens=6",
+])
 
 class Client:
     stamp, asked = None, 0
@@ -314,20 +328,25 @@ class Client:
     def reset_prefix_cache(self):
         self.policy.model.tie_weights()
 
-    def generate(self, prompts, n, temperature, max_tokens, **how):
+    def generate(self, prompts, n, temperature, max_tokens, **settings):
         self.asked += 1
         with torch_seed(self.asked):
-            return {"completion_ids": generation.generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)}
+            completion_ids = generate(self.policy, prompts, n, max_new_tokens=max_tokens, temperature=temperature)
+        return {"completion_ids": completion_ids}
 
 def steps(count):
     client = Client()
     engines._client = lambda *_: client
     policy, reference = (policies.load_policy(tiny.TINY) for _ in range(2))
     prompts = tiny.prompts(8, 0)
-    drawn = replies.sample_replies(policy, prompts, folder / count / "drawn", replies.Sampling(2, 6), engine="vllm", server=this.runtime.server, progress=False)
-    trainer = Trainer(policy.model, folder / count, 1e-2, this.runtime)
-    teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in some] for some in replies])
-    numbers = [policy_gradient.policy_gradient_step(trainer, policy, reference, teacher, prompts, this, (0, step, 0)) for step in range(3)]
+    server = {"engine": "vllm", "server": settings.runtime.server}
+    drawn = sample_replies(policy, prompts, folder / count / "drawn", Sampling(2, 6), **server, progress=False)
+    trainer = Trainer(policy.model, folder / count, 1e-2, settings.runtime)
+    policy = replace(policy, sharing=trainer.adam)
+    teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in group] for group in replies])
+    numbers = [
+        policy_gradient_step(trainer, policy, reference, teacher, prompts, settings, (0, step, 0)) for step in range(3)
+    ]
     if processes.first():
         (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
 
@@ -367,24 +386,40 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
 def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp_path):
     (tmp_path / "two.yaml").write_text(ZERO3.read_text().replace("zero_stage: 3", "zero_stage: 2"))
     status, errors = call(command(2, recipe(environment, tmp_path / "run"), tmp_path / "two.yaml"))
-    assert (
-        status != 0
-        and errors.count(
-            "DeepSpeed must share the weights by its stage 3, in memory, got stage 2; launch with rvlib/accelerate/zero3.yaml.\n"
-        )
-        == 1
+    sentence = (
+        "DeepSpeed must share the weights by its stage 3, in memory, got stage 2; "
+        "launch with rvlib/accelerate/zero3.yaml.\n"
     )
+    assert status != 0 and errors.count(sentence) == 1
 
 
 def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
-    from rvlib.lm.optim import zero3
+    from rvlib.lm import missing, optim, processes
+    from rvlib.lm.experiments import recipe
 
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    with pytest.raises(
-        ModuleNotFoundError,
-        match="need the package deepspeed, which is not installed here; get it with `pip install -r requirements-deepspeed.txt`\\.$",
-    ):
-        zero3.sharing()
+    monkeypatch.delitem(sys.modules, "rvlib.lm.optim.zero3", raising=False)
+    monkeypatch.setattr(processes, "by_deepspeed", lambda: True)
+    with pytest.raises(ModuleNotFoundError) as error:
+        optim.make_optimizer(None, 1e-3, recipe.load("tiny-4.1").runtime)
+    assert str(missing(error.value.name)).endswith(
+        "need the package deepspeed, which is not installed here; "
+        "get it with `pip install -r requirements-deepspeed.txt`."
+    )
+
+
+SAVES = """
+import pathlib, sys
+from rvlib.lm.models import policies
+
+policies.save(policies.load_policy("tiny"), pathlib.Path(sys.argv[1]))
+assert "deepspeed" not in sys.modules
+"""
+
+
+def test_a_deepspeed_that_is_not_asked_for_is_not_imported(environment, tmp_path):
+    status, errors = call(command(1, ["-c", SAVES, tmp_path / "model"]))
+    assert (status, errors) == (0, "") and (tmp_path / "model/model.safetensors").exists()
 
 
 def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
@@ -412,7 +447,8 @@ def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
         ValueError,
-        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; set runtime.engine\\.$",
+        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; "
+        "set runtime.engine\\.$",
     ):
         processes.check(runtime)
 

@@ -203,7 +203,7 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
 def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_path):
     small, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
     trainer = Trainer(policy.model, tmp_path, 1e-3, small.runtime)
-    trainer.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
+    trainer.update([0], lambda rows: -reply_log_probs(policy, [[5]], [[6, 7]]))
     trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
     assert plan.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)

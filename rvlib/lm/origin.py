@@ -5,6 +5,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ PACKAGES = (
 )
 
 
-def record():
+def record() -> dict[str, Any]:
     """{"date", "git_commit", "versions", "device"}, to be written beside whatever was computed here and now."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -33,14 +34,14 @@ def record():
     }
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Versions of Python and of those of `PACKAGES` that are installed."""
     return {"python": platform.python_version()} | {
         name: version(name) for name in PACKAGES if any(distributions(name=name))
     }
 
 
-def git_commit():
+def git_commit() -> str:
     """The last commit that changed the code that ran, with a + where it has changed since; empty outside a checkout."""
     commit, changed = (
         subprocess.run(["git", *command, "--", "rvlib/lm"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -49,7 +50,7 @@ def git_commit():
     return commit + "+" * bool(changed)
 
 
-def device(device):
+def device(device: torch.device) -> str:
     """The processor's name and how many threads it ran."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -59,4 +60,5 @@ def device(device):
         if cpuinfo.exists()
         else []
     )
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    name, threads = (names or [platform.processor() or platform.machine()])[0], torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"

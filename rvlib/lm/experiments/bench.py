@@ -131,7 +131,7 @@ class Bench:
                         max_new_tokens=settings.max_new_tokens,
                         temperature=settings.temperature,
                         engine=engine,
-                        rows=runtime.batch_size,
+                        batch_size=runtime.batch_size,
                         server=runtime.server,
                     )
                 )
@@ -200,7 +200,7 @@ class Bench:
         prompt_ids, completion_ids = generated.prompt_ids, generated.completion_ids
 
         def loss_of(rows: list[int]) -> torch.Tensor:
-            return -reply_log_probs(self.policy.model, [prompt_ids[i] for i in rows], [completion_ids[i] for i in rows])
+            return -reply_log_probs(self.policy, [prompt_ids[i] for i in rows], [completion_ids[i] for i in rows])
 
         def length(row: int) -> int:
             return len(prompt_ids[row]) + len(completion_ids[row])
@@ -269,12 +269,12 @@ class Bench:
                 pad_token_id=0,
             )
             for policy in (self.policy, self.reference):
-                log_probs(policy, prompts, completions, rows=runtime.batch_size)
+                log_probs(policy, prompts, completions, batch_size=runtime.batch_size)
             with torch.inference_mode():
                 forward(self.reward_model.model, self.tokenizer, [prompt + completion] * runtime.batch_size)
             self.trainer.update(
                 [0] * 2 * runtime.micro_batch,
-                lambda rows: -reply_log_probs(model, [prompt] * len(rows), [completion] * len(rows)),
+                lambda rows: -reply_log_probs(self.policy, [prompt] * len(rows), [completion] * len(rows)),
             )
 
         seconds, _ = self._timed(longest_step)

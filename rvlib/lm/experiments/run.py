@@ -14,6 +14,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -153,7 +154,7 @@ class Run:
         )
         log = trainer.lines()
         trainer.whole_model()
-        policies.save(policy, folder / "model")
+        policies.save(replace(policy, sharing=trainer.adam), folder / "model")
         return Product(log, {"tokens": sum(line.get("reply_tokens", 0) for line in log)}, trainer)
 
     def check(self) -> None:

@@ -12,7 +12,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,11 +153,12 @@ def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
         ]
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
+        policy = replace(policy, sharing=trainer.adam)
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
             written, count = sum(len(reply) for _, reply in batch), len(batch)
 
             def loss_of(some, written=written, count=count):  # the mean over the tokens of the batch
-                return -reply_log_probs(policy.model, *map(list, zip(*some))) * count / written
+                return -reply_log_probs(policy, *map(list, zip(*some))) * count / written
 
             trainer.log(step, loss=trainer.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written)
             tokens += written
@@ -197,7 +198,7 @@ def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
                 folder / use,
                 sampling,
                 engine=runtime.engine,
-                rows=runtime.batch_size,
+                batch_size=runtime.batch_size,
                 server=runtime.server,
             )
     return Product()
@@ -276,7 +277,7 @@ def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.
         )
         trainer.log(step, loss=loss)
     trainer.whole_model()
-    policies.save(policies.Policy(model, tokenizer, {}), folder / "model")
+    policies.save(policies.Policy(model, tokenizer, {}, trainer.adam), folder / "model")
     return Product(record={"pairs": len(rows)}, trainer=trainer)
 
 

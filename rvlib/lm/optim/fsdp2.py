@@ -1,32 +1,46 @@
 """PyTorch's FSDP2: `accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE`.
 
 Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments; a layer's weights are gathered, in
-`runtime.compute_dtype`, when it is used. In accelerate's configuration `fsdp_reshard_after_forward: false` keeps gathered weights from
-forward to backward, and `fsdp_offload_params: true` keeps what is shared out in the memory of the host.
+`runtime.compute_dtype`, when it is used. In accelerate's configuration `fsdp_reshard_after_forward: false` keeps
+gathered weights from forward to backward, and `fsdp_offload_params: true` keeps what is shared out in the memory of the
+host.
 """
+
+from __future__ import annotations
 
 import contextlib
 import types
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import accelerate
 import torch
 import torch.distributed.fsdp
 import torch.distributed.tensor
+import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim import adam
+
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import RuntimeSettings
+
+T = TypeVar("T")
 
 
 class Fsdp2(adam.Adam):
     """The same on weights, gradients and moments that are spread over the processes."""
 
-    def __init__(self, model, learning_rate, runtime):
+    model: Any  # an FSDPModule too, once it is shared out; its parameters are DTensors
+    parameters: dict[str, Any]
+
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
         fsdp = torch.distributed.fsdp
         plugin = accelerate.FullyShardedDataParallelPlugin(fsdp_version=2)
         self.model, self.runtime, self.reshard = model, runtime, plugin.reshard_after_forward
         if isinstance(plugin.cpu_offload, fsdp.CPUOffloadPolicy):
             plugin.cpu_offload = fsdp.CPUOffloadPolicy(pin_memory=model.device.type == "cuda")
-        how = {
+        sharding = {
             "mesh": torch.distributed.device_mesh.init_device_mesh(model.device.type, (processes.world(),)),
             "mp_policy": fsdp.MixedPrecisionPolicy(
                 param_dtype=getattr(torch, runtime.compute_dtype), reduce_dtype=torch.float32
@@ -37,31 +51,31 @@ class Fsdp2(adam.Adam):
         for value in model.parameters():
             value.data = value.data.float()
         layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+        module: Any
         for module in [*layers, model]:
-            fsdp.fully_shard(module, **how)
+            fsdp.fully_shard(module, **sharding)
             module.set_gradient_divide_factor(1.0)  # a sum, not a mean: losses are divided by the number of all rows
             module.set_force_sum_reduction_for_comms(True)
-        model.call = types.MethodType(lambda self, function: function(), model)
+        self.model.call = types.MethodType(lambda self, function: function(), model)
         fsdp.register_fsdp_forward_method(model, "call")
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.optimizer = adam.make_adam(self.parameters.values(), learning_rate, runtime)
-        model.shared_by = self
 
-    def tensors(self):
+    def tensors(self) -> dict[str, torch.Tensor]:
         """Weights and moments for a file, whole in the first process, by the same names. All must call it."""
         return {key: _first(tensor) for key, tensor in super().tensors().items()}
 
-    def load(self, keys, get):
+    def load(self, keys: Collection[str], get: Callable[[str], torch.Tensor]) -> None:
         """Take weights and moments from a file that has `keys`, get(key) of them the whole tensor."""
         super().load(keys, lambda key: get(key) if key.endswith("/step") else self._part(key.split("/")[1], get(key)))
 
-    def through(self, function):
-        """function(), which uses parts of the model by themselves, with the weights that a call of the whole would have gathered."""
+    def through(self, function: Callable[[], T]) -> T:
+        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
         return self.model.call(function)
 
     @contextlib.contextmanager
-    def whole(self):
-        """All weights in each process, in the precision of the model's arithmetic: gathered once, not for each token or batch."""
+    def whole(self) -> Iterator[None]:
+        """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
         shards = [module for module in self.model.modules() if isinstance(module, torch.distributed.fsdp.FSDPModule)]
         with torch.no_grad():
             self.through(lambda: None)  # it is the root of its layers only after a first call
@@ -75,22 +89,25 @@ class Fsdp2(adam.Adam):
                 module.reshard()
             self.model.set_reshard_after_forward(self.reshard)
 
-    def weights(self):
+    def weights(self) -> dict[str, torch.Tensor]:
         """{name: whole tensor} in the first process, in 32 bits. All must call it."""
-        kept = self.model.state_dict(keep_vars=True)
-        whole = {id(value): _first(value.detach()) for value in kept.values()}  # tied ones stay one
-        return {name: whole[id(value)] for name, value in kept.items()}
+        shards = self.model.state_dict(keep_vars=True)
+        whole = {id(value): _first(value.detach()) for value in shards.values()}  # tied ones stay one
+        return {name: whole[id(value)] for name, value in shards.items()}
 
-    def _part(self, name, tensor):
+    def _part(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """A whole tensor that all have, spread as the parameter of that name is, and where it is."""
-        like = self.parameters[name]
+        parameter = self.parameters[name]
         return torch.distributed.tensor.distribute_tensor(
-            tensor, like.device_mesh, like.placements, src_data_rank=None
-        ).to(like.device)
+            tensor, parameter.device_mesh, parameter.placements, src_data_rank=None
+        ).to(parameter.device)
 
 
-def _first(tensor):
-    """A tensor whole, on the CPU in the first process and empty in the others if it is spread; otherwise as it is. All must call it."""
+def _first(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor whole, on the CPU in the first process and empty in the others if it is spread; otherwise as it is.
+
+    All must call it.
+    """
     if not hasattr(tensor, "full_tensor"):
         return tensor
     full = tensor.full_tensor()

@@ -1,27 +1,37 @@
-"""DeepSpeed's ZeRO-3 in place of FSDP2: `accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE`.
+"""DeepSpeed's ZeRO-3 in place of FSDP2:
 
-Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in `runtime.compute_dtype`, of which
-a layer's are gathered when it is used. Adam is torch's, as everywhere here, and checkpoints are the same files of whole tensors, so that a
-run goes on under FSDP2 or in one process. Stage 3 alone; parts may wait in the host's memory, not on a disk.
+    accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE
+
+Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in
+`runtime.compute_dtype`, of which a layer's are gathered when it is used. Adam is torch's, as everywhere here, and
+checkpoints are the same files of whole tensors, so that a run goes on under FSDP2 or in one process. Stage 3 alone;
+parts may wait in the host's memory, not on a disk.
 """
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import accelerate
 import torch
+import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim import adam
 
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import RuntimeSettings
+
 # Before it is imported: on a CPU it shall compile nothing, and its warnings of other machines are not ours.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 os.environ.setdefault("DS_ACCELERATOR", DEVICE)
-warnings.filterwarnings(
-    "ignore", category=FutureWarning, module="torch.distributed"
-)  # names of torch's that it still calls
+# Of names of torch's that it still calls.
+warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
 
 import deepspeed  # noqa: E402
 from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK  # noqa: E402
@@ -30,19 +40,23 @@ logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 if DEVICE == "cpu":
     vars(deepspeed.ops)["__compatible_ops__"] = {}
 
+T = TypeVar("T")
+
 
 class Zero3(adam.Adam):
     """The same by an engine of DeepSpeed."""
 
-    def __init__(self, model, learning_rate, runtime):
+    model: Any  # its parameters have what DeepSpeed keeps of each
+    parameters: dict[str, Any]
+
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
         self.model, self.runtime = model, runtime
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         moved = list(self.parameters.values())
         for value in model.parameters():
             value.data = value.data.float()
-        ours = [
-            self._part(value.detach()).cpu().clone() for value in moved
-        ]  # DeepSpeed would make 32-bit weights of rounded ones
+        # DeepSpeed would make 32-bit weights of rounded ones.
+        exact = [self._part(value.detach()).cpu().clone() for value in moved]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         config = {
             "zero_optimization": sharing() | {"overlap_comm": False},
@@ -61,7 +75,7 @@ class Zero3(adam.Adam):
         )
         for name, buffer in model.named_buffers():  # rotary frequencies stay in 32 bits
             buffer.data = buffers[name].to(buffer.device)
-        for value, part in zip(moved, ours, strict=True):
+        for value, part in zip(moved, exact, strict=True):
             deepspeed.utils.safe_set_local_fp32_param(value, part)
         for (
             flat
@@ -73,20 +87,19 @@ class Zero3(adam.Adam):
                 "exp_avg_sq": torch.zeros_like(flat),
             }
         self.optimizer = self.engine.optimizer
-        model.shared_by = self
 
-    def backward(self, loss_of):
+    def backward(self, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Add the gradient of loss_of(), a number; returns it."""
         with adam.gradient_checkpointing(self.model, self.runtime.gradient_checkpointing):
             loss = self.engine(loss_of)
             self.engine.backward(loss * processes.world())  # the engine takes a mean over the processes
         return loss.detach()
 
-    def step(self, number):
+    def step(self, number: int) -> None:
         """Move the weights by their gradients, clipped, and forget these."""
         self.engine.step()
 
-    def tensors(self):
+    def tensors(self) -> dict[str, torch.Tensor]:
         """Weights and moments for a file, whole in the first process, by the same names. All must call it."""
         utils, step = deepspeed.utils, self._steps()[0].cpu()
         tensors = {
@@ -98,7 +111,7 @@ class Zero3(adam.Adam):
                 tensors[f"adam/{name}/{key}"] = _first(utils.safe_get_full_optimizer_state(value, key))
         return tensors
 
-    def load(self, keys, get):
+    def load(self, keys: Collection[str], get: Callable[[str], torch.Tensor]) -> None:
         """Take weights and moments from a file that has `keys`, get(key) of them the tensor."""
         for name, value in self.parameters.items():
             full = get(f"model/{name}")
@@ -112,19 +125,19 @@ class Zero3(adam.Adam):
         for counter in self._steps():
             counter.fill_(done)
 
-    def close(self):
+    def close(self) -> None:
         """Let go of the engine, to which the model's hooks and a list of DeepSpeed's own would hold on."""
         self.engine.destroy()
         FWD_MODULE_STACK.clear()
-        del self.engine, self.optimizer, self.model.shared_by
+        del self.engine, self.optimizer
 
-    def through(self, function):
+    def through(self, function: Callable[[], T]) -> T:
         """function(), which uses parts of the model by themselves: the engine gathers each one's weights."""
         return function()
 
     @contextlib.contextmanager
-    def whole(self):
-        """All weights in each process, in the precision of the model's arithmetic: gathered once, not for each token or batch."""
+    def whole(self) -> Iterator[None]:
+        """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
         offload = self.optimizer.parameter_offload
         with torch.no_grad(), deepspeed.zero.GatheredParameters(self.model.parameters()):
             # The hooks would drop a layer's weights after its use. This is what TRL does to sample.
@@ -138,54 +151,59 @@ class Zero3(adam.Adam):
             finally:
                 offload._register_deepspeed_module(offload.module)
 
-    def weights(self):
+    def weights(self) -> dict[str, torch.Tensor]:
         """{name: whole tensor} in the first process, in 32 bits where Adam moved such. All must call it."""
-        found, names = {}, self.model.state_dict(keep_vars=True)
-        for value in names.values():
-            if id(value) not in found:
+        whole: dict[int, torch.Tensor] = {}  # tied ones stay one
+        shards = self.model.state_dict(keep_vars=True)
+        for value in shards.values():
+            if id(value) not in whole:
                 with deepspeed.zero.GatheredParameters([value]):
                     full = deepspeed.utils.safe_get_full_fp32_param(value) if value.requires_grad else value.detach()
-                    found[id(value)] = _first(full)
-        return {name: found[id(value)] for name, value in names.items()}
+                    whole[id(value)] = _first(full)
+        return {name: whole[id(value)] for name, value in shards.items()}
 
-    def _part(self, tensor):
+    def _part(self, tensor: torch.Tensor) -> torch.Tensor:
         """The part of a whole tensor that this process keeps, flat: 1/world of it, rounded up, zeros at the end."""
         flat = tensor.float().flatten()
-        size = -(-flat.numel() // processes.world())
-        return torch.nn.functional.pad(flat, (0, size * processes.world() - flat.numel())).chunk(processes.world())[
-            processes.rank()
-        ]
+        world = processes.world()
+        padding = -flat.numel() % world
+        return torch.nn.functional.pad(flat, (0, padding)).chunk(world)[processes.rank()]
 
-    def _steps(self):
-        """How many steps Adam has done, by which it corrects its moments: a tensor for each flat group of parameters."""
+    def _steps(self) -> list[torch.Tensor]:
+        """How many steps Adam has done, by which it corrects its moments: a tensor for each group of parameters."""
         return [state["step"] for state in self.optimizer.optimizer.state.values()]
 
 
-def sharing():
-    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`. ModuleNotFoundError or ValueError, one sentence, without the package or unless it is stage 3 without a disk."""
-    found = accelerate.DeepSpeedPlugin().deepspeed_config["zero_optimization"]
-    disk = any((found.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param"))
-    if found["stage"] != 3 or disk:
+def sharing() -> dict[str, Any]:
+    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`.
+
+    ValueError, one sentence, unless it is stage 3 without a disk.
+    """
+    settings = accelerate.DeepSpeedPlugin().deepspeed_config["zero_optimization"]
+    disk = any((settings.get(f"offload_{part}") or {}).get("device") == "nvme" for part in ("optimizer", "param"))
+    if settings["stage"] != 3 or disk:
         raise ValueError(
-            f"DeepSpeed must share the weights by its stage 3, in memory, got {'offloading to nvme' if disk else 'stage ' + str(found['stage'])}; launch with rvlib/accelerate/zero3.yaml."
+            "DeepSpeed must share the weights by its stage 3, in memory, "
+            f"got {'offloading to nvme' if disk else 'stage ' + str(settings['stage'])}; "
+            "launch with rvlib/accelerate/zero3.yaml."
         )
-    return found
+    return settings
 
 
-def _calls(model):
+def _calls(model: torch.nn.Module) -> torch.nn.Module:
     """A module whose call is a call of a function of the model, as the engine's is of the module."""
 
     class Calls(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, function):
+        def forward(self, function: Callable[[], T]) -> T:
             return function()
 
     return Calls()
 
 
-def _first(tensor):
+def _first(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor on the CPU in the first process, an empty one in the others."""
     return tensor.cpu().clone() if processes.first() else tensor.new_empty(0, device="cpu")

@@ -1,4 +1,4 @@
-"""Replies of a policy: prompts to token ids, engines that draw, log-probabilities, and files of replies that a run goes on from.
+"""Replies of a policy: prompts to token ids, engines that draw, log-probabilities, and files that a run goes on from.
 
 This room may import `rvlib.lm.data`, `rvlib.lm.models` and `rvlib.lm.processes`. Start with `generation.generate`.
 """

@@ -1,10 +1,11 @@
-"""Engines that sample otherwise than in a padded batch: continuous batching by transformers, and a vLLM server by TRL's client.
+"""Engines that do not sample in a padded batch: transformers' continuous batching, a vLLM server by TRL's client.
 
-A padded batch (`sample.generate`) runs until its last reply ends, and what has ended waits. In continuous batching another takes its
-place: at most `rows` replies are under way, of however many are asked for, so a place is empty only at the very end, and keys
-and values lie in pages of a common cache. Fast attention over pages is that of the flash-attn package, if it is installed; without
-it transformers masks one long row, which is slower. Random numbers come from torch's generator, and all replies are asked for before the first
-is drawn, so that the same seed gives the same ones; another number of `rows` gives others.
+A padded batch (`generation.generate`) runs until its last reply ends, and what has ended waits. In continuous batching
+another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty
+only at the very end, and keys and values lie in pages of a common cache. Fast attention over pages is that of the
+flash-attn package, if it is installed; without it transformers masks one long row, which is slower. Random numbers come
+from torch's generator, and all replies are asked for before the first is drawn, so that the same seed gives the same
+ones; another `batch_size` gives others.
 
 A vLLM server has GPUs of its own, and gets the policy's weights whenever they have changed:
 
@@ -16,63 +17,90 @@ Its replies are not the same again from the same seed. Of several processes the 
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-import transformers.generation.configuration_utils
+import transformers
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from rvlib.lm import need, processes
+from rvlib.lm import processes
+from rvlib.lm.models.policies import Policy
 
-PADDED = ("generate", "static")  # engines that draw a whole batch at once; all others keep to `rows` by themselves
+PADDED = (
+    "generate",
+    "static",
+)  # engines that draw a whole batch at once; all others keep to `batch_size` by themselves
 PAGE = 256  # tokens of a page, as transformers has them
 
 
-def continuous(model, prompts, count, *, ends, rows, max_new_tokens, temperature):
-    """`count` replies to each of `prompts` (lists of token ids), a flat list of lists of ids, each with its ending token if it has one.
+def continuous(
+    model: Any,
+    prompt_ids: Sequence[list[int]],
+    num_generations: int,
+    *,
+    eos_token_ids: list[int],
+    batch_size: int,
+    max_new_tokens: int,
+    temperature: float,
+) -> list[list[int]]:
+    """`num_generations` replies to each prompt, a flat list of lists of ids, each with its ending token if it has one.
 
-    ends: ids that end a reply. RuntimeError, in one sentence, if the engine stops before all are drawn; memory that ran out is told
-    as torch tells it.
+    model: a causal model of transformers, which has `init_continuous_batching`. RuntimeError, in one sentence, if the
+    engine stops before all are drawn; memory that ran out is told as torch tells it.
     """
-    config = transformers.generation.configuration_utils
-    pages = math.ceil((max(map(len, prompts)) + max_new_tokens) / PAGE)
-    how = config.GenerationConfig(
+    pages = math.ceil((max(map(len, prompt_ids)) + max_new_tokens) / PAGE)
+    generation_config = transformers.GenerationConfig(
         do_sample=True,
         temperature=temperature,
         top_k=0,
         top_p=1.0,
-        num_return_sequences=count,
+        num_return_sequences=num_generations,
         max_new_tokens=max_new_tokens,
-        eos_token_id=ends,
+        eos_token_id=eos_token_ids,
     )
-    batching = config.ContinuousBatchingConfig(
-        num_blocks=rows * (pages + 1),
-        max_batch_tokens=max(rows, PAGE),
-        max_requests_per_batch=rows,
+    batching = ContinuousBatchingConfig(
+        num_blocks=batch_size * (pages + 1),
+        max_batch_tokens=max(batch_size, PAGE),
+        max_requests_per_batch=batch_size,
         seed=int(torch.randint(2**31, ())),
     )
-    manager = model.init_continuous_batching(generation_config=how, continuous_batching_config=batching)
-    names = manager.add_requests(prompts, max_new_tokens=max_new_tokens)
-    found, total = {}, len(prompts) * count
+    manager = model.init_continuous_batching(generation_config=generation_config, continuous_batching_config=batching)
+    request_ids = manager.add_requests(prompt_ids, max_new_tokens=max_new_tokens)
+    total = len(prompt_ids) * num_generations
+    outputs: dict[str, Any] = {}
     try:
         manager.start()
-        while len(found) < total and (found_one := _next(manager)):
-            found[found_one.request_id] = found_one
+        while len(outputs) < total and (output := _next(manager)):
+            outputs[output.request_id] = output
     finally:
-        manager.stop(hard_stop=len(found) < total)
+        manager.stop(hard_stop=len(outputs) < total)
         manager.destroy()
     error = manager.background_thread_status.fatal_error or next(
-        (one.error for one in found.values() if one.error), None
+        (output.error for output in outputs.values() if output.error), None
     )
     if isinstance(error, torch.OutOfMemoryError):
         raise error
-    if error or len(found) < total:
+    if error or len(outputs) < total:
         raise RuntimeError(
-            f"All {total} replies must be drawn, but continuous batching stopped at {len(found)} ({error or 'its thread ended'}); set runtime.engine to generate."
+            f"All {total} replies must be drawn, but continuous batching stopped at {len(outputs)} "
+            f"({error or 'its thread ended'}); set runtime.engine to generate."
         )
-    kinds = [*(f"__child#{i}" for i in range(count - 1)), ""]  # the other replies to a prompt are made from its first
-    return [found[name + kind].generated_tokens for name in names for kind in kinds]
+    # The other replies to a prompt are made from its first.
+    suffixes = [*(f"__child#{i}" for i in range(num_generations - 1)), ""]
+    return [outputs[request_id + suffix].generated_tokens for request_id in request_ids for suffix in suffixes]
 
 
-def served(policy, prompts, count, *, server, ends, max_new_tokens, temperature):
+def served(
+    policy: Policy,
+    prompt_ids: Sequence[list[int]],
+    num_generations: int,
+    *,
+    server: str | None,
+    eos_token_ids: list[int],
+    max_new_tokens: int,
+    temperature: float,
+) -> list[list[int]]:
     """The same of a vLLM server at the address `server`, which is sent the weights first if they are not those it has.
 
     ModuleNotFoundError or ConnectionError, in one sentence, for a package or a server that is not there.
@@ -84,41 +112,50 @@ def served(policy, prompts, count, *, server, ends, max_new_tokens, temperature)
         client.reset_prefix_cache()
         client.stamp = stamp
     # No seed: vLLM would give every prompt the same random numbers.
-    how = {"stop_token_ids": ends, "skip_special_tokens": False}
     return client.generate(
-        prompts, n=count, temperature=temperature, max_tokens=max_new_tokens, logprobs=None, generation_kwargs=how
+        prompt_ids,
+        n=num_generations,
+        temperature=temperature,
+        max_tokens=max_new_tokens,
+        logprobs=None,
+        generation_kwargs={"stop_token_ids": eos_token_ids, "skip_special_tokens": False},
     )["completion_ids"]
 
 
 @functools.lru_cache
-def _connected(server, device):
+def _connected(server: str | None, device: torch.device) -> Any:
+    import trl.generation.vllm_client  # slow to import, and only this engine needs it
+
     try:
-        client = need("trl.generation.vllm_client").VLLMClient(base_url=server)
+        client: Any = trl.generation.vllm_client.VLLMClient(base_url=server)
     except ImportError as error:
         raise ModuleNotFoundError(
-            "Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, or set runtime.engine to continuous."
+            "Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, "
+            "or set runtime.engine to continuous."
         ) from error
     client.init_communicator(device=device)
     client.stamp = None
     return client
 
 
-def _client(server, policy):
+def _client(server: str | None, policy: Policy) -> Any:
     """TRL's client of a server, one for the life of the process."""
     try:
         return _connected(server, policy.model.device)
     except OSError as error:  # of the HTTP library
-        start = f'VLLM_SERVER_DEV_MODE=1 vllm serve {policy.source["name"]} --weight-transfer-config \'{{"backend": "nccl"}}\''
+        transfer = '{"backend": "nccl"}'
+        command = f"VLLM_SERVER_DEV_MODE=1 vllm serve {policy.source['name']} --weight-transfer-config '{transfer}'"
         raise ConnectionError(
-            f"A vLLM server must answer at {server}, but none does; start one on a GPU of its own with `{start}`, and run this again."
+            f"A vLLM server must answer at {server}, but none does; start one on a GPU of its own with `{command}`, "
+            "and run this again."
         ) from error
 
 
-def _next(manager):
+def _next(manager: Any) -> Any:
     """The next reply that is finished, or None when there will be none."""
     while True:
-        one = manager.get_result(timeout=1)
-        if one is not None and one.is_finished():
-            return one
-        if one is None and not manager.is_running():
+        output = manager.get_result(timeout=1)
+        if output is not None and output.is_finished():
+            return output
+        if output is None and not manager.is_running():
             return None

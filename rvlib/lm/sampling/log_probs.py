@@ -1,64 +1,85 @@
 """Log-probabilities of replies: ln π_θ(y|x) = Σ_l ln softmax(f_θ(x, y_<l))_{y_l}, with a gradient or without."""
 
-import torch
+from collections.abc import Sequence
 
-from rvlib.lm import processes
+import torch
+import transformers
+
+from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
 
-def log_probs(policy, prompts, replies, *, temperature=1.0, rows=16):
-    """ln π_θ(y|x) in nats, one float a reply, without a gradient. prompts, replies: lists of lists of token ids; rows: how many go through at once.
+def log_probs(
+    policy: Policy,
+    prompt_ids: Sequence[list[int]],
+    completion_ids: Sequence[list[int]],
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 16,
+) -> list[float]:
+    """ln π_θ(y|x) in nats, one float a reply, without a gradient; `batch_size` go through at once.
 
     They are sorted by length, so that little is padded.
     """
-    order = sorted(range(len(replies)), key=lambda i: len(prompts[i]) + len(replies[i]))
-    result = [0.0] * len(replies)
-    for some in (order[i : i + rows] for i in range(0, len(order), rows)):
+    order = sorted(range(len(completion_ids)), key=lambda i: len(prompt_ids[i]) + len(completion_ids[i]))
+    logprobs = [0.0] * len(completion_ids)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
         with torch.inference_mode():
-            totals = reply_log_probs(
-                policy.model, [prompts[i] for i in some], [replies[i] for i in some], temperature=temperature
+            batch = reply_log_probs(
+                policy, [prompt_ids[i] for i in indices], [completion_ids[i] for i in indices], temperature=temperature
             )
-        for i, total in zip(some, totals.tolist()):
-            result[i] = total
-    return result
+        for i, logprob in zip(indices, batch.tolist()):
+            logprobs[i] = logprob
+    return logprobs
 
 
-def reply_log_probs(model, prompts, replies, *, temperature=1.0):
-    """ln π_θ(y|x) in nats of replies that go through `model` at once, a float64 tensor (replies,) that gradients pass through.
+def reply_log_probs(
+    policy: Policy,
+    prompt_ids: Sequence[list[int]],
+    completion_ids: Sequence[list[int]],
+    *,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """ln π_θ(y|x) in nats of replies that go through at once, a float64 tensor (replies,) that gradients pass through.
 
-    prompts, replies: lists of lists of token ids. Padding is on the right, and only the positions that predict a reply's tokens
-    become logits, `LOGITS_AT_ONCE` at a time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
+    Padding is on the right, and only the positions that predict a reply's tokens become logits, `LOGITS_AT_ONCE` at a
+    time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
     """
-    whole = [torch.tensor(prompt + reply) for prompt, reply in zip(prompts, replies, strict=True)]
-    tokens = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)[:, :-1]  # the last token predicts nothing
-    attended = torch.arange(tokens.shape[1]) < torch.tensor([[len(row)] for row in whole])
-    # Of each token of a reply: which row it is in, which place predicts it, and which token it is.
-    where = torch.tensor(
+    model = policy.model
+    input_ids = [torch.tensor(prompt + reply) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
+    padded = torch.nn.utils.rnn.pad_sequence(input_ids, batch_first=True)[:, :-1]  # the last token predicts nothing
+    attention_mask = torch.arange(padded.shape[1]) < torch.tensor([[len(ids)] for ids in input_ids])
+    # Of each token of a reply: which row it is in, which position predicts it, and which token it is.
+    predicted = torch.tensor(
         [
             (i, len(prompt) - 1 + j, token)
-            for i, (prompt, reply) in enumerate(zip(prompts, replies))
+            for i, (prompt, reply) in enumerate(zip(prompt_ids, completion_ids))
             for j, token in enumerate(reply)
         ],
         dtype=torch.long,
     )
 
-    def totals():  # on the device of the gathered weights, which may have come from the host's memory
-        row, place, token = where.to(model.device).view(-1, 3).unbind(1)
+    def totals() -> torch.Tensor:  # on the device of the gathered weights, which may have come from the host's memory
+        row, position, token = predicted.to(model.device).view(-1, 3).unbind(1)
         hidden = model.base_model(
-            tokens.to(model.device), attention_mask=attended.to(model.device), use_cache=False
+            padded.to(model.device), attention_mask=attention_mask.to(model.device), use_cache=False
         ).last_hidden_state
-        chosen = torch.cat(
+        token_logprobs = torch.cat(
             [
-                log_softmax_at(model, some, those, temperature)
-                for some, those in zip(hidden[row, place].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
+                log_softmax_at(model, states, targets, temperature)
+                for states, targets in zip(hidden[row, position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
             ]
         )
-        return torch.zeros(len(whole), dtype=torch.float64, device=row.device).index_add(0, row, chosen.double())
+        zeros = torch.zeros(len(input_ids), dtype=torch.float64, device=row.device)
+        return zeros.index_add(0, row, token_logprobs.double())
 
-    return processes.through(model, totals)
+    return policy.sharing.through(totals)
 
 
-def log_softmax_at(model, hidden, tokens, temperature):
-    """ln softmax(logits / temperature) of a token each, (tokens,), from the last layer's states (tokens, width), in 32 bits."""
+def log_softmax_at(
+    model: transformers.PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width)."""
     logits = model.get_output_embeddings()(hidden).float() / temperature
     return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")

@@ -1,22 +1,25 @@
-"""Replies of a policy to prompts, drawn token by token from the model itself, at temperature 1 and with nothing cut off:
+"""Replies of a policy to prompts, drawn by `generation.generate` from the model itself, and kept in files.
 
-    π_θ(y|x) = ∏_l softmax(f_θ(x, y_<l))_{y_l}
-
-A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar length;
-each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped and ends
-with the very replies of one that was not.
+A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar
+length; each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped
+and ends with the very replies of one that was not.
 """
 
 import json
 import pathlib
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from rvlib import _checks
-from rvlib.files import fingerprint
+from rvlib.files import fingerprint, write_whole
 from rvlib.lm import processes
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, end_token_ids
 from rvlib.lm.sampling.generation import generate
@@ -33,7 +36,7 @@ class Sampling:
     prompts_per_batch: int = 8
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("samples", "max_new_tokens", "prompts_per_batch"):
             _checks.whole(name, getattr(self, name))
         _checks.whole("seed", self.seed, low=0)
@@ -41,21 +44,30 @@ class Sampling:
 
 
 def sample_replies(
-    policy, prompts, folder, sampling=Sampling(), *, engine="generate", rows=None, server=None, progress=True
-):
-    """Replies of `policy` to each of `prompts`, in their order: dictionaries with `prompt` (its name), `replies` (texts),
-    `tokens` (lists of ids, the ending one included), `ended` (whether there was one) and `log_probs` (of whole replies, in nats).
-    engine, rows, server: as in `generate`.
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    folder: str | pathlib.Path,
+    sampling: Sampling = Sampling(),
+    *,
+    engine: str = "generate",
+    batch_size: int | None = None,
+    server: str | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Replies of `policy` to each of `prompts`, in their order, a record for each prompt.
+
+    A record has `prompt` (its name), `text`, `replies` (texts), `tokens` (lists of ids, the ending one included),
+    `ended` (whether there was one) and `log_probs` (of whole replies, in nats). engine, batch_size, server: as in
+    `generate`.
 
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
     """
-    from tqdm import tqdm
-
     folder, names = pathlib.Path(folder), [prompt.name for prompt in prompts]
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"prompts must be at least one, each with a name of its own, got {len(names)} with {len(set(names))} different names."
+            f"prompts must be at least one, each with a name of its own, "
+            f"got {len(names)} with {len(set(names))} different names."
         )
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
     settings |= {} if engine == "generate" else {"engine": engine}
@@ -64,25 +76,25 @@ def sample_replies(
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
     numbered = list(enumerate(batches))
-    mine = processes.share(numbered) if engine in engines.PADDED else numbered if processes.first() else []
-    for number, batch in tqdm(mine, desc="Sampling", unit="batch", disable=not progress or not processes.first()):
+    if engine in engines.PADDED:
+        share = processes.share(numbered)
+    else:  # of the others the first process asks for all
+        share = numbered if processes.first() else []
+    for number, batch in tqdm(share, desc="Sampling", unit="batch", disable=not progress or not processes.first()):
         path = folder / f"batch-{number:04d}.jsonl"
         if not path.exists():
             start = time.perf_counter()
-            lines = [
-                json.dumps(record) + "\n" for record in _draw(policy, batch, sampling, number, engine, rows, server)
-            ]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(lines), encoding="utf-8")
-            partial.replace(path)
+            records = _draw(policy, batch, sampling, number, engine, batch_size, server)
+            text = "".join(json.dumps(record) + "\n" for record in records)
+            write_whole(path, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
             with (folder / "seconds.txt").open("a") as clock:
                 clock.write(f"{time.perf_counter() - start:.2f}\n")
     processes.gather([])  # all have written
     return read_replies(folder, prompts)
 
 
-def read_replies(folder, prompts):
-    """The records of a folder that `sample` has filled, in the order of `prompts`, with no need of the policy."""
+def read_replies(folder: str | pathlib.Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """The records of a folder that `sample_replies` has filled, in the order of `prompts`; the policy is not needed."""
     records = {}
     for path in sorted(pathlib.Path(folder).glob("batch-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -91,41 +103,50 @@ def read_replies(folder, prompts):
     return [records[prompt.name] for prompt in prompts]
 
 
-def sampling_seconds(folder):
+def sampling_seconds(folder: pathlib.Path) -> float:
     """How long the batches in `folder` took to draw, all together, however often the run was cut off."""
     return sum(map(float, (folder / "seconds.txt").read_text().split()))
 
 
-def _draw(policy, batch, sampling, number, engine, rows, server):
+def _draw(
+    policy: Policy,
+    batch: Sequence[Prompt],
+    sampling: Sampling,
+    number: int,
+    engine: str,
+    batch_size: int | None,
+    server: str | None,
+) -> Iterator[dict[str, Any]]:
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
-    prompts, ends = [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch], end_token_ids(policy)
+    prompt_ids, num_generations = [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch], sampling.samples
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
-        tokens = generate(
+        completion_ids = generate(
             policy,
-            prompts,
-            sampling.samples,
+            prompt_ids,
+            num_generations,
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             engine=engine,
-            rows=rows,
+            batch_size=batch_size,
             server=server,
         )
-    repeated = [prompt for prompt in prompts for _ in range(sampling.samples)]
-    totals = log_probs(policy, repeated, tokens, temperature=sampling.temperature)
+    repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
+    logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature)
+    eos_token_ids = end_token_ids(policy)
     for i, prompt in enumerate(batch):
-        mine = slice(i * sampling.samples, (i + 1) * sampling.samples)
+        group = slice(i * num_generations, (i + 1) * num_generations)
         yield {
             "prompt": prompt.name,
             "text": prompt.text,
-            "replies": decode_replies(policy, tokens[mine]),
-            "tokens": tokens[mine],
-            "ended": [row[-1] in ends for row in tokens[mine]],
-            "log_probs": totals[mine],
+            "replies": decode_replies(policy, completion_ids[group]),
+            "tokens": completion_ids[group],
+            "ended": [ids[-1] in eos_token_ids for ids in completion_ids[group]],
+            "log_probs": logprobs[group],
         }
 
 
-def _claim(folder, settings):
+def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     """Write `settings` into a new folder, or check that an old one has the same."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
@@ -134,9 +155,8 @@ def _claim(folder, settings):
         differ = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
         if differ:
             raise ValueError(
-                f"folder must be new or hold a run of the same settings, got {folder} with another {' and '.join(differ)}; choose another folder, or delete it."
+                f"folder must be new or hold a run of the same settings, got {folder} with another "
+                f"{' and '.join(differ)}; choose another folder, or delete it."
             )
         return
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings, indent=1))
-    partial.replace(path)
+    write_whole(path, lambda partial: partial.write_text(json.dumps(settings, indent=1)))

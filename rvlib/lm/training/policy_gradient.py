@@ -3,47 +3,102 @@
     y_1 … y_k ~ π_θ(·|x)           r_i = r(x, y_i) - λ ln(π_θ(y_i|x) / π_ref(y_i|x))
     L(θ) = -mean_i min( ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε) A_i ),     ρ_i = π_θ(y_i|x) / π_old(y_i|x)
 
-A_i are the advantages of `rvlib.tabular.estimators`, the same functions that the exact world uses. At the first mini-batch
-ρ = 1, and -∇L is their unbiased estimate of ∇φ.
+A_i are the advantages of `rvlib.tabular.estimators`, the same functions that the exact world uses. At the first
+mini-batch ρ = 1, and -∇L is their unbiased estimate of ∇φ.
 
-As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole replies, the
-KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate. Otherwise than there:
-prompts run through a new permutation each epoch and none is dropped; a reply's random numbers depend on seed and step alone;
-the KL term is inside the reward for GRPO too, so that its gradient is that of λ KL(π‖π_ref); and the group's standard deviation
-is the sample's, of the regularised rewards.
+As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole
+replies, the KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate.
+Otherwise than there: prompts run through a new permutation each epoch and none is dropped; a reply's random numbers
+depend on seed and step alone; the KL term is inside the reward for GRPO too, so that its gradient is that of λ
+KL(π‖π_ref); and the group's standard deviation is the sample's, of the regularised rewards.
 """
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rvlib.lm import processes
+from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.adapters import without_adapter
+from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import generate
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training.trainer import Trainer
-from rvlib.tabular.estimators import advantages
+from rvlib.tabular.estimators import advantages as estimate_advantages
+
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.recipe import Recipe
+
+T = TypeVar("T")
 
 
-def train_policy(policy, reference, teacher, ground_truth, prompts, recipe, folder, *, seed, label, on_step=None):
-    """Train `policy` on `teacher`, with evaluations on the way, and return the `Trainer`, whose log has every step's numbers.
+@dataclass(frozen=True)
+class Rollout:
+    """Replies drawn to a batch of prompts, `num_generations` to each in a row: each field has one entry a reply."""
 
-    policy, reference: `models.Policy` of equal weights; without a reference it is the policy with its adapter off. teacher, ground_truth: functions of a list of prompts and a list of
-    lists of replies, giving rewards (prompts, replies). prompts: a list of `Prompt`. on_step: called with the step's number and
-    a dictionary of its numbers, those of an evaluation by themselves; what it returns, if true, ends the training.
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    completions: list[str]  # their texts
+    logprobs: NDArray[np.float64]  # ln π_θ(y|x), nats
+    ref_logprobs: NDArray[np.float64]  # ln π_ref(y|x), nats
+
+    @classmethod
+    def concatenate(cls, chunks: Sequence[Rollout]) -> Rollout:
+        """The rollout that was drawn in chunks."""
+        return cls(
+            prompt_ids=[ids for chunk in chunks for ids in chunk.prompt_ids],
+            completion_ids=[ids for chunk in chunks for ids in chunk.completion_ids],
+            completions=[text for chunk in chunks for text in chunk.completions],
+            logprobs=np.concatenate([chunk.logprobs for chunk in chunks]),
+            ref_logprobs=np.concatenate([chunk.ref_logprobs for chunk in chunks]),
+        )
+
+
+def train_policy(
+    policy: Policy,
+    reference: Policy | None,
+    teacher: processes.Score,
+    ground_truth: processes.Score,
+    prompts: Sequence[Prompt],
+    recipe: Recipe,
+    folder: str | pathlib.Path,
+    *,
+    seed: int,
+    label: str,
+    on_step: Callable[[int, dict[str, float]], Any] | None = None,
+) -> Trainer:
+    """Train `policy` on `teacher`, with evaluations on the way; returns the `Trainer`, whose log has all numbers.
+
+    policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher,
+    ground_truth: functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
+    on_step: called with the step's number and a dictionary of its numbers, those of an evaluation by themselves; what
+    it returns, if true, ends the training. To save the policy, take `dataclasses.replace(policy,
+    sharing=trainer.adam)`.
     """
     settings, evaluation, runtime = recipe.policy_gradient, recipe.evaluation, recipe.runtime
     trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
+    policy = replace(policy, sharing=trainer.adam)
     if reference:
-        reference.model.to(policy.model.device)
-    per_step = settings.batch_size // settings.num_generations
-    total = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
-    times = set(np.linspace(0, total, round(settings.epochs * evaluation.per_epoch) + 1).round().astype(int).tolist())
+        frozen: torch.nn.Module = reference.model
+        frozen.to(policy.model.device)
+    prompts_per_step = settings.batch_size // settings.num_generations
+    total_steps = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
+    evaluations = round(settings.epochs * evaluation.per_epoch) + 1
+    evaluation_steps = set(np.linspace(0, total_steps, evaluations).round().astype(int).tolist())
 
-    def evaluated(step):
-        numbers = evaluate(
+    def evaluated(step: int) -> bool:
+        """Evaluate before a step, and say whether that ends the training."""
+        means = evaluate(
             policy,
             reference,
             {"proxy": teacher, "ground_truth": ground_truth},
@@ -51,125 +106,176 @@ def train_policy(policy, reference, teacher, ground_truth, prompts, recipe, fold
             recipe,
             (seed, step, 1),
         )
-        numbers = {f"eval_{name}": value for name, value in numbers.items()}
+        numbers = {f"eval_{name}": value for name, value in means.items()}
         trainer.log(step, **numbers)
-        return on_step is not None and on_step(step, numbers)
+        return on_step is not None and bool(on_step(step, numbers))
 
-    for step in trainer.steps(total, label):
-        if step in times and evaluated(step):
+    for step in trainer.steps(total_steps, label):
+        if step in evaluation_steps and evaluated(step):
             return trainer
-        batch = [prompts[i] for i in batch_indices(len(prompts), per_step, step, seed)]
+        batch = [prompts[i] for i in batch_indices(len(prompts), prompts_per_step, step, seed)]
         numbers = policy_gradient_step(trainer, policy, reference, teacher, batch, recipe, (seed, step, 0))
         trainer.log(step, **numbers)
         if on_step is not None and on_step(step, numbers):
             return trainer
-    if not any(line["step"] == total for line in trainer.lines()):
-        evaluated(total)
+    if not any(line["step"] == total_steps for line in trainer.lines()):
+        evaluated(total_steps)
     return trainer
 
 
-def policy_gradient_step(trainer, policy, reference, teacher, batch, recipe, seed):
+def policy_gradient_step(
+    trainer: Trainer,
+    policy: Policy,
+    reference: Policy | None,
+    teacher: processes.Score,
+    prompts: Sequence[Prompt],
+    recipe: Recipe,
+    seed_path: Sequence[int],
+) -> dict[str, float]:
     """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
     settings = recipe.policy_gradient
-    prompts, replies, old, before = rollout(policy, reference, batch, settings.num_generations, recipe, seed)
-    rewards = processes.score(
-        teacher, batch, group_by_prompt(decode_replies(policy, replies), settings.num_generations)
-    )  # (prompts, k)
-    kl = (old - before).reshape(rewards.shape)
-    a = advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
+    drawn = rollout(policy, reference, prompts, settings.num_generations, recipe, seed_path)
+    prompt_ids, completion_ids = drawn.prompt_ids, drawn.completion_ids
+    rewards = processes.score(teacher, prompts, group_by_prompt(drawn.completions, settings.num_generations))
+    kl = (drawn.logprobs - drawn.ref_logprobs).reshape(rewards.shape)  # (prompts, num_generations), as are the rewards
+    advantages = estimate_advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
-    def loss_of(rows):
-        new = reply_log_probs(
-            policy.model, [prompts[i] for i in rows], [replies[i] for i in rows], temperature=settings.temperature
+    def loss_of(indices: list[int]) -> torch.Tensor:
+        logprobs = reply_log_probs(
+            policy,
+            [prompt_ids[i] for i in indices],
+            [completion_ids[i] for i in indices],
+            temperature=settings.temperature,
         )
-        fixed = (torch.as_tensor(values[rows], device=new.device) for values in (old, a))
-        return clipped_loss(new, *fixed, settings.clip_range)
+        return clipped_loss(
+            logprobs,
+            torch.as_tensor(drawn.logprobs[indices], device=logprobs.device),
+            torch.as_tensor(advantages[indices], device=logprobs.device),
+            settings.clip_range,
+        )
 
-    mini_batches = np.arange(len(replies)).reshape(settings.num_mini_batches, -1)
-    losses = [
-        trainer.update(rows.tolist(), loss_of, lambda i: len(prompts[i]) + len(replies[i])) for rows in mini_batches
-    ]
-    within = rewards.std(-1, ddof=1).mean() if settings.num_generations > 1 else 0.0
-    numbers = {"loss": np.mean(losses), "reward": rewards.mean(), "kl": kl.mean(), "reward_std_within": within}
-    return {name: float(value) for name, value in numbers.items()} | {"reply_tokens": sum(map(len, replies))}
+    def length(i: int) -> int:
+        return len(prompt_ids[i]) + len(completion_ids[i])
 
-
-def clipped_loss(new, old, advantages, clip):
-    """-min(ρ A, clip(ρ) A) of each reply, (replies,): log-probabilities under π_θ and π_old, and its advantage."""
-    ratio = (new - old).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -torch.minimum(ratio * advantages, clipped * advantages)
-
-
-def evaluate(policy, reference, judges, prompts, recipe, seed):
-    """Mean rewards by each of `judges` and the KL divergence (nats a reply) from `reference`, over replies drawn for the purpose."""
-    outputs = recipe.evaluation.outputs
-    _, replies, ours, theirs = rollout(policy, reference, prompts, outputs, recipe, seed)
-    written = group_by_prompt(decode_replies(policy, replies), outputs)
-    return {name: float(processes.score(judge, prompts, written).mean()) for name, judge in judges.items()} | {
-        "kl": float((ours - theirs).mean())
+    mini_batches = np.arange(len(completion_ids)).reshape(settings.num_mini_batches, -1)
+    losses = [trainer.update(indices.tolist(), loss_of, length) for indices in mini_batches]
+    return {
+        "loss": float(np.mean(losses)),
+        "reward": float(rewards.mean()),
+        "kl": float(kl.mean()),
+        "reward_std_within": float(rewards.std(-1, ddof=1).mean()) if settings.num_generations > 1 else 0.0,
+        "reply_tokens": sum(map(len, completion_ids)),
     }
 
 
-def reference_log_probs(policy, reference, prompts, replies, **how):
+def clipped_loss(
+    logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, clip_range: float
+) -> torch.Tensor:
+    """-min(ρ A, clip(ρ) A) of each reply, (replies,): log-probabilities under π_θ and π_old, and its advantage."""
+    ratio = (logprobs - old_logprobs).exp()
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def evaluate(
+    policy: Policy,
+    reference: Policy | None,
+    judges: Mapping[str, processes.Score],
+    prompts: Sequence[Prompt],
+    recipe: Recipe,
+    seed_path: Sequence[int],
+) -> dict[str, float]:
+    """Mean rewards by each of `judges` and "kl", the divergence from `reference` (nats a reply), over new replies."""
+    num_generations = recipe.evaluation.outputs
+    drawn = rollout(policy, reference, prompts, num_generations, recipe, seed_path)
+    groups = group_by_prompt(drawn.completions, num_generations)
+    means = {name: float(processes.score(judge, prompts, groups).mean()) for name, judge in judges.items()}
+    return means | {"kl": float((drawn.logprobs - drawn.ref_logprobs).mean())}
+
+
+def reference_log_probs(
+    policy: Policy,
+    reference: Policy | None,
+    prompt_ids: Sequence[list[int]],
+    completion_ids: Sequence[list[int]],
+    *,
+    temperature: float,
+    batch_size: int,
+) -> list[float]:
     """`log_probs` under the reference, which is the policy without its adapter where there is no other."""
     if reference:
-        return log_probs(reference, prompts, replies, **how)
+        return log_probs(reference, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
     with without_adapter(policy.model):
-        return log_probs(policy, prompts, replies, **how)
+        return log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
 
 
-def rollout(policy, reference, batch, group, recipe, seed):
-    """`group` replies to each prompt of a batch: (their prompts' ids, their ids, two flat lists of lists; ln π_θ and ln π_ref of them, arrays).
+def rollout(
+    policy: Policy,
+    reference: Policy | None,
+    prompts: Sequence[Prompt],
+    num_generations: int,
+    recipe: Recipe,
+    seed_path: Sequence[int],
+) -> Rollout:
+    """`num_generations` replies to each of `prompts`, with their log-probabilities.
 
-    At most `runtime.batch_size` are drawn at once, from a seed of their own, so that several processes, which share these chunks, draw
-    what one does; engines that see to that themselves draw all before, for all. For each to have its part of a batch, set `runtime.batch_size` to the batch divided by their number.
+    At most `runtime.batch_size` are drawn at once, from a seed of their own, so that several processes, which share
+    these chunks, draw what one does; engines that see to that themselves draw all before, for all. For each to have its
+    part of a batch, set `runtime.batch_size` to the batch divided by their number.
     """
-    settings, prompts = recipe.policy_gradient, [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch]
-    runtime, found = recipe.runtime, []
-    at_once = max(runtime.batch_size // group, 1)
-    how = {"temperature": settings.temperature, "rows": runtime.batch_size}
+    settings, runtime = recipe.policy_gradient, recipe.runtime
+    temperature, batch_size = settings.temperature, runtime.batch_size
+    prompts_per_chunk = max(batch_size // num_generations, 1)
+    encoded = [encode_prompt(policy.tokenizer, prompt.text) for prompt in prompts]
 
-    def draw(some, start):
-        with torch_seed(*seed, start):
+    def draw(prompt_ids: list[list[int]], start: int) -> list[list[int]]:
+        with torch_seed(*seed_path, start):
             return generate(
                 policy,
-                some,
-                group,
+                prompt_ids,
+                num_generations,
                 max_new_tokens=settings.max_new_tokens,
+                temperature=temperature,
                 engine=runtime.engine,
+                batch_size=batch_size,
                 server=runtime.server,
-                **how,
             )
 
-    with processes.whole(policy.model):
-        drawn = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(prompts, 0))
-        for start in processes.share(range(0, len(prompts), at_once)):
-            some = prompts[start : start + at_once]
-            replies = drawn[start * group : (start + at_once) * group] if drawn else draw(some, start)
-            some = [prompt for prompt in some for _ in range(group)]
-            found.append(
-                (
-                    some,
-                    replies,
-                    log_probs(policy, some, replies, **how),
-                    reference_log_probs(policy, reference, some, replies, **how),
-                )
+    chunks = []
+    with policy.sharing.whole():
+        everything = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
+        for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
+            stop = start + prompts_per_chunk
+            if everything is None:
+                completion_ids = draw(encoded[start:stop], start)
+            else:
+                completion_ids = everything[start * num_generations : stop * num_generations]
+            prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
+            logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
+            ref_logprobs = reference_log_probs(
+                policy, reference, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
             )
-    prompts, replies, ours, theirs = (
-        [row for chunk in kind for row in chunk] for kind in zip(*processes.gather(found))
-    )
-    return prompts, replies, np.array(ours), np.array(theirs)
+            chunk = Rollout(
+                prompt_ids=prompt_ids,
+                completion_ids=completion_ids,
+                completions=decode_replies(policy, completion_ids),
+                logprobs=np.array(logprobs),
+                ref_logprobs=np.array(ref_logprobs),
+            )
+            chunks.append(chunk)
+    return Rollout.concatenate(processes.gather(chunks))
 
 
-def batch_indices(count, per_step, step, seed):
-    """Which of `count` prompts the batch of a step has: a new permutation by `seed` each time all have been seen."""
-    places = range(step * per_step, (step + 1) * per_step)
-    orders = {place // count: None for place in places}
-    orders = {number: np.random.default_rng([seed, number]).permutation(count) for number in orders}
-    return [int(orders[place // count][place % count]) for place in places]
+def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int) -> list[int]:
+    """Which prompts the batch of a step has: a new permutation by `seed` each time all have been seen."""
+    places = range(step * prompts_per_step, (step + 1) * prompts_per_step)
+    orders = {
+        epoch: np.random.default_rng([seed, epoch]).permutation(num_prompts)
+        for epoch in sorted({place // num_prompts for place in places})
+    }
+    return [int(orders[place // num_prompts][place % num_prompts]) for place in places]
 
 
-def group_by_prompt(flat, size):
-    """A flat list as a list of lists of `size`."""
-    return [flat[i : i + size] for i in range(0, len(flat), size)]
+def group_by_prompt(flat: Sequence[T], num_generations: int) -> list[Sequence[T]]:
+    """A flat list as a list of lists of `num_generations`."""
+    return [flat[i : i + num_generations] for i in range(0, len(flat), num_generations)]

@@ -1,23 +1,28 @@
 """A model under Adam and its place on disk: micro-batches, memory that runs out, checkpoints, and going on bit for bit.
 
     for step in trainer.steps(total):          resumes, shows progress, saves
-        loss = trainer.update(rows, loss_of)   one step of Adam on the mean over rows of loss_of(some of them)
+        loss = trainer.update(rows, loss_of)   one step of Adam on the mean over rows of loss_of(micro-batch)
         trainer.log(step, loss=loss)
 
-Whatever is drawn at step n is drawn from a seed of n (`draw_from`), so weights and Adam's moments are all the state there is,
-and a run that was killed ends with the very numbers of one that was not. TRL's trainers have the losses of fine-tuning and
-reward modelling too; they are not used here because their checkpoints are written in place, hold pickles, and carry the state of
-random generators.
+Whatever is drawn at step n is drawn from a seed of n (`seeding.torch_seed`), so weights and Adam's moments are all the
+state there is, and a run that was killed ends with the very numbers of one that was not. TRL's trainers have the losses
+of fine-tuning and reward modelling too; they are not used here because their checkpoints are written in place, hold
+pickles, and carry the state of random generators.
 """
+
+from __future__ import annotations
 
 import json
 import math
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import accelerate.utils.memory
 import safetensors
 import safetensors.torch
 import torch
+import transformers
 from tqdm import tqdm
 
 from rvlib.files import read_lines, write_whole
@@ -26,14 +31,29 @@ from rvlib.lm.models.adapters import has_adapter
 from rvlib.lm.optim import adam, make_optimizer
 from rvlib.lm.training import KEPT_CHECKPOINTS
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from rvlib.lm.experiments.recipe import RuntimeSettings
+
+Row = TypeVar("Row")
+
 
 class Trainer:
-    """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: `recipe.Limits`.
+    """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: of a recipe.
 
-    With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole tensors.
+    With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole
+    tensors. `adam` is also how a process comes by the model's weights: `dataclasses.replace(policy,
+    sharing=trainer.adam)`.
     """
 
-    def __init__(self, model, folder, learning_rate, runtime):
+    def __init__(
+        self,
+        model: transformers.PreTrainedModel,
+        folder: str | pathlib.Path,
+        learning_rate: float,
+        runtime: RuntimeSettings,
+    ):
         self.folder, self.runtime, self.micro_batch = pathlib.Path(folder), runtime, runtime.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
@@ -41,7 +61,7 @@ class Trainer:
         self.adam = make_optimizer(model, learning_rate, runtime)
         self.step, self.dirty = 0, False
 
-    def steps(self, total, label):
+    def steps(self, total: int, label: str) -> Iterator[int]:
         """The numbers of the steps still to be done, of `total`; saves now and then and at the end."""
         first = self.resume()
         self._cut_log(first)
@@ -55,55 +75,72 @@ class Trainer:
                 if (self.step + 1) % self.runtime.save_every == 0 or self.step + 1 == total:
                     self.save(self.step + 1)
 
-    def update(self, rows, loss_of, length=None):
-        """One step of Adam on the mean over `rows` (a list) of loss_of(some rows), a tensor with a loss for each; returns the mean.
+    def update(
+        self,
+        rows: list[Row],
+        loss_of: Callable[[list[Row]], torch.Tensor],
+        length: Callable[[Row], int] | None = None,
+    ) -> float:
+        """One step of Adam on the mean loss of `rows`; returns it. loss_of(micro-batch): a loss for each of its rows.
 
         length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
 
-        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a loss that
-        is not finite, after saving the weights as they were before it.
+        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a
+        loss that is not finite, after saving the weights as they were before it.
         """
         while True:
+            in_order = sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows
             try:
-                return self._update(
-                    sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows, loss_of
-                )
+                return self._update(in_order, loss_of)
             except RuntimeError as error:
                 if not accelerate.utils.memory.should_reduce_batch_size(error):
                     raise
                 if processes.world() > 1:  # the others wait for this one's part of the micro-batch
                     raise MemoryError(
-                        f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; run again with a smaller runtime.micro_batch."
+                        f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; "
+                        "run again with a smaller runtime.micro_batch."
                     ) from error
                 self.adam.forget()
                 accelerate.utils.memory.clear_device_cache(garbage_collection=True)
                 if self.micro_batch == 1:
                     raise MemoryError(
-                        f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; choose a smaller model or shorter texts."
+                        f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; "
+                        "choose a smaller model or shorter texts."
                     ) from error
                 self.micro_batch //= 2
                 tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
-    def _update(self, rows, loss_of):
-        total = 0.0  # becomes a tensor that is read once, at the end: a GPU goes on while the next micro-batch is made ready
-        mine, most = processes.share(rows), math.ceil(len(rows) / processes.world())
-        for start in range(0, most, self.micro_batch):
-            some = mine[start : start + self.micro_batch]
-            # Without rows of its own left, a process still takes part in gathering the weights for the others'.
-            total = (
-                total + self.adam.backward(lambda: loss_of(some or rows[:1]).sum() / len(rows) * bool(some)).double()
-            )
-        total = processes.total(total.item())
-        if not math.isfinite(total):
+    def _update(self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]) -> float:
+        # Read once, at the end: a GPU goes on while the next micro-batch is made ready.
+        total = torch.zeros((), dtype=torch.float64)
+        share, largest_share = processes.share(rows), math.ceil(len(rows) / processes.world())
+        for start in range(0, largest_share, self.micro_batch):
+            total = total + self._backward(share[start : start + self.micro_batch], rows, loss_of)
+        loss = processes.total(total.item())
+        if not math.isfinite(loss):
             self.adam.forget()
             raise FloatingPointError(
-                f"The loss must be finite, got {total} at step {self.step}; {self._saved()}; lower the learning rate, or look at the rewards."
+                f"The loss must be finite, got {loss} at step {self.step}; {self._saved()}; "
+                "lower the learning rate, or look at the rewards."
             )
         self.adam.step(self.step)
         self.dirty = True
-        return total
+        return loss
 
-    def log(self, step, **numbers):
+    def _backward(
+        self, micro_batch: Sequence[Row], rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]
+    ) -> torch.Tensor:
+        """Add the gradient of a micro-batch's losses over the number of all rows; returns their sum over that number.
+
+        Without rows of its own left, a process still takes part in gathering the weights for the others'.
+        """
+
+        def loss() -> torch.Tensor:
+            return loss_of(list(micro_batch) or rows[:1]).sum() / len(rows) * bool(micro_batch)
+
+        return self.adam.backward(loss).double()
+
+    def log(self, step: int, **numbers: float) -> None:
         """Append the numbers of a step to log.jsonl, and to TensorBoard's file beside it."""
         if not processes.first():
             return
@@ -112,30 +149,31 @@ class Trainer:
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
-    def lines(self):
+    def lines(self) -> list[dict[str, Any]]:
         """What the log has: a list of dictionaries, each with its `step`."""
         path = self.folder / "log.jsonl"
         return processes.only_first(lambda: read_lines(path) if path.exists() else [])
 
     @property
-    def writer(self):
+    def writer(self) -> SummaryWriter:
+        """TensorBoard's file of this folder, made when it is first written to."""
         if not hasattr(self, "_writer"):
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the first process needs it
 
             self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
         return self._writer
 
-    def save(self, step):
-        """Write weights and moments after `step` steps as one file, whole or not at all, and delete those before the last two."""
-        tensors = self.adam.tensors()
-        path = self.folder / f"checkpoint-{step:07d}.safetensors"
-        save = safetensors.torch.save_file
-        processes.only_first(
-            lambda: write_whole(path, lambda partial: save(tensors, partial, metadata={"step": str(step)}))
-        )
+    def save(self, step: int) -> None:
+        """Write weights and moments after `step` steps as one file, whole or not at all; keep the last two."""
+        tensors, path = self.adam.tensors(), self.folder / f"checkpoint-{step:07d}.safetensors"
+
+        def write(partial: pathlib.Path) -> None:
+            safetensors.torch.save_file(tensors, partial, metadata={"step": str(step)})
+
+        processes.only_first(lambda: write_whole(path, write))
         self._unlink(self._checkpoints()[KEPT_CHECKPOINTS:])
 
-    def resume(self):
+    def resume(self) -> int:
         """Load the last checkpoint that is whole, if there is any; returns how many steps were done by then."""
         path = processes.only_first(self._last_whole)
         if path is None:
@@ -144,12 +182,13 @@ class Trainer:
             keys = list(tensors.keys())
             if self.runtime.optimizer == adam.ADAM and any(key.endswith("/codes") for key in keys):
                 raise ValueError(
-                    f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set runtime.optimizer to {adam.ADAM8} and runtime.weights_dtype to bfloat16 as they were, or delete it."
+                    f"{path} must hold the state of 32-bit Adam, got 8-bit moments; set runtime.optimizer to "
+                    f"{adam.ADAM8} and runtime.weights_dtype to bfloat16 as they were, or delete it."
                 )
             self.adam.load(keys, tensors.get_tensor)
         return int(path.stem.split("-")[1])
 
-    def _last_whole(self):
+    def _last_whole(self) -> pathlib.Path | None:
         """The last checkpoint that is whole, or None; those that are not are deleted."""
         for path in self._checkpoints():
             try:
@@ -158,39 +197,39 @@ class Trainer:
             except Exception as error:  # safetensors' own error type is private, and says what is cut off
                 tqdm.write(f"{path.name} is not whole ({error}): using the one before it.")
                 path.unlink()
+        return None
 
-    def whole_model(self):
+    def whole_model(self) -> transformers.PreTrainedModel:
         """The model with the weights themselves, in 32 bits where Adam moved such, for it to be saved."""
         self.adam.restore()
         return self.model
 
-    def finish(self):
+    def finish(self) -> None:
         """Delete the checkpoints of training that is over: what it made has been written elsewhere."""
         if hasattr(self, "_writer"):
             self._writer.close()
         self._unlink(self._checkpoints())
         self.adam.close()
 
-    def _checkpoints(self):
+    def _checkpoints(self) -> list[pathlib.Path]:
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
 
-    def _unlink(self, paths):
+    def _unlink(self, paths: Sequence[pathlib.Path]) -> None:
         if processes.first():
             for path in paths:
                 path.unlink()
 
-    def _saved(self):
+    def _saved(self) -> str:
         """Save if the weights are still those at the beginning of a step; says what there is."""
         if not self.dirty:
             self.save(self.step)
         last = self._checkpoints()
         return f"the state is saved in {last[0]}" if last else "nothing is saved yet"
 
-    def _cut_log(self, first):
+    def _cut_log(self, first: int) -> None:
         """Drop the lines of steps that are about to be done again, a half-written one included."""
-        kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] < first]
+        text = "".join(json.dumps(line) + "\n" for line in self.lines() if line["step"] < first)
+        path = self.folder / "log.jsonl"
         processes.only_first(
-            lambda: write_whole(
-                self.folder / "log.jsonl", lambda partial: partial.write_text("".join(kept), encoding="utf-8")
-            )
+            lambda: write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8")),
         )
