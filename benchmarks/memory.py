@@ -1,13 +1,14 @@
-"""The peaks of memory of large recipes, as PyTorch counts them allocation by allocation, beside what the planner says. No GPU is needed.
+"""The peaks of memory of large recipes, as PyTorch counts them, beside what the planner says. No GPU is needed.
 
-How it is counted. The real architecture, at its real size, goes through the real code under `FakeTensorMode`, which knows every
-tensor's shape and holds none of its numbers, while `Counter` adds up the storages that are alive. *Learning*: two micro-batches of
-the longest prompts and replies that the recipe allows, so that gradients are there while activations are, with Adam's moments.
-*Scoring*: the log-probabilities of as many such replies as the recipe puts through at once. Models that are only read are left
-out of both sides. It cannot count what a GPU's allocator wastes, CUDA's own memory, and what a kernel takes inside one operation.
+How it is counted. The real architecture, at its real size, goes through the real code under `FakeTensorMode`, which
+knows every tensor's shape and holds none of its numbers, while `Counter` adds up the storages that are alive.
+*Learning*: two micro-batches of the longest prompts and replies that the recipe allows, so that gradients are there
+while activations are, with Adam's moments. *Scoring*: the log-probabilities of as many such replies as the recipe puts
+through at once. Models that are only read are left out of both sides. It cannot count what a GPU's allocator wastes,
+CUDA's own memory, and what a kernel takes inside one operation.
 
-The step of 8-bit Adam is made of many operations, or of a few if it is compiled, as it is on a GPU. What it takes on top is
-measured: the process's peak of memory during a step on one matrix, compiled for this machine and not.
+The step of 8-bit Adam is made of many operations, or of a few if it is compiled, as it is on a GPU. What it takes on
+top is measured: the process's peak of memory during a step on one matrix, compiled for this machine and not.
 
     python benchmarks/memory.py [FILE]          writes benchmarks/results/memory.json, or FILE
 """
@@ -17,7 +18,9 @@ import pathlib
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -31,7 +34,9 @@ from tqdm import tqdm  # noqa: E402
 
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm import origin  # noqa: E402
-from rvlib.lm.experiments import bench, cost, plan, recipe  # noqa: E402
+from rvlib.lm.experiments import cost, plan  # noqa: E402
+from rvlib.lm.experiments import recipe as recipes  # noqa: E402
+from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
 from rvlib.lm.models import policies  # noqa: E402
 from rvlib.lm.models.adapters import add_adapter  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
@@ -52,56 +57,60 @@ MATRIX = (16384, 2048)
 class Counter(TorchDispatchMode):
     """Bytes of the storages that are alive, `now` and at their `peak`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self.known = weakref.WeakSet()
+        self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def see(self, tensor):
+    def see(self, tensor: torch.Tensor) -> None:
+        """Count the storage of a tensor, once, for as long as it is alive."""
         storage = tensor.untyped_storage()
         if storage not in self.known and not is_traceable_wrapper_subclass(tensor):  # such a one is made of others
             self.known.add(storage)
             self.now += storage.nbytes()
             weakref.finalize(storage, self.forget, storage.nbytes())
 
-    def forget(self, nbytes):
+    def forget(self, nbytes: int) -> None:
+        """Take off a storage that is freed."""
         self.now -= nbytes
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        found = function(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self.see, found)
+        output = function(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.see, output)
         self.peak = max(self.peak, self.now)
-        return found
+        return output
 
 
-def count(name, architecture, layers=None, changes=()):
-    """{"learning", "scoring": {"counted", "planned": bytes}} of the policy of recipe `name` with `changes`, and `layers` of the architecture's (None: all)."""
-    this = recipe.load(name, changes)
-    runtime, (key, spec) = this.runtime, next(iter(this.policies.items()))
-    prompt, reply = [1] * this.data.max_tokens, [2] * this.policy_gradient.max_new_tokens
-    config = bench.ARCHITECTURES[architecture] | ({"num_hidden_layers": layers} if layers else {})
+def count(
+    name: str, architecture: str, layers: int | None = None, changes: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """{"learning", "scoring": {"counted", "planned": bytes}} of the policy of recipe `name` with `changes`.
+
+    layers: how many of the architecture's (None: all).
+    """
+    recipe = recipes.load(name, changes)
+    runtime, (key, spec) = recipe.runtime, next(iter(recipe.policies.items()))
+    prompt_ids, completion_ids = [1] * recipe.data.max_tokens, [2] * recipe.policy_gradient.max_new_tokens
+    config = ARCHITECTURES[architecture] | ({"num_hidden_layers": layers} if layers else {})
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(
-            transformers.AutoConfig.for_model(**config), dtype=getattr(torch, this.dtype(key))
+            transformers.AutoConfig.for_model(**config), dtype=getattr(torch, recipe.dtype(key))
         )
         size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
         if spec.lora:
             add_adapter(policies.Policy(model, None, {}), spec.lora)
-    trainer = adam.make_adam(
-        [torch.nn.Parameter(torch.zeros(4096))], 1e-7, runtime
-    )  # torchao makes tables of real numbers at the first step, and keeps them
-    trainer.param_groups[0]["params"][0].grad = torch.zeros(4096)
-    with torch.compiler.set_stance("force_eager"):
-        trainer.step()
+    make_tables(runtime)
+
+    def logprobs_of(count: int) -> torch.Tensor:
+        return reply_log_probs(model, [prompt_ids] * count, [completion_ids] * count)
+
     with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter, tempfile.TemporaryDirectory() as folder:
         model.to_empty(device="cpu").tie_weights()
         trainer = Trainer(model, folder, 1e-7, runtime)
 
-        def learn():
+        def learn() -> None:
             for _ in range(2):
-                trainer.adam.backward(
-                    lambda: reply_log_probs(model, [prompt] * runtime.micro_batch, [reply] * runtime.micro_batch).sum()
-                )
+                trainer.adam.backward(lambda: logprobs_of(runtime.micro_batch).sum())
 
         learn()
         with torch.compiler.set_stance("force_eager"):
@@ -112,34 +121,51 @@ def count(name, architecture, layers=None, changes=()):
         learning, counter.peak = counter.peak, counter.now
         with torch.no_grad():
             before = counter.now
-            reply_log_probs(model, [prompt] * runtime.batch_size, [reply] * runtime.batch_size)
+            logprobs_of(runtime.batch_size)
         scoring = counter.peak - before
-    rank = spec.lora.rank if spec.lora else None
-    parts = cost.learning(
-        size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=runtime.compute_dtype, rank=rank
-    )
+    return {
+        kind: {"counted": counted, "planned": planned}
+        for (kind, planned), counted in zip(planned_bytes(recipe, key, size).items(), (learning, scoring))
+    }
+
+
+def planned_bytes(recipe: recipes.Recipe, key: str, size: cost.Size) -> dict[str, float]:
+    """{"learning", "scoring": bytes} as the planner has it, of policy `key`, which has the shape `size`."""
+    runtime, lora = recipe.runtime, recipe.policies[key].lora
+    prompt, reply = recipe.data.max_tokens, recipe.policy_gradient.max_new_tokens
+    rank, compute = lora.rank if lora else None, runtime.compute_dtype
+    parts = cost.learning(size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=compute, rank=rank)
     activations = cost.updating(
         size,
         runtime.micro_batch,
-        len(prompt),
-        len(reply),
-        compute=runtime.compute_dtype,
+        prompt,
+        reply,
+        compute=compute,
         checkpointing=runtime.gradient_checkpointing,
         rank=rank,
     )
     return {
-        "learning": {"counted": learning, "planned": sum(parts.values()) + activations},
-        "scoring": {
-            "counted": scoring,
-            "planned": cost.reading(size, runtime.batch_size, len(prompt), len(reply), compute=runtime.compute_dtype),
-        },
+        "learning": sum(parts.values()) + activations,
+        "scoring": cost.reading(size, runtime.batch_size, prompt, reply, compute=compute),
     }
 
 
-def step_bytes(stance):
-    """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of weights, gradients and moments. On Linux."""
+def make_tables(runtime: recipes.RuntimeSettings) -> None:
+    """A step of Adam on a few numbers: torchao makes tables of real numbers at the first step, and keeps them."""
+    value = torch.nn.Parameter(torch.zeros(4096))
+    optimizer = adam.make_adam([value], 1e-7, runtime)
+    optimizer.param_groups[0]["params"][0].grad = torch.zeros(4096)
+    with torch.compiler.set_stance("force_eager"):
+        optimizer.step()
+
+
+def step_bytes(stance: str) -> float:
+    """Bytes a parameter that a step of 8-bit Adam on one matrix takes on top of what it keeps. On Linux.
+
+    stance: of torch's compiler, "default" or "force_eager".
+    """
     value = torch.nn.Parameter(torch.randn(MATRIX).bfloat16())
-    optimizer = adam.make_adam([value], 1e-4, recipe.load("scale-8b").runtime)
+    optimizer = adam.make_adam([value], 1e-4, recipes.load("scale-8b").runtime)
     for _ in range(2):  # the first compiles, and makes the moments
         value.grad = torch.randn(MATRIX).bfloat16()
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -149,7 +175,7 @@ def step_bytes(stance):
     return (status("VmHWM") - before) / value.numel()
 
 
-def status(key):
+def status(key: str) -> int:
     """Bytes of this process's memory, by the kernel's name for them."""
     return 1024 * next(
         int(line.split()[1])
@@ -158,8 +184,9 @@ def status(key):
     )
 
 
-def main(out):
-    result = {"made": origin.record(), "counted": {}}
+def main(out: pathlib.Path) -> None:
+    """Count every recipe, write the numbers to `out` and print them."""
+    result: dict[str, Any] = {"made": origin.record(), "counted": {}}
     for name in tqdm(RECIPES, unit="recipe"):
         result["counted"][name] = count(name, RECIPES[name])
     result["step_bytes_a_parameter"] = {"compiled": step_bytes("default"), "not compiled": step_bytes("force_eager")}

@@ -1,11 +1,12 @@
 """A step of RLOO on a real language model: this book's loop, and TRL's RLOOTrainer with its defaults at the same batch.
 
-How it is measured. Both train SmolLM2-135M-Instruct on the same 8 prompts of AlpacaEval × 4 replies of at most 24 tokens a step, by
-the same reward (VADER's sentiment), learning rate, KL coefficient and group size, on the same machine, one after the other in
-one process, alternating. The first step of each is left out.
+How it is measured. Both train SmolLM2-135M-Instruct on the same 8 prompts of AlpacaEval × 4 replies of at most 24
+tokens a step, by the same reward (VADER's sentiment), learning rate, KL coefficient and group size, on the same
+machine, one after the other in one process, alternating. The first step of each is left out.
 
-That both learn the same is seen where learning is quick: the tiny policy of recipe tiny-4.1, as many replies a step, its learning
-rate, constant for both (TRL's falls to nothing by default), several seeds each; the reward of each step with its standard error.
+That both learn the same is seen where learning is quick: the tiny policy of recipe tiny-4.1, as many replies a step,
+its learning rate, constant for both (TRL's falls to nothing by default), several seeds each; the reward of each step
+with its standard error.
 
     python benchmarks/rloo.py [FILE]            writes benchmarks/results/rloo.json, or FILE
 """
@@ -16,59 +17,86 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import transformers  # noqa: E402
+import trl  # noqa: E402
 from datasets import Dataset  # noqa: E402
-from trl import RLOOConfig, RLOOTrainer  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
+from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm import origin  # noqa: E402
-from rvlib.lm.data import prompts  # noqa: E402
+from rvlib.lm.data.prompts import Prompt, alpaca_eval  # noqa: E402
 from rvlib.lm.experiments import live, recipe  # noqa: E402
-from rvlib.lm.models import fixed_rewards, policies  # noqa: E402
+from rvlib.lm.models import fixed_rewards  # noqa: E402
+from rvlib.lm.models.policies import Policy, load_policy  # noqa: E402
 from rvlib.lm.training import policy_gradient  # noqa: E402
+from rvlib.lm.training.trainer import Trainer  # noqa: E402
 
-PROMPTS, GROUP, TOKENS, STEPS, RATE = 8, 4, 24, 6, 1e-6
-LEARNING = {"steps": 60, "rate": 3e-4, "seeds": 6}
+PROMPTS, NUM_GENERATIONS, MAX_NEW_TOKENS = 8, 4, 24
+STEPS, LEARNING_RATE = 6, 1e-6
+LEARNING: dict[str, Any] = {"steps": 60, "rate": 3e-4, "seeds": 6}  # on the tiny policy
 
 
-def sentiment(prompts, replies):
-    """Rewards (prompts, replies), for our loop."""
-    return np.array([fixed_rewards.sentiment(some) for some in replies])
+@dataclass(frozen=True)
+class Steps:
+    """Seconds and mean reward of each step of a training."""
+
+    seconds: list[float]
+    rewards: list[float]
+
+
+def sentiment(prompts: Sequence[Prompt], replies: Sequence[list[str]]) -> NDArray[np.float64]:
+    """Rewards (prompts, replies), for rvlib's loop."""
+    return np.array([fixed_rewards.sentiment(texts) for texts in replies])
 
 
 class Clock(transformers.TrainerCallback):
     """When each of TRL's steps ended, and its mean reward."""
 
-    def __init__(self):
-        self.ends, self.rewards = [time.perf_counter()], []
+    def __init__(self) -> None:
+        self.ends = [time.perf_counter()]
+        self.rewards: list[float] = []
 
-    def on_step_end(self, *_, **__):
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Called by TRL after each step."""
         self.ends.append(time.perf_counter())
 
-    def on_log(self, *_, logs=None, **__):
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+        """Called by TRL with the numbers of each step."""
         if logs and "reward" in logs:
             self.rewards.append(float(logs["reward"]))
 
 
-def ours(base, policy, reference, prompts, folder, *, steps, rate, seed=0):
-    """Seconds and mean rewards of each step of our loop, in the precision of recipe `base`."""
-    changes = [
-        f"policy_gradient.{key}={value}"
-        for key, value in dict(
-            batch_size=PROMPTS * GROUP,
-            num_generations=GROUP,
-            num_mini_batches=1,
-            max_new_tokens=TOKENS,
-            learning_rate=rate,
-        ).items()
-    ]
-    settings = recipe.load(base, [*changes, "runtime.micro_batch=32"])
-    trainer = policy_gradient.Learner(policy.model, folder, rate, settings.runtime)
-    seconds, means = [], []
+def train_with_rvlib(
+    base: str,
+    policy: Policy,
+    reference: Policy,
+    prompts: Sequence[Prompt],
+    folder: str,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+) -> Steps:
+    """Train `policy` by this book's loop, in the precision of recipe `base`."""
+    changes = {
+        "policy_gradient.batch_size": PROMPTS * NUM_GENERATIONS,
+        "policy_gradient.num_generations": NUM_GENERATIONS,
+        "policy_gradient.num_mini_batches": 1,
+        "policy_gradient.max_new_tokens": MAX_NEW_TOKENS,
+        "policy_gradient.learning_rate": learning_rate,
+        "runtime.micro_batch": 32,
+    }
+    settings = recipe.load(base, [f"{key}={value}" for key, value in changes.items()])
+    trainer = Trainer(policy.model, folder, learning_rate, settings.runtime)
+    seconds, rewards = [], []
     for step in range(steps):
         start = time.perf_counter()
         batch = [prompts[i] for i in policy_gradient.batch_indices(len(prompts), PROMPTS, step, seed)]
@@ -76,19 +104,28 @@ def ours(base, policy, reference, prompts, folder, *, steps, rate, seed=0):
             trainer, policy, reference, sentiment, batch, settings, (seed, step, 0)
         )
         seconds.append(time.perf_counter() - start)
-        means.append(numbers["reward"])
-    return seconds, means
+        rewards.append(numbers["reward"])
+    return Steps(seconds, rewards)
 
 
-def theirs(policy, prompts, folder, *, steps, rate, seed=0, **more):
-    """The same of TRL's trainer."""
-    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": p.text}]} for p in prompts])
-    how = RLOOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=PROMPTS * GROUP,
-        num_generations=GROUP,
-        max_completion_length=TOKENS,
-        learning_rate=rate,
+def train_with_trl(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    folder: str,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    **settings: Any,
+) -> Steps:
+    """Train `policy` by TRL's RLOOTrainer; settings: further ones of its `RLOOConfig`."""
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": prompt.text}]} for prompt in prompts])
+    config = trl.RLOOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=PROMPTS * NUM_GENERATIONS,
+        num_generations=NUM_GENERATIONS,
+        max_completion_length=MAX_NEW_TOKENS,
+        learning_rate=learning_rate,
         max_steps=steps,
         logging_steps=1,
         report_to="none",
@@ -96,99 +133,97 @@ def theirs(policy, prompts, folder, *, steps, rate, seed=0, **more):
         use_cpu=True,
         disable_tqdm=True,
         seed=seed,
-        **more,
+        **settings,
     )
     clock = Clock()
 
-    def reward(completions, **_):
-        return fixed_rewards.sentiment([turn[0]["content"] for turn in completions])
+    def reward(completions: list[list[dict[str, str]]], **_: Any) -> list[float | None]:
+        return [*fixed_rewards.sentiment([turns[0]["content"] for turns in completions])]
 
-    trainer = RLOOTrainer(
+    trainer = trl.RLOOTrainer(
         model=policy.model,
         reward_funcs=reward,
-        args=how,
+        args=config,
         train_dataset=rows,
         processing_class=policy.tokenizer,
         callbacks=[clock],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    return [b - a for a, b in zip(clock.ends, clock.ends[1:])], clock.rewards
+    return Steps([end - start for start, end in zip(clock.ends, clock.ends[1:])], clock.rewards)
 
 
-def learning():
-    """Mean reward of each step on the tiny policy, ours and TRL's, and standard errors over seeds."""
-    world, curves, how = live.World(), {"ours": [], "trl": []}, {key: LEARNING[key] for key in ("steps", "rate")}
+def learning() -> dict[str, Any]:
+    """Mean reward of each step on the tiny policy, rvlib's and TRL's, and standard errors over seeds."""
+    world = live.World()
+    rewards: dict[str, list[list[float]]] = {"ours": [], "trl": []}  # the names in the file that the book reads
+    settings = {"steps": LEARNING["steps"], "learning_rate": LEARNING["rate"]}
     for seed in range(LEARNING["seeds"]):
         with tempfile.TemporaryDirectory() as folder:
-            policy, reference = (policies.load_policy(world.start) for _ in range(2))
-            curves["ours"].append(
-                ours("tiny-4.1", policy, reference, world.prompts, pathlib.Path(folder), seed=seed, **how)[1]
-            )
+            policy, reference = (load_policy(world.start) for _ in range(2))
+            trained = train_with_rvlib("tiny-4.1", policy, reference, world.prompts, folder, seed=seed, **settings)
+            rewards["ours"].append(trained.rewards)
         with tempfile.TemporaryDirectory() as folder:
-            curves["trl"].append(
-                theirs(
-                    policies.load_policy(world.start),
-                    world.prompts,
-                    folder,
-                    seed=seed,
-                    lr_scheduler_type="constant",
-                    **how,
-                )[1]
-            )
-    found = {
+            policy = load_policy(world.start)
+            trained = train_with_trl(policy, world.prompts, folder, seed=seed, lr_scheduler_type="constant", **settings)
+            rewards["trl"].append(trained.rewards)
+    curves = {
         name: {
-            "mean": np.mean(c, 0).round(4).tolist(),
-            "standard_error": (np.std(c, 0, ddof=1) / len(c) ** 0.5).round(4).tolist(),
+            "mean": np.mean(by_seed, 0).round(4).tolist(),
+            "standard_error": (np.std(by_seed, 0, ddof=1) / len(by_seed) ** 0.5).round(4).tolist(),
         }
-        for name, c in curves.items()
+        for name, by_seed in rewards.items()
     }
-    thirds = {
-        name: np.array(c).reshape(len(c), 3, -1).mean(-1) for name, c in curves.items()
-    }  # of the training, (seeds, 3)
-    differ = thirds["ours"] - thirds["trl"]
-    error = np.sqrt(sum(t.var(0, ddof=1) / len(t) for t in thirds.values()))
+    # Means over thirds of the training, (seeds, 3).
+    thirds = {name: np.array(by_seed).reshape(len(by_seed), 3, -1).mean(-1) for name, by_seed in rewards.items()}
+    difference = (thirds["ours"] - thirds["trl"]).mean(0)
+    error = np.sqrt(sum(third.var(0, ddof=1) / len(third) for third in thirds.values()))
     return (
         LEARNING
-        | found
+        | curves
         | {
-            "thirds": {name: t.mean(0).round(4).tolist() for name, t in thirds.items()},
-            "difference_in_standard_errors": (differ.mean(0) / error).round(2).tolist(),
+            "thirds": {name: third.mean(0).round(4).tolist() for name, third in thirds.items()},
+            "difference_in_standard_errors": (difference / error).round(2).tolist(),
             "made": origin.record(),
         }
     )
 
 
-def main(file=ROOT / "benchmarks/results/rloo.json"):
-    questions = prompts.alpaca_eval(PROMPTS, max_words=20)
-    found, how = {"ours": ([], []), "trl": ([], [])}, {"steps": STEPS, "rate": RATE}
-    each = {
-        "ours": lambda folder: ours(
-            "small-4.1", policies.load_policy(), policies.load_policy(dtype="bfloat16"), questions, folder, **how
+def main(file: str | pathlib.Path = ROOT / "benchmarks/results/rloo.json") -> None:
+    """Time both, alternating, see that both learn the same, and write the numbers to `file`."""
+    prompts = alpaca_eval(PROMPTS, max_words=20)
+    settings: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE}
+    trainings = {
+        "ours": lambda folder: train_with_rvlib(
+            "small-4.1", load_policy(), load_policy(dtype="bfloat16"), prompts, folder, **settings
         ),
-        "trl": lambda folder: theirs(policies.load_policy(), questions, folder, **how),
+        "trl": lambda folder: train_with_trl(load_policy(), prompts, folder, **settings),
     }
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
+    rewards: dict[str, list[list[float]]] = {name: [] for name in trainings}
     for _ in range(2):
-        for name, run in each.items():
+        for name, train in trainings.items():
             with tempfile.TemporaryDirectory() as folder:
-                seconds, means = run(pathlib.Path(folder))
-            found[name][0].extend(seconds[1:])
-            found[name][1].append(means)
+                trained = train(folder)
+            seconds[name] += trained.seconds[1:]
+            rewards[name].append(trained.rewards)
             print(
-                f"{name}: {statistics.median(seconds[1:]):.2f} s a step, rewards {[round(m, 2) for m in means]}",
+                f"{name}: {statistics.median(trained.seconds[1:]):.2f} s a step, "
+                f"rewards {[round(reward, 2) for reward in trained.rewards]}",
                 flush=True,
             )
-    median = {name: statistics.median(seconds) for name, (seconds, _) in found.items()}
+    median = {name: statistics.median(values) for name, values in seconds.items()}
     result = {
-        "what": __doc__.split("\n")[0],
+        "what": (__doc__ or "").split("\n")[0],
         "median_seconds": median,
         "ratio": median["trl"] / median["ours"],
-        "seconds": {name: [round(s, 3) for s in seconds] for name, (seconds, _) in found.items()},
-        "mean_rewards": {name: means for name, (_, means) in found.items()},
+        "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        "mean_rewards": rewards,
         "learning": learning(),
-        "made": origin.record() | {"trl": __import__("trl").__version__},
+        "made": origin.record() | {"trl": trl.__version__},
     }
-    pathlib.Path(file).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(result, indent=1) + "\n"
+    write_whole(pathlib.Path(file), lambda partial: partial.write_text(text, encoding="utf-8"))
     print(f"TRL's step takes {result['ratio']:.1f} times as long as ours. Written to {file}")
 
 

@@ -1,3 +1,4 @@
+// @ts-check
 // Draws the Plotly figures of a static page: the page holds their JSON, and one copy of Plotly is loaded when the first one
 // comes near the screen, so that pages without figures, and readers who do not scroll, never load it.
 
@@ -7,8 +8,8 @@ let plotly;
 const load = () =>
   (plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = source;
-    script.onload = () => resolve(window.Plotly);
+    script.src = source.href;
+    script.onload = () => resolve(/** @type {any} */ (window).Plotly);
     script.onerror = () => reject(new Error("Plotly could not be loaded"));
     document.head.append(script);
   }));
@@ -32,6 +33,7 @@ async function draw(box) {
   box.dataset.drawn = "";
 }
 
+/** @type {NodeListOf<HTMLElement>} */
 const figures = document.querySelectorAll(".rv-plotly");
 const seen = new IntersectionObserver(
   (entries) => {
@@ -47,7 +49,9 @@ figures.forEach((figure) => seen.observe(figure));
 
 // Light or dark: the theme's switch and the system's both end in another colour of the page's text.
 const recolour = () =>
-  document.querySelectorAll(".rv-plotly[data-drawn] > div").forEach((place) => window.Plotly.relayout(place, text()));
+  document
+    .querySelectorAll(".rv-plotly[data-drawn] > div")
+    .forEach((place) => /** @type {any} */ (window).Plotly.relayout(place, text()));
 new MutationObserver(recolour).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
 // On paper all of them are wanted, seen or not.

@@ -1,4 +1,4 @@
-"""The benchmark of a machine, run whole on a small model: what it writes is consistent, and both ways of a step compute the same."""
+"""The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step do too."""
 
 import json
 import runpy
@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-pytest.importorskip("torch", reason="needs the language models' packages")
+torch = pytest.importorskip("torch", reason="needs the language models' packages")
+transformers = pytest.importorskip("transformers", reason="needs the language models' packages")
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm.experiments import bench, plan  # noqa: E402
+from rvlib.lm.experiments import architectures, bench, bench_report, plan  # noqa: E402
 from rvlib.lm.experiments import recipe as recipes  # noqa: E402
+from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
+from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
 
 CHANGES = ["policy_gradient.max_new_tokens=24", "policy_gradient.batch_size=8", "runtime.micro_batch=4"]
@@ -73,24 +76,17 @@ def test_rates_are_those_of_what_was_done(result):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_architectures_are_the_real_ones(name):
-
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(
-            transformers.AutoConfig.for_model(**bench.ARCHITECTURES[name])
-        )
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**ARCHITECTURES[name]))
     assert model.num_parameters() == EXACT[name]
-    ours = [size for key, size in plan.MODELS.items() if key.rpartition("/")[2].lower() == name]
-    assert all(size.parameters == pytest.approx(EXACT[name], rel=1e-3) for size in ours)
+    planned = [size for key, size in plan.MODELS.items() if key.rpartition("/")[2].lower() == name]
+    assert all(size.parameters == pytest.approx(EXACT[name], rel=1e-3) for size in planned)
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_operations_are_those_that_pytorch_counts(recomputed):
     """Of matrices with weights; attention between tokens, which is left out, is a few per cent at these lengths."""
-
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
-
-    config = transformers.AutoConfig.for_model(**bench.ARCHITECTURES["llama-3.1-8b"] | {"num_hidden_layers": 2})
+    config = transformers.AutoConfig.for_model(**ARCHITECTURES["llama-3.1-8b"] | {"num_hidden_layers": 2})
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counted:
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(True)
         with adam.gradient_checkpointing(model, recomputed):
@@ -106,42 +102,57 @@ def test_operations_are_those_that_pytorch_counts(recomputed):
     assert attention < 0.02 * sum(by_kind.values())
 
 
-@pytest.mark.parametrize("rows, micro_batch, reply", [(16, 4, 24), (64, 16, 64)])
-def test_the_memory_of_a_step_at_its_longest_is_what_is_planned(rows, micro_batch, reply):
+@pytest.mark.parametrize("batch_size, micro_batch, max_new_tokens", [(16, 4, 24), (64, 16, 64)])
+def test_the_memory_of_a_step_at_its_longest_is_what_is_planned(batch_size, micro_batch, max_new_tokens):
     """Every allocation counted, on the CPU, where torch does not count them itself."""
     counter = runpy.run_path(str(ROOT / "benchmarks/memory.py"))["Counter"]()
     with counter:
-        this = bench.Bench(
-            "tiny",
-            recipes.load(
-                "tiny-4.1",
-                [
-                    f"runtime.batch_size={rows}",
-                    f"runtime.micro_batch={micro_batch}",
-                    f"policy_gradient.max_new_tokens={reply}",
-                ],
-            ),
-            "cpu",
-        )
-        this.memory()  # now there are moments
-        found = this.memory()
-    assert counter.peak == pytest.approx(found["planned_memory"], rel=0.1)
+        changes = [
+            f"runtime.batch_size={batch_size}",
+            f"runtime.micro_batch={micro_batch}",
+            f"policy_gradient.max_new_tokens={max_new_tokens}",
+        ]
+        models = bench.Bench("tiny", recipes.load("tiny-4.1", changes), "cpu")
+        models.memory()  # now there are moments
+        numbers = models.memory()
+    assert counter.peak == pytest.approx(numbers["planned_memory"], rel=0.1)
 
 
 def test_both_ways_of_a_step_compute_the_same():
-    this = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
-    this.sampling()
-    together = log_probs(this.policy, this.ids, this.replies)
-    assert np.allclose(
-        together, [bench.one_log_prob(this.policy.model, *row).item() for row in zip(this.ids, this.replies)], atol=1e-3
-    )
-    this.scoring()
+    models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
+    models.sampling()
+    prompt_ids, completion_ids = models.generated.prompt_ids, models.generated.completion_ids
+    together = log_probs(models.policy, prompt_ids, completion_ids)
+    alone = [bench.one_log_prob(models.policy.model, *row).item() for row in zip(prompt_ids, completion_ids)]
+    assert np.allclose(together, alone, atol=1e-3)
+    models.scoring()
+    texts = models._texts(completion_ids)
     alone = [
-        [this.teacher([prompt], [[reply]]).item() for reply in some] for prompt, some in zip(this.batch, this.written)
+        [models.reward_model([prompt], [[reply]]).item() for reply in replies]
+        for prompt, replies in zip(models.prompts, texts)
     ]
-    assert np.allclose(this.rewards, alone, atol=1e-4)
-    ends = this.policy.model.generation_config.eos_token_id
-    assert all(len(reply) == 24 or reply[-1] in ends for reply in this.replies)
+    assert np.allclose(models.rewards, alone, atol=1e-4)
+    ends = models.policy.model.generation_config.eos_token_id
+    assert all(len(completion) == 24 or completion[-1] in ends for completion in completion_ids)
+
+
+@pytest.mark.parametrize("name", ["tiny", "llama-3.1-8b"])
+def test_prompts_have_the_tokens_that_are_counted(name):
+    vocab_size = ARCHITECTURES[name]["vocab_size"]
+    tokenizer = architectures.make_tokenizer(vocab_size)
+    for prompt in architectures.random_prompts(16, vocab_size):
+        prompt_ids = encode_prompt(tokenizer, prompt.text)
+        assert len(prompt_ids) == architectures.PROMPT_TOKENS and min(prompt_ids) >= vocab_size // 2
+
+
+def test_the_tokenizer_reads_what_it_wrote():
+    vocab_size = ARCHITECTURES["llama-3.1-8b"]["vocab_size"]
+    tokenizer = architectures.make_tokenizer(vocab_size)
+    assert len(tokenizer) == vocab_size and (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
+    ids = [0, 1, *range(2, 200), 1, 123456, 0, *range(vocab_size - 100, vocab_size)]
+    assert tokenizer(tokenizer.decode(ids))["input_ids"] == ids
+    text = " ".join(f"w{token}" for token in (10, 19, 100, 1000, 123456))
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
 def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
@@ -150,33 +161,35 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
 
     monkeypatch.setattr(bench.Bench, "scoring", fail)
     written = []
-    found = bench.measure(
-        "tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: written.append(json.dumps(result))
+    result = bench_report.measure(
+        "tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: written.append(json.dumps(so_far))
     )
-    assert found["stages"]["scoring"] == {"failed": "MemoryError: no room"} and "seconds" in found["stages"]["official"]
+    assert (
+        result["stages"]["scoring"] == {"failed": "MemoryError: no room"} and "seconds" in result["stages"]["official"]
+    )
     assert "sampling" in json.loads(written[0])["stages"] and "scoring" not in json.loads(written[0])["stages"]
-    assert "no room" in bench.table(found)
+    assert "no room" in bench_report.format_result(result)
 
 
 def test_fewer_layers_are_a_smaller_model():
-    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None, layers=1)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None, layers=1)
     layer = 64 * (64 + 64 + 32 + 32) + 3 * 64 * 192 + 2 * 64
-    assert found["layers"] == 1 and found["parameters"] == layer + 64 + 2 * 512 * 64
+    assert result["layers"] == 1 and result["parameters"] == layer + 64 + 2 * 512 * 64
 
 
 def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
     runs = []
     monkeypatch.setattr(bench.Bench, "official", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
-    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
-    assert len(runs) == 1 and found["stages"]["official"]["warm"] is False and found["stages"]["step"]["warm"] is True
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    assert len(runs) == 1 and result["stages"]["official"]["warm"] is False and result["stages"]["step"]["warm"] is True
 
 
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
-    monkeypatch.setattr(bench.Bench, "_draw", lambda *_: 1 / 0)
-    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda result: None)
+    monkeypatch.setattr(bench.Bench, "_generate", lambda *_: 1 / 0)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert (
-        "sampling failed" in found["stages"]["scoring"]["failed"]
-        and "sampling failed" in found["stages"]["update"]["failed"]
+        "sampling failed" in result["stages"]["scoring"]["failed"]
+        and "sampling failed" in result["stages"]["update"]["failed"]
     )
 
 
@@ -184,20 +197,21 @@ def test_models_that_do_not_fit_leave_a_result(monkeypatch):
     def full(self, *_):
         raise MemoryError("no room for the weights\nand more")
 
-    monkeypatch.setattr(bench.Bench, "_made", full)
+    monkeypatch.setattr(bench.Bench, "_random_model", full)
     written = []
-    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
     assert (
-        written == [found]
-        and found["failed"] == "MemoryError: no room for the weights"
-        and "no room" in bench.table(found)
+        written == [result]
+        and result["failed"] == "MemoryError: no room for the weights"
+        and "no room" in bench_report.format_result(result)
     )
 
 
 def test_time_that_is_over_is_said():
-    found = bench.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda result: None)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda so_far: None)
     assert (
-        all("--minutes" in stage["failed"] for stage in found["stages"].values()) and "official_over_ours" not in found
+        all("--minutes" in stage["failed"] for stage in result["stages"].values())
+        and "official_over_ours" not in result
     )
 
 
@@ -212,4 +226,4 @@ def test_time_that_is_over_is_said():
 def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):
-        bench.main(arguments)
+        bench_report.main(arguments)

@@ -1,4 +1,4 @@
-"""Policy gradient while you watch: teachers made to measure, curves that grow, and buttons that answer while it trains."""
+"""Policy gradient while you watch: teachers made to measure, curves that grow, buttons that answer while it trains."""
 
 import copy
 import threading
@@ -51,20 +51,21 @@ def test_noise_leaves_the_correlation_within_prompts_that_the_chapter_says(world
     """Also where prompts differ much, so that the truth's spread within them is small in its own unit."""
     apart, judge = copy.copy(world), world.run.ground_truth()
     offset = {prompt.name: float(index % 3) for index, prompt in enumerate(world.prompts)}
-    added = lambda prompts: np.array([[offset[prompt.name]] for prompt in prompts])
+
+    def added(prompts):
+        return np.array([[offset[prompt.name]] for prompt in prompts])
+
     apart.__dict__.pop("spread", None)
     apart.truth = world.truth + added(world.prompts[: len(world.truth)])
     apart.judge = lambda prompts, replies: Normalizer.fit(apart.truth).transform(
         judge(prompts, replies) + added(prompts)
     )
-    found = []
+    correlations = []
     for seed in range(8):
-        given = apart.teacher(noise, seed=seed).measured
-        found.append(
-            reward_covariance(given, apart.truth).mean()
-            / np.sqrt(reward_variance(given).mean() * reward_variance(apart.truth).mean())
-        )
-    assert np.mean(found) == pytest.approx(np.sqrt(1 - noise**2), abs=0.05)
+        rewards = apart.teacher(noise, seed=seed).measured
+        variances = reward_variance(rewards).mean(), reward_variance(apart.truth).mean()
+        correlations.append(reward_covariance(rewards, apart.truth).mean() / np.sqrt(np.prod(variances)))
+    assert np.mean(correlations) == pytest.approx(np.sqrt(1 - noise**2), abs=0.05)
 
 
 def test_a_reply_has_the_same_noise_every_time(world):
@@ -93,15 +94,11 @@ def test_a_training_can_be_stopped(world):
 
 def test_the_buttons_answer_while_it_trains(world):
     panel = live.panel(world)
-    (noise, _), said, (train, stop, clear, what), view = (
-        panel.children[0].children,
-        panel.children[1],
-        panel.children[2].children,
-        panel.children[3],
-    )
-    before = said.value
+    sliders, description, buttons, view = panel.children
+    (noise, _), (train, stop, clear, value) = sliders.children, buttons.children
+    before = description.value
     noise.value = 0.5
-    assert said.value != before and "accuracy" in said.value
+    assert description.value != before and "accuracy" in description.value
     train.click()
     assert train.disabled and not stop.disabled
     stop.click()
@@ -112,7 +109,7 @@ def test_the_buttons_answer_while_it_trains(world):
         time.sleep(0.05)
     assert not train.disabled and stop.disabled
     assert list(panel.curves) == ["noise 0.50, 0% flat"] and len(view.data) == 1
-    what.value = "kl"
+    value.value = "kl"
     assert view.data[0].y[0] == pytest.approx(0, abs=1e-6)
     clear.click()
     assert not panel.curves and not view.data

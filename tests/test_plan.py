@@ -1,4 +1,4 @@
-"""What a run is said to cost against what can be counted: parameters, moments, activations; and what is said where it does not fit."""
+"""The planned cost of a run against what can be counted: parameters, moments, activations; advice on what would fit."""
 
 import importlib.util
 import pathlib
@@ -97,8 +97,8 @@ def test_parameters_are_those_of_the_architecture(name):
     with torch.device("meta"):
         assert kind.from_config(config).num_parameters() == cost.MODELS[name].parameters
     size = cost.MODELS[name]
-    each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * each
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head_dim
     assert (size.layers, size.width, size.keys, size.vocabulary, size.inner) == (
         config.num_hidden_layers,
         config.hidden_size,
@@ -142,15 +142,14 @@ def test_moments_take_the_bytes_that_are_said(kind):
         value.grad = torch.ones_like(value)
     with adam.stochastic_rounding(0, torch.device("cpu")):
         optimizer.step()
-    found = sum(
+    nbytes = sum(
         tensor.nbytes
         for state in optimizer.state.values()
         for key, tensor in adam.flat_state(state).items()
         if key != "step" and not key.endswith("qmap")
     )
-    assert found == pytest.approx(
-        size.parameters * cost.MOMENTS[kind], rel=0.01
-    )  # tables and the smallest tensors aside
+    # Tables and the smallest tensors aside.
+    assert nbytes == pytest.approx(size.parameters * cost.MOMENTS[kind], rel=0.01)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -175,9 +174,9 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
         attended = torch.ones(rows, longest, dtype=torch.long)
         attended[0, -5:] = 0
         model.base_model(torch.randint(0, 512, (rows, longest)), attention_mask=attended)
-    found = sum(nbytes for nbytes, _ in saved.values())
-    said = cost.activations(size, rows * longest, longest, compute=compute, checkpointing=checkpointing)
-    assert found == pytest.approx(said, rel=0.1)
+    counted = sum(nbytes for nbytes, _ in saved.values())
+    planned = cost.activations(size, rows * longest, longest, compute=compute, checkpointing=checkpointing)
+    assert counted == pytest.approx(planned, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -197,12 +196,10 @@ def test_peaks_are_what_pytorch_allocates(name, changes):
     pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-lm.txt")
     spec = importlib.util.spec_from_file_location("memory", pathlib.Path(__file__).parents[1] / "benchmarks/memory.py")
     spec.loader.exec_module(memory := importlib.util.module_from_spec(spec))
-    for kind, found in memory.count(name, memory.RECIPES[name], layers=4, changes=changes).items():
-        if (name, kind) != (
-            "scale-8b-lora",
-            "scoring",
-        ):  # adapters compute in 32 bits, a quarter more there; it is never the largest
-            assert found["counted"] == pytest.approx(found["planned"], rel=0.1), kind
+    for kind, nbytes in memory.count(name, memory.RECIPES[name], layers=4, changes=changes).items():
+        # Adapters compute in 32 bits, a quarter more there; it is never the largest.
+        if (name, kind) != ("scale-8b-lora", "scoring"):
+            assert nbytes["counted"] == pytest.approx(nbytes["planned"], rel=0.1), kind
 
 
 def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
@@ -221,28 +218,24 @@ def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
     [("scale-8b", 141), ("scale-8b-lora", 80), ("paper-4.2-llama-3b", 80), ("paper-4.2-llama-3b-grpo", 80)],
 )
 def test_the_large_recipes_fit_the_gpu_they_are_for(name, gigabytes):
-    stage, memory, peak = plan.largest(plan.plan(recipe.load(name)))
-    assert peak < 0.95 * gigabytes and stage.startswith("policy-gradient")
-    assert peak == pytest.approx(
-        sum(memory.values()) - sum(turns := [memory["KV cache"], memory["scoring"], memory["activations"]]) + max(turns)
-    )
+    stage = plan.largest(plan.plan(recipe.load(name)))
+    assert stage.peak < 0.95 * gigabytes and stage.name.startswith("policy-gradient")
+    turns = [stage.memory[part] for part in ("KV cache", "scoring", "activations")]
+    assert stage.peak == pytest.approx(sum(stage.memory.values()) - sum(turns) + max(turns))
 
 
 def test_without_8_bits_and_a_random_round_8b_would_not_fit():
     full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
-    assert plan.largest(plan.plan(full))[2] > 141
-    assert plan.largest(plan.plan(full, gpus=4))[2] < 141
+    assert plan.largest(plan.plan(full)).peak > 141
+    assert plan.largest(plan.plan(full, gpus=4)).peak < 141
 
 
 def test_more_gpus_take_less_memory_and_time():
     full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
-    peaks, hours = zip(
-        *(
-            (plan.largest(stages)[2], sum(time for *_, time in stages))
-            for stages in (plan.plan(full, n) for n in (2, 4, 8))
-        )
-    )
-    assert list(peaks) == sorted(peaks, reverse=True) and list(hours) == sorted(hours, reverse=True)
+    plans = [plan.plan(full, gpus) for gpus in (2, 4, 8)]
+    peaks = [plan.largest(stages).peak for stages in plans]
+    hours = [sum(stage.hours for stage in stages) for stages in plans]
+    assert peaks == sorted(peaks, reverse=True) and hours == sorted(hours, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -256,19 +249,17 @@ def test_more_gpus_take_less_memory_and_time():
 def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_path, have, advice):
     monkeypatch.setattr(plan, "_memory", lambda: (have, "The GPU"))
     large = recipe.load("scale-8b")
-    said = plan.missing(large, tmp_path, plan.plan(large))[-1]
-    assert (
-        said.startswith(
-            "The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got"
-        )
-        and advice in said
+    sentence = plan.missing(large, tmp_path, plan.plan(large))[-1]
+    assert sentence.startswith(
+        "The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got"
     )
+    assert advice in sentence
 
 
 def test_what_is_advised_fits():
     large = recipe.load("scale-8b")
     changes = plan.lighter(large, 100e9).split("--set ")[1:]
-    assert plan.largest(plan.plan(recipe.load("scale-8b", changes)))[2] <= 100
+    assert plan.largest(plan.plan(recipe.load("scale-8b", changes))).peak <= 100
 
 
 # Refused, in a sentence

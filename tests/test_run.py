@@ -1,9 +1,10 @@
-"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, and reported."""
+"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, reported."""
 
 import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -112,15 +113,15 @@ def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environm
 
 
 def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(environment, whole, monkeypatch):
-    done, cut = runs.Stage.done, []
+    write_manifest, cut = stages.write_manifest, []
 
-    def cut_off_once(stage, **what):
-        if stage.folder not in cut:
-            cut.append(stage.folder)
+    def cut_off_once(path, record):
+        if path not in cut:
+            cut.append(path)
             raise KeyboardInterrupt
-        done(stage, **what)
+        write_manifest(path, record)
 
-    monkeypatch.setattr(runs.Stage, "done", cut_off_once)
+    monkeypatch.setattr(stages, "write_manifest", cut_off_once)
     folder, small = environment / "cut", recipe.load(environment / "small.yaml")
     for _ in range(20):
         try:
@@ -141,8 +142,8 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
     stages.sft(run, "tiny")
     measured = stages.measure(run, "tiny")
     assert not (run.folder / "samples/tiny/pairs").exists() and (run.folder / "samples/tiny/measure").exists()
-    found = stages.labels(run, "tiny")
-    assert found["pairs"] == [] and np.shape(found["off_policy"]) == (len(stages.split(run).pairs), 2)
+    labels = stages.labels(run, "tiny")
+    assert labels["pairs"] == [] and np.shape(labels["off_policy"]) == (len(stages.split(run).pairs), 2)
     assert list(measured) == ["low-variance"] and 0 <= measured["low-variance"]["off_policy_accuracy"][0] <= 1
 
 
@@ -162,17 +163,29 @@ def test_a_changed_recipe_is_refused_with_the_fields_that_differ(environment, wh
         )
 
 
+def test_a_run_whose_recipe_has_fields_by_their_old_names_is_refused_in_a_sentence(environment, tmp_path):
+    kept = recipe.load("tiny-4.1").model_dump(mode="json")
+    kept["limits"] = {"rows": kept.pop("runtime")["batch_size"]}
+    (tmp_path / "recipe.json").write_text(json.dumps(kept))
+    sentence = (
+        "'limits.rows' is now called 'runtime.batch_size'; rename it. Choose another with --folder, or delete it."
+    )
+    with pytest.raises(SystemExit, match=sentence) as error:
+        cli.main(["run", "tiny-4.1", "--folder", str(tmp_path)])
+    assert "\n" not in str(error.value)
+
+
 def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
-    this = runs.Run(recipe.load(environment / "small.yaml"), whole)
-    with this.lock():
+    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    with run.lock():
         done = subprocess.run(command(environment, whole), capture_output=True, text=True)
     assert done.returncode == 1 and "in use by another run" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
-    found = report.load(whole)
-    assert set(found["policies"]["tiny"]) == set(THREE)
-    assert found["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
+    made = report.load(whole)
+    assert set(made["policies"]["tiny"]) == set(THREE)
+    assert made["deviations"]["policy_gradient.max_new_tokens"] == [8, 512]
     page = (whole / "report.html").read_text(encoding="utf-8")
     assert (
         "smaller still" in page
@@ -188,23 +201,20 @@ def test_the_report_has_tables_curves_and_where_it_came_from(whole, capsys):
 
 
 def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_path):
-    this, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
-    trainer = Trainer(policy.model, tmp_path, 1e-3, this.runtime)
+    small, policy = recipe.load(environment / "small.yaml"), policies.load_policy(tiny.TINY)
+    trainer = Trainer(policy.model, tmp_path, 1e-3, small.runtime)
     trainer.update([0], lambda rows: -reply_log_probs(policy.model, [[5]], [[6, 7]]))
     trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
-    assert plan.disk(this) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
+    assert plan.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
     teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
-    assert teacher["on_policy_accuracy"][0] == pytest.approx(
-        1, abs=1e-9
-    )  # scaled within a prompt, so every pair keeps its order
-    per_prompt = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"][
-        "per_prompt_reward_variance"
-    ]
-    assert np.mean(np.array(per_prompt) < 1e-5) == pytest.approx(0.5, abs=0.3)
+    # Scaled within a prompt, so every pair keeps its order.
+    assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)
+    measured = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]
+    assert np.mean(np.array(measured["per_prompt_reward_variance"]) < 1e-5) == pytest.approx(0.5, abs=0.3)
 
 
 def test_curves_begin_where_all_begin(whole):
@@ -216,7 +226,7 @@ def test_curves_begin_where_all_begin(whole):
 # Checkpoints
 
 
-def trainer(folder, **runtime):
+def make_trainer(folder, **runtime):
     return Trainer(
         policies.load_policy(tiny.TINY).model,
         folder,
@@ -225,23 +235,23 @@ def trainer(folder, **runtime):
     )
 
 
-def one_step(this, rows=4, scale=1.0):
-    weight = next(iter(this.adam.parameters.values()))
-    return this.update(list(range(rows)), lambda some: scale * (weight[some] ** 2).sum(-1))
+def one_step(trainer, rows=4, scale=1.0):
+    weight = next(iter(trainer.adam.parameters.values()))
+    return trainer.update(list(range(rows)), lambda micro_batch: scale * (weight[micro_batch] ** 2).sum(-1))
 
 
-def steps(this, total):
-    for _ in this.steps(total, "test"):
-        one_step(this)
-    return torch.cat([value.detach().ravel() for value in this.adam.parameters.values()])
+def steps(trainer, total):
+    for _ in trainer.steps(total, "test"):
+        one_step(trainer)
+    return torch.cat([value.detach().ravel() for value in trainer.adam.parameters.values()])
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(environment, tmp_path, capfd):
-    expected = steps(trainer(tmp_path / "a"), 6)
-    steps(trainer(tmp_path / "b"), 5)
+    expected = steps(make_trainer(tmp_path / "a"), 6)
+    steps(make_trainer(tmp_path / "b"), 5)
     last = tmp_path / "b/checkpoint-0000005.safetensors"
     last.write_bytes(last.read_bytes()[:-1000])
-    assert torch.equal(steps(trainer(tmp_path / "b"), 6), expected)
+    assert torch.equal(steps(make_trainer(tmp_path / "b"), 6), expected)
     assert "checkpoint-0000005.safetensors is not whole" in capfd.readouterr().out
     assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
 
@@ -251,14 +261,15 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file/run"):
         with pytest.raises(
             SystemExit,
-            match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); choose another place",
+            match=r"must be where this command can read and write, but is not \((File exists|Not a directory)\); "
+            "choose another place",
         ):
             cli.main(["run", "tiny-4.1", "--folder", str(folder)])
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tmp_path, monkeypatch, whole):
-    this = trainer(tmp_path)
-    steps(this, 2)
+    trainer = make_trainer(tmp_path)
+    steps(trainer, 2)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")}
 
     def full(tensors, path, metadata=None):
@@ -267,42 +278,42 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_sentence(environment, tm
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError):
-        steps(this, 3)
+        steps(trainer, 3)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint-*")} == before
     with pytest.raises(SystemExit, match="The disk of .* is full; make room and run the same command"):
         cli.main(["run", str(environment / "small.yaml"), "--folder", str(tmp_path / "run")])
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(environment, tmp_path):
-    this = trainer(tmp_path, save_every=100)
-    before = torch.cat([value.detach().clone().ravel() for value in this.adam.parameters.values()])
+    trainer = make_trainer(tmp_path, save_every=100)
+    before = torch.cat([value.detach().clone().ravel() for value in trainer.adam.parameters.values()])
     with pytest.raises(
         FloatingPointError,
         match="The loss must be finite, got nan at step 0; the state is saved in .*; lower the learning rate",
     ):
-        for _ in this.steps(3, "test"):
-            one_step(this, scale=float("nan"))
-    again = trainer(tmp_path)
+        for _ in trainer.steps(3, "test"):
+            one_step(trainer, scale=float("nan"))
+    again = make_trainer(tmp_path)
     assert again.resume() == 0
     assert torch.equal(torch.cat([value.detach().ravel() for value in again.adam.parameters.values()]), before)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_goes_on(environment, tmp_path, capfd):
-    this, seen = trainer(tmp_path / "a", micro_batch=8), []
-    weight = next(iter(this.adam.parameters.values()))
+    trainer, seen = make_trainer(tmp_path / "a", micro_batch=8), []
+    weight = next(iter(trainer.adam.parameters.values()))
 
-    def loss_of(some, most=2):
-        if len(some) > most:
+    def loss_of(micro_batch, most=2):
+        if len(micro_batch) > most:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        seen.append(len(some))
-        return (weight[some] ** 2).sum(-1)
+        seen.append(len(micro_batch))
+        return (weight[micro_batch] ** 2).sum(-1)
 
-    loss = this.update(list(range(8)), loss_of)
-    assert seen == [2, 2, 2, 2] and this.micro_batch == 2
+    loss = trainer.update(list(range(8)), loss_of)
+    assert seen == [2, 2, 2, 2] and trainer.micro_batch == 2
     assert "Out of memory at step 0: going on with micro-batches of 2." in capfd.readouterr().out
-    assert loss == pytest.approx(one_step(trainer(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
+    assert loss == pytest.approx(one_step(make_trainer(tmp_path / "b", micro_batch=8), rows=8), rel=1e-5)
     with pytest.raises(MemoryError, match="One row at a time must fit in memory, but did not at step 0"):
-        this.update(list(range(8)), lambda some: loss_of(some, most=0))
+        trainer.update(list(range(8)), lambda micro_batch: loss_of(micro_batch, most=0))
 
 
 def test_what_is_drawn_is_drawn_from_its_own_seed():
@@ -336,8 +347,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_every_recipe_resolves_and_plans(name, tmp_path):
     resolved = recipe.load(name)
     stages = plan.plan(resolved)
-    assert all(sum(memory.values()) > 0 and hours >= 0 for _, memory, hours in stages)
-    assert any(stage.startswith("policy-gradient") for stage, *_ in stages)
+    assert all(sum(stage.memory.values()) > 0 and stage.hours >= 0 for stage in stages)
+    assert any(stage.name.startswith("policy-gradient") for stage in stages)
 
 
 @pytest.mark.parametrize("name", [name for name in recipe.names() if name != recipe.PAPER])
@@ -391,7 +402,11 @@ def test_the_base_has_the_papers_numbers():
             "reward_models.new.on_polcy=1",
             r"no field 'reward_models.new.on_polcy' \(did you mean 'on_policy'\?\)",
         ),
-        ("tiny-4.1", "policy_gradient.batch_size=31", "batch must be a multiple of group × mini_batches = 4, got 31"),
+        (
+            "tiny-4.1",
+            "policy_gradient.batch_size=31",
+            "batch_size must be a multiple of num_generations × num_mini_batches = 4, got 31",
+        ),
         (
             "tiny-4.1",
             "policy_gradient.kl_coef=-1",
@@ -400,9 +415,16 @@ def test_the_base_has_the_papers_numbers():
         (
             "tiny-4.1",
             "runtime.weights_dtype=bfloat16",
-            "dtype float32 with adam, under which bfloat16 weights do not move, got dtype bfloat16, compute float32",
+            "weights_dtype float32 with adam, under which bfloat16 weights do not move, "
+            "got weights_dtype bfloat16, compute_dtype float32",
         ),
         ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
+        (
+            "tiny-4.1",
+            "reward_models.on-policy-0.share=0.5",
+            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, got share",
+        ),
+        ("tiny-4.1", "reward_models.low-variance.scale=null", "exactly one of on_policy, model and scale"),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
         ("tiny-4.1", "seeds=[1", r"The value of a change must be YAML, got '\[1'"),
@@ -424,6 +446,54 @@ def test_the_base_has_the_papers_numbers():
 def test_a_wrong_recipe_is_one_sentence(name, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         recipe.load(name, [change] if change else [])
+    assert "\n" not in str(error.value)
+
+
+def test_each_kind_of_reward_model_is_a_class_of_its_own():
+    kinds = recipe.load("tiny-4.1", ["reward_models.named.model=sentiment"]).reward_models
+    assert type(kinds["on-policy-0"]) is recipe.TrainedRewardModel and kinds["on-policy-0"].on_policy == 0
+    assert type(kinds["low-variance"]) is recipe.ScaledGroundTruth and kinds["low-variance"].share == 0.5
+    assert type(kinds["named"]) is recipe.NamedRewardModel and kinds["named"].downloads() == ["sentiment"]
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_recipe_is_read_back_from_what_a_run_keeps_of_it(name):
+    resolved = recipe.load(name)
+    assert recipe.validated(json.loads(json.dumps(resolved.model_dump(mode="json")))) == resolved
+
+
+OLD = {key: f"The recipe's field {key!r} is now called {new!r}; rename it." for key, new in recipe.RENAMED.items()}
+
+
+@pytest.mark.parametrize("key, sentence", OLD.items())
+def test_a_field_by_its_old_name_is_told_the_new_one(tmp_path, key, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        recipe.load("tiny-4.1", [f"{key}=1"])
+    *groups, field = key.split(".")
+    nested = "".join(f"{group}: {{" for group in groups) + f"{field}: 1" + "}" * len(groups)
+    (tmp_path / "recipe.yaml").write_text(f"base: tiny-4.1\n{nested}")
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_a_group_of_fields_by_its_old_name_is_told_the_new_one():
+    with pytest.raises(ValueError, match="^The recipe's field 'limits' is now called 'runtime'; rename it.$"):
+        recipe.load("tiny-4.1", ["limits.micro_batch=2"])
+
+
+def test_an_algorithm_by_its_old_name_is_told_the_new_one(tmp_path):
+    sentence = "^The algorithm 'grpo_unscaled' is now called 'dr_grpo'; rename it.$"
+    with pytest.raises(ValueError, match=sentence):
+        recipe.load("tiny-4.1", ["policy_gradient.algorithm=grpo_unscaled"])
+    (tmp_path / "recipe.yaml").write_text("base: tiny-4.1\npolicy_gradient: {algorithm: grpo_unscaled}")
+    with pytest.raises(ValueError, match=sentence):
+        recipe.load(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize("value", ["3", "[rloo]", "{rloo: 1}"])
+def test_an_algorithm_that_is_no_text_is_one_sentence(value):
+    with pytest.raises(ValueError, match="policy_gradient.algorithm: Input should be 'rloo', 'grpo', ") as error:
+        recipe.load("tiny-4.1", [f"policy_gradient.algorithm={value}"])
     assert "\n" not in str(error.value)
 
 
@@ -540,9 +610,9 @@ def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypa
     monkeypatch.setattr(plan, "_memory", lambda: (24e9, "The GPU"))
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "paper-4.2-llama-3b", "--dry-run", "--folder", str(tmp_path / "run")])
-    said = str(stop.value)
-    assert "meta-llama/Llama-3.2-3B must be downloaded with a token" in said
-    assert "The GPU must have" in said and "got 24.0 GB" in said
+    lacks = str(stop.value)
+    assert "meta-llama/Llama-3.2-3B must be downloaded with a token" in lacks
+    assert "The GPU must have" in lacks and "got 24.0 GB" in lacks
     assert "policy-gradient/llama-3b" in capsys.readouterr().out.replace("\n", "")
     assert not (tmp_path / "run").exists()
 
@@ -551,6 +621,26 @@ def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "tiny-4.1", "--dry-run", "--folder", str(tmp_path)])
     assert stop.value.code is None and "Nothing was downloaded" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["tiny-4.1", "scale-8b", "paper-4.2-llama-3b-instruct"])
+def test_a_dry_run_is_readable_in_80_columns(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    resolved = recipe.load(name)
+    plan.show(resolved, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(stage.name + " ") for line in lines) for stage in plan.plan(resolved))
+
+
+def test_the_list_of_recipes_is_readable_in_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    cli.main(["recipes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == recipe.names()
+    words = " ".join(" ".join(lines).split())
+    assert all(f"{name} {recipe.load(name).title}" in words for name in recipe.names())
 
 
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
@@ -632,9 +722,9 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
         "reward_models.ground-truth=null"
     ]
     for name in ("small-4.1", "small-4.2"):
-        runs._check(runs.Run(recipe.load(name), tmp_path / name))  # there is data enough for them as they are
-    found = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
-    teachers = found["policies"]["smollm2-135m"]
+        runs.Run(recipe.load(name), tmp_path / name).check()  # there is data enough for them as they are
+    made = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
+    teachers = made["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance"}
     assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)
     assert all(

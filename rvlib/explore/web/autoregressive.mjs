@@ -1,3 +1,4 @@
+// @ts-check
 // Autoregressive policies in the page: a port of rvlib.tabular.autoregressive and of the bounds for them.
 //
 //   E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h,   A_h(v) = E[b | hv] - E[b | h]        (Prop. 2, arXiv 2503.15477)

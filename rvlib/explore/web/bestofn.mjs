@@ -1,10 +1,11 @@
+// @ts-check
 // The same two reward models under gradient flow and under Best-of-N: variance decides the one, ranking the other.
 //
 //   P(Best-of-N keeps level l) = F_l^N - F_{l-1}^N,    F_l = P_{y~π}(r(y) at level l or below)
 
 import { expectation, gradientFlow, klDivergence } from "./flow.mjs";
 import { bestOfNProbs } from "./rewards.mjs";
-import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -61,12 +62,15 @@ function draw({ state, start, students, most, at }, width) {
   const flow = { left, top: 62, width: across, height: narrow ? 180 : 240 };
   const choice = narrow ? { ...flow, top: flow.top + flow.height + 96 } : { ...flow, left: left + across + 58 };
   const y = (box) => linear([-1, 1], [box.top + box.height, box.top]);
-  const named = students
-    .map(
-      ({ letter, made }, i) =>
-        `<tspan style="fill:var(--rv-${TONES[i]})" font-weight="600">${letter}, accuracy ${number(made.accuracy, 2)}</tspan>`,
-    )
-    .join("\u2003");
+  const named = legend(
+    left,
+    31,
+    across,
+    students.map(({ letter, made }, i) => ({
+      tone: TONES[i],
+      words: `${letter}, accuracy ${number(made.accuracy, 2)}`,
+    })),
+  ).markup;
 
   const x = logarithmic([START, END], [flow.left, flow.left + flow.width]);
   const goal = start + state.gain;
@@ -94,7 +98,7 @@ function draw({ state, start, students, most, at }, width) {
         })
       : "",
   );
-  let first = text(flow.left, 14, "Trained by gradient flow", { class: "rv-title" }) + text(flow.left, 31, named);
+  let first = text(flow.left, 14, "Trained by gradient flow", { class: "rv-title" }) + named;
   first += text(flow.left, 48, "ground truth reward against time", { class: "rv-tick" });
   first += axes(flow, x, y(flow), { xTicks: narrow ? 5 : 6, xTitle: "time" });
   first += clipped(

@@ -1,3 +1,4 @@
+// @ts-check
 // What a run of policy gradient costs: memory by part against the GPU's, hours and money. The numbers are cost.mjs's.
 
 import { memory, step, total, TURNS } from "./cost.mjs";

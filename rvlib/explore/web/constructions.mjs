@@ -1,3 +1,4 @@
+// @ts-check
 // The two teachers of Theorem 5 (arXiv 2503.15477): A is as accurate as you like and as slow, B inaccurate and fast.
 //
 //   A   rewards in (0, 1/T)                        t_γ ≥ 2 (1 - e^{-γ/2}) T
@@ -5,7 +6,7 @@
 
 import { expectation, gradientFlow, rankingAccuracy, rewardVariance, tabularSlowTimeBound } from "./flow.mjs";
 import { accurateButSlow, fastTimeBounds, inaccurateButFast } from "./rewards.mjs";
-import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { drawn, gainTime, problem, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -133,12 +134,10 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   let out = axes(reward, x, y, { xTicks: narrow ? 5 : 6, xTitle: "time" });
   out += clipped(reward, ruled, late, goal, curves, dot(a.time, "truth"), dot(fast.time, "proxy"));
   out += text(reward.left, 14, "Ground truth reward under each", { class: "rv-title" });
-  const named = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  out += text(
-    reward.left,
-    31,
-    `${named("truth", `A, accuracy ${number(slow.accuracy, 2)}`)}\u2003${named("proxy", `B, accuracy ${number(fast.accuracy, 2)}`)}`,
-  );
+  out += legend(reward.left, 31, reward.width, [
+    { tone: "truth", words: `A, accuracy ${number(slow.accuracy, 2)}` },
+    { tone: "proxy", words: `B, accuracy ${number(fast.accuracy, 2)}` },
+  ]).markup;
   out += text(reward.left + 5, bottom - 8, "A: not yet", { class: "rv-tick rv-halo" });
 
   // ---- t_γ against T

@@ -1,3 +1,4 @@
+// @ts-check
 // What policy gradient costs, in bytes and seconds: a port of rvlib.lm.experiments.cost, which says why each term is there.
 
 import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";

@@ -1,10 +1,11 @@
+// @ts-check
 // Curves: a policy's whole training, solved, under sliders. Ground truth and proxy reward, reward variance, KL and gradient
 // norm against time; t_γ as measured, and the time before which it cannot come:
 //
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 
 import { gradientFlow, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
-import { T_GAMMA, axes, clipped, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
+import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -81,7 +82,7 @@ function draw({ state, now, pins }, width) {
 
   /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
   const probed = []; // what each panel says of a time
-  const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
+  const panel = (box, y, { tones, bound = undefined, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now) });
     const curve = ({ times }, values, tone, width, dashes) =>
@@ -174,12 +175,10 @@ function draw({ state, now, pins }, width) {
     xTitle: "time",
   });
   let title = text(reward.left, 14, "Expected reward", { class: "rv-title" });
-  const coloured = (tone, words) => `<tspan style="fill:var(--rv-${tone})" font-weight="600">${words}</tspan>`;
-  title += text(
-    reward.left,
-    31,
-    `${coloured("truth", "ground truth")}<tspan class="rv-note"> and </tspan>${coloured("proxy", "proxy")}${pins.length ? '<tspan class="rv-note">; pins: proxy dashed</tspan>' : ""}`,
-  );
+  title += legend(reward.left, 31, reward.width, [
+    { tone: "truth", words: "ground truth" },
+    { tone: "proxy", words: "proxy", note: pins.length ? "; of pins dashed" : "" },
+  ]).markup;
   let labels = "";
   const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
   labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, {

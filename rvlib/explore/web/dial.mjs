@@ -1,3 +1,4 @@
+// @ts-check
 // The dial: a reward model's two properties, set apart from each other. Each output is a line from its ground truth reward
 // to its proxy reward; two lines cross exactly where the pair is misordered.
 //
@@ -72,9 +73,9 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   });
 
   // Both axes, with the policy's probabilities as bars that grow outwards.
-  for (const [scale, at, outwards, anchor] of [
-    [truth, left, -1, "end"],
-    [proxy, right, 1, "start"],
+  for (const { scale, at, outwards, anchor } of [
+    { scale: truth, at: left, outwards: -1, anchor: "end" },
+    { scale: proxy, at: right, outwards: 1, anchor: "start" },
   ]) {
     for (const value of scale.ticks(4)) {
       out += tag("path", { class: "rv-grid", d: `M${px(at)} ${px(scale(value))}h${px(outwards * (side + 2))}` });

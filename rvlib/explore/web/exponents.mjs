@@ -1,3 +1,4 @@
+// @ts-check
 // Exponents: least times to gain γ against the initial reward variance, as theorems have them and as training takes them.
 //
 //   Theorem 4, arXiv 2503.15477:   t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · Var^{-1/3}
@@ -6,7 +7,7 @@
 import { policy, policyGradient, shapeOf, sharperSlowTimeBound, slowTimeBound, timeToGain } from "./autoregressive.mjs";
 import { tabularSlowTimeBound } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, line, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { axes, clipped, legend, line, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
 const RUNS = 20; // of each kind
@@ -73,7 +74,20 @@ function compute(state) {
 }
 
 function draw({ state, seen, bounds }, width) {
-  const box = { left: 48, top: 58, width: width - 56, height: Math.round(Math.min(420, Math.max(280, 0.6 * width))) };
+  const words =
+    width < 560 ? KINDS.map(([, short]) => short) : ["the proxy's marks are small", "the policy is nearly sure"];
+  const key = legend(
+    48,
+    34,
+    width - 56,
+    KINDS.map(([tone], i) => ({ tone, note: `measured: ${words[i]}` })),
+  );
+  const box = {
+    left: 48,
+    top: 58 + key.extra,
+    width: width - 56,
+    height: Math.round(Math.min(420, Math.max(280, 0.6 * width))),
+  };
   const bottomValue = 10 ** Math.floor(Math.log10(bounds.paper(1)));
   const topValue =
     10 ** Math.ceil(Math.log10(Math.max(bounds.ours(LOW), bounds.paper(LOW), ...seen.map((p) => p.time))) + 0.2);
@@ -136,15 +150,7 @@ function draw({ state, seen, bounds }, width) {
     text(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, { class: "rv-halo", "font-weight": 600 });
   out += label(bounds.paper, "Theorem 4: slope −⅓") + label(bounds.ours, "ours: slope −½");
   out += text(box.left, 14, "Time to gain γ", { class: "rv-title" });
-  const words = ["the proxy's marks are small", "the policy is nearly sure"];
-  out += text(
-    box.left,
-    34,
-    KINDS.map(
-      ([tone, short], i) =>
-        `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">measured: ${width < 560 ? short : words[i]}</tspan>`,
-    ).join(""),
-  );
+  out += key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
 

@@ -1,3 +1,4 @@
+// @ts-check
 // The exact world in the page: a port of rvlib.metrics and rvlib.tabular. Tests hold the two to 1e-8 of each other.
 //
 //   dθ/dt = (1/|S|) π ⊙ ( r^KL - E_π r^KL ),   r^KL = r - λ ln(π/π_ref)                  Lemma 7, arXiv 2503.15477
@@ -22,7 +23,8 @@ export function rankingAccuracy(proxy, groundTruth) {
   const n = proxy.length;
   let agree = 0;
   for (let i = 0; i < n; i++)
-    for (let j = 0; j < i; j++) agree += Math.sign(proxy[i] - proxy[j]) === Math.sign(groundTruth[i] - groundTruth[j]);
+    for (let j = 0; j < i; j++)
+      agree += Number(Math.sign(proxy[i] - proxy[j]) === Math.sign(groundTruth[i] - groundTruth[j]));
   return agree / ((n * (n - 1)) / 2);
 }
 
@@ -94,7 +96,12 @@ class Problem {
     this.reward = Float64Array.from(reward, (r) => r - offset - mean);
     this.klCoef = klCoef;
     const row = () => new Float64Array(this.n);
-    [this.probs0, this.a0, this.probs, this.a, this.b, this.state] = [row(), row(), row(), row(), row(), row()];
+    this.probs0 = row();
+    this.a0 = row();
+    this.probs = row();
+    this.a = row();
+    this.b = row();
+    this.state = row();
     this.table = Array.from({ length: ORDER }, row);
     this.previous = row();
   }

@@ -1,3 +1,4 @@
+// @ts-check
 // Which grade tells a good teacher? Random reward models for one policy: a grade before training against what training brings.
 //
 //   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start

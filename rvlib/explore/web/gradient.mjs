@@ -1,3 +1,4 @@
+// @ts-check
 // Gradient: thousands of random autoregressive policies, gradient norm against the variance of the KL-regularised reward.
 //
 //   ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ J √(L Var/2)    (ours)
@@ -13,7 +14,7 @@ import {
   sharperGradientNormBound,
 } from "./autoregressive.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
+import { axes, clipped, legend, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
 const MOST = 3000; // policies
@@ -91,7 +92,18 @@ function compute(state) {
 const LOW = 1e-9;
 
 function draw({ points, largest, paper, ours }, width) {
-  const box = { left: 44, top: 58, width: width - 52, height: Math.round(Math.min(420, Math.max(260, 0.6 * width))) };
+  const key = legend(
+    44,
+    34,
+    width - 52,
+    KINDS.map(([, tone, words, short]) => ({ tone, note: width < 560 ? short : words })),
+  );
+  const box = {
+    left: 44,
+    top: 58 + key.extra,
+    width: width - 52,
+    height: Math.round(Math.min(420, Math.max(260, 0.6 * width))),
+  };
   const high = Math.max(10, 10 ** Math.ceil(Math.log10(2 * largest ** 2)));
   const x = logarithmic([LOW, high], [box.left, box.left + box.width]);
   const y = logarithmic([1e-6, Math.max(100, 2 * paper(high))], [box.top + box.height, box.top]);
@@ -138,14 +150,7 @@ function draw({ points, largest, paper, ours }, width) {
     text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
   out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
   out += text(box.left, 14, "Gradient norm", { class: "rv-title" });
-  out += text(
-    box.left,
-    34,
-    KINDS.map(
-      ([, tone, words, short], i) =>
-        `<tspan style="fill:var(--rv-${tone})" font-weight="600">${i ? "  ● " : "● "}</tspan><tspan class="rv-note">${width < 560 ? short : words}</tspan>`,
-    ).join(""),
-  );
+  out += key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
 

@@ -1,3 +1,4 @@
+// @ts-check
 // The landscape: three outputs, so that policies are a triangle and the objective a surface over it. Two teachers side by
 // side, to the same scale; the gradient flow from one initial policy drawn on both.
 //
@@ -124,7 +125,7 @@ function draw({ state, start, teachers }, width, id) {
     out = route(teacher, lifted, start, state, plane);
     NAMES.forEach((name, k) => {
       const [cx, cy] = project(
-        CORNERS[k].map((x) => x * 1.1),
+        /** @type {[number, number]} */ (CORNERS[k].map((x) => x * 1.1)),
         height(plane.probs(CORNERS[k])),
       );
       out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, {

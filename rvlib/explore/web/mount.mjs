@@ -1,3 +1,4 @@
+// @ts-check
 // Brings the explorables of a static page to life: no kernel, no widget manager, no other host.
 //
 // A figure says which explorable it is and in which state it opens (data-explorable, data-state); the module of that name
@@ -77,19 +78,22 @@ const style = Object.assign(document.createElement("link"), {
 document.head.append(style);
 
 // A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
+/** @type {Map<Element, Model>} */
+const modelOf = new Map();
+
 const seen = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries)
       if (isIntersecting) {
         seen.unobserve(target);
-        mount(target, target.model);
+        mount(target, modelOf.get(target));
       }
   },
   { rootMargin: "600px 0px" },
 );
 
 const count = {};
-for (const figure of document.querySelectorAll("figure[data-explorable]")) {
+for (const figure of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("figure[data-explorable]"))) {
   const kind = figure.dataset.explorable;
   const nth = (count[kind] = (count[kind] ?? 0) + 1);
   const values = JSON.parse(figure.dataset.state);
@@ -98,7 +102,7 @@ for (const figure of document.querySelectorAll("figure[data-explorable]")) {
     nth === 1 ? kind : `${kind}-${nth}`,
   );
   figure.id ||= `explore-${model.name}`;
-  figure.model = model;
+  modelOf.set(figure, model);
   models.push(model);
   model.read(location.hash);
   seen.observe(figure);

@@ -1,3 +1,4 @@
+// @ts-check
 // Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.
 export default [
  {

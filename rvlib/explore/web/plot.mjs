@@ -1,3 +1,4 @@
+// @ts-check
 // Drawing as text: each function returns SVG markup in pixels, so that a figure is a function of its state alone and the
 // same code draws it in the page, in a widget and in the printed picture.
 
@@ -39,10 +40,25 @@ export const fixed = (x, digits = 2) => (Number(x.toFixed(digits)) < 0 ? "−" :
 
 // ---- scales -------------------------------------------------------------------------------------------------------------
 
-/** x ↦ pixels, linear. `.ticks(count)` gives round values; `.say(x)` writes one. */
+/**
+ * A function from values to pixels.
+ * @typedef {object} ScaleMethods
+ * @property {(pixels: number) => number} invert the value at a place
+ * @property {(count?: number) => number[]} ticks round values, about `count` of them
+ * @property {(value: number) => string} say a value as a tick's label
+ * @property {number} [digits] decimals that ticks need
+ * @typedef {((value: number) => number) & ScaleMethods} Scale
+ */
+
+/**
+ * x ↦ pixels, linear. `.ticks(count)` gives round values; `.say(x)` writes one.
+ * @param {number[]} domain its two ends
+ * @param {number[]} range in pixels
+ * @returns {Scale}
+ */
 export function linear([from, to], [start, end]) {
   const slope = (end - start) / (to - from);
-  const scale = (x) => start + (x - from) * slope;
+  const scale = /** @type {Scale} */ ((x) => start + (x - from) * slope);
   scale.invert = (p) => from + (p - start) / slope;
   scale.ticks = (count = 5) => {
     const rough = Math.abs(to - from) / count;
@@ -58,11 +74,16 @@ export function linear([from, to], [start, end]) {
   return scale;
 }
 
-/** x ↦ pixels, logarithmic; what is not positive lies far before the start. */
+/**
+ * x ↦ pixels, logarithmic; what is not positive lies far before the start.
+ * @param {number[]} domain its two ends, positive
+ * @param {number[]} range in pixels
+ * @returns {Scale}
+ */
 export function logarithmic([from, to], [start, end]) {
   const [low, high] = [Math.log10(from), Math.log10(to)];
   const slope = (end - start) / (high - low);
-  const scale = (x) => start + (Math.log10(Math.max(x, 1e-300)) - low) * slope;
+  const scale = /** @type {Scale} */ ((x) => start + (Math.log10(Math.max(x, 1e-300)) - low) * slope);
   scale.invert = (p) => 10 ** (low + (p - start) / slope);
   scale.ticks = (count = 5) => {
     const stride = Math.max(1, Math.ceil((high - low) / count));
@@ -110,6 +131,55 @@ export function line(x, y, xs, ys) {
 }
 
 export const text = (x, y, content, attributes = {}) => tag("text", { x, y, ...attributes }, content);
+
+let pen;
+const known = new Map();
+
+/**
+ * The width of words as the page's own font draws them, in pixels; where there is no page, a generous guess.
+ * @param {string} words
+ * @param {number} size of the font, in pixels
+ * @param {number} weight of the font
+ * @returns {number}
+ */
+export function textWidth(words, size, weight = 400) {
+  if (typeof document === "undefined") return 0.55 * size * words.length;
+  const family = getComputedStyle(document.documentElement).getPropertyValue("--rv-font") || "system-ui, sans-serif";
+  const font = `${weight} ${size}px ${family}`;
+  const key = `${font}|${document.fonts?.status}|${words}`;
+  if (!known.has(key)) {
+    if (known.size > 500) known.clear();
+    pen ??= document.createElement("canvas").getContext("2d");
+    pen.font = font;
+    known.set(key, pen.measureText(words).width);
+  }
+  return known.get(key);
+}
+
+const LEGEND = { size: 12.5, note: 11.5, row: 16, gap: 12 };
+
+/**
+ * What the colours of a figure mean, in as many rows as the width asks for.
+ * @param {number} left
+ * @param {number} baseline of the first row
+ * @param {number} width that a row may take
+ * @param {{ tone: string, words?: string, note?: string }[]} entries a coloured name, then words in the colour of notes
+ * @returns {{ markup: string, extra: number }} extra: pixels that rows after the first take
+ */
+export function legend(left, baseline, width, entries) {
+  let [x, y, markup] = [left, baseline, ""];
+  for (const { tone, words = "●", note = "" } of entries) {
+    const named = textWidth(words, LEGEND.size, 600);
+    const space = note && words === "●" ? 4 : 0;
+    const wide = named + space + textWidth(note, LEGEND.note);
+    if (x > left && x + wide > left + width) [x, y] = [left, y + LEGEND.row];
+    const name = tag("tspan", { style: `fill:var(--rv-${tone})`, "font-weight": 600 }, words);
+    const after = note ? tag("tspan", { class: "rv-note", dx: space }, note) : "";
+    markup += text(x, y, name + after, { style: `font-size:${LEGEND.size}px` });
+    x += wide + LEGEND.gap;
+  }
+  return { markup, extra: y - baseline };
+}
 
 /** t with a subscript γ, as SVG or HTML markup. */
 export const T_GAMMA =

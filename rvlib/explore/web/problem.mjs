@@ -1,3 +1,4 @@
+// @ts-check
 // The problem that the explorables pose: n outputs, their ground truth rewards, and a policy to start from.
 //
 //   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
@@ -6,7 +7,11 @@ import { softmax, timeToGain } from "./flow.mjs";
 import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
-/** {groundTruth, logits, probs}, outputs in order of their ground truth reward, best first; the same for the same seed. */
+/**
+ * The problem of a seed: outputs in order of their ground truth reward, best first; the same for the same seed.
+ * @param {{ outputs?: number, peakedness?: number, skill?: number, seed?: number, [other: string]: any }} settings
+ * @returns {{ groundTruth: Float64Array, logits: Float64Array, probs: Float64Array }} each (outputs,)
+ */
 export function problem({ outputs, peakedness, skill = 0, seed }) {
   const uniform = random(seed);
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());

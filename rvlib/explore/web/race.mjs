@@ -1,3 +1,4 @@
+// @ts-check
 // The race: the same student under two teachers. Who first raises the ground truth reward by γ?
 //
 //   t_γ = min { t : E_{π_θ(t)} r_G ≥ E_{π_θ(0)} r_G + γ }
@@ -135,9 +136,9 @@ function draw({ state, groundTruth, start, students, now }, width) {
     parts.push(out);
   });
   let out = "";
-  for (const [value, words] of [
-    [1, "1"],
-    [-1, "−1"],
+  for (const { value, words } of [
+    { value: 1, words: "1" },
+    { value: -1, words: "−1" },
   ])
     out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, {
       class: "rv-tick",
@@ -221,6 +222,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
 }
 
 // A reader who bets on a student is not told the end before it is there.
+/** @type {(student: any, state: any) => string} */
 const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when(finish) : "not yet");
 
 const readouts = ({ state, students, now }) => [

@@ -1,3 +1,4 @@
+// @ts-check
 // Reward models made to order, the teachers of Theorem 5, and Best-of-N: a port of rvlib/tabular/rewards.py and best_of_n.py, on flow.mjs.
 
 import { expectation, rewardCovariance, rewardVariance } from "./flow.mjs";
@@ -47,7 +48,7 @@ function ranking(groundTruth, accuracy, seed) {
   const order = rank.map((_, i) => i).sort((i, j) => c * rank[i] - noise[i] - (c * rank[j] - noise[j]) || i - j);
   // Slopes that are equal, or nearly, leave a pair too many or too few: neighbours change places until the number is right.
   let missing = wrong;
-  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) missing -= order[j] < order[i];
+  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) missing -= Number(order[j] < order[i]);
   while (missing)
     for (let i = 0; i + 1 < n; i++) {
       if (!missing || order[i] < order[i + 1] !== missing > 0) continue;

@@ -1,10 +1,11 @@
+// @ts-check
 // Training on samples: REINFORCE, RLOO and GRPO, by plain steps or by Adam, beside the same steps with the exact gradient.
 //
 //   ĝ = (1/k) Σ_i A_i (e_{y_i} - π),     A_i from the group's rewards as rvlib.tabular.estimators has them
 
 import { expectation, softmax } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
+import { axes, clipped, legend, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -12,7 +13,13 @@ const [OUTPUTS, STEPS, RUNS] = [8, 300, 6];
 const ADAM = 0.05; // Adam's step, as a share of the plain one
 const STD_FLOOR = 1e-4; // TRL's
 
-/** A_i of one group from its rewards, written to `out`; rvlib.tabular.estimators.advantages. */
+/**
+ * A_i of one group from its rewards; a port of rvlib.tabular.estimators.advantages, whose registry has the same names.
+ * @param {ArrayLike<number>} rewards of the k samples
+ * @param {string} estimator "rloo", "grpo", "dr_grpo" or "reinforce"; another name is an error
+ * @param {Float64Array | number[]} [out] where they are written, (k,)
+ * @returns {Float64Array | number[]} out
+ */
 export function advantages(rewards, estimator, out = new Array(rewards.length)) {
   const k = rewards.length;
   let [total, squares] = [0, 0];
@@ -22,7 +29,15 @@ export function advantages(rewards, estimator, out = new Array(rewards.length)) 
     out[i] = rewards[i] - mean;
     squares += out[i] * out[i];
   }
-  const [times, over] = { rloo: [k, k - 1], grpo: [1, Math.sqrt(squares / (k - 1)) + STD_FLOOR] }[estimator] ?? [1, 1];
+  const factors = {
+    rloo: [k, k - 1],
+    grpo: [1, Math.sqrt(squares / (k - 1)) + STD_FLOOR],
+    dr_grpo: [1, 1],
+    reinforce: [1, 1],
+  };
+  if (!Object.hasOwn(factors, estimator))
+    throw new Error(`The estimator must be one of ${Object.keys(factors).join(", ")}, got ${estimator}.`);
+  const [times, over] = factors[estimator];
   for (let i = 0; i < k; i++) out[i] = (out[i] * times) / over;
   return out;
 }
@@ -110,10 +125,13 @@ function compute(state) {
   return { state, made, runs, mean, exact, limits: limits(made, state.variance, number) };
 }
 
-const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", grpo_unscaled: "GRPO, not divided" };
+const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", dr_grpo: "GRPO, not divided" };
 
 function draw({ state, runs, mean, exact }, width) {
-  const box = { left: 44, top: 46, width: width - 58, height: width < 560 ? 220 : 280 };
+  const key = legend(44, 32, width - 58, [
+    { tone: "truth", words: `${NAMES[state.estimator]}, ${state.group} samples`, note: "; dashed: the exact gradient" },
+  ]);
+  const box = { left: 44, top: 46 + key.extra, width: width - 58, height: width < 560 ? 220 : 280 };
   const steps = Float64Array.from({ length: STEPS + 1 }, (_, t) => t + 1);
   const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
@@ -141,8 +159,7 @@ function draw({ state, runs, mean, exact }, width) {
     "stroke-dasharray": "6 4",
   });
   let out = text(box.left, 14, "Ground truth reward against steps", { class: "rv-title" });
-  const words = `<tspan style="fill:var(--rv-truth)" font-weight="600">${NAMES[state.estimator]}, ${state.group} samples</tspan><tspan class="rv-note">; dashed: the exact gradient</tspan>`;
-  out += text(box.left, 32, words) + axes(box, x, y, { xTicks: 4, xTitle: "step" });
+  out += key.markup + axes(box, x, y, { xTicks: 4, xTitle: "step" });
   return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth)] };
 }
 

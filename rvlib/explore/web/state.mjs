@@ -1,3 +1,4 @@
+// @ts-check
 // What an explorable's state may be, and how it is written into a page's address:
 //
 //   #curves.accuracy=0.9&curves.variance=0.01&curves.pins=variance:0.001;variance:0.001,accuracy:0.6

@@ -1,3 +1,4 @@
+// @ts-check
 // Steps: a GPT-2 that runs in the page, and for it the proofs of two bounds on the gradient, link by link.
 //
 //   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
@@ -8,6 +9,7 @@ import { axes, logarithmic, number, px, tag, text } from "./plot.mjs";
 import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";
 import { explorable } from "./ui.mjs";
 
+/** @type {[string, string[]][]} titles, and the names of the links */
 const CHAINS = [
   [
     "Proposition 2",

@@ -1,3 +1,4 @@
+// @ts-check
 // Three outputs make a plane: policies are a triangle, logits (up to a constant) a disc. This file maps both to the unit
 // disc, and draws a function over them as a surface in perspective-free projection and as contours.
 //

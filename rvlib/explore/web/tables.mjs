@@ -1,3 +1,4 @@
+// @ts-check
 // The paper's public reward models (Tables 10 to 12): a property before training against what training brought, and their correlation.
 //
 //   all nine pairs together: both standardised within each pair of policy and algorithm, over the reward models that are ticked

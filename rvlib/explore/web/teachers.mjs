@@ -1,3 +1,4 @@
+// @ts-check
 // Policies by teachers: each cell one training run, from a policy (row) under a reward model (column). Theorem 6, arXiv 2503.15477.
 //
 //   r, r'   1 on one good output, -1 elsewhere      π(y) ≥ c, π(y') = T⁻²      the other policy: y and y' exchanged

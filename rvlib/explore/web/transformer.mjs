@@ -1,3 +1,4 @@
+// @ts-check
 // A GPT-2 of one layer in the page: the logits of every prefix, and their Jacobian by differences in every parameter.
 //
 //   f_θ(h) = W ln( z + mlp(ln z) ),   z = e + attention(ln e)      over the nodes of the tree of prefixes

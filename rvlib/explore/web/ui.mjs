@@ -1,3 +1,4 @@
+// @ts-check
 // What every explorable has around its drawing: native sliders with labels and readouts, reset, pins, a link to the state;
 // and the loop from an input event to a painted figure. An explorable itself is four functions of its state:
 //
@@ -52,7 +53,7 @@ function slider(control, id, onInput) {
     id,
     min: low,
     max: high,
-    step: control.log ? control.step : control.step,
+    step: control.step,
     "data-key": control.key,
   });
   const output = h("output", { htmlFor: id, "aria-live": "off" });
@@ -125,6 +126,19 @@ const KINDS = { slider, toggle, choice };
 
 // ---- the explorable -----------------------------------------------------------------------------------------------------
 
+/**
+ * What every explorable shares: controls, readouts, pins, the state in the page's address, drawing once a frame.
+ * @param {object} figure
+ * @param {string} figure.name of the figure in the page's address
+ * @param {(state: any) => any} figure.compute everything that is drawn, from the state of the controls
+ * @param {(view: any, width: number, id: string) => { height: number, parts: any[], probe?: any }} figure.draw
+ * @param {(view: any) => any[][]} [figure.readouts] rows [label, value, colour]
+ * @param {(view: any) => string} [figure.describe] the figure in words
+ * @param {(pin: any, view: any, index: number) => string} [figure.pinLabel] markup of a pin's button
+ * @param {(parts: any) => { shown?: (view: any) => void, first?: HTMLElement[], stop?: () => void } | void} [figure.setup]
+ * @param {number} [figure.above]
+ * @returns {any} the figure with its `render({ model, el })`
+ */
 export function explorable({ name, compute, draw, readouts, describe, pinLabel, setup, above = 1 }) {
   function render({ model, el }) {
     const id = `rv-${name}-${++instances}`;
@@ -191,8 +205,8 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       // An attribute set again to what it was would lay the whole figure out again.
       if (svg.getAttribute("viewBox") !== `0 0 ${width} ${height}`) {
         svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-        svg.setAttribute("width", width);
-        svg.setAttribute("height", height);
+        svg.setAttribute("width", String(width));
+        svg.setAttribute("height", String(height));
       }
       // Only the parts that changed are parsed, laid out and painted again.
       while (ink.childElementCount < drawn.length) ink.append(document.createElementNS(svg.namespaceURI, "g"));
@@ -209,6 +223,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     svg.addEventListener("pointermove", (event) => probe && (overlay.innerHTML = probe(event.offsetX, event.offsetY)));
     svg.addEventListener("pointerleave", () => (overlay.innerHTML = ""));
     const redraw = () => (frame ||= requestAnimationFrame(paint));
+    document.fonts?.ready.then(redraw); // words are measured again in the font that has come
 
     let values = [];
     const showReadouts = (rows) => {
@@ -279,7 +294,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       },
       "A link to this page with the sliders as they are",
     );
-    const extra = setup?.({ id, svg, set, button, redraw, state: () => state, controls });
+    const extra = /** @type {any} */ (setup)?.({ id, svg, set, button, redraw, state: () => state, controls });
     groups[0].append(...(extra?.first ?? []));
     buttons.append(
       ...(initial.pins ? [pinButton] : []),

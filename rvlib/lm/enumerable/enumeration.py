@@ -1,34 +1,40 @@
-"""A causal language model small enough to enumerate: every expectation, gradient and Jacobian exact, for all V^L outputs.
+"""A causal language model small enough to enumerate: expectations, gradients and Jacobians exact, over all V^L outputs.
 
     θ ↦ f_θ(x, h) for every prefix h,   D = ∂f/∂θ,   ∇φ(θ; x) = Σ_h D_hᵀ (π(h) p_h ⊙ A_h),   J = max_h ‖D_h‖
 
 The transformer is one of transformers' own; what it says of each prefix is a table of logits, and from there on
-`rvlib.tabular.autoregressive` has the formulas. Parameters are flat vectors, so that SciPy can integrate the gradient flow,
-and come in batches (B, P): many models of one architecture move together.
+`rvlib.tabular.autoregressive` has the formulas. Parameters are flat vectors, so that SciPy can integrate the gradient
+flow, and come in batches (B, P): many models of one architecture move together.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 import transformers
+from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
 from rvlib import _checks
 from rvlib.metrics import reward_variance
 from rvlib.tabular import autoregressive
 
+Array = NDArray[np.float64]
+
 
 class Enumeration:
-    """All outputs of `length` tokens from a vocabulary, for each of some prompts of one token, of one transformer's architecture.
+    """All outputs of `length` tokens from a vocabulary, for prompts of one token each, of transformers of one shape.
 
     vocabulary V >= 2, length L >= 1, prompts S >= 1; hidden: width of the GPT-2, an even number. Tokens 0 to V - 1 are
     written, V to V + S - 1 are the prompts. Everything is float64.
     """
 
-    def __init__(self, vocabulary=3, length=3, prompts=1, *, hidden=8, layers=1):
+    def __init__(
+        self, vocabulary: int = 3, length: int = 3, prompts: int = 1, *, hidden: int = 8, layers: int = 1
+    ) -> None:
         self.prefixes, self.outputs = autoregressive.shape_of(vocabulary, length)
         self.vocabulary, self.length, self.prompts = vocabulary, length, _checks.whole("prompts", prompts)
         # GPT-2 and not Llama, whose norms, rotations and attention pass through 32-bit floats whatever the weights are.
@@ -41,11 +47,11 @@ class Enumeration:
             n_inner=2 * hidden,
             tie_word_embeddings=False,
             use_cache=False,
-            attn_implementation="eager",
+            attn_implementation="eager",  # type: ignore[call-arg]  # a field of every configuration
             bos_token_id=None,
             eos_token_id=None,
         )
-        self.model = transformers.GPT2LMHeadModel(config).to(torch.float64).eval()
+        self.model = transformers.GPT2LMHeadModel(config).double().eval()
         self.shapes = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
         # A prefix is read off the first string that begins with it, since a causal model sees nothing of what follows.
@@ -56,8 +62,11 @@ class Enumeration:
         depth = [depth for depth in range(length) for _ in range(vocabulary**depth)]
         self.rows, self.columns = torch.tensor(first), torch.tensor(depth)
 
-    def start(self, seeds, spread=0.5):
-        """Random parameters (B, P), one model a seed: normal with standard deviation `spread`; gains of the norms at 1, biases at 0."""
+    def start(self, seeds: Sequence[int | Sequence[int]], spread: float = 0.5) -> Array:
+        """Random parameters (B, P), one model a seed, a number or several.
+
+        Normal with standard deviation `spread`; gains of the norms at 1, biases at 0.
+        """
         vectors = np.empty((len(seeds), self.parameters))
         for row, seed in zip(vectors, seeds):
             generator = np.random.default_rng(seed)
@@ -70,35 +79,29 @@ class Enumeration:
             row[:] = np.concatenate([part.ravel() for part in parts])
         return vectors
 
-    def logits(self, vectors):
+    def logits(self, vectors: ArrayLike) -> Array:
         """f_θ of every prefix: (B, S, prefixes, V) from parameters (B, P)."""
         with torch.no_grad():
             return torch.func.vmap(self._table)(torch.as_tensor(vectors)).numpy()
 
-    def jacobian(self, vectors):
+    def jacobian(self, vectors: ArrayLike) -> Array:
         """∂f/∂θ: (B, S, prefixes, V, P), by automatic differentiation."""
         return torch.func.vmap(torch.func.jacrev(self._table))(torch.as_tensor(vectors)).numpy()
 
-    def gradient(self, vectors, reward, reference, kl_coef):
+    def gradient(self, vectors: ArrayLike, reward: ArrayLike, reference: Array, kl_coef: ArrayLike) -> Array:
         """∇φ(θ; x), by automatic differentiation of the sum over all outputs: (B, S, P), a row for each prompt.
 
-        reward (B, S, V^L); reference (B, S, prefixes, V): the reference policy's logits; kl_coef (B,).
+        vectors (B, P); reward (B, S, V^L); reference (B, S, prefixes, V): the reference policy's logits; kl_coef (B,).
         """
-        values = [
-            torch.tensor(np.asarray(x, dtype=float))
-            for x in (vectors, reward, autoregressive.log_probs(reference), kl_coef)
-        ]
-        return torch.func.vmap(torch.func.jacrev(self._objectives))(*values).numpy()
+        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference), kl_coef)
+        return torch.func.vmap(torch.func.jacrev(self._objectives))(*tensors).numpy()
 
-    def mean_gradient(self, vectors, reward, reference, kl_coef):
-        """∇φ(θ), the mean over the prompts, (B, P): one backward pass."""
-        values = [
-            torch.tensor(np.asarray(x, dtype=float))
-            for x in (vectors, reward, autoregressive.log_probs(reference), kl_coef)
-        ]
-        return torch.func.vmap(torch.func.grad(lambda *a: self._objectives(*a).mean()))(*values).numpy()
+    def mean_gradient(self, vectors: ArrayLike, reward: ArrayLike, reference: Array, kl_coef: ArrayLike) -> Array:
+        """∇φ(θ), the mean over the prompts, (B, P): one backward pass. Arguments as of `gradient`."""
+        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference), kl_coef)
+        return torch.func.vmap(torch.func.grad(lambda *a: self._objectives(*a).mean()))(*tensors).numpy()
 
-    def _table(self, vector):
+    def _table(self, vector: torch.Tensor) -> torch.Tensor:
         """(S, prefixes, V) from a tensor (P,): one forward pass over all strings of all prompts."""
         start, parameters = 0, {}
         for name, shape in self.shapes.items():
@@ -109,81 +112,92 @@ class Enumeration:
         by_prompt = all_logits.reshape(self.prompts, -1, self.length, self.vocabulary + self.prompts)
         return by_prompt[:, self.rows, self.columns, : self.vocabulary]
 
-    def _objectives(self, vector, reward, reference, kl_coef):
-        """φ(θ; x) of each prompt, (S,), in torch."""
-        table, total, start = (
-            torch.log_softmax(self._table(vector), -1),
-            torch.zeros(self.prompts, 1, dtype=torch.float64),
-            0,
-        )
+    def _objectives(
+        self, vector: torch.Tensor, reward: torch.Tensor, ref_logprobs: torch.Tensor, kl_coef: torch.Tensor
+    ) -> torch.Tensor:
+        """φ(θ; x) of each prompt, (S,), in torch. reward, ref_logprobs: of all outputs, (S, V^L)."""
+        table, start = torch.log_softmax(self._table(vector), -1), 0
+        logprobs = torch.zeros(self.prompts, 1, dtype=torch.float64)
         for depth in range(self.length):
             rows = table[:, start : start + self.vocabulary**depth]
-            total = (total[..., None] + rows).reshape(self.prompts, -1)
+            logprobs = (logprobs[..., None] + rows).reshape(self.prompts, -1)
             start += self.vocabulary**depth
-        return (torch.exp(total) * (reward - kl_coef * (total - reference))).sum(-1)
+        return (torch.exp(logprobs) * (reward - kl_coef * (logprobs - ref_logprobs))).sum(-1)
+
+
+def _tensors(*values: ArrayLike) -> list[torch.Tensor]:
+    return [torch.tensor(np.asarray(value, dtype=float)) for value in values]
 
 
 @dataclass(frozen=True)
 class ParameterFlow:
-    """A gradient flow of B models at K times: t (K, B), vectors (K, B, P), logits (K, B, S, prefixes, V), and what made it."""
+    """A gradient flow of B models, seen at K times, and what it maximised."""
 
     enumeration: Enumeration
-    t: np.ndarray
-    vectors: np.ndarray
-    logits: np.ndarray
-    reward: np.ndarray
-    kl_coef: np.ndarray
+    t: Array  # (K, B)
+    vectors: Array  # (K, B, P)
+    logits: Array  # (K, B, S, prefixes, V)
+    reward: Array  # (B, S, V^L)
+    kl_coef: Array  # (B,)
 
     @cached_property
-    def probs(self):
+    def probs(self) -> Array:
         """π_θ(t) of all outputs, (K, B, S, V^L)."""
         return np.exp(autoregressive.log_probs(self.logits))
 
     @cached_property
-    def kl_reward(self):
+    def kl_reward(self) -> Array:
         """r^KL, (K, B, S, V^L)."""
         return autoregressive.kl_reward(self.logits, self.reward, self.logits[:1], self.kl_coef[:, None])
 
     @cached_property
-    def variance(self):
+    def variance(self) -> Array:
         """Var of r^KL, (K, B, S); at time 0 the reward variance."""
         return reward_variance(self.kl_reward, self.probs)
 
-    def expected(self, reward):
+    def expected(self, reward: ArrayLike) -> Array:
         """E_π of a reward (B, S, V^L): (K, B, S)."""
-        return (self.probs * reward).sum(-1)
+        return (self.probs * np.asarray(reward, dtype=float)).sum(-1)
 
-    def gradient_norm(self, k):
+    def gradient_norm(self, k: int) -> Array:
         """‖∇φ(θ; x)‖ at the k-th time, (B, S), by automatic differentiation."""
-        return np.linalg.norm(
-            self.enumeration.gradient(self.vectors[k], self.reward, self.logits[0], self.kl_coef), axis=-1
-        )
+        gradient = self.enumeration.gradient(self.vectors[k], self.reward, self.logits[0], self.kl_coef)
+        return np.linalg.norm(gradient, axis=-1)
 
-    def jacobian_norm(self, k):
+    def jacobian_norm(self, k: int) -> Array:
         """J_x at the k-th time, (B, S): the largest spectral norm over the prefixes."""
         return autoregressive.jacobian_norm(self.enumeration.jacobian(self.vectors[k]))
 
 
-def integrate_flow(enumeration, vectors, reward, t_max, *, kl_coef=0.0, points=41, tolerance=1e-6):
-    """Gradient flow on the RLHF objective from `vectors` (B, P) to t_max (B,), seen at `points` even times: a `ParameterFlow`.
+def integrate_flow(
+    enumeration: Enumeration,
+    vectors: Array,
+    reward: ArrayLike,
+    t_max: ArrayLike,
+    *,
+    kl_coef: ArrayLike = 0.0,
+    points: int = 41,
+    tolerance: float = 1e-6,
+) -> ParameterFlow:
+    """Gradient flow on the RLHF objective from `vectors` (B, P) to t_max (B,), seen at `points` even times.
 
-    reward (B, S, V^L); kl_coef: a number or (B,). Runge-Kutta steps by SciPy, common to the batch, each model on its own clock.
+    reward (B, S, V^L); kl_coef: a number or (B,); tolerance: of a step's error, relative and absolute. Runge-Kutta
+    steps by SciPy, common to the batch, each model on its own clock. RuntimeError, in one sentence, if they get stuck.
     """
     reward, t_max = np.asarray(reward, dtype=float), np.asarray(t_max, dtype=float)
-    kl_coef, reference = np.broadcast_to(kl_coef, len(vectors)), enumeration.logits(vectors)
+    kl_coef, reference = np.broadcast_to(np.asarray(kl_coef, dtype=float), len(vectors)), enumeration.logits(vectors)
 
-    def field(_, flat):
-        return (
-            t_max[:, None] * enumeration.mean_gradient(flat.reshape(vectors.shape), reward, reference, kl_coef)
-        ).ravel()
+    def velocity(_: float, flat: Array) -> Array:
+        gradient = enumeration.mean_gradient(flat.reshape(vectors.shape), reward, reference, kl_coef)
+        return (t_max[:, None] * gradient).ravel()
 
     share = np.linspace(0, 1, points)
-    path = solve_ivp(field, (0.0, 1.0), vectors.ravel(), t_eval=share, rtol=tolerance, atol=tolerance)
+    path = solve_ivp(velocity, (0.0, 1.0), vectors.ravel(), t_eval=share, rtol=tolerance, atol=tolerance)
     if not path.success:
         raise RuntimeError(
-            f"The flow must be integrated to t_max, but stopped at {path.t[-1]:.3g} of it ({path.message}); choose a shorter t_max."
+            f"The flow must be integrated to t_max, but stopped at {path.t[-1]:.3g} of it ({path.message}); "
+            "choose a shorter t_max."
         )
     states = path.y.T.reshape(points, *vectors.shape)
-    return ParameterFlow(
-        enumeration, share[:, None] * t_max, states, np.stack([enumeration.logits(v) for v in states]), reward, kl_coef
-    )
+    logits = np.stack([enumeration.logits(state) for state in states])
+    return ParameterFlow(enumeration, share[:, None] * t_max, states, logits, reward, kl_coef)

@@ -1,22 +1,23 @@
-"""`python -m rvlib.lm.enumerable.study`: Prop. 2 and Theorem 4 against transformers that can be summed exactly, for the book's chapter on them.
+"""`python -m rvlib.lm.enumerable.study`: Prop. 2 and Theorem 4 against transformers that can be summed exactly.
 
     ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3},        t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · (mean Var)^{-1/3}
 
-`one_transformer` trains one transformer under three teachers; `many_transformers` draws two hundred transformers and rewards.
-Both return what was measured, not whether a bound holds: that is for who reads it.
+`one_transformer` trains one transformer under three teachers; `many_transformers` draws two hundred transformers and
+rewards. Both return what was measured, not whether a bound holds: that is for who reads it. The book's chapter reads
+what the command wrote with `load`, without torch, which is why the functions that compute import it themselves.
 """
 
 import datetime
 import json
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
-import torch
 
-from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
-from rvlib.lm.origin import git_commit
+from rvlib.files import write_whole
 from rvlib.metrics import ranking_accuracy
 from rvlib.results import ENUMERATED_TRANSFORMERS
 from rvlib.tabular import autoregressive
@@ -25,22 +26,23 @@ GROUPS = [(2, 2, 2), (3, 2, 1), (2, 3, 2), (3, 3, 1)]  # vocabulary, length, pro
 TEACHERS = ["the truth", "right order, small marks", "half wrong"]
 
 
-def one_transformer(seed=0, *, kl_coef=1e-3, points=41):
+def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -> dict[str, Any]:
     """One transformer (3 tokens from 3, so 27 outputs), trained by each of TEACHERS: a dictionary of lists.
 
     The second teacher gives 0.03 times the true reward, the third a random one to half of the outputs. accuracy
-    (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times from 0
-    to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
+    (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times
+    from 0 to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
     """
+    from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # torch, which `load` does without
+
     rng, teachers = np.random.default_rng(seed), len(TEACHERS)
     enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
     vectors = np.repeat(enumeration.start([seed], spread=0.3), teachers, 0)
     truth = rng.uniform(-1, 1, enumeration.outputs)
     wrong = rng.permutation(enumeration.outputs) < enumeration.outputs // 2
     reward = np.stack([truth, 0.03 * truth, np.where(wrong, rng.uniform(-1, 1, truth.size), truth)])[:, None]
-    slope = np.linalg.norm(
-        enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), np.zeros(teachers)), axis=-1
-    )
+    gradient = enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), np.zeros(teachers))
+    slope = np.linalg.norm(gradient, axis=-1)
     path = integrate_flow(enumeration, vectors, reward, 2 / (slope * slope[0]), kl_coef=kl_coef, points=points)
     series = {
         "t": path.t,
@@ -65,15 +67,21 @@ def one_transformer(seed=0, *, kl_coef=1e-3, points=41):
     } | {name: values.T for name, values in series.items()}
 
 
-def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
-    """Random transformers, rewards and KL coefficients, `per_group` of each size: a dictionary of two dictionaries of arrays.
+def many_transformers(
+    per_group: int = 50, *, groups: Sequence[tuple[int, int, int]] = GROUPS, points: int = 21, seed: int = 0
+) -> dict[str, Any]:
+    """Random transformers, rewards and KL coefficients, `per_group` of each size: three parts of arrays.
 
-    "gradient": length, variance, gradient_norm, jacobian_norm, largest, a row for each model and prompt, at the start and at
-    the end of a training. "time": length, variance (mean over prompts, at the start), gain, time, jacobian_norm (the largest
-    of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains of Prop. 2's proof
-    and of the sharper one, {name: array}, for the rows of "gradient".
+    "gradient": length, variance, gradient_norm, jacobian_norm, largest, a row for each model and prompt, at the start
+    and at the end of a training. "time": length, variance (mean over prompts, at the start), gain, time, jacobian_norm
+    (the largest of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains
+    of Prop. 2's proof and of the sharper one, {name: array}, for the rows of "gradient".
     """
-    rows, times, chains = [], [], ([], [])
+    from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # torch, which `load` does without
+
+    rows: list[np.ndarray] = []
+    times: list[list[float]] = []
+    chains: tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]] = ([], [])
     for group, (vocabulary, length, prompts) in enumerate(groups):
         rng = np.random.default_rng([seed, group])
         enumeration = Enumeration(vocabulary, length, prompts, hidden=4)
@@ -83,9 +91,8 @@ def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
         reward = scale * rng.uniform(-1, 1, (per_group, prompts, enumeration.outputs))
         measured = np.sign(reward) * rng.choice([1, 1, 1, -1], reward.shape)
         kl_coef = scale[:, 0, 0] * rng.choice([0.0, 0.1, 1.0], per_group)
-        slope = np.linalg.norm(
-            enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), kl_coef), axis=-1
-        )
+        gradient = enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), kl_coef)
+        slope = np.linalg.norm(gradient, axis=-1)
         path = integrate_flow(
             enumeration,
             vectors,
@@ -102,14 +109,8 @@ def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
             for chain, steps in zip(chains, autoregressive.proof_steps(path.logits[k], path.kl_reward[k], jacobian)):
                 chain.append({name: values.ravel() for name, values in steps.items()})
             largest = np.abs(path.kl_reward[k]).max(-1)
-            rows.append(
-                np.stack(
-                    [
-                        np.full(norm.size, length),
-                        *(x.ravel() for x in (path.variance[k], path.gradient_norm(k), norm, largest)),
-                    ]
-                )
-            )
+            columns = [np.full(norm.shape, length), path.variance[k], path.gradient_norm(k), norm, largest]
+            rows.append(np.stack([column.ravel() for column in columns]))
         level = path.expected(measured)[..., 0]
         gain = 0.5 * (level.max(0) - level[0])
         for i in np.flatnonzero(gain > 1e-9):
@@ -127,7 +128,7 @@ def many_transformers(per_group=50, *, groups=GROUPS, points=21, seed=0):
     }
 
 
-def _short(value):
+def _short(value: Any) -> Any:
     """Numbers to six digits, arrays as lists: the file is for curves and distributions."""
     if isinstance(value, dict):
         return {name: _short(entry) for name, entry in value.items()}
@@ -136,7 +137,12 @@ def _short(value):
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def main():
+def main() -> None:
+    """Compute both and write the file that `load` reads."""
+    import torch  # which `load` does without
+
+    from rvlib.lm.origin import git_commit
+
     torch.set_num_threads(1)  # tensors this small are slower on many
     start = time.perf_counter()
     content = {"one": _short(one_transformer()), "many": _short(many_transformers())}
@@ -148,7 +154,8 @@ def main():
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
     }
-    ENUMERATED_TRANSFORMERS.write_text(json.dumps({"made": made} | content) + "\n", encoding="utf-8")
+    text = json.dumps({"made": made} | content) + "\n"
+    write_whole(ENUMERATED_TRANSFORMERS, lambda partial: partial.write_text(text, encoding="utf-8"))
     print(f"Numbers: {ENUMERATED_TRANSFORMERS}")
 
 

@@ -1,37 +1,32 @@
-"""`rvlib bench gpu`: how near each stage of a run comes to what the machine can do, on a real architecture with random weights.
+"""How near each stage of a run comes to what the machine can do, on a real architecture with random weights.
 
-    share of the matrix rate = f (N tokens + H reply tokens) / (seconds × rate)   f = 2 to score (H = 0), 6 to update (8 with activations computed twice)
-    share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)                                             to sample
+    share of the matrix rate = f (N tokens + H reply tokens) / (seconds × rate)
+    share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)
 
-N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and attention between
-tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it. Rate and bandwidth are measured first, in the same call. Then a whole step of
-policy gradient, and the same step as the official code does it: replies scored one by one, and log-probabilities taken one reply at
-a time with the logits of every position. Then the memory of a step at its longest, beside what the planner says. Last, the engines that sample otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in `MEAN`,
-by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's longest.
+The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activations computed twice), the second of
+sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
+attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
+Rate and bandwidth are measured first, in the same call. Then a whole step of policy gradient, and the same step as the
+official code does it: replies scored one by one, and log-probabilities taken one reply at a time with the logits of
+every position. Then the memory of a step at its longest, beside what the planner says. Last, the engines that sample
+otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in
+`MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's
+longest. `bench_report` measures them, by the command, `rvlib bench`.
 """
 
-import argparse
-import contextlib
-import difflib
-import json
-import pathlib
-import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
-import tokenizers
 import torch
 import transformers
-from tqdm import tqdm
 
-from rvlib._terminal import Defaults, sentence
-from rvlib.files import write_whole
-from rvlib.lm import origin
-from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import cost, plan
-from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
+from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reward_models import SequenceReward, forward
 from rvlib.lm.sampling import engines
@@ -42,493 +37,286 @@ from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training import policy_gradient
 from rvlib.lm.training.trainer import Trainer
 
-MEAN = 128  # tokens of a reply
-PROMPT = 128  # tokens of a prompt
-_LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "head_dim": 64,
-    "num_key_value_heads": 8,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
-    "max_position_embeddings": 8192,
-}
-ARCHITECTURES = {
-    "llama-3.1-8b": _LLAMA
-    | {
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "head_dim": 128,
-    },
-    "llama-3.2-3b": _LLAMA
-    | {
-        "hidden_size": 3072,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 24,
-        "head_dim": 128,
-        "tie_word_embeddings": True,
-    },
-    "llama-3.2-1b": _LLAMA
-    | {
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": True,
-    },
-    "smollm2-135m": _LLAMA
-    | {
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "tie_word_embeddings": True,
-    },
-    "pythia-2.8b": {
-        "model_type": "gpt_neox",
-        "vocab_size": 50304,
-        "hidden_size": 2560,
-        "intermediate_size": 10240,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-    },
-    "pythia-1b": {
-        "model_type": "gpt_neox",
-        "vocab_size": 50304,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 8,
-    },
-    "tiny": _LLAMA
-    | {
-        "vocab_size": 512,
-        "hidden_size": 64,
-        "intermediate_size": 192,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "head_dim": 16,
-        "num_key_value_heads": 2,
-    },
-}
+MEAN_REPLY_TOKENS = 128
+STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "static", "continuous")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Replies to a batch of prompts, as token ids, those to one prompt after one another.
+
+    prompt_ids: of each reply's prompt; chunks: the replies' own, in the chunks in which they were drawn.
+    """
+
+    prompt_ids: list[list[int]]
+    chunks: list[list[list[int]]]
+
+    @property
+    def completion_ids(self) -> list[list[int]]:
+        """The ids of all replies, a list each."""
+        return [completion for chunk in self.chunks for completion in chunk]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all replies and of a prompt each."""
+        return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
 
 
 class Bench:
-    """The models of one architecture, and a stage of work each method.
+    """The models of one architecture, and a stage of work each method: what each returns is written to JSON.
 
-    recipe: `recipe.Recipe`, of which batch and runtime are used; layers: how many of the architecture's (None: all).
+    name: one of `ARCHITECTURES`; recipe: of which batch and runtime are used; device: "cuda" or "cpu"; layers: how many
+    of the architecture's (None: all).
     """
 
-    def __init__(self, name, recipe, device, layers=None):
+    def __init__(self, name: str, recipe: Recipe, device: str, layers: int | None = None) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         self.config = transformers.AutoConfig.for_model(
             **ARCHITECTURES[name] | ({"num_hidden_layers": layers} if layers else {})
         )
-        self.tokenizer = _tokenizer(self.config.vocab_size)
-        runtime = recipe.runtime
-        self.policy, self.reference = self._policy(runtime.weights_dtype), self._policy(runtime.frozen_dtype)
+        self.tokenizer = make_tokenizer(self.config.vocab_size)
+        runtime, settings = recipe.runtime, recipe.policy_gradient
+        self.policy = self._random_policy(runtime.weights_dtype)
+        self.reference = self._random_policy(runtime.frozen_dtype)
         self.config.num_labels, self.config.pad_token_id = 1, 0
-        self.teacher = SequenceReward(
+        self.reward_model = SequenceReward(
             name,
-            self._made(transformers.AutoModelForSequenceClassification, runtime.frozen_dtype),
+            self._random_model(transformers.AutoModelForSequenceClassification, runtime.frozen_dtype),
             self.tokenizer,
             {},
             runtime.batch_size,
         )
-        self.batch = _prompts(
-            recipe.policy_gradient.batch_size // recipe.policy_gradient.num_generations, self.config.vocab_size
-        )
-        self.size, self.head = (
-            self.policy.model.num_parameters(),
-            self.policy.model.get_output_embeddings().weight.numel(),
-        )
-        self.layers = (
-            self.policy.model.base_model.num_parameters() - self.policy.model.get_input_embeddings().weight.numel()
-        )
-        self.replies = None
+        self.prompts = random_prompts(settings.batch_size // settings.num_generations, self.config.vocab_size)
+        model = self.policy.model
+        self.parameters = model.num_parameters()
+        self.head_parameters = model.get_output_embeddings().weight.numel()
+        self.layer_parameters = model.base_model.num_parameters() - model.get_input_embeddings().weight.numel()
+        self.generated: Generated | None = None
         self.folder = tempfile.TemporaryDirectory()
-        self.trainer = Trainer(self.policy.model, self.folder.name, recipe.policy_gradient.learning_rate, runtime)
+        self.trainer = Trainer(model, self.folder.name, settings.learning_rate, runtime)
 
-    def _made(self, kind, dtype):
+    def _random_model(self, kind: Any, dtype: str) -> Any:
         with self.device:  # random numbers for the weights come from the device too
             return kind.from_config(self.config, dtype=getattr(torch, dtype)).eval()
 
-    def _policy(self, dtype):
-        model = self._made(transformers.AutoModelForCausalLM, dtype)
-        model.generation_config.eos_token_id = list(range(1, self.config.vocab_size // MEAN + 1))
+    def _random_policy(self, dtype: str) -> Policy:
+        model = self._random_model(transformers.AutoModelForCausalLM, dtype)
+        model.generation_config.eos_token_id = list(range(1, self.config.vocab_size // MEAN_REPLY_TOKENS + 1))
         return Policy(model, self.tokenizer, {})
 
-    def machine_rates(self):
-        """Matrix rate (operations a second, bfloat16) and bandwidth of memory (bytes a second), the best of some tries of each."""
-        cuda = self.device.type == "cuda"
-        side, many = (8192, 2**31) if cuda else (1024, 2**26)
+    def machine_rates(self) -> dict[str, float]:
+        """Matrix rate (bfloat16 operations a second) and memory's bandwidth (bytes a second), the best of ten tries."""
+        side, nbytes = (8192, 2**31) if self.device.type == "cuda" else (1024, 2**26)
         a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        source = torch.empty(many, device=self.device, dtype=torch.uint8)
+        source = torch.empty(nbytes, device=self.device, dtype=torch.uint8)
         target = torch.empty_like(source)
         matrix = min(self._timed(lambda: a @ b)[0] for _ in range(10))
         copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
-        return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * many / copy}
+        return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * nbytes / copy}
 
-    def _draw(self, engine=None):
-        """The replies to a batch in the chunks in which `policy_gradient.rollout` draws them: (their prompts' ids, their ids by chunk)."""
-        prompts, settings = (
-            [encode_prompt(self.tokenizer, prompt.text) for prompt in self.batch],
-            self.recipe.policy_gradient,
-        )
-        engine, rows, replies = engine or self.recipe.runtime.engine, self.recipe.runtime.batch_size, []
-        at_once = max(rows // settings.num_generations, 1) if engine in engines.PADDED else len(prompts)
-        for start in range(0, len(prompts), at_once):
+    def _generate(self, engine: str) -> Generated:
+        """The replies to a batch, in the chunks in which `policy_gradient.rollout` draws them."""
+        settings, runtime, chunks = self.recipe.policy_gradient, self.recipe.runtime, []
+        prompts = [encode_prompt(self.tokenizer, prompt.text) for prompt in self.prompts]
+        padded = engine in engines.PADDED
+        prompts_at_once = max(runtime.batch_size // settings.num_generations, 1) if padded else len(prompts)
+        for start in range(0, len(prompts), prompts_at_once):
             with torch_seed(0, 0, 0, start):
-                replies.append(
+                chunks.append(
                     generate(
                         self.policy,
-                        prompts[start : start + at_once],
+                        prompts[start : start + prompts_at_once],
                         settings.num_generations,
                         max_new_tokens=settings.max_new_tokens,
                         temperature=settings.temperature,
                         engine=engine,
-                        rows=rows,
-                        server=self.recipe.runtime.server,
+                        rows=runtime.batch_size,
+                        server=runtime.server,
                     )
                 )
-        return [prompt for prompt in prompts for _ in range(settings.num_generations)], replies
+        return Generated([prompt for prompt in prompts for _ in range(settings.num_generations)], chunks)
 
-    def static(self):
+    def _texts(self, completion_ids: list[list[int]]) -> list[list[str]]:
+        """Replies as texts, a list a prompt."""
+        texts = decode_replies(self.policy, completion_ids)
+        return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
+
+    def static(self) -> dict[str, Any]:
         """A batch of replies by transformers' cache of fixed size, compiled on a GPU."""
         return self.sampling("static")
 
-    def continuous(self):
+    def continuous(self) -> dict[str, Any]:
         """A batch of replies by continuous batching."""
         return self.sampling("continuous")
 
-    def sampling(self, engine=None):
-        """A batch of replies, by the recipe's engine unless another is named; of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is said."""
+    def sampling(self, engine: str | None = None) -> dict[str, Any]:
+        """A batch of replies, by the recipe's engine unless another is named.
+
+        Of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is
+        said.
+        """
         engine = engine or self.recipe.runtime.engine
-        seconds, (self.ids, chunks) = self._timed(lambda: self._draw(engine))
-        self.replies = [reply for chunk in chunks for reply in chunk]
-        self.written = policy_gradient.group_by_prompt(
-            decode_replies(self.policy, self.replies), self.recipe.policy_gradient.num_generations
-        )
+        seconds, generated = self._timed(lambda: self._generate(engine))
+        self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        read, steps, rows = 0, [], self.recipe.runtime.batch_size
-        for chunk in chunks:
-            longest, padded = max(map(len, chunk)), engine in engines.PADDED
-            steps.append(longest if padded else max(longest, -(-sum(map(len, chunk)) // rows)))
-            cached = (
-                len(chunk) * longest * (PROMPT + longest / 2)
-                if padded
-                else sum(len(reply) * (PROMPT + len(reply) / 2) for reply in chunk)
-            )
-            read += (
-                (self.layers + self.head) * steps[-1] + cached * config.num_hidden_layers * heads * head * 2
-            ) * itemsize
-        lengths = sorted(map(len, self.replies))
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache_a_token = config.num_hidden_layers * heads * head_dim * 2  # numbers: keys and values
+        bytes_read, steps, padded = 0.0, 0, engine in engines.PADDED
+        for chunk in generated.chunks:
+            lengths = [len(completion) for completion in chunk]
+            longest, fewest = max(lengths), -(-sum(lengths) // self.recipe.runtime.batch_size)
+            chunk_steps = longest if padded else max(longest, fewest)
+            seen = [longest] * len(chunk) if padded else lengths  # padding is read too
+            cached = sum(length * (PROMPT_TOKENS + length / 2) for length in seen)  # tokens, over all steps
+            weights = (self.layer_parameters + self.head_parameters) * chunk_steps
+            bytes_read += (weights + cached * cache_a_token) * itemsize
+            steps += chunk_steps
+        lengths = sorted(map(len, generated.completion_ids))
         return {
             "seconds": seconds,
             "tokens": sum(lengths),
-            "steps": sum(steps),
-            "bytes": read,
+            "steps": steps,
+            "bytes": bytes_read,
             "lengths": lengths,
             "engine": engine,
         }
 
-    def scoring(self):
+    def scoring(self) -> dict[str, Any]:
         """The rewards of the batch, prompts read too."""
-        self._check()
-        seconds, self.rewards = self._timed(lambda: self.teacher(self.batch, self.written))
-        return {"seconds": seconds, "tokens": self._tokens(), "operations": 2 * self.layers * self._tokens()}
-
-    def update(self):
-        """One step of Adam on the batch."""
-        self._check()
-
-        def loss_of(rows):
-            return -reply_log_probs(self.policy.model, [self.ids[i] for i in rows], [self.replies[i] for i in rows])
-
-        seconds, _ = self._timed(
-            lambda: self.trainer.update(
-                list(range(len(self.replies))), loss_of, lambda i: len(self.ids[i]) + len(self.replies[i])
-            )
-        )
-        again = self.layers - self.config.num_hidden_layers * self.config.hidden_size * self.config.intermediate_size
-        each = 6 * self.layers + 2 * again * self.recipe.runtime.gradient_checkpointing
-        operations = each * self._tokens() + 6 * self.head * sum(
-            map(len, self.replies)
-        )  # the head is not computed twice
+        generated = self._sampled()
+        texts = self._texts(generated.completion_ids)
+        seconds, self.rewards = self._timed(lambda: self.reward_model(self.prompts, texts))
         return {
             "seconds": seconds,
-            "tokens": self._tokens(),
-            "operations": operations,
+            "tokens": generated.tokens,
+            "operations": 2 * self.layer_parameters * generated.tokens,
+        }
+
+    def update(self) -> dict[str, Any]:
+        """One step of Adam on the batch."""
+        generated, config = self._sampled(), self.config
+        prompt_ids, completion_ids = generated.prompt_ids, generated.completion_ids
+
+        def loss_of(rows: list[int]) -> torch.Tensor:
+            return -reply_log_probs(self.policy.model, [prompt_ids[i] for i in rows], [completion_ids[i] for i in rows])
+
+        def length(row: int) -> int:
+            return len(prompt_ids[row]) + len(completion_ids[row])
+
+        rows = list(range(len(completion_ids)))
+        seconds, _ = self._timed(lambda: self.trainer.update(rows, loss_of, length))
+        recomputed = self.layer_parameters - config.num_hidden_layers * config.hidden_size * config.intermediate_size
+        operations_a_token = 6 * self.layer_parameters
+        operations_a_token += 2 * recomputed * self.recipe.runtime.gradient_checkpointing
+        head = 6 * self.head_parameters * sum(map(len, completion_ids))  # the head is not computed twice
+        return {
+            "seconds": seconds,
+            "tokens": generated.tokens,
+            "operations": operations_a_token * generated.tokens + head,
             "micro_batch": self.trainer.micro_batch,
         }
 
-    def step(self):
-        """A whole step of policy gradient, ours."""
+    def step(self) -> dict[str, Any]:
+        """A whole step of policy gradient, by this library."""
         seconds, numbers = self._timed(
             lambda: policy_gradient.policy_gradient_step(
-                self.trainer, self.policy, self.reference, self.teacher, self.batch, self.recipe, (0, 0, 0)
+                self.trainer, self.policy, self.reference, self.reward_model, self.prompts, self.recipe, (0, 0, 0)
             )
         )
         return {"seconds": seconds, "tokens": numbers["reply_tokens"]}
 
-    def official(self):
+    def official(self) -> dict[str, Any]:
         """The same as the official code does it, on the same number of prompts."""
-        settings = self.recipe.policy_gradient
-
-        def work():
-            ids, chunks = self._draw("generate")
-            replies = [reply for chunk in chunks for reply in chunk]
-            rows = list(zip(ids, replies))
-            for prompt, some in zip(
-                self.batch,
-                policy_gradient.group_by_prompt(decode_replies(self.policy, replies), settings.num_generations),
-            ):
-                for reply in some:
-                    self.teacher([prompt], [[reply]])
-            with torch.inference_mode():
-                for model in (self.policy.model, self.reference.model):
-                    for prompt, reply in rows:
-                        one_log_prob(model, prompt, reply)
-            before, self.trainer.micro_batch = self.trainer.micro_batch, 1
-            for some in np.arange(len(rows)).reshape(settings.num_mini_batches, -1):
-                self.trainer.update(
-                    some.tolist(),
-                    lambda chosen: torch.stack([-one_log_prob(self.policy.model, *rows[i]) for i in chosen]),
-                )
-            self.trainer.micro_batch = before
-            return sum(map(len, replies))
-
-        seconds, tokens = self._timed(work)
+        seconds, tokens = self._timed(self._official_step)
         return {"seconds": seconds, "tokens": tokens}
 
-    def memory(self):
-        """Sampling, scoring and an update with prompts and replies as long as the recipe allows: what the planner says of their memory."""
-        runtime, settings, model = self.recipe.runtime, self.recipe.policy_gradient, self.policy.model
-        prompt, reply = [1] * self.recipe.data.max_tokens, [1] * settings.max_new_tokens
-        size, work = (
-            plan.shape(model),
-            {
-                "optimizer": runtime.optimizer,
-                "dtype": runtime.weights_dtype,
-                "compute": runtime.compute_dtype,
-                "checkpointing": runtime.gradient_checkpointing,
-            },
-        )
-        teacher = replace(size, parameters=self.teacher.model.num_parameters())
-        parts = cost.memory(
-            size,
-            teacher,
-            micro_batch=runtime.micro_batch,
-            rows=runtime.batch_size,
-            prompt=len(prompt),
-            reply=len(reply),
-            frozen=runtime.frozen_dtype,
-            **work,
-        )
+    def _official_step(self) -> int:
+        """Tokens of the replies of a step in which one reply at a time is scored and learnt from."""
+        generated, num_mini_batches = self._generate("generate"), self.recipe.policy_gradient.num_mini_batches
+        prompt_ids, completion_ids = generated.prompt_ids, generated.completion_ids
+        for prompt, texts in zip(self.prompts, self._texts(completion_ids)):
+            for text in texts:
+                self.reward_model([prompt], [[text]])
+        with torch.inference_mode():
+            for model in (self.policy.model, self.reference.model):
+                for ids, completion in zip(prompt_ids, completion_ids):
+                    one_log_prob(model, ids, completion)
 
-        def longest():
+        def loss_of(rows: list[int]) -> torch.Tensor:
+            return torch.stack([-one_log_prob(self.policy.model, prompt_ids[i], completion_ids[i]) for i in rows])
+
+        before, self.trainer.micro_batch = self.trainer.micro_batch, 1
+        for rows in np.arange(len(completion_ids)).reshape(num_mini_batches, -1):
+            self.trainer.update(rows.tolist(), loss_of)
+        self.trainer.micro_batch = before
+        return sum(map(len, completion_ids))
+
+    def memory(self) -> dict[str, Any]:
+        """Sampling, scoring and an update with texts as long as the recipe allows, and the memory planned."""
+        runtime, model = self.recipe.runtime, self.policy.model
+        prompt, completion = [1] * self.recipe.data.max_tokens, [1] * self.recipe.policy_gradient.max_new_tokens
+        prompts, completions = [prompt] * runtime.batch_size, [completion] * runtime.batch_size
+
+        def longest_step() -> None:
             model.generate(
-                torch.tensor([prompt] * runtime.batch_size, device=self.device),
-                max_new_tokens=len(reply),
-                min_new_tokens=len(reply),
+                torch.tensor(prompts, device=self.device),
+                max_new_tokens=len(completion),
+                min_new_tokens=len(completion),
                 do_sample=True,
                 top_k=0,
                 pad_token_id=0,
             )
             for policy in (self.policy, self.reference):
-                log_probs(policy, [prompt] * runtime.batch_size, [reply] * runtime.batch_size, rows=runtime.batch_size)
+                log_probs(policy, prompts, completions, rows=runtime.batch_size)
             with torch.inference_mode():
-                forward(self.teacher.model, self.tokenizer, [prompt + reply] * runtime.batch_size)
+                forward(self.reward_model.model, self.tokenizer, [prompt + completion] * runtime.batch_size)
             self.trainer.update(
                 [0] * 2 * runtime.micro_batch,
-                lambda rows: -reply_log_probs(model, [prompt] * len(rows), [reply] * len(rows)),
+                lambda rows: -reply_log_probs(model, [prompt] * len(rows), [completion] * len(rows)),
             )
 
-        seconds, _ = self._timed(longest)
-        return {"seconds": seconds, "tokens": runtime.batch_size * len(reply), "planned_memory": cost.total(parts)}
+        seconds, _ = self._timed(longest_step)
+        planned = self._planned_memory(len(prompt), len(completion))
+        return {"seconds": seconds, "tokens": runtime.batch_size * len(completion), "planned_memory": planned}
 
-    def _tokens(self):
-        return sum(len(prompt) + len(reply) for prompt, reply in zip(self.ids, self.replies))
+    def _planned_memory(self, prompt_tokens: int, reply_tokens: int) -> float:
+        """Bytes at the peak of a step, as the planner adds them up."""
+        runtime, policy = self.recipe.runtime, plan.shape(self.policy.model)
+        parts = cost.memory(
+            policy,
+            replace(policy, parameters=self.reward_model.model.num_parameters()),
+            micro_batch=runtime.micro_batch,
+            rows=runtime.batch_size,
+            prompt=prompt_tokens,
+            reply=reply_tokens,
+            optimizer=runtime.optimizer,
+            dtype=runtime.weights_dtype,
+            compute=runtime.compute_dtype,
+            frozen=runtime.frozen_dtype,
+            checkpointing=runtime.gradient_checkpointing,
+        )
+        return cost.total(parts)
 
-    def _check(self):
-        if self.replies is None:
+    def _sampled(self) -> Generated:
+        """The replies that `sampling` drew. RuntimeError, one sentence, if it failed."""
+        if self.generated is None:
             raise RuntimeError("There must be replies to work on, but sampling failed.")
+        return self.generated
 
-    def _timed(self, work):
+    def _timed(self, work: Callable[[], T]) -> tuple[float, T]:
         """(seconds, what work() returned), the device's queue empty before and after."""
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         wait()
         start = time.perf_counter()
-        found = work()
+        returned = work()
         wait()
-        return time.perf_counter() - start, found
+        return time.perf_counter() - start, returned
 
 
-def one_log_prob(model, prompt, reply):
-    """ln π(y|x) of one reply, by the logits of every position: the official code's way."""
-    tokens = torch.tensor([prompt + reply], device=model.device)
-    logits = model(tokens, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).sum().double()
-
-
-STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "static", "continuous")
-
-
-def measure(name, recipe, device, minutes, write, layers=None):
-    """All stages, each measured twice, of which the first warms up; `write(result)` after each. What fails is one sentence in the result.
-
-    No repetition begins after `minutes`, nor one whose first took longer than is left of them; a stage that had time for one
-    alone is marked as not warmed up.
-    """
-    end = time.monotonic() + 60 * minutes
-    recipe_used = {
-        "policy_gradient": recipe.policy_gradient.model_dump(mode="json"),
-        "runtime": recipe.runtime.model_dump(mode="json"),
-    }
-    result = {
-        "model": name,
-        "recipe": recipe.title,
-        "settings": recipe_used,
-        "reply_lengths": f"geometric with mean {MEAN}",
-        "made": origin.record(),
-        "stages": {},
-    }
-    try:
-        bench = Bench(name, recipe, device, layers)
-        result |= {
-            "parameters": bench.size,
-            "layers": bench.config.num_hidden_layers,
-            "machine_rates": bench.machine_rates(),
-        }
-    except Exception as error:
-        result["failed"] = _sentence(error)
-        write(result)
-        return result
-    rate, bandwidth = result["machine_rates"].values()
-    for stage in tqdm(
-        [stage for stage in STAGES if device == "cuda" or stage != "memory"], desc=name, unit="stage"
-    ):  # torch counts a GPU's memory alone
-        found = {}
-        try:
-            for warm in (False, True):
-                if time.monotonic() + found.get("seconds", 0.0) > end:
-                    break
-                if device == "cuda":
-                    torch.cuda.reset_peak_memory_stats()
-                found = getattr(bench, stage)() | {"warm": warm}
-            if not found:
-                raise TimeoutError(
-                    f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes."
-                )
-        except Exception as error:  # one stage's failure must not lose the others
-            result["stages"][stage] = {"failed": _sentence(error)}
-            write(result)
-            continue
-        found["tokens_per_second"] = found["tokens"] / found["seconds"]
-        if "operations" in found:
-            found["share_of_matrix_rate"] = found["operations"] / found["seconds"] / rate
-        if "bytes" in found:
-            found["share_of_bandwidth"] = found["bytes"] / found["seconds"] / bandwidth
-        found["peak_memory"] = torch.cuda.max_memory_allocated() if device == "cuda" else None  # bytes
-        result["stages"][stage] = found
-        write(result)
-    rates = [result["stages"][stage].get("tokens_per_second") for stage in ("step", "official")]
-    if all(rates):  # a token of reply, since the two do not draw quite the same ones: the weights have moved in between
-        result["official_over_ours"] = rates[0] / rates[1]
-    write(result)
-    return result
-
-
-def _sentence(error):
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="rvlib bench", description=__doc__.split("\n")[0], formatter_class=Defaults)
-    parser.add_argument("where", choices=["gpu", "cpu"], help="the device")
-    parser.add_argument("--model", default="llama-3.1-8b", help=f"one of {', '.join(ARCHITECTURES)}")
-    parser.add_argument("--recipe", default="scale-8b", help="whose batch and runtime are used")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe")
-    parser.add_argument(
-        "--layers", type=int, help="of the model, for a machine that is too small for all (default: all)"
-    )
-    parser.add_argument("--minutes", type=float, default=9.0, help="no stage begins later than this")
-    parser.add_argument(
-        "--out", type=pathlib.Path, help="the JSON to write (default: benchmarks/results/WHERE-MODEL.json)"
-    )
-    given = parser.parse_args(arguments)
-    out = given.out or origin.ROOT / f"benchmarks/results/{given.where}-{given.model}.json"
-    if given.model not in ARCHITECTURES:
-        near = difflib.get_close_matches(given.model, ARCHITECTURES, 1)
-        sys.exit(
-            f"The model must be one of {', '.join(ARCHITECTURES)}, got {given.model!r}{f' (did you mean {near[0]!r}?)' if near else ''}."
-        )
-    if given.layers is not None and given.layers < 1:
-        sys.exit(f"The layers must be at least one, got {given.layers}; leave --layers out for all.")
-    try:
-        recipe = recipes.load(given.recipe, given.set)
-        if given.where == "gpu" and not torch.cuda.is_available():
-            raise RuntimeError(
-                "A GPU must be there for `rvlib bench gpu`, but torch sees none; try `rvlib bench cpu --model tiny`, or install a build of torch for this machine's GPU."
-            )
-        with contextlib.suppress(FileExistsError):
-            out.parent.mkdir(parents=True)
-        result = measure(
-            given.model,
-            recipe,
-            "cuda" if given.where == "gpu" else "cpu",
-            given.minutes,
-            lambda found: write_whole(out, lambda partial: partial.write_text(json.dumps(found, indent=1) + "\n")),
-            given.layers,
-        )
-    except (OSError, ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
-        sys.exit(sentence(error))
-    print(table(result))
-    print(f"Written to {out}")
-
-
-def table(result):
-    """The result as lines of text."""
-    if "failed" in result:
-        return f"{result['model']} on {result['made']['device']}: {result['failed']}"
-    lines = [
-        f"{result['model']} on {result['made']['device']}: {result['machine_rates']['matrix_rate'] / 1e12:.3g} TFLOP/s, {result['machine_rates']['bandwidth'] / 1e9:.3g} GB/s"
-    ]
-    for stage, found in result["stages"].items():
-        shares = [
-            f"{100 * found[key]:.1f} % of {words}"
-            for key, words in (("share_of_matrix_rate", "the matrix rate"), ("share_of_bandwidth", "the bandwidth"))
-            if key in found
-        ]
-        memory = [f"{found['peak_memory'] / 1e9:.1f} GB"] if found.get("peak_memory") else []
-        memory += [f"{found['planned_memory'] / 1e9:.1f} GB planned"] if "planned_memory" in found else []
-        lines.append(
-            f"  {stage:<10} "
-            + (found.get("failed") or ", ".join([f"{found['tokens_per_second']:.4g} tokens/s", *shares, *memory]))
-        )
-    if "official_over_ours" in result:
-        lines.append(f"  the official code's step takes {result['official_over_ours']:.2f} times as long as ours")
-    return "\n".join(lines)
-
-
-def _tokenizer(size):
-    """A tokenizer of `size` words that writes ids as words and reads them back."""
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="w0", eos_token="w1", padding_side="left"
-    )
-
-
-def _prompts(count, size):
-    rng = np.random.default_rng(0)
-    return [
-        Prompt(f"random/{i}", " ".join(f"w{j}" for j in rng.integers(size // 2, size, PROMPT)), "")
-        for i in range(count)
-    ]
+def one_log_prob(model: transformers.PreTrainedModel, prompt_ids: list[int], completion_ids: list[int]) -> torch.Tensor:
+    """ln π(y|x) of one reply, a number, by the logits of every position: the official code's way."""
+    tokens = torch.tensor([prompt_ids + completion_ids], device=model.device)
+    logits = model(tokens, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt_ids) :, None]).sum().double()

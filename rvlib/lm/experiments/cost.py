@@ -1,14 +1,17 @@
-"""What policy gradient on a language model costs: bytes of memory by part, and seconds, from the shapes of the models alone.
+"""What policy gradient on a language model costs, from the shapes of the models: bytes of memory by part, and seconds.
 
-    weights + gradients + moments = N (4 + 4 + 8) bytes in 32 bits,      N (4 + 2 + 4 + 2 + 8) with bfloat16 copies of 32-bit weights,
+    weights + gradients + moments = N (4 + 4 + 8) bytes in 32 bits
+                                    N (4 + 2 + 4 + 2 + 8) with bfloat16 copies of 32-bit weights
                                     N (2 + 2 + 2.03) in bfloat16 with stochastic rounding and 8-bit moments
 
-Time is that of a roofline: 2 N operations a token read, 6 N a token learnt from (2 N more where activations are computed twice,
-2 N fewer where only an adapter learns), at `SHARE` of the matrix rate; and to sample, all weights and half a full cache read once
-for each token of the longest reply, at `SHARE` of the memory's bandwidth. Nothing is imported: a page computes the same (web/cost.mjs).
+Time is that of a roofline: 2 N operations a token read, 6 N a token learnt from (2 N more where activations are
+computed twice, 2 N fewer where only an adapter learns), at `SHARE` of the matrix rate; and to sample, all weights and
+half a full cache read once for each token of the longest reply, at `SHARE` of the memory's bandwidth. Nothing is
+imported: a page computes the same (web/cost.mjs).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rvlib.lm.sampling import LOGITS_AT_ONCE
@@ -17,31 +20,26 @@ GB = 1e9
 SHARE = 0.35  # of the rates that the maker states: an assumption, to be replaced by what `rvlib bench gpu` measures
 PRICE = 3.0  # dollars an hour of a GPU: an assumption too
 BYTES = {"float32": 4, "bfloat16": 2}
-MOMENTS = {
-    "adam": 8,
-    "adam8bit": 2 + 2 * 4 / 256,
-}  # bytes of both, a parameter; in 8 bits a block of 256 shares a 32-bit scale
-EITHER = (
-    ("KV cache", "gathered weights"),
-    ("scoring",),
-    ("activations",),
-)  # sampling, scoring and learning take turns: of theirs only the largest counts
+# Bytes of both moments, a parameter; in 8 bits a block of 256 shares a 32-bit scale.
+MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}
+# Sampling, scoring and learning take turns: of their parts of memory only the largest counts.
+TURNS = (("KV cache", "gathered weights"), ("scoring",), ("activations",))
 USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the longest
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters, layers, width, width of keys and of values, vocabulary, inner width of the feed-forward layers of a model, and their matrices."""
+    """The shape of a language model; by default that of Llama 3.1 8B's layers."""
 
     parameters: float
     layers: int = 32
     width: int = 4096
-    keys: int = 1024
+    keys: int = 1024  # width of a token's keys, and of its values
     vocabulary: int = 128256
-    inner: int = 14336
-    matrices: int = 3  # 2 without a gate
+    inner: int = 14336  # width of the feed-forward layers
+    matrices: int = 3  # of a feed-forward layer; 2 without a gate
 
-    def adapter(self, rank):
+    def adapter(self, rank: int) -> int:
         """Parameters of adapters of `rank` on every linear layer: rank × (inputs + outputs) for each."""
         attention = 2 * (2 * self.width) + 2 * (self.width + self.keys)
         return rank * self.layers * (attention + self.matrices * (self.width + self.inner))
@@ -49,13 +47,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Machine:
-    """A GPU as its maker states it: bytes, dense matrix operations a second in bfloat16 and in float32, bytes a second."""
+    """A GPU as its maker states it."""
 
     name: str
-    memory: float
-    bfloat16: float
+    memory: float  # bytes
+    bfloat16: float  # dense matrix operations a second
     float32: float
-    bandwidth: float
+    bandwidth: float  # of memory, bytes a second
 
 
 MODELS = {
@@ -63,14 +61,12 @@ MODELS = {
     "SmolLM2-135M-Instruct": Size(134_515_008, 30, 576, 192, 49152, 1536),
     "EleutherAI/pythia-1b": Size(1_011_781_632, 16, 2048, 2048, 50304, 8192, 2),
     "EleutherAI/pythia-2.8b": Size(2_775_208_960, 32, 2560, 2560, 50304, 10240, 2),
-    **{
-        f"meta-llama/Llama-3.2-1B{kind}": Size(1_235_814_400, 16, 2048, 512, 128256, 8192) for kind in ("", "-Instruct")
-    },
-    **{
-        f"meta-llama/Llama-3.2-3B{kind}": Size(3_212_749_824, 28, 3072, 1024, 128256, 8192)
-        for kind in ("", "-Instruct")
-    },
-    **{f"meta-llama/Llama-3.1-8B{kind}": Size(8_030_261_248) for kind in ("", "-Instruct")},
+    "meta-llama/Llama-3.2-1B": Size(1_235_814_400, 16, 2048, 512, 128256, 8192),
+    "meta-llama/Llama-3.2-1B-Instruct": Size(1_235_814_400, 16, 2048, 512, 128256, 8192),
+    "meta-llama/Llama-3.2-3B": Size(3_212_749_824, 28, 3072, 1024, 128256, 8192),
+    "meta-llama/Llama-3.2-3B-Instruct": Size(3_212_749_824, 28, 3072, 1024, 128256, 8192),
+    "meta-llama/Llama-3.1-8B": Size(8_030_261_248),
+    "meta-llama/Llama-3.1-8B-Instruct": Size(8_030_261_248),
     "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft": Size(3_212_752_896, 28, 3072, 1024, 128256, 8192),
     "Ray2333/GRM-gemma2-2B-rewardmodel-ft": Size(2_614_344_192, 26, 2304, 1024, 256000, 9216),
     "weqweasdas/RM-Gemma-2B": Size(2_506_174_464, 18, 2048, 256, 256000, 16384),
@@ -87,40 +83,67 @@ MACHINES = {
 }
 
 
-def layer(size, tokens, longest, compute="bfloat16"):
+def layer(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
     """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 
-    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a gate), and its mask.
+    Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a
+    gate), and its mask.
     """
     b = BYTES[compute]
     return tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8)
 
 
-def activations(size, tokens, longest, *, compute="bfloat16", checkpointing=False):
-    """Bytes that a forward pass keeps for the gradient, logits left out: of each layer all, or with checkpointing its input alone."""
+def activations(
+    size: Size, tokens: int, longest: int, *, compute: str = "bfloat16", checkpointing: bool = False
+) -> float:
+    """Bytes that a forward pass keeps for the gradient, logits left out.
+
+    Of each layer all, or with checkpointing its input alone. longest: tokens of the longest row.
+    """
     b = BYTES[compute]
-    each = tokens * b * size.width if checkpointing else layer(size, tokens, longest, compute)
-    return size.layers * each + tokens * (4 + b) * size.width
+    kept = tokens * b * size.width if checkpointing else layer(size, tokens, longest, compute)
+    return size.layers * kept + tokens * (4 + b) * size.width
 
 
-def learning(size, *, optimizer="adam", dtype="float32", compute="bfloat16", rank=None, gpus=1):
-    """{part: bytes} of what learns, on each of `gpus` that share it: weights, gradients, optimiser; `rank` of an adapter, if only that learns."""
-    learns, number = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
+def learning(
+    size: Size,
+    *,
+    optimizer: str = "adam",
+    dtype: str = "float32",
+    compute: str = "bfloat16",
+    rank: int | None = None,
+    gpus: int = 1,
+) -> dict[str, float]:
+    """{part: bytes} of what learns, on each of `gpus` that share it: weights, gradients, optimiser.
+
+    dtype: of the weights; compute: of the arithmetic; rank: of an adapter, if only that learns.
+    """
+    trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
     copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
     frozen = size.parameters * (4 if gpus > 1 else BYTES[compute]) if rank else 0  # FSDP2 shares 32-bit weights alone
     kept = 0 if gpus > 1 and not rank else copies  # sharded, the copies are made a layer at a time
     return {
-        "weights": frozen / gpus + learns * (number / gpus + kept),
-        "gradients": learns * (number + kept) / gpus,
-        "optimiser": learns * MOMENTS[optimizer] / gpus,
+        "weights": frozen / gpus + trained * (itemsize / gpus + kept),
+        "gradients": trained * (itemsize + kept) / gpus,
+        "optimiser": trained * MOMENTS[optimizer] / gpus,
     }
 
 
-def updating(size, rows, prompt, reply, *, compute="bfloat16", checkpointing=False, rank=None):
-    """Bytes at the peak of a gradient over `rows` replies, beside the gradients of those before: activations and, whichever is more,
+def updating(
+    size: Size,
+    rows: int,
+    prompt: int,
+    reply: int,
+    *,
+    compute: str = "bfloat16",
+    checkpointing: bool = False,
+    rank: int | None = None,
+) -> float:
+    """Bytes at the peak of a gradient over `rows` replies, beside the gradients of those before.
 
-    the logits (a 32-bit number for each, two more for those there at once, and the new gradient of the matrix that makes them, if
-    it learns), or one layer's activations computed again.
+    prompt, reply: tokens of each. Activations and, whichever is more, the logits (a 32-bit number for each, two more
+    for those there at once, and the new gradient of the matrix that makes them, if it learns), or one layer's
+    activations computed again.
     """
     tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
     head = 0 if rank else size.width * BYTES[compute]
@@ -129,8 +152,11 @@ def updating(size, rows, prompt, reply, *, compute="bfloat16", checkpointing=Fal
     return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(above, again)
 
 
-def reading(size, rows, prompt, reply, *, compute="bfloat16"):
-    """Bytes at the peak of log-probabilities of `rows` replies without a gradient: one layer's work, or two 32-bit copies of the logits that are there at once."""
+def reading(size: Size, rows: int, prompt: int, reply: int, *, compute: str = "bfloat16") -> float:
+    """Bytes at the peak of log-probabilities of `rows` replies without a gradient.
+
+    One layer's work, or two 32-bit copies of the logits that are there at once.
+    """
     tokens = rows * (prompt + reply)
     return max(
         judging(size, tokens, compute),
@@ -138,32 +164,33 @@ def reading(size, rows, prompt, reply, *, compute="bfloat16"):
     )
 
 
-def judging(size, tokens, compute):
+def judging(size: Size, tokens: int, compute: str) -> float:
     """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
     return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute]
 
 
 def memory(
-    policy,
-    teacher=None,
-    truth=None,
+    policy: Size,
+    teacher: Size | None = None,
+    truth: Size | None = None,
     *,
-    micro_batch,
-    rows,
-    prompt,
-    reply,
-    optimizer="adam",
-    dtype="float32",
-    compute="bfloat16",
-    frozen="bfloat16",
-    checkpointing=False,
-    rank=None,
-    gpus=1,
-):
-    """{part: bytes} on each GPU while a policy is trained by policy gradient; `total` says how much of it is there at once.
+    micro_batch: int,
+    rows: int,
+    prompt: int,
+    reply: int,
+    optimizer: str = "adam",
+    dtype: str = "float32",
+    compute: str = "bfloat16",
+    frozen: str = "bfloat16",
+    checkpointing: bool = False,
+    rank: int | None = None,
+    gpus: int = 1,
+) -> dict[str, float]:
+    """{part: bytes} on each GPU while a policy learns by policy gradient; `total` says how much is there at once.
 
-    policy, teacher, truth: `Size`s. micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens
-    of the longest. What is only read is whole on every GPU. With an adapter the reference is the policy without it.
+    micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens of the longest;
+    frozen: type of the weights that are only read, which are whole on every GPU. With an adapter the reference is the
+    policy without it.
     """
     parts = learning(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
     parts["reference"] = 0 if rank else policy.parameters * BYTES[frozen]
@@ -181,46 +208,44 @@ def memory(
     return parts
 
 
-def total(parts):
+def total(parts: Mapping[str, float]) -> float:
     """Bytes at the peak: all parts, but of sampling's, scoring's and learning's own the largest alone."""
-    turns = [sum(parts.get(part, 0) for part in some) for some in EITHER]
+    turns = [sum(parts.get(part, 0) for part in turn) for turn in TURNS]
     return sum(parts.values()) - sum(turns) + max(turns)
 
 
 def step(
-    policy,
-    teacher=None,
+    policy: Size,
+    teacher: Size | None = None,
     *,
-    batch,
-    rows,
-    prompt,
-    reply,
-    machine,
-    compute="bfloat16",
-    checkpointing=False,
-    rank=None,
-    gpus=1,
-):
-    """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies, all as long as they may be.
+    batch: int,
+    rows: int,
+    prompt: int,
+    reply: int,
+    machine: Machine,
+    compute: str = "bfloat16",
+    checkpointing: bool = False,
+    rank: int | None = None,
+    gpus: int = 1,
+) -> dict[str, float]:
+    """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies of equal length.
 
-    Several GPUs share the tokens that are read and learnt from; sampling is shared only where a batch is more than `rows`.
+    rows: replies sampled at once; prompt, reply: tokens of each; rank: of an adapter, if only that learns. Several GPUs
+    share the tokens that are read and learnt from; sampling is shared only where a batch is more than `rows`.
     """
-    matrix, tokens = getattr(machine, compute) * SHARE * gpus, batch * (prompt + reply)
-    learnt = 6 + 2 * checkpointing - 2 * bool(rank)
+    rate, tokens = getattr(machine, compute) * SHARE * gpus, batch * (prompt + reply)
+    operations = 6 + 2 * checkpointing - 2 * bool(rank)  # a parameter and token that is learnt from
     return {
         "sampling": sampling(policy, batch, rows, prompt, reply, machine, compute, gpus),
-        "scoring": tokens * 2 * (2 * policy.parameters + (teacher.parameters if teacher else 0)) / matrix,
-        "updating": tokens * learnt * policy.parameters / matrix,
+        "scoring": tokens * 2 * (2 * policy.parameters + (teacher.parameters if teacher else 0)) / rate,
+        "updating": tokens * operations * policy.parameters / rate,
     }
 
 
-def sampling(policy, count, rows, prompt, reply, machine, compute, gpus=1):
+def sampling(
+    policy: Size, count: int, rows: int, prompt: int, reply: int, machine: Machine, compute: str, gpus: int = 1
+) -> float:
     """Seconds to sample `count` replies, `rows` at once on each GPU."""
-    together = min(count, rows)
-    cache = together * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
-    return (
-        math.ceil(count / (rows * gpus))
-        * reply
-        * (policy.parameters * BYTES[compute] + cache / 2)
-        / (machine.bandwidth * SHARE)
-    )
+    cache = min(count, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
+    tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
+    return tokens * (policy.parameters * BYTES[compute] + cache / 2) / (machine.bandwidth * SHARE)

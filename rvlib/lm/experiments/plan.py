@@ -1,28 +1,38 @@
-"""`rvlib run RECIPE --dry-run`: what a run would do, how much memory, disk and time it asks for, and what is missing here.
+"""`rvlib run RECIPE --dry-run`: what a run would do, what memory, disk and time it asks for, and what is missing here.
 
     rvlib run scale-8b --dry-run              on the GPU here, or on `MACHINE`
     rvlib run scale-8b --dry-run --gpus 4     what is trained shared out over four
 
-Memory and time are those of `cost`, for the longest prompts and replies that a recipe allows; hours for prompts of 200 tokens, which
-few exceed. Nothing is downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others are asked of the hub.
+Memory and time are those of `cost`, for the longest prompts and replies that a recipe allows; hours for prompts of 200
+tokens, which few exceed. Nothing is downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others
+are asked of the hub. torch and transformers are imported only where this machine or the hub is asked.
 """
 
+import json
 import os
+import pathlib
 import shutil
-import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rvlib import _checks
 from rvlib.files import RESULTS
-from rvlib.lm import need
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.experiments import cost
-from rvlib.lm.experiments.cost import GB, MODELS, SHARE, Size
+from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments.cost import GB, MODELS, SHARE, Machine, Size
+from rvlib.lm.experiments.recipe import LoRA, PolicySettings, Recipe, RewardModelSettings
 from rvlib.lm.models import SMOLLM2
 from rvlib.lm.training import KEPT_CHECKPOINTS
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from transformers import PreTrainedModel
+
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
-ADAPTER = types.SimpleNamespace(rank=16, alpha=32)
+ADAPTER = LoRA(rank=16, alpha=32)
 TOLD = (
     "paper-4.1-pythia-1b",
     "paper-4.1-pythia-2.8b",
@@ -39,7 +49,7 @@ PROMPTS = {
     "demo-preferences": 300,
     "demo-instructions": 999,
 }  # at most 512 tokens
-LIGHTER = (  # changes that make a run smaller, the mildest first
+LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
     {"batch_size": 8},
     {"gradient_checkpointing": True},
@@ -48,145 +58,241 @@ LIGHTER = (  # changes that make a run smaller, the mildest first
 )
 
 
-def size(name):
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage as it is foreseen: its name, GB of memory by part, and hours, on each GPU."""
+
+    name: str
+    memory: dict[str, float]
+    hours: float
+
+    @property
+    def peak(self) -> float:
+        """GB that are there at once."""
+        return cost.total(self.memory)
+
+    @property
+    def largest_part(self) -> str:
+        return max(self.memory, key=lambda part: self.memory[part])
+
+
+def size(name: str) -> Size:
     """The `Size` of a model, by its name. OSError, one sentence, for one that neither `MODELS` nor the hub knows."""
     if name in MODELS:
         return MODELS[name]
+    import torch  # only for a model that is not in the shipped recipes
+    import transformers
+
     try:
-        config = need("transformers").AutoConfig.from_pretrained(name)
-        with need("torch").device("meta"):
-            model = need("transformers").AutoModelForCausalLM.from_config(config)
+        config = transformers.AutoConfig.from_pretrained(name)
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
     except Exception as error:
         raise OSError(
-            f"The size of {name!r} must be known to plan, but its configuration did not load ({str(error).splitlines()[0]})."
+            f"The size of {name!r} must be known to plan, but its configuration did not load "
+            f"({str(error).splitlines()[0]})."
         ) from error
     return shape(model)
 
 
-def shape(model):
+def shape(model: "PreTrainedModel") -> Size:
     """The `Size` of a causal language model that is there."""
-    config = model.config
+    config: Any = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     gated = any("gate" in module for module, _ in model.named_modules())
     return Size(
         model.num_parameters(),
         config.num_hidden_layers,
         config.hidden_size,
-        heads * each,
+        heads * head_dim,
         config.vocab_size,
         config.intermediate_size,
         3 if gated else 2,
     )
 
 
-def plan(recipe, gpus=1, machine=None):
-    """[(stage, GB of memory by part {part: GB}, hours)] of a recipe, on each of `gpus`; `machine`: the GPU here, or `MACHINE`."""
-    machine, runtime, gradient = machine or _machine(), recipe.runtime, recipe.policy_gradient
-    prompts = recipe.data.prompts or PROMPTS.get(recipe.data.preferences, 1000)
-    kept = round(prompts * recipe.data.reward_model_share)
-    prompt, reply = recipe.data.max_tokens, gradient.max_new_tokens
-    usual, truth, stages = min(prompt, cost.USUAL), size(recipe.ground_truth.model), []
-    share = {
-        "optimizer": runtime.optimizer,
-        "dtype": runtime.weights_dtype,
-        "compute": runtime.compute_dtype,
-        "gpus": gpus,
-    }
-    work, read = (
-        {"compute": runtime.compute_dtype, "checkpointing": runtime.gradient_checkpointing},
-        cost.BYTES[runtime.frozen_dtype],
-    )
+def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[PlannedStage]:
+    """The stages of a recipe, on each of `gpus`; machine: the GPU here, or `MACHINE`."""
+    foreseen, stages = _Plan(recipe, gpus, machine or _machine()), []
+    for name, policy in recipe.policies.items():
+        if policy.demonstrations:
+            stages.append(foreseen.sft(name, policy))
+        stages.append(foreseen.samples_and_labels(name, policy))
+        for key, reward_model in recipe.reward_models.items():
+            if reward_model.trained:
+                stages.append(foreseen.reward_model(key, policy))
+            stages.append(foreseen.policy_gradient(name, policy, key, reward_model))
+    return stages
 
-    def trained(of, rows, reply):
-        return cost.learning(of, **share) | {"activations": cost.updating(of, rows, prompt, reply, **work)}
 
-    def hours(passes, tokens, parameters):  # of 2 N operations each
-        return 2 * passes * tokens * parameters / (getattr(machine, runtime.compute_dtype) * SHARE * gpus) / 3600
+@dataclass(frozen=True)
+class _Plan:
+    """What the stages of a recipe take on `gpus` of a machine, one method a kind of stage."""
 
-    learnt = 3 + runtime.gradient_checkpointing
-    for name, spec in recipe.policies.items():
-        policy, number = size(spec.model), recipe.dtype(name)
-        if spec.demonstrations:
-            count = spec.count or PROMPTS.get(spec.demonstrations, prompts)
-            stages.append(
-                (
-                    f"sft/{name}",
-                    trained(policy, runtime.micro_batch, reply),
-                    hours(learnt * recipe.sft.epochs, count * (usual + reply), policy.parameters),
-                )
-            )
-        replies = 2 * kept * recipe.draws_pairs(name) + recipe.measure.prompts * recipe.measure.outputs
-        memory = {"weights": policy.parameters * cost.BYTES[number], "ground truth": truth.parameters * read}
-        memory |= {
-            "KV cache": runtime.batch_size * (prompt + reply) * policy.layers * policy.keys * 2 * cost.BYTES[number]
+    recipe: Recipe
+    gpus: int
+    machine: Machine
+
+    @property
+    def prompts(self) -> int:
+        return self.recipe.data.prompts or PROMPTS.get(self.recipe.data.preferences, 1000)
+
+    @property
+    def pairs(self) -> int:
+        """Prompts kept for reward models."""
+        return round(self.prompts * self.recipe.data.reward_model_share)
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return self.recipe.data.max_tokens
+
+    @property
+    def usual(self) -> int:
+        """Tokens of a usual prompt."""
+        return min(self.prompt, cost.USUAL)
+
+    @property
+    def reply(self) -> int:
+        """Tokens of the longest reply."""
+        return self.recipe.policy_gradient.max_new_tokens
+
+    @property
+    def passes_of_learning(self) -> int:
+        """Forward passes that a step on a row takes as long as."""
+        return 3 + self.recipe.runtime.gradient_checkpointing
+
+    @property
+    def ground_truth(self) -> Size:
+        return size(self.recipe.ground_truth.model)
+
+    @property
+    def shared_out(self) -> dict[str, Any]:
+        runtime = self.recipe.runtime
+        return {
+            "optimizer": runtime.optimizer,
+            "dtype": runtime.weights_dtype,
+            "compute": runtime.compute_dtype,
+            "gpus": self.gpus,
         }
-        memory |= {"scoring": cost.reading(policy, runtime.batch_size, prompt, reply, compute=number)}
-        time = cost.sampling(policy, replies, runtime.batch_size, usual, reply, machine, number, gpus) / 3600 + hours(
-            1, replies * (usual + reply), policy.parameters + truth.parameters
+
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        runtime = self.recipe.runtime
+        return {"compute": runtime.compute_dtype, "checkpointing": runtime.gradient_checkpointing}
+
+    def hours(self, passes: float, tokens: float, parameters: float) -> float:
+        """Of so many passes over tokens, of 2 N operations each."""
+        rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * SHARE * self.gpus
+        return 2 * passes * tokens * parameters / rate / 3600
+
+    def sampling_hours(self, policy: Size, replies: float, dtype: str) -> float:
+        rows = self.recipe.runtime.batch_size
+        return cost.sampling(policy, replies, rows, self.usual, self.reply, self.machine, dtype, self.gpus) / 3600
+
+    def trained(self, model: Size, rows: int, reply: int) -> dict[str, float]:
+        """Bytes by part while a whole model learns from `rows` at once."""
+        activations = cost.updating(model, rows, self.prompt, reply, **self.arithmetic)
+        return cost.learning(model, **self.shared_out) | {"activations": activations}
+
+    def sft(self, name: str, policy: PolicySettings) -> PlannedStage:
+        model = size(policy.model)
+        demonstrations = policy.count or PROMPTS.get(policy.demonstrations or "", self.prompts)
+        return _stage(
+            f"sft/{name}",
+            self.trained(model, self.recipe.runtime.micro_batch, self.reply),
+            self.hours(
+                self.passes_of_learning * self.recipe.sft.epochs,
+                demonstrations * (self.usual + self.reply),
+                model.parameters,
+            ),
         )
-        stages.append((f"samples and labels/{name}", memory, time))
-        for key, rm in recipe.reward_models.items():
-            teacher = size(rm.model) if rm.model else truth if rm.scale is not None else policy
-            if rm.on_policy is not None:
-                time = hours(2 * learnt * recipe.reward_training.epochs, kept * (usual + reply), policy.parameters)
-                stages.append((f"reward-models/{key}", trained(policy, 2 * runtime.micro_batch, 0), time))
-            rank = spec.lora.rank if spec.lora else None
-            loaded = None if rm.scale is not None else teacher  # the ground truth is there already
-            memory = cost.memory(
-                policy,
-                loaded,
-                truth,
-                micro_batch=runtime.micro_batch,
-                rows=runtime.batch_size,
-                prompt=prompt,
-                reply=reply,
-                frozen=runtime.frozen_dtype,
-                checkpointing=runtime.gradient_checkpointing,
-                rank=rank,
-                **share,
-            )
-            steps = max(round(gradient.epochs * (prompts - kept) / gradient.batch_size), 1)
-            one = sum(
-                cost.step(
-                    policy,
-                    teacher,
-                    batch=gradient.batch_size,
-                    rows=runtime.batch_size,
-                    prompt=usual,
-                    reply=reply,
-                    machine=machine,
-                    rank=rank,
-                    gpus=gpus,
-                    **work,
-                ).values()
-            )
-            seen = (
-                recipe.evaluation.prompts
-                * recipe.evaluation.outputs
-                * (gradient.epochs * recipe.evaluation.per_epoch + 1)
-            )
-            judged = (
-                cost.sampling(policy, seen, runtime.batch_size, usual, reply, machine, runtime.compute_dtype, gpus)
-                / 3600
-            )
-            judged += hours(1, seen * (usual + reply), 2 * policy.parameters + teacher.parameters + truth.parameters)
-            stages.append((f"policy-gradient/{name}/{key}", memory, (steps * one / 3600 + judged) * len(recipe.seeds)))
-    return [
-        (stage, {part: amount / GB for part, amount in memory.items() if amount}, time)
-        for stage, memory, time in stages
-    ]
+
+    def samples_and_labels(self, name: str, policy: PolicySettings) -> PlannedStage:
+        recipe, runtime, model, truth = self.recipe, self.recipe.runtime, size(policy.model), self.ground_truth
+        dtype, longest = recipe.dtype(name), self.prompt + self.reply
+        replies = 2 * self.pairs * recipe.draws_pairs(name) + recipe.measure.prompts * recipe.measure.outputs
+        memory = {
+            "weights": model.parameters * cost.BYTES[dtype],
+            "ground truth": truth.parameters * cost.BYTES[runtime.frozen_dtype],
+            "KV cache": runtime.batch_size * longest * model.layers * model.keys * 2 * cost.BYTES[dtype],
+            "scoring": cost.reading(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
+        }
+        scoring = self.hours(1, replies * (self.usual + self.reply), model.parameters + truth.parameters)
+        return _stage(f"samples and labels/{name}", memory, self.sampling_hours(model, replies, dtype) + scoring)
+
+    def reward_model(self, key: str, policy: PolicySettings) -> PlannedStage:
+        model, passes = size(policy.model), 2 * self.passes_of_learning * self.recipe.reward_training.epochs
+        return _stage(
+            f"reward-models/{key}",
+            self.trained(model, 2 * self.recipe.runtime.micro_batch, 0),
+            self.hours(passes, self.pairs * (self.usual + self.reply), model.parameters),
+        )
+
+    def policy_gradient(
+        self, name: str, policy: PolicySettings, key: str, reward_model: RewardModelSettings
+    ) -> PlannedStage:
+        recipe, runtime, gradient = self.recipe, self.recipe.runtime, self.recipe.policy_gradient
+        model, truth, rank = size(policy.model), self.ground_truth, policy.lora.rank if policy.lora else None
+        teacher = reward_model.size(model, truth, size)
+        memory = cost.memory(
+            model,
+            teacher if reward_model.holds_weights else None,
+            truth,
+            micro_batch=runtime.micro_batch,
+            rows=runtime.batch_size,
+            prompt=self.prompt,
+            reply=self.reply,
+            frozen=runtime.frozen_dtype,
+            checkpointing=runtime.gradient_checkpointing,
+            rank=rank,
+            **self.shared_out,
+        )
+        steps = max(round(gradient.epochs * (self.prompts - self.pairs) / gradient.batch_size), 1)
+        seconds_a_step = cost.step(
+            model,
+            teacher,
+            batch=gradient.batch_size,
+            rows=runtime.batch_size,
+            prompt=self.usual,
+            reply=self.reply,
+            machine=self.machine,
+            rank=rank,
+            gpus=self.gpus,
+            **self.arithmetic,
+        )
+        evaluation = recipe.evaluation
+        replies = evaluation.prompts * evaluation.outputs * (gradient.epochs * evaluation.per_epoch + 1)
+        evaluating = self.sampling_hours(model, replies, runtime.compute_dtype) + self.hours(
+            1, replies * (self.usual + self.reply), 2 * model.parameters + teacher.parameters + truth.parameters
+        )
+        hours = steps * sum(seconds_a_step.values()) / 3600 + evaluating
+        return _stage(f"policy-gradient/{name}/{key}", memory, hours * len(recipe.seeds))
 
 
-def largest(stages):
-    """(stage, {part: GB}, GB at its peak) of the stage that takes most memory."""
-    stage, memory, _ = max(stages, key=lambda some: cost.total(some[1]))
-    return stage, memory, cost.total(memory)
+def _stage(name: str, memory: dict[str, float], hours: float) -> PlannedStage:
+    """A planned stage, of bytes by part."""
+    return PlannedStage(name, {part: amount / GB for part, amount in memory.items() if amount}, hours)
 
 
-def lighter(recipe, have, gpus=1):
-    """What would make a recipe fit `have` bytes, in words: the fewest of `LIGHTER` in their order, then adapters, then more GPUs."""
-    runtime, changed, already = recipe.runtime, {}, recipe.runtime.model_dump()
+def largest(stages: Sequence[PlannedStage]) -> PlannedStage:
+    """The stage that takes most memory."""
+    return max(stages, key=lambda stage: stage.peak)
+
+
+def lighter(recipe: Recipe, have: float, gpus: int = 1) -> str:
+    """What would make a recipe fit `have` bytes, in words.
+
+    The fewest of `LIGHTER` in their order, then adapters, then more GPUs.
+    """
+
+    def fits(recipe: Recipe, gpus: int) -> bool:
+        return largest(plan(recipe, gpus)).peak * GB <= have
+
+    already = recipe.runtime.model_dump()
+    changed: dict[str, Any] = {}
+    smaller = recipe
     for change in LIGHTER:
         if gpus > 1 and "optimizer" in change:
             continue
@@ -195,194 +301,208 @@ def lighter(recipe, have, gpus=1):
             for key, value in change.items()
             if already[key] != value and not (key in ("batch_size", "micro_batch") and already[key] < value)
         }
-        runtime, changed = runtime.model_copy(update=milder), changed | milder
-        smaller = recipe.model_copy(update={"runtime": runtime})
-        if largest(plan(smaller, gpus))[2] * GB <= have:
-            return "it would fit with " + " ".join(
-                f"--set runtime.{key}={str(value).lower()}" for key, value in changed.items()
-            )
+        changed |= milder
+        smaller = smaller.model_copy(update={"runtime": smaller.runtime.model_copy(update=milder)})
+        if fits(smaller, gpus):
+            changes = [f"--set runtime.{key}={str(value).lower()}" for key, value in changed.items()]
+            return f"it would fit with {' '.join(changes)}"
     adapters = {name: spec.model_copy(update={"lora": spec.lora or ADAPTER}) for name, spec in recipe.policies.items()}
-    if largest(plan(smaller.model_copy(update={"policies": adapters}), gpus))[2] * GB <= have:
+    if fits(smaller.model_copy(update={"policies": adapters}), gpus):
         return "it would fit with all of runtime made small and adapters in place of the weights, as in scale-8b-lora"
-    full = recipe.model_copy(
-        update={"runtime": runtime.model_copy(update={"optimizer": "adam", "weights_dtype": "float32"})}
-    )
-    count = next((n for n in (2, 4, 8, 16) if n > gpus and largest(plan(full, n))[2] * GB <= have), None)
+    whole = smaller.runtime.model_copy(update={"optimizer": "adam", "weights_dtype": "float32"})
+    full = recipe.model_copy(update={"runtime": whole})
+    count = next((n for n in (2, 4, 8, 16) if n > gpus and fits(full, n)), None)
+    if count is None:
+        return "choose a smaller model"
     return (
-        f"it would fit {count} such GPUs with runtime.micro_batch=1, runtime.batch_size=8 and runtime.gradient_checkpointing=true"
-        if count
-        else "choose a smaller model"
+        f"it would fit {count} such GPUs with runtime.micro_batch=1, runtime.batch_size=8 and "
+        "runtime.gradient_checkpointing=true"
     )
 
 
-def hardware(recipe):
-    """Sentences on why a recipe cannot run on this machine, whatever its memory: it needs a GPU and there is none, or one without bfloat16."""
-    torch, runtime = need("torch"), recipe.runtime
-    parameters = max(size(p.model).parameters for p in recipe.policies.values())
+def hardware(recipe: Recipe) -> list[str]:
+    """Sentences on why a recipe cannot run on this machine, whatever its memory.
+
+    It needs a GPU and there is none, or one without bfloat16.
+    """
+    import torch  # asks this machine
+
+    runtime, parameters = recipe.runtime, max(size(policy.model).parameters for policy in recipe.policies.values())
     if not torch.cuda.is_available():
-        lack = f"A policy of {parameters / 1e9:.1f} billion parameters must have a GPU, but none is seen here; install its driver and torch's CUDA build, or choose small-4.1 or tiny-4.1."
-        return [lack] if parameters >= NEEDS_GPU else []
-    if "bfloat16" in (
-        runtime.weights_dtype,
-        runtime.compute_dtype,
-        runtime.frozen_dtype,
-    ) and not torch.cuda.is_bf16_supported(including_emulation=False):
-        change = " ".join(
-            f"--set runtime.{key}={value}"
-            for key, value in {
-                "weights_dtype": "float32",
-                "compute_dtype": "float32",
-                "frozen_dtype": "float32",
-                "optimizer": "adam",
-            }.items()
-        )
+        if parameters < NEEDS_GPU:
+            return []
         return [
-            f"The GPU must have bfloat16 arithmetic for this recipe, but the {torch.cuda.get_device_name()} has not; use an A100 or a later one, or add {change}."
+            f"A policy of {parameters / 1e9:.1f} billion parameters must have a GPU, but none is seen here; install "
+            "its driver and torch's CUDA build, or choose small-4.1 or tiny-4.1."
+        ]
+    dtypes = (runtime.weights_dtype, runtime.compute_dtype, runtime.frozen_dtype)
+    if "bfloat16" in dtypes and not torch.cuda.is_bf16_supported(including_emulation=False):
+        fields = ("weights_dtype", "compute_dtype", "frozen_dtype")
+        change = " ".join([f"--set runtime.{key}=float32" for key in fields] + ["--set runtime.optimizer=adam"])
+        return [
+            "The GPU must have bfloat16 arithmetic for this recipe, but the "
+            f"{torch.cuda.get_device_name()} has not; use an A100 or a later one, or add {change}."
         ]
     return []
 
 
-def disk(recipe):
-    """Bytes of files of a run at its end and when it saves: what it downloads (4 a weight, as some are stored), each model it makes, the checkpoints of the largest that it trains."""
-    runtime, downloads, made, trained = recipe.runtime, {recipe.ground_truth.model}, [], []
+def disk(recipe: Recipe) -> float:
+    """Bytes of files of a run at its end and when it saves.
+
+    What it downloads (4 a weight, as some are stored), each model it makes, the checkpoints of the largest that it
+    trains.
+    """
+    runtime, reward_models = recipe.runtime, recipe.reward_models.values()
+    downloads = {recipe.ground_truth.model}.union(*(reward_model.downloads() for reward_model in reward_models))
+    made: list[float] = []
+    trained: list[float] = []
     for name, spec in recipe.policies.items():
         whole = size(spec.model).parameters
         moved = size(spec.model).adapter(spec.lora.rank) if spec.lora else whole
-        teachers = [
-            key for key, rm in recipe.reward_models.items() if rm.on_policy is not None and (rm.policy or name) == name
-        ]
-        made += [whole] * (1 + len(teachers)) + [moved] * len(recipe.reward_models) * len(recipe.seeds)
+        teachers = sum(reward_model.is_trained_from(name) for reward_model in reward_models)
+        made += [whole] * (1 + teachers) + [moved] * len(reward_models) * len(recipe.seeds)
         trained += [moved, *[whole] * bool(spec.demonstrations or teachers)]
-        downloads |= {spec.model, *(rm.model for rm in recipe.reward_models.values() if rm.model)}
+        downloads.add(spec.model)
     stored = cost.BYTES[runtime.weights_dtype]
-    checkpoints = (
-        (KEPT_CHECKPOINTS + 1) * max(trained) * (stored + cost.MOMENTS[runtime.optimizer])
-    )  # a new one is whole before the oldest goes
-    return (
-        4 * sum(size(name).parameters for name in downloads - {tiny.TINY, SMOLLM2}) + stored * sum(made) + checkpoints
-    )
+    # A new checkpoint is whole before the oldest goes.
+    checkpoints = (KEPT_CHECKPOINTS + 1) * max(trained) * (stored + cost.MOMENTS[runtime.optimizer])
+    downloaded = sum(size(name).parameters for name in downloads - {tiny.TINY, SMOLLM2})
+    return 4 * downloaded + stored * sum(made) + checkpoints
 
 
-def missing(recipe, folder, stages, gpus=1):
+def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[PlannedStage], gpus: int = 1) -> list[str]:
     """Sentences on what this machine lacks for a plan: a GPU, sources, a token, disk, memory."""
-    lacks, names = (
-        hardware(recipe),
-        [p.model for p in recipe.policies.values()]
-        + [r.model for r in recipe.reward_models.values() if r.model]
-        + [recipe.ground_truth.model],
-    )
-    for source in {recipe.data.preferences, *(p.demonstrations for p in recipe.policies.values() if p.demonstrations)}:
+    import huggingface_hub  # knows whether there is a token
+
+    lacks = hardware(recipe)
+    demonstrations = {policy.demonstrations for policy in recipe.policies.values() if policy.demonstrations}
+    for source in {recipe.data.preferences} | demonstrations:
         if source not in sources.SOURCES and not os.path.exists(source):
             lacks.append(
-                f"The source of examples {source!r} must be a .jsonl file or one of {', '.join(sources.SOURCES)}; name one."
+                f"The source of examples {source!r} must be a .jsonl file or one of {', '.join(sources.SOURCES)}; "
+                "name one."
             )
-    gated = sorted({name for name in names if name.startswith(GATED)})
-    if gated and not need("huggingface_hub").get_token():
+    models = {recipe.ground_truth.model, *(policy.model for policy in recipe.policies.values())}
+    models = models.union(*(reward_model.downloads() for reward_model in recipe.reward_models.values()))
+    gated = sorted(name for name in models if name.startswith(GATED))
+    if gated and not huggingface_hub.get_token():
         lacks.append(
-            f"{', '.join(gated)} must be downloaded with a token of somebody who accepted the licence, but none is set; run `hf auth login`."
+            f"{', '.join(gated)} must be downloaded with a token of somebody who accepted the licence, "
+            "but none is set; run `hf auth login`."
         )
-    wanted = disk(recipe)
+    needed = disk(recipe)
     parent = next(p for p in [folder, *folder.parents] if p.exists())
     free = shutil.disk_usage(parent).free
-    if wanted > free:
+    if needed > free:
         lacks.append(
-            f"The disk of {folder} must have {wanted / GB:.0f} GB free for models and checkpoints, got {free / GB:.0f} GB; make room, or choose another --folder."
+            f"The disk of {folder} must have {needed / GB:.0f} GB free for models and checkpoints, "
+            f"got {free / GB:.0f} GB; make room, or choose another --folder."
         )
-    stage, memory, peak = largest(stages)
+    stage = largest(stages)
     have, where = _memory()
-    if peak * GB > have:
-        part, amount = max(memory.items(), key=lambda item: item[1])
+    if stage.peak * GB > have:
+        part = stage.largest_part
         lacks.append(
-            f"{where} must have {peak:.1f} GB for {stage}, of which {part} take{'' if part.endswith('s') else 's'} {amount:.1f}, got {have / GB:.1f} GB; {lighter(recipe, have, gpus)}."
+            f"{where} must have {stage.peak:.1f} GB for {stage.name}, of which {part} "
+            f"take{'' if part.endswith('s') else 's'} {stage.memory[part]:.1f}, got {have / GB:.1f} GB; "
+            f"{lighter(recipe, have, gpus)}."
         )
     return lacks
 
 
-def show(recipe, folder, gpus=1):
-    """Print the plan; returns what is missing as one text, or None where nothing is. ValueError for several GPUs where one is all it can use."""
-    from rich.console import Console
+def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
+    """Print the plan; returns what is missing as one text, or None where nothing is.
+
+    ValueError for several GPUs where one is all it can use.
+    """
+    from rich.console import Console  # slow to import, and only a dry run prints
     from rich.markup import escape
-    from rich.table import Column, Table
 
     gpus = _checks.whole("gpus", gpus)
     if gpus > 1 and recipe.runtime.optimizer == "adam8bit":
         raise ValueError(
-            f"runtime.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit with {gpus}; add --set runtime.optimizer=adam --set runtime.weights_dtype=float32."
+            "runtime.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit "
+            f"with {gpus}; add --set runtime.optimizer=adam --set runtime.weights_dtype=float32."
         )
-    stages, console = plan(recipe, gpus), Console()
-    table = Table(
-        Column("stage", overflow="fold"),
-        "memory, GB",
-        "largest parts, GB",
-        "hours",
-        title=escape(f"{recipe.title} → {folder}"),
-    )
-    for stage, memory, time in stages:
-        parts = sorted(memory.items(), key=lambda item: -item[1])[:3]
-        table.add_row(
-            stage,
-            f"{cost.total(memory):.1f}",
-            ", ".join(f"{part} {amount:.1f}" for part, amount in parts),
-            f"{time:.2f}",
-        )
-    table.add_row("all", "", "", f"{sum(time for *_, time in stages):.1f}")
-    console.print(table)
-    stage, memory, peak = largest(stages)
-    parts = Table(
-        "part",
-        "GB",
-        title=f"{stage}: {peak:.1f} GB{' on each of ' + str(gpus) + ' GPUs' if gpus > 1 else ''} at the peak",
-    )
-    for part, amount in memory.items():
-        parts.add_row(part, f"{amount:.1f}")
-    console.print(parts)
+    stages, console = plan(recipe, gpus), Console(highlight=False)
+    stage = largest(stages)
+    console.print(f"[bold]{escape(recipe.title)}[/bold]")
+    console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
+    rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours, 2)) for s in stages]
+    rows.append(("all", "", "", _amount(sum(s.hours for s in stages))))
+    console.print(_table(("stage", "GB", "mostly", "hours"), rows))
+    on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
+    console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
+    console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
     console.print(
-        f"KV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Files take {disk(recipe) / GB:.1f} GB: models that are downloaded and made, and checkpoints. Nothing was downloaded."
+        "\nKV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not "
+        f"measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Files take {_amount(disk(recipe) / GB)} "
+        "GB: models that are downloaded and made, and checkpoints. Nothing was downloaded."
     )
     return "\n".join(missing(recipe, folder, stages, gpus)) or None
 
 
-def _machine():
+def _amount(number: float, digits: int = 1) -> str:
+    """A number as a table of a dry run has it, in which what is too small to be shown is not 0."""
+    smallest = 10**-digits
+    return f"<{smallest:g}" if 0 < number < smallest / 2 else f"{number:.{digits}f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    """A table narrow enough for a terminal of 80 columns; numbers, which are in columns of units, are on the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("GB", "hours") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _machine() -> Machine:
     """The GPU here as a `cost.Machine`, if it is one that we know, else `MACHINE`."""
-    torch = need("torch")
+    import torch  # asks this machine
+
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
-        return next((machine for part, machine in cost.MACHINES.items() if part in name), MACHINE)
+        return next((machine for model, machine in cost.MACHINES.items() if model in name), MACHINE)
     return MACHINE
 
 
-def _memory():
+def _memory() -> tuple[float, str]:
     """Bytes of memory that models can take here, and of what."""
-    torch = need("torch")
+    import psutil  # asks this machine
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[1], "The GPU"
-    return need("psutil").virtual_memory().total, "This machine, which has no GPU,"
+    return psutil.virtual_memory().total, "This machine, which has no GPU,"
 
 
-def table():
-    """What the large recipes take, for the book: {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}} on one GPU."""
-    from rvlib.lm.experiments import recipe
+def table() -> dict[str, dict[str, Any]]:
+    """What the large recipes take on one GPU, for the book.
 
-    found = {}
+    {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}}.
+    """
+    plans = {}
     for name in TOLD:
-        stages = plan(recipe.load(name), machine=MACHINE)
-        stage, memory, peak = largest(stages)
-        hours = {
-            key: round(sum(time for *_, time in plan(recipe.load(name), machine=machine)), 1)
-            for key, machine in cost.MACHINES.items()
+        recipe = recipes.load(name)
+        stage = largest(plan(recipe, machine=MACHINE))
+        plans[name] = {
+            "title": recipe.title,
+            "stage": stage.name,
+            "parts": {part: round(amount, 1) for part, amount in stage.memory.items()},
+            "peak": round(stage.peak, 1),
+            "hours": {
+                key: round(sum(planned.hours for planned in plan(recipe, machine=machine)), 1)
+                for key, machine in cost.MACHINES.items()
+            },
         }
-        found[name] = {
-            "title": recipe.load(name).title,
-            "stage": stage,
-            "parts": {part: round(amount, 1) for part, amount in memory.items()},
-            "peak": round(peak, 1),
-            "hours": hours,
-        }
-    return found
+    return plans
 
 
 if __name__ == "__main__":
-    import json
-
     path = RESULTS / "plans.json"
     path.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")

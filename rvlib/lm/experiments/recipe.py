@@ -3,22 +3,34 @@
     rvlib recipes                     the recipes that ship
     rvlib recipes tiny-4.1            what one resolves to, and how it deviates from the paper
 
-A recipe names its `base` and writes only what differs, laid into what the base says, or in its place for the fields that it lists
-under `replace`. A policy or a reward model set to null is taken out. Whatever is not
-in `paper`, the base of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
+A recipe names its `base` and writes only what differs, laid into what the base says, or in its place for the fields
+that it lists under `replace`. A policy or a reward model set to null is taken out. Whatever is not in `paper`, the base
+of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
 """
 
 import argparse
 import difflib
 import pathlib
+import shutil
 import sys
-from typing import Annotated, Literal
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
+import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from rvlib._terminal import sentence
 from rvlib.files import RECIPES
+
+if TYPE_CHECKING:  # a recipe is read without torch
+    from rvlib.lm.data.prompts import Prompt
+    from rvlib.lm.experiments.cost import Size
+    from rvlib.lm.experiments.run import Run
 
 FOLDER = RECIPES
 PAPER = "paper"
@@ -41,10 +53,9 @@ RENAMED = {  # fields and values that recipes had by other names
     "reward_training.centring": "reward_training.center_rewards_coef",
 }
 RENAMED_ALGORITHMS = {"grpo_unscaled": "dr_grpo"}
-NOT_DEVIATIONS = (
-    "title",
-    "runtime",
-)  # what a run is called and how it fits a machine changes no number beyond rounding
+NOT_DEVIATIONS = ("title", "runtime")  # neither changes a number beyond rounding
+RewardFunction = Callable[[Sequence["Prompt"], Sequence[Sequence[str]]], NDArray[np.float64]]
+"""Prompts and lists of as many replies to each → rewards (prompts, replies)."""
 
 
 class Settings(BaseModel):
@@ -56,14 +67,12 @@ class Data(Settings):
 
     preferences: str
     prompts: int | None = Field(ge=4)  # None: all there are
-    reward_model_share: float = Field(
-        gt=0, lt=1
-    )  # of the prompts, for training reward models; the rest is for policy gradient
+    reward_model_share: float = Field(gt=0, lt=1)  # of prompts, for reward models; the rest is for policy gradient
     max_tokens: int = Field(ge=1)  # of a prompt, and of a reply; longer examples are dropped
 
 
 class LoRA(Settings):
-    """Low-rank adapters on every linear layer, W + (alpha/rank) B A, trained by policy gradient in place of the weights."""
+    """Low-rank adapters on every linear layer, W + (alpha/rank) B A, trained by policy gradient, not the weights."""
 
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
@@ -85,20 +94,155 @@ class GroundTruth(Settings):
 
 
 class RewardModelSettings(Settings):
-    """A teacher, of one of three kinds: trained on a share of on-policy pairs; somebody's, by name; the ground truth, scaled."""
+    """A teacher, of one of the `KINDS` below: the one whose own field, `key`, a recipe gives it.
 
-    on_policy: float | None = Field(default=None, ge=0, le=1)
+    A kind answers here all that others ask of it, so another one is another class.
+    """
+
+    key: ClassVar[str]
+    trained: ClassVar[bool] = False  # in the run itself, on pairs that the ground truth labels
+    holds_weights: ClassVar[bool] = True  # of its own, beside those of the policy and the ground truth
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_one_kind(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        if cls is not RewardModelSettings or not isinstance(value, dict):
+            return handler(value)
+        value = {field: content for field, content in value.items() if content is not None}
+        if unknown := [field for field in value if field not in _fields(RewardModelSettings)]:
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(key,), input=value[key]) for key in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        kinds = [kind for kind in KINDS if kind.key in value]
+        if len(kinds) != 1:
+            *first, last = (kind.key for kind in KINDS)
+            raise ValueError(f"a reward model must have exactly one of {', '.join(first)} and {last}")
+        (kind,) = kinds
+        if others := [field for field in value if field not in kind.model_fields]:
+            fields = ", ".join(kind.model_fields)
+            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {others[0]}")
+        return kind.model_validate(value)
+
+    def check_recipe(self, key: str, recipe: "Recipe") -> None:
+        """ValueError, one sentence, where it does not agree with the rest of a recipe, in which it is called `key`."""
+
+    def is_trained_from(self, policy: str) -> bool:
+        """Whether it is trained from this policy, where it is the only one or its own."""
+        return False
+
+    def draws_pairs(self, policy: str) -> bool:
+        """Whether it is trained on pairs of this policy's own replies."""
+        return False
+
+    def downloads(self) -> list[str]:
+        """Names of the models that it takes from elsewhere."""
+        return []
+
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        """Of the model that gives its rewards, where it teaches `policy`; size_of: that of a model by its name."""
+        raise NotImplementedError
+
+    def check(self, run: "Run") -> None:
+        """Raise before the long part of a run what data and models by name would raise in it."""
+
+    def prepare(self, run: "Run", key: str, policy: str) -> None:
+        """Train it, if the run does, before anything is measured."""
+
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        """The rewards that it teaches `policy` by, before normalisation."""
+        raise NotImplementedError
+
+
+class TrainedRewardModel(RewardModelSettings):
+    """Trained on pairs that the ground truth labels: on-policy ones for a share `on_policy` of the prompts."""
+
+    key = "on_policy"
+    trained = True
+    on_policy: float = Field(ge=0, le=1)
     policy: str | None = None  # trained from this policy and on its replies; by default from the one that it teaches
-    model: str | None = None
+
+    def check_recipe(self, key: str, recipe: "Recipe") -> None:
+        if self.policy is not None and self.policy not in recipe.policies:
+            raise ValueError(
+                f"reward_models.{key}.policy must be one of {', '.join(recipe.policies)}, got {self.policy!r}"
+            )
+
+    def is_trained_from(self, policy: str) -> bool:
+        return (self.policy or policy) == policy
+
+    def draws_pairs(self, policy: str) -> bool:
+        return self.on_policy > 0 and self.is_trained_from(policy)
+
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return policy
+
+    def check(self, run: "Run") -> None:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        pairs = stages.split(run).pairs
+        stages.check_batch(len(pairs), run.recipe.reward_training, "pairs for reward models")
+
+    def prepare(self, run: "Run", key: str, policy: str) -> None:
+        self._train(run, key, policy)
+
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        return run.load_reward_model(self._train(run, key, policy))
+
+    def _train(self, run: "Run", key: str, policy: str) -> pathlib.Path:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        return stages.reward_model(run, key, self.policy or policy, self.on_policy)
+
+
+class NamedRewardModel(RewardModelSettings):
+    """Somebody's, by its name: a fixed function, a folder, or a model on the hub."""
+
+    key = "model"
+    model: str
     trust_remote_code: bool = False
-    scale: float | None = Field(default=None, gt=0)  # of the ground truth, on `share` of the prompts of policy gradient
+
+    def downloads(self) -> list[str]:
+        return [self.model]
+
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return size_of(self.model)
+
+    def check(self, run: "Run") -> None:
+        run.check_reward_model(self.model, self.trust_remote_code)
+
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        return run.load_reward_model(self.model, self.trust_remote_code)
+
+
+class ScaledGroundTruth(RewardModelSettings):
+    """The ground truth, scaled on a share of the prompts of policy gradient: accurate to the last pair."""
+
+    key = "scale"
+    holds_weights = False
+    scale: float = Field(gt=0)
     share: float = Field(default=1.0, ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _one_kind(self):
-        if sum(kind is not None for kind in (self.on_policy, self.model, self.scale)) != 1:
-            raise ValueError("a reward model must have exactly one of on_policy, model and scale")
-        return self
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return ground_truth
+
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        scaled, ground_truth = self._scaled_prompts(run), run.ground_truth()
+
+        def rewards(prompts: Sequence["Prompt"], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+            scales = np.array([[self.scale if prompt.name in scaled else 1.0] for prompt in prompts])
+            return ground_truth(prompts, replies) * scales
+
+        return rewards
+
+    def _scaled_prompts(self, run: "Run") -> set[str]:
+        """Names of `share` of the prompts of policy gradient, of every prompt at 1."""
+        from rvlib.lm.experiments import stages  # imports torch
+
+        prompts = stages.split(run).prompts
+        scaled = np.random.default_rng(8122).permutation(len(prompts))[: round(self.share * len(prompts))]
+        return {prompts[i].name for i in scaled}
+
+
+KINDS: tuple[type[RewardModelSettings], ...] = (TrainedRewardModel, NamedRewardModel, ScaledGroundTruth)
 
 
 class TrainingSettings(Settings):
@@ -134,10 +278,11 @@ class PolicyGradient(TrainingSettings):
     temperature: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _divides(self):
-        if self.batch_size % (self.num_generations * self.num_mini_batches):
+    def _divides(self) -> "PolicyGradient":
+        unit = self.num_generations * self.num_mini_batches
+        if self.batch_size % unit:
             raise ValueError(
-                f"batch_size must be a multiple of num_generations × num_mini_batches = {self.num_generations * self.num_mini_batches}, got {self.batch_size}"
+                f"batch_size must be a multiple of num_generations × num_mini_batches = {unit}, got {self.batch_size}"
             )
         return self
 
@@ -153,31 +298,29 @@ class Evaluation(Settings):
 class RuntimeSettings(Settings):
     """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints."""
 
-    weights_dtype: Literal[
-        "float32", "bfloat16"
-    ]  # of weights that are trained: at the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at random
+    # Of weights that are trained. At the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at
+    # random.
+    weights_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sample.generate`
+    engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sampling.generation`
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
-    frozen_dtype: Literal[
-        "float32", "bfloat16"
-    ]  # of weights that are only read: reference, reward models, ground truth
+    frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
     micro_batch: int = Field(ge=1)
     batch_size: int = Field(ge=1)  # that are sampled or scored at once
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _moves(self):
-        if (self.weights_dtype == "bfloat16") != (self.optimizer == "adam8bit") or (
-            self.weights_dtype,
-            self.compute_dtype,
-        ) == ("bfloat16", "float32"):
+    def _moves(self) -> "RuntimeSettings":
+        short = self.weights_dtype == "bfloat16"
+        if short != (self.optimizer == "adam8bit") or (short and self.compute_dtype == "float32"):
             raise ValueError(
-                "weights_dtype and compute_dtype must be bfloat16 with the optimizer adam8bit, and weights_dtype float32 with adam, under which bfloat16 weights do not move, "
-                f"got weights_dtype {self.weights_dtype}, compute_dtype {self.compute_dtype} and optimizer {self.optimizer}"
+                "weights_dtype and compute_dtype must be bfloat16 with the optimizer adam8bit, and weights_dtype "
+                "float32 with adam, under which bfloat16 weights do not move, "
+                f"got weights_dtype {self.weights_dtype}, compute_dtype {self.compute_dtype} "
+                f"and optimizer {self.optimizer}"
             )
         return self
 
@@ -188,7 +331,7 @@ class Recipe(Settings):
     data: Data
     policies: dict[str, PolicySettings] = Field(min_length=1)
     ground_truth: GroundTruth
-    reward_models: dict[str, RewardModelSettings] = Field(min_length=1)
+    reward_models: dict[str, SerializeAsAny[RewardModelSettings]] = Field(min_length=1)
     sft: TrainingSettings
     reward_training: RewardTrainingSettings
     measure: Measure
@@ -196,36 +339,34 @@ class Recipe(Settings):
     evaluation: Evaluation
     runtime: RuntimeSettings
 
-    def dtype(self, name):
-        """The type of number in which policy `name` is loaded: that of its weights, or of the arithmetic where an adapter is trained in their place."""
+    def dtype(self, name: str) -> str:
+        """In what policy `name` is loaded: the type of its weights, or of arithmetic if an adapter is trained."""
         return self.runtime.compute_dtype if self.policies[name].lora else self.runtime.weights_dtype
 
-    def draws_pairs(self, name):
+    def draws_pairs(self, name: str) -> bool:
         """Whether a reward model is trained on pairs of policy `name`'s own replies."""
-        return any(spec.on_policy and (spec.policy or name) == name for spec in self.reward_models.values())
+        return any(spec.draws_pairs(name) for spec in self.reward_models.values())
 
     @model_validator(mode="after")
-    def _agrees(self):
+    def _agrees(self) -> "Recipe":
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ, got {self.seeds}")
         if self.runtime.engine == "vllm" and any(spec.lora for spec in self.policies.values()):
             raise ValueError(
-                "runtime.engine must be generate, static or continuous where an adapter is trained, since vllm is sent whole weights, got 'vllm'"
+                "runtime.engine must be generate, static or continuous where an adapter is trained, "
+                "since vllm is sent whole weights, got 'vllm'"
             )
-        for name, spec in self.reward_models.items():
-            if spec.policy is not None and spec.policy not in self.policies:
-                raise ValueError(
-                    f"reward_models.{name}.policy must be one of {', '.join(self.policies)}, got {spec.policy!r}"
-                )
+        for key, spec in self.reward_models.items():
+            spec.check_recipe(key, self)
         return self
 
 
-def names():
+def names() -> list[str]:
     """The recipes that ship, by name."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(name, changes=()):
+def load(name: str | pathlib.Path, changes: Iterable[str] = ()) -> Recipe:
     """The `Recipe` called `name` (or a path of a YAML file) with `changes`, texts "key.of.field=value", made to it.
 
     ValueError, one sentence, for an unknown name or field (with the nearest that exists) or a value that does not fit.
@@ -245,43 +386,64 @@ def load(name, changes=()):
     for group in ("policies", "reward_models"):
         if isinstance(tree.get(group), dict):
             tree[group] = {key: value for key, value in tree[group].items() if value is not None}
+    return validated(tree)
+
+
+def validated(tree: dict[str, Any]) -> Recipe:
+    """The `Recipe` of nested dictionaries. ValueError, one sentence, for a field or a value that does not fit."""
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        errors = sorted(
-            error.errors(), key=lambda error: ".".join(map(str, error["loc"])) not in RENAMED
-        )  # a new name first
-        raise ValueError(_sentence(errors[0], tree)) from None
+        # What was renamed first: a missing field may be there by its old name.
+        errors = sorted(error.errors(), key=lambda error: _dotted(error["loc"]) not in RENAMED)
+        raise ValueError(_sentence(dict(errors[0]))) from None
 
 
-def deviations(recipe, paper=None):
-    """Fields in which a recipe differs from the paper's: {"policy_gradient.learning_rate": (ours, the paper's), …}, None where one has none."""
-    ours, theirs = (_flat(r.model_dump(mode="json")) for r in (recipe, paper or load(PAPER)))
-    keys = [key for key in ours | theirs if key.split(".")[0] not in NOT_DEVIATIONS]
-    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}
+def deviations(recipe: Recipe, reference: Recipe | None = None) -> dict[str, tuple[Any, Any]]:
+    """Fields in which a recipe differs from another, the paper's by default: {"sft.epochs": (its, the other's), …}.
+
+    None where one of the two has no such field.
+    """
+    flat, other = (_flat(r.model_dump(mode="json")) for r in (recipe, reference or load(PAPER)))
+    keys = [key for key in flat | other if key.split(".")[0] not in NOT_DEVIATIONS]
+    return {key: (flat.get(key), other.get(key)) for key in keys if flat.get(key) != other.get(key)}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="rvlib recipes", description="List the recipes, or show what one resolves to."
     )
     parser.add_argument("name", nargs="?", help="a recipe, or a YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if given.name is None:
-            width = max(map(len, names()))
-            print("\n".join(f"{name:<{width}}  {load(name).title}" for name in names()))
-            return
-        recipe = load(given.name, given.set)
+        if options.name is None:
+            return print(_list())
+        recipe = load(options.name, options.set)
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))
     print(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), end="")
     print("\n# Deviations from the paper's settings (ours, the paper's):")
-    print("\n".join(f"#   {key}: {ours}, {theirs}" for key, (ours, theirs) in deviations(recipe).items()) or "#   none")
+    lines = [f"#   {key}: {value}, {papers}" for key, (value, papers) in deviations(recipe).items()]
+    print("\n".join(lines or ["#   none"]))
 
 
-def _tree(name, seen=()):
+def _list() -> str:
+    """The names and titles of the recipes, each title in a column of its own, as wide as the terminal leaves it."""
+    width = max(map(len, names())) + 2
+    return "\n".join(
+        textwrap.fill(
+            load(name).title,
+            max(shutil.get_terminal_size().columns, width + 30),
+            initial_indent=f"{name:<{width}}",
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for name in names()
+    )
+
+
+def _tree(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe's nested dictionary, laid over its base's."""
     path = pathlib.Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -305,7 +467,7 @@ def _tree(name, seen=()):
     return _merged({key: value for key, value in below.items() if key not in replaced}, tree)
 
 
-def _merged(base, differences):
+def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in differences.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -313,7 +475,7 @@ def _merged(base, differences):
     return merged
 
 
-def _value(text):
+def _value(text: str) -> Any:
     """A value from the command line, read as YAML would, and 1e-3 as the number that people mean by it."""
     try:
         value = yaml.safe_load(text)
@@ -327,35 +489,51 @@ def _value(text):
         return value
 
 
-def _flat(tree, prefix=""):
-    flat = {}
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return {key: value for key, value in flat.items() if value is not None}
 
 
-def _sentence(error, tree):
+def _sentence(error: dict[str, Any]) -> str:
     """One sentence out of pydantic's report of one error."""
-    key = ".".join(map(str, error["loc"]))
-    if key in RENAMED and error["type"] == "extra_forbidden":
-        return f"The recipe's field {key!r} is now called {RENAMED[key]!r}; rename it."
-    if key == "policy_gradient.algorithm" and error["input"] in RENAMED_ALGORITHMS:
-        return f"The algorithm {error['input']!r} is now called {RENAMED_ALGORITHMS[error['input']]!r}; rename it."
+    key, value = _dotted(error["loc"]), error.get("input")
+    if key in RENAMED:
+        inner = [f"{key}.{field}" for field in value if f"{key}.{field}" in RENAMED] if isinstance(value, dict) else []
+        old = inner[0] if inner else key
+        return f"The recipe's field {old!r} is now called {RENAMED[old]!r}; rename it."
+    if key == "policy_gradient.algorithm" and isinstance(value, str) and value in RENAMED_ALGORITHMS:
+        return f"The algorithm {value!r} is now called {RENAMED_ALGORITHMS[value]!r}; rename it."
     if error["type"] == "extra_forbidden":
-        model = Recipe
-        for part in error["loc"][:-1]:
-            kind = (
-                model.model_fields[part].annotation
-                if isinstance(model, type) and part in getattr(model, "model_fields", {})
-                else None
-            )
-            model = kind if kind is not None else (getattr(model, "__args__", (None, None))[-1])
-        fields = list(getattr(model, "model_fields", {}))
-        return f"The recipe has no field {key!r}{_nearest(str(error['loc'][-1]), fields)}; it has {', '.join(fields)} there."
-    got = "" if isinstance(error.get("input"), dict) else f", got {error.get('input')!r}"
+        *groups, field = error["loc"]
+        fields = _fields(_settings(groups))
+        return f"The recipe has no field {key!r}{_nearest(str(field), fields)}; it has {', '.join(fields)} there."
+    got = "" if isinstance(value, dict) else f", got {value!r}"
     return f"The recipe's {key + ': ' if key else ''}{error['msg'].removeprefix('Value error, ')}{got}."
 
 
-def _nearest(word, known):
+def _dotted(loc: Iterable[str | int]) -> str:
+    return ".".join(map(str, loc))
+
+
+def _settings(groups: Iterable[str | int]) -> Any:
+    """The class of the settings at a place in a recipe."""
+    settings: Any = Recipe
+    for group in groups:
+        fields = getattr(settings, "model_fields", {})
+        settings = fields[group].annotation if group in fields else get_args(settings)[-1]  # of dict[str, settings]
+        while get_origin(settings) in (Annotated, UnionType):  # settings | None
+            settings = get_args(settings)[0]
+    return settings
+
+
+def _fields(settings: Any) -> list[str]:
+    """Names of the fields there, of every kind where a reward model may be of several."""
+    kinds = KINDS if settings is RewardModelSettings else (settings,)
+    return [field for kind in kinds for field in kind.model_fields]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,15 +1,17 @@
-"""Transformers small enough to enumerate: the enumeration against the model itself, and both of the paper's bounds on 200 of them."""
+"""Transformers small enough to enumerate: the enumeration against the model, and the paper's bounds on 200 of them."""
 
 import itertools
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from rvlib import results
 from rvlib.lm.enumerable import study
-from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.tabular import autoregressive, bounds
 
 torch = pytest.importorskip(
@@ -18,6 +20,8 @@ torch = pytest.importorskip(
 pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
+
+from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,9 +115,8 @@ def sharper_time(variance, gain, length, jacobian_norm, kl_coef):
 
 @pytest.mark.parametrize("bound", [bounds.gradient_norm_bound, sharper_gradient])
 def test_gradient_bounds(bound, transformers):
-    assert (
-        len(transformers["gradient"]["length"]) == 600
-    )  # 100 transformers with one prompt and 100 with two, each at two times
+    # 100 transformers with one prompt and 100 with two, each at two times
+    assert len(transformers["gradient"]["length"]) == 600
     check_gradient(bound, transformers)
 
 
@@ -152,6 +155,11 @@ def test_the_numbers_of_the_book_are_these_models():
     now = study.one_transformer(points=3)
     for name in ("proxy", "ground_truth", "variance", "gradient_norm", "jacobian_norm"):
         np.testing.assert_allclose(np.array(now[name])[:, [0, 2]], book["one"][name][:, [0, -1]], rtol=1e-3)
+
+
+def test_the_numbers_of_the_book_are_read_without_torch():
+    code = "import sys; from rvlib.lm.enumerable import study; results.load_enumerated_transformers(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_errors_say_what_to_do(small):
