@@ -1,8 +1,10 @@
-"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported only when it is called."""
+"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported only when it is
+called."""
 
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 COMMANDS = {
     "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
@@ -14,7 +16,7 @@ COMMANDS = {
 }
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point `rvlib`. Exits with 2 and one sentence for an unknown command."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help"):

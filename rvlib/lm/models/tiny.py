@@ -1,5 +1,7 @@
 """The tiny policy: a Llama of 0.1 million parameters with random weights and a tokenizer of the tiny world's words."""
 
+import pathlib
+
 import tokenizers
 import torch
 import transformers
@@ -9,7 +11,7 @@ from rvlib.lm.data.tiny import TEMPLATE, TINY, WORDS
 from rvlib.lm.models.loading import quiet
 
 
-def make_tiny_model(seed=0):
+def make_tiny_model(seed: int = 0) -> pathlib.Path:
     """The folder, made if it is not there, with a Llama of random weights by `seed` and its tokenizer of `WORDS`."""
     folder = data_folder() / "models" / f"{TINY}-{seed}-{fingerprint(WORDS, TEMPLATE)[:12]}"
     if folder.exists():
