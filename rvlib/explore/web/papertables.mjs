@@ -1,4 +1,3 @@
-// @ts-check
 // Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.
 export default [
  {
