@@ -195,6 +195,7 @@ def test_peaks_are_what_pytorch_allocates(name, changes):
     pytest.importorskip("torchao", reason="torchao is not installed: pip install -r requirements-lm.txt")
     pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-lm.txt")
     spec = importlib.util.spec_from_file_location("memory", pathlib.Path(__file__).parents[1] / "benchmarks/memory.py")
+    assert spec and spec.loader
     spec.loader.exec_module(memory := importlib.util.module_from_spec(spec))
     for kind, nbytes in memory.count(name, memory.RECIPES[name], layers=4, changes=changes).items():
         # Adapters compute in 32 bits, a quarter more there; it is never the largest.

@@ -95,7 +95,7 @@ def killed(arguments, folder, changes, wait):
             time.sleep(0.002)
         time.sleep(wait)
         process.kill()
-        errors = process.stderr.read()
+        _, errors = process.communicate()
     assert process.returncode in (0, -signal.SIGKILL), errors
     return process.returncode != 0
 
@@ -384,7 +384,7 @@ def test_the_base_has_the_papers_numbers():
         paper.reward_training.center_rewards_coef,
         len(paper.seeds),
     ) == (500, 10, 0.01, 3)
-    assert (paper.reward_models["low-variance"].scale, paper.reward_models["low-variance"].share) == (0.001, 0.5)
+    assert paper.reward_models["low-variance"] == recipe.ScaledGroundTruth(scale=0.001, share=0.5)
 
 
 @pytest.mark.parametrize(
@@ -516,12 +516,8 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, capsys, text, senten
 
 
 def test_a_change_reaches_into_what_is_null():
-    assert (
-        recipe.load("tiny-4.1", ["policies.tiny.lora=null", "policies.tiny.lora.rank=4", "policies.tiny.lora.alpha=8"])
-        .policies["tiny"]
-        .lora.rank
-        == 4
-    )
+    changes = ["policies.tiny.lora=null", "policies.tiny.lora.rank=4", "policies.tiny.lora.alpha=8"]
+    assert recipe.load("tiny-4.1", changes).policies["tiny"].lora == recipe.LoRA(rank=4, alpha=8)
 
 
 def test_a_number_on_the_command_line_is_a_number():
