@@ -134,7 +134,7 @@ def measure(
 
 
 def _measure_stage(bench: Bench, stage: str, rates: dict[str, float], end: float, minutes: float) -> dict[str, Any]:
-    """The numbers of a stage, with its shares of the machine's `rates`. TimeoutError if it cannot begin before `end`."""
+    """A stage's numbers, with its shares of the machine's `rates`. TimeoutError if it cannot begin before `end`."""
     numbers: dict[str, Any] = {}
     cuda = bench.device.type == "cuda"
     for warm in (False, True):
