@@ -1,8 +1,8 @@
 """rvlib's gradient flow beside SciPy's integrators on the same problems, at equal error, in one run.
 
-Each method, rvlib's too, has the loosest tolerance of a ladder at which the probabilities it returns at 41 times, spaced
-evenly in log t, are within `ERROR` of the reference. SciPy's implicit methods get the analytic Jacobian. The reference is
-rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic.
+Each method, rvlib's too, has the loosest tolerance of a ladder at which the probabilities it returns at 41 times,
+spaced evenly in log t, are within `ERROR` of the reference. SciPy's implicit methods get the analytic Jacobian. The
+reference is rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic.
 
 Run: python benchmarks/flow.py [results.json]
 """
@@ -83,7 +83,9 @@ def seconds(function):
 
 
 def climb(integrate, reference):
-    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST seconds."""
+    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST
+    seconds.
+    """
     began = time.perf_counter()
     for tolerance in LADDER:
         found, taken = seconds(lambda: integrate(tolerance))

@@ -1,10 +1,12 @@
-"""From a slider's input to the painted figure, while it is dragged: the explorables, and Curves' plot by ipywidgets, Plotly and a kernel.
+"""From a slider's input to the painted figure, while it is dragged: the explorables, and Curves' plot by ipywidgets,
+Plotly and a kernel.
 
-How it is measured. Headless Chromium shows a page at 60 Hz; a mouse drags a slider to and fro at 60 moves a second. The page notes
-when it receives an input, and when the drawing that answers it changes, in Chromium's own trace; an update is painted when the
-compositor draws the first frame that holds the changed drawing (the trace's Commit, ActivateLayerTree and DrawFrame). So script,
-style, layout, paint and raster all count, and for the kernel the way there and back; waiting for the mouse does not. An input
-that a later one overtakes is never painted and is counted as lost, not as slow.
+How it is measured. Headless Chromium shows a page at 60 Hz; a mouse drags a slider to and fro at 60 moves a second. The
+page notes when it receives an input, and when the drawing that answers it changes, in Chromium's own trace; an update
+is painted when the compositor draws the first frame that holds the changed drawing (the trace's Commit,
+ActivateLayerTree and DrawFrame). So script, style, layout, paint and raster all count, and for the kernel the way there
+and back; waiting for the mouse does not. An input that a later one overtakes is never painted and is counted as lost,
+not as slow.
 
     python benchmarks/slider.py [FILE]                    writes benchmarks/results/slider.json, or FILE
     python benchmarks/slider.py --only curves samples     these figures alone, no kernel; prints, and writes nothing
@@ -93,19 +95,25 @@ slider.observe(update, "value")
 ipywidgets.VBox([slider, figure])
 """
 
-# Marks an input with its number, and the drawing's change with the number of the input that it answers. A kernel's answers
-# come back in order, one for each value that it got; what was overtaken on the way never arrives.
+# Marks an input with its number, and the drawing's change with the number of the input that it answers. A kernel's
+# answers come back in order, one for each value that it got; what was overtaken on the way never arrives.
 WATCH_EXPLORABLE = """
 let count = 0;
 const input = document.querySelector("[data-key=KEY]");
 input.addEventListener("input", () => performance.mark(`slider:in:${++count}`), true);
-new MutationObserver(() => count && performance.mark(`slider:out:${count}`)).observe(document.querySelector(".rv-svg"), { subtree: true, childList: true, attributes: true });
+const watched = { subtree: true, childList: true, attributes: true };
+new MutationObserver(() => count && performance.mark(`slider:out:${count}`))
+  .observe(document.querySelector(".rv-svg"), watched);
 """
 WATCH_PLOTLY = """
 let count = 0, seen = new Map();
-const readout = document.querySelector(".widget-readout"), title = () => document.querySelector(".gtitle")?.textContent.split(" ")[0];
+const readout = document.querySelector(".widget-readout");
+const title = () => document.querySelector(".gtitle")?.textContent.split(" ")[0];
 const near = (a, b) => Math.abs(a / b - 1) < 0.011;
-new MutationObserver(() => { performance.mark(`slider:in:${++count}`); seen.set(count, Number(readout.textContent)); }).observe(readout, { subtree: true, childList: true, characterData: true });
+new MutationObserver(() => {
+  performance.mark(`slider:in:${++count}`);
+  seen.set(count, Number(readout.textContent));
+}).observe(readout, { subtree: true, childList: true, characterData: true });
 let last = title();
 new MutationObserver(() => {
   const now = title();
@@ -221,7 +229,9 @@ def widgets(browser):
 
 
 def main(path, only=()):
-    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and prints."""
+    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and
+    prints.
+    """
     drags = [case for case in DRAGS if not only or case[0].name in only]
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         executable = find_browser(playwright) or sys.exit(NO_BROWSER)
@@ -229,12 +239,16 @@ def main(path, only=()):
         folder = pathlib.Path(folder)
         shutil.copytree(WEB, folder / "web")
         for kind in {kind for kind, _, _ in drags}:
-            page = f'<!doctype html><meta charset="utf-8">{kind().mount}<script type="module" src="web/mount.mjs"></script>'
+            page = (
+                f'<!doctype html><meta charset="utf-8">{kind().mount}<script type="module" '
+                'src="web/mount.mjs"></script>'
+            )
             (folder / f"{kind.name}.html").write_text(page, encoding="utf-8")
         load = os.getloadavg()[0]
         if load > 1:
             print(
-                f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet one."
+                f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet "
+                "one."
             )
         rows = []
         with served(folder) as address:
@@ -268,7 +282,8 @@ def main(path, only=()):
         browser.close()
     pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")
     print(
-        f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as long. Written to {path}"
+        f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as "
+        f"long. Written to {path}"
     )
 
 

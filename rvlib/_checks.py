@@ -28,7 +28,9 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
 
 
 def probabilities(name, value):
-    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1 within 1e-8."""
+    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1
+    within 1e-8.
+    """
     result = array(name, value)
     if (result < 0).any():
         raise ValueError(
@@ -44,7 +46,9 @@ def probabilities(name, value):
 
 
 def real(name, value, *, low=-np.inf, high=np.inf, above=None):
-    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at or below `above`, or NaN."""
+    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at
+    or below `above`, or NaN.
+    """
     try:
         result = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -87,7 +91,8 @@ def broadcast(**arrays):
     except ValueError:
         shapes = " and ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
-            f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got shapes {shapes}."
+            f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got "
+            f"shapes {shapes}."
         ) from None
 
 

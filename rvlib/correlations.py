@@ -1,9 +1,10 @@
-"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv 2503.15477).
+"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv
+2503.15477).
 
     property of a reward model at the start   ↔   reward increase of the policy that it taught
 
-One function serves the paper's numbers and a run's. A row is a reward model, and all rows are of one experiment: one policy, one
-algorithm, one ground truth.
+One function serves the paper's numbers and a run's. A row is a reward model, and all rows are of one experiment: one
+policy, one algorithm, one ground truth.
 """
 
 import numpy as np
@@ -21,7 +22,8 @@ PROPERTIES = (
 
 
 def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
-    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance, beside the three.
+    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance,
+    beside the three.
 
     The last is as the paper has it, a sum of two things of different units; `rvlib.tabular.scores` has better ones.
     """
@@ -38,15 +40,18 @@ def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
 
 
 def correlations(columns, outcome, *, level=0.95):
-    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of the first.
+    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of
+    the first.
 
-    columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere, and an interval
-    needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them ±0.8 or so, it says how little six points can show.
+    columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere,
+    and an interval needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them
+    ±0.8 or so, it says how little six points can show.
     """
     outcome, table = _checks.array("outcome", outcome), {}
     if len(outcome) < 3:
         raise ValueError(
-            f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward models."
+            f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward "
+            "models."
         )
     for name, values in columns.items():
         values = _checks.array(name, values)

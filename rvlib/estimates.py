@@ -6,8 +6,8 @@ All three are means over pairs of different samples y_i, y_j of one prompt, here
     variance    mean of ½ (r_i - r_j)²                                 Def. 2, the unbiased sample variance at equal p
     covariance  mean of ½ (r_i - r_j)(g_i - g_j)
 
-The bootstrap draws samples again with replacement, so p_i becomes how often y_i was drawn. A sample paired with itself would
-be a tie that agrees, and a difference of 0: pairs of one sample with itself have no place in any of the three.
+The bootstrap draws samples again with replacement, so p_i becomes how often y_i was drawn. A sample paired with itself
+would be a tie that agrees, and a difference of 0: pairs of one sample with itself have no place in any of the three.
 """
 
 from dataclasses import dataclass
@@ -46,12 +46,15 @@ def variance(rewards, **how):
 
 
 def covariance(proxy, ground_truth, **how):
-    """Covariance of two rewards for each prompt, in the product of their units. proxy, ground_truth: (prompts, samples)."""
+    """Covariance of two rewards for each prompt, in the product of their units. proxy, ground_truth: (prompts,
+    samples).
+    """
     return over_samples(lambda p, r, g: metrics.reward_covariance(r, g, p) / _different(p), proxy, ground_truth, **how)
 
 
 def over_samples(statistic, *rewards, level=0.95, resamples=2000, seed=0):
-    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its samples.
+    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its
+    samples.
 
     rewards: each (prompts, samples). Returns an `Estimate` of arrays (prompts,). ValueError for fewer than two samples.
     """
@@ -69,7 +72,8 @@ def over_samples(statistic, *rewards, level=0.95, resamples=2000, seed=0):
 
 
 def over_prompts(values, *, level=0.95, resamples=9999, seed=0):
-    """The mean of one value a prompt, with a BCa bootstrap interval over prompts. values: (prompts,). Returns an `Estimate` of numbers.
+    """The mean of one value a prompt, with a BCa bootstrap interval over prompts. values: (prompts,). Returns an
+    `Estimate` of numbers.
 
     Prompts are drawn again, not samples: the noise within a prompt is part of how values differ between prompts.
     """

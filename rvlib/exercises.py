@@ -1,8 +1,10 @@
-"""Checks of the book's exercises that have a computable answer: right, or which property the answer fails; never the answer.
+"""Checks of the book's exercises that have a computable answer: right, or which property the answer fails; never the
+answer.
 
     check("best-cut", 6.0)   →   Not yet: another c gives a smaller constant.
 
-An exercise is a function here, named as its slug, that returns the property that an answer fails, or nothing for a right one.
+An exercise is a function here, named as its slug, that returns the property that an answer fails, or nothing for a
+right one.
 """
 
 import itertools
@@ -20,8 +22,8 @@ _EXERCISES = {}
 def check(slug, answer):
     """Print whether `answer` solves the exercise called `slug`, and if not, what is wrong with it; True or False.
 
-    Numbers may be off by 1e-3 of themselves. ValueError for an exercise that does not exist, or an answer that is not made of
-    as many numbers as are asked for.
+    Numbers may be off by 1e-3 of themselves. ValueError for an exercise that does not exist, or an answer that is not
+    made of as many numbers as are asked for.
     """
     if slug not in _EXERCISES:
         raise ValueError(f"slug must name an exercise, got {slug!r}; there are {', '.join(sorted(_EXERCISES))}.")
@@ -47,7 +49,7 @@ def near(value, right):
     return abs(value - right) <= 1e-3 * abs(right)
 
 
-# ---- Low variance, vanishing gradient -------------------------------------------------------------------------------------------
+# ---- Low variance, vanishing gradient --------------------------------------------------------------------------------
 
 
 @exercise
@@ -72,10 +74,13 @@ def share_of_bound(share):
     if near(share, np.linalg.norm(gradient) / (bound * np.sqrt(2))):
         return "the bound has LW/2 under the root, not LW."
     if not near(share, np.linalg.norm(gradient) / bound):
-        return "it is not the gradient norm over the bound: check the variance, and that all four steps share the two logits."
+        return (
+            "it is not the gradient norm over the bound: check the variance, and that all four steps share the two "
+            "logits."
+        )
 
 
-# ---- Low variance, slow reward, for language models -------------------------------------------------------------------------------
+# ---- Low variance, slow reward, for language models ------------------------------------------------------------------
 
 
 @exercise
@@ -103,7 +108,7 @@ def thousandth_of_the_variance(paper, ours):
             return f"{name} least time does not grow by this factor; look at the exponent of the variance."
 
 
-# ---- Accurate is not enough -------------------------------------------------------------------------------------------------------
+# ---- Accurate is not enough ------------------------------------------------------------------------------------------
 
 
 @exercise
@@ -142,7 +147,7 @@ def falls_at_first(b):
         return "a little below this b the first output falls already."
 
 
-# ---- Another policy, another teacher ----------------------------------------------------------------------------------------------
+# ---- Another policy, another teacher ---------------------------------------------------------------------------------
 
 
 @exercise
@@ -151,7 +156,10 @@ def certain_order(slowness):
     if near(slowness, fast / bounds.mismatched_teacher_time_bound(0.5, 1.0)):
         return "this is with the paper's lower bound; the chapter's is larger."
     if near(slowness**2, fast / bounds.two_marks_time_bound(1.0, 0.5)):
-        return "this is with the bound for two marks, which tells it sooner; the question is for the bound by the variance."
+        return (
+            "this is with the bound for two marks, which tells it sooner; the question is for the bound by the "
+            "variance."
+        )
     if not near(slowness, fast / (2 * -np.expm1(-0.25))):
         return "at this T the two times are not equal."
 
@@ -164,7 +172,7 @@ def too_rare(time):
         return "it is not the bound for two marks: check the probability and the gain."
 
 
-# ---- Where accuracy is everything: Best-of-N --------------------------------------------------------------------------------------
+# ---- Where accuracy is everything: Best-of-N -------------------------------------------------------------------------
 
 
 @exercise
@@ -186,7 +194,7 @@ def enough_samples(n):
         return "fewer samples are enough."
 
 
-# ---- From exact gradients to samples ----------------------------------------------------------------------------------------------
+# ---- From exact gradients to samples ---------------------------------------------------------------------------------
 
 
 @exercise
@@ -221,7 +229,7 @@ def enough_group(samples):
         return "fewer are not excluded by the cap."
 
 
-# ---- How loose, and what is sharp? ------------------------------------------------------------------------------------------------
+# ---- How loose, and what is sharp? -----------------------------------------------------------------------------------
 
 
 @exercise
@@ -258,7 +266,7 @@ def harmless_until(time):
         return "it is not where the lower edge of the envelope comes back to 0."
 
 
-# ---- Reproducing Sections 4.1 and 4.2 -----------------------------------------------------------------------------------------------
+# ---- Reproducing Sections 4.1 and 4.2 --------------------------------------------------------------------------------
 
 
 @exercise
@@ -299,7 +307,7 @@ def swapped_best(a, b):
     return "one is the best column's mean over the rows, the other the mean of each row's best."
 
 
-# ---- A language model you can enumerate -------------------------------------------------------------------------------------------
+# ---- A language model you can enumerate ------------------------------------------------------------------------------
 
 
 @exercise
@@ -319,7 +327,7 @@ def least_jacobian(least):
         return "with this J the bound is not equal to the gradient norm."
 
 
-# ---- Audit your own reward model --------------------------------------------------------------------------------------------------
+# ---- Audit your own reward model -------------------------------------------------------------------------------------
 
 
 @exercise
@@ -355,7 +363,7 @@ def worth_of_silence(accuracy):
         return "first find the covariance of the silent one, in units of its standard deviation over all prompts."
 
 
-# ---- Scaling to 8B ----------------------------------------------------------------------------------------------------------------
+# ---- Scaling to 8B ---------------------------------------------------------------------------------------------------
 
 
 @exercise

@@ -1,4 +1,6 @@
-"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at all."""
+"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at
+all.
+"""
 
 import hashlib
 import json
@@ -37,7 +39,9 @@ def read_lines(path):
 
 
 def write_whole(path, write):
-    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash too."""
+    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash
+    too.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         write(partial)

@@ -74,7 +74,7 @@ def _covariance(probs, **rewards):
     arrays = {name: _checks.array(name, values) for name, values in rewards.items()}
     if probs is not None:
         *both, probs = _checks.broadcast(**arrays, probs=_checks.probabilities("probs", probs))
-        # Means are of differences to the likeliest output: neither a common offset nor an almost sure policy costs digits.
+        # Means are of differences to the likeliest output: neither a common offset nor a nearly sure policy costs digits.
         likeliest = probs.argmax(-1)[..., None]
         both = [values - np.take_along_axis(values, likeliest, -1) for values in both]
         first, last = (values - (probs * values).sum(-1, keepdims=True) for values in (both[0], both[-1]))
@@ -95,10 +95,10 @@ def _covariance(probs, **rewards):
 class Normalizer:
     """An affine map of a reward model's outputs, (r - mean) / scale, that makes reward models comparable.
 
-    `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy:
-    scheme="joint": one mean and one standard deviation (ddof=1) over all prompts and outputs together, the paper's own
-    (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the square
-    root of the mean over prompts of the reward variance (Table 9), so that the mean reward variance becomes 1.
+    `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy: scheme="joint": one mean and one
+    standard deviation (ddof=1) over all prompts and outputs together, the paper's own (section 4.1, arXiv 2503.15477:
+    500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the square root of the mean over prompts
+    of the reward variance (Table 9), so that the mean reward variance becomes 1.
     """
 
     mean: float

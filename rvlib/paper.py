@@ -15,10 +15,11 @@ TABLES = tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
 def table(name):
-    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of it.
+    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of
+    it.
 
-    name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12) and
-    reward_model_properties (Tables 1, 3, 5, 7). An empty cell among numbers is NaN. ValueError for another name.
+    name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12)
+    and reward_model_properties (Tables 1, 3, 5, 7). An empty cell among numbers is NaN. ValueError for another name.
     """
     if name not in TABLES:
         raise ValueError(f"name must be one of {', '.join(TABLES)}, got {name!r}.")
@@ -35,7 +36,8 @@ def _column(cells):
 
 
 def within_groups(values, groups):
-    """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a group only.
+    """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a
+    group only.
 
     groups: (rows,), any labels. ValueError for a group in which all values are equal.
     """

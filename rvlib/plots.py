@@ -1,8 +1,9 @@
-"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute nothing.
+"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute
+nothing.
 
-Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can do
-to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book as
-data that the page's one copy of Plotly draws.
+Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can
+do to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book
+as data that the page's one copy of Plotly draws.
 """
 
 import html
@@ -38,9 +39,8 @@ _AXIS = dict(
 TEMPLATE = go.layout.Template(
     layout=dict(
         colorway=_OTHERS,
-        font=dict(
-            family="system-ui, sans-serif", size=14, color="#6b7280"
-        ),  # legible on light and on dark; a page may set its own
+        # Legible on light and on dark; a page may set its own.
+        font=dict(family="system-ui, sans-serif", size=14, color="#6b7280"),
         paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)",
         xaxis=_AXIS,
@@ -92,7 +92,9 @@ def _dressed(figure, alt, **layout):
 
 
 def _colour(name, index):
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the others."""
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the
+    others.
+    """
     return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
 
 
@@ -101,7 +103,9 @@ def _axis(title, log):
 
 
 def _mark(figure, label, at, colour, log):
-    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as its logarithm."""
+    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as
+    its logarithm.
+    """
     figure.add_vline(x=at, line=dict(color=colour, dash="dash"))
     where = dict(x=np.log10(at) if log else at, y=1, yref="paper", xanchor="right", yanchor="top")
     figure.add_annotation(text=label, textangle=-90, showarrow=False, font_color=colour, **where)
@@ -121,8 +125,8 @@ def trajectories(
 ):
     """Curves against time.
 
-    series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time}, vertical
-    lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
+    series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time},
+    vertical lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
     """
     figure = _dressed(None, alt, xaxis=_axis(time, log_time), yaxis=_axis(value, log_value))
     for index, (name, values) in enumerate(series.items()):
@@ -149,7 +153,9 @@ def trajectories(
 
 
 def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bins=50):
-    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value. marks: {label: value}. Values above `most` count in the last bin."""
+    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value.
+    marks: {label: value}. Values above `most` count in the last bin.
+    """
     groups = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
     scale = np.log10 if log_value else np.asarray
     edges = np.histogram_bin_edges(scale(np.concatenate(list(groups.values()))), bins)
@@ -171,9 +177,11 @@ def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bi
 
 
 def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, intervals=None):
-    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line.
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound
+    as the line.
 
-    intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through its points.
+    intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through
+    its points.
     """
     figure = _dressed(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
     for index, (name, (across, up)) in enumerate(groups.items()):
@@ -198,7 +206,9 @@ def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, interval
 
 
 def bars(groups, *, alt, labels, value, marks=None, log_value=False):
-    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across at each label's place."""
+    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across
+    at each label's place.
+    """
     figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
     for index, (name, values) in enumerate(groups.items()):
         figure.add_bar(
@@ -218,7 +228,9 @@ def bars(groups, *, alt, labels, value, marks=None, log_value=False):
 
 
 def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
-    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows, columns)}."""
+    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns;
+    text: {title: (rows, columns)}.
+    """
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
     for column, (title, matrix) in enumerate(matrices.items(), 1):
         peak = max(float(np.nanmax(np.abs(matrix))), 1e-300)
@@ -268,8 +280,8 @@ _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
 def simplex(rewards, paths, *, alt, labels, marks=None, resolution=101):
     """Policies over three outputs as points of triangles, shaded by expected reward in one scale, with a path in each.
 
-    rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels: the
-    outputs', for the corners top, left and right.
+    rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels:
+    the outputs', for the corners top, left and right.
     """
     figure = make_subplots(1, len(rewards), subplot_titles=list(rewards), horizontal_spacing=0.04)
     across = np.linspace(0, 1, resolution)
@@ -349,10 +361,12 @@ _LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever i
 
 
 class drive:
-    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every move.
+    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every
+    move.
 
-    sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider starts
-    at the function's default for that argument. In a static page it is the figure at the sliders' starting values.
+    sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider
+    starts at the function's default for that argument. In a static page it is the figure at the sliders' starting
+    values.
 
         drive(lambda gain=0.5: figure_of(gain), gain=(0.1, 1.0, 0.1))
     """

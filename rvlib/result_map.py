@@ -2,8 +2,8 @@
 
     uses(A) = { B : the proof of A refers to B, or to an equation that stands in B }
 
-A result is a labelled block of sphinx-proof (definition, lemma, proposition, theorem, corollary); its proof is the proof block
-that follows it. So the map is never behind the text.
+A result is a labelled block of sphinx-proof (definition, lemma, proposition, theorem, corollary); its proof is the
+proof block that follows it. So the map is never behind the text.
 """
 
 import html
@@ -15,17 +15,15 @@ KINDS = ("definition", "lemma", "proposition", "theorem", "corollary")
 _BLOCK = re.compile(
     r"^(?P<fence>`{3,})\{prf:(?P<kind>\w+)\}(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL
 )
-_WIDTH, _NODE, _LINE, _GAP = (
-    676,
-    28,
-    46,
-    30,
-)  # of the drawing, in pixels: width, height of a node, from row to row, before a chapter
+# Of the drawing, in pixels: width, height of a node, from row to row, before a chapter.
+_WIDTH, _NODE, _LINE, _GAP = 676, 28, 46, 30
 
 
 @dataclass
 class Result:
-    """One result: its label, kind and title, the chapter's file name and title, and the labels of the results that its proof uses."""
+    """One result: its label, kind and title, the chapter's file name and title, and the labels of the results that its
+    proof uses.
+    """
 
     label: str
     kind: str
@@ -46,7 +44,9 @@ class Result:
 
 
 def results(folder, chapters):
-    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order. ValueError for a label given twice."""
+    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order. ValueError for a label given
+    twice.
+    """
     found, owner, proofs = {}, {}, []
     for chapter in chapters:
         text = (pathlib.Path(folder) / f"{chapter}.md").read_text(encoding="utf-8")
@@ -94,7 +94,9 @@ def _place(found):
 
 
 def picture(found):
-    """The map as HTML: an SVG in which every result is a link, arrows run from what is used, and pointing at a result shows its own."""
+    """The map as HTML: an SVG in which every result is a link, arrows run from what is used, and pointing at a result
+    shows its own.
+    """
     places, heads, height = _place(found)
     rules, edges, nodes = [], [], []
     for i, result in enumerate(found):
@@ -109,20 +111,25 @@ def picture(found):
             else:
                 middle = (start[1] + end[1]) / 2
             edges.append(
-                f'<path class="rv-edge f{j} t{i}" d="M{start[0]:.0f} {start[1]}C{start[0]:.0f} {middle:.0f} {end[0]:.0f} {middle:.0f} {end[0]:.0f} {end[1]}"/>'
+                f'<path class="rv-edge f{j} t{i}" d="M{start[0]:.0f} {start[1]}C{start[0]:.0f} {middle:.0f} '
+                f'{end[0]:.0f} {middle:.0f} {end[0]:.0f} {end[1]}"/>'
             )
             rules.append(f".rv-map:has(.n{i}:is(:hover,:focus-visible)) .n{j} rect{{stroke-width:3}}")
         rules.append(
             f".rv-map:has(.n{i}:is(:hover,:focus-visible)) .rv-edge:is(.f{i},.t{i}){{opacity:1;stroke-width:2}}"
         )
         nodes.append(
-            f'<a class="n{i} rv-{result.origin}" href="{result.chapter}.html#{result.label}"><title>{html.escape(f"{result.kind.capitalize()}: {result.title}")}</title>'
-            f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{_NODE}" rx="6"/><text x="{x + 10:.0f}" y="{y + 18}">{html.escape(result.short)}</text></a>'
+            f'<a class="n{i} rv-{result.origin}" href="{result.chapter}.html#{result.label}">'
+            f"<title>{html.escape(f'{result.kind.capitalize()}: {result.title}')}</title>"
+            f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{_NODE}" rx="6"/><text x="{x + 10:.0f}" '
+            f'y="{y + 18}">{html.escape(result.short)}</text></a>'
         )
     chapters = [f'<text class="rv-head" x="0" y="{y}">{html.escape(title)}</text>' for title, y in heads]
     return (
-        f'<div class="rv-map" tabindex="-1"><style>{"".join(rules)}</style><svg role="group" aria-label="Map of the results; the list below has the same" '
-        f'viewBox="-4 0 {_WIDTH + 8} {height}" width="{_WIDTH + 8}" height="{height}">{"".join(edges + chapters + nodes)}</svg></div>'
+        f'<div class="rv-map" tabindex="-1"><style>{"".join(rules)}</style><svg role="group" aria-label="Map of the '
+        'results; the list below has the same" '
+        f'viewBox="-4 0 {_WIDTH + 8} {height}" width="{_WIDTH + 8}" '
+        f'height="{height}">{"".join(edges + chapters + nodes)}</svg></div>'
     )
 
 

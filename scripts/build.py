@@ -1,4 +1,6 @@
-"""Build the book, warnings as errors: python scripts/build.py [folder, by default the repository's root, in which `_build` goes]."""
+"""Build the book, warnings as errors: python scripts/build.py [folder, by default the repository's root, in which
+`_build` goes].
+"""
 
 import pathlib
 import subprocess
@@ -8,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def build(folder=ROOT):
-    """Build into folder/_build/html and return that path; on failure show the tracebacks of the notebooks that failed."""
+    """Build into folder/_build/html and return that path; on failure show the failed notebooks' tracebacks."""
     html = pathlib.Path(folder) / "_build/html"
     reports = html / "reports"
     for old in reports.rglob("*.log"):

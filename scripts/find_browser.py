@@ -1,4 +1,6 @@
-"""See that there is a browser for the tests: the system's Chromium, else Playwright's own, downloaded; else one sentence."""
+"""See that there is a browser for the tests: the system's Chromium, else Playwright's own, downloaded; else one
+sentence.
+"""
 
 import os
 import pathlib

@@ -1,4 +1,5 @@
-"""Resolve pyproject.toml's ranges into pinned requirements for Python 3.11 and 3.12 on every system: python scripts/pin.py [--upgrade].
+"""Resolve pyproject.toml's ranges into pinned requirements for Python 3.11 and 3.12 on every system: python
+scripts/pin.py [--upgrade].
 
 Without --upgrade every package keeps the version it has, and only what is new in pyproject.toml is resolved.
 """
@@ -12,7 +13,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
     "book": "To read and play: build the book, open its notebooks.",
-    "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: README.md says how to get CPU's.",
+    "lm": "To run the language models, beside requirements-book.txt. torch is the build that pip finds or has: "
+    "README.md says how to get CPU's.",
     "deepspeed": "To share out weights by DeepSpeed's ZeRO-3 in place of FSDP2, beside those two.",
     "test": "To run the tests, beside the other three.",
 }

@@ -1,11 +1,12 @@
-"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps the pages light and quiet.
+"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps the pages light and
+quiet.
 
 What it does, and why it cannot be a line of `_config.yml`:
-- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so that
-  there is one copy of each in the repository or none;
+- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so
+  that there is one copy of each in the repository or none;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
-- drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to the
-  browser's console, which stays empty unless something is wrong.
+- drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
+  the browser's console, which stays empty unless something is wrong.
 """
 
 import hashlib
@@ -57,7 +58,8 @@ def gather(app, config):
             shutil.rmtree(stale)
     config.nb_execution_cache_path = str(cache)
 
-    # Kernels that do not read the reader's own IPython settings, and do not warn that they talk to this machine in plain text.
+    # Kernels that do not read the reader's own IPython settings, and do not warn that they talk to this machine in
+    # plain text.
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
@@ -99,9 +101,8 @@ def hush(app, exception):
 def setup(app):
     app.add_config_value("rvbook_code", "", "env")
     app.add_config_value("rvbook_static", "", "html")
-    app.add_config_value(
-        "comments_config", {}, "html"
-    )  # Jupyter Book sets it for an extension that the book leaves out
+    # Jupyter Book sets this one for an extension that the book leaves out.
+    app.add_config_value("comments_config", {}, "html")
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)

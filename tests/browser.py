@@ -11,7 +11,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
 
     def do_GET(self):
-        # A browser may ask a page that names no icon, such as one that only leads on, for the site's: the site has none.
+        # A browser may ask for the site's icon where a page names none, such as one that only leads on: there is none.
         if self.path != "/favicon.ico":
             return super().do_GET()
         self.send_response(204)

@@ -9,15 +9,18 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# The first is what a container that runs as root needs; the others keep the browser from asking other hosts for anything.
+# The first is what a container that runs as root needs; with the others the browser asks nothing of other hosts.
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-NO_BROWSER = "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install chromium`."
+NO_BROWSER = (
+    "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install "
+    "chromium`."
+)
 
 
 def pytest_configure(config):
     import hypothesis
 
-    # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test that says max_examples itself keeps it.
+    # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test's own max_examples stays.
     for name, examples in {"ci": 2_000, "nightly": 100_000}.items():
         hypothesis.settings.register_profile(
             name,

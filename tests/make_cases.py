@@ -1,7 +1,7 @@
 """Write tests/cases/flow.json: flows solved in 40-digit arithmetic, which the tests of rvlib and of flow.mjs both read.
 
-Run as `python tests/make_cases.py`, a minute or two. Rewards and probabilities of every case are the reference's, t_γ too:
-the gain of a case is what the reference has gained at the case's time, so the time is known.
+Run as `python tests/make_cases.py`, a minute or two. Rewards and probabilities of every case are the reference's, t_γ
+too: the gain of a case is what the reference has gained at the case's time, so the time is known.
 """
 
 import json
@@ -56,7 +56,7 @@ def main():
     cases = []
     for name, counts, spread, scale, kl_coef, prompts, horizon in CASES:
         logits, reward, truth = (s * rng.uniform(-1, 1, len(counts)) for s in (spread, scale, 1))
-        # The integrator under test is asked only where steps are short enough for the reference, not what happens there.
+        # The integrator under test is asked only where steps are short enough for the reference, not what is there.
         knots = gradient_flow(
             np.repeat(logits, counts), np.repeat(reward, counts), horizon / prompts, kl_coef=kl_coef
         ).t[1:]

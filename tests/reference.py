@@ -1,7 +1,8 @@
 """A high-precision reference for gradient flow: Radau IIA collocation with 9 stages (order 17) in 40-digit arithmetic.
 
-It shares no formula with rvlib: θ' = π ⊙ (r - λ ln(π/π_0) - E) as the paper writes it, no reduction, no centring, another
-method. Outputs that start alike stay alike, so a problem of any size with few kinds of outputs costs only the kinds.
+It shares no formula with rvlib: θ' = π ⊙ (r - λ ln(π/π_0) - E) as the paper writes it, no reduction, no centring,
+another method. Outputs that start alike stay alike, so a problem of any size with few kinds of outputs costs only the
+kinds.
 """
 
 from functools import cache

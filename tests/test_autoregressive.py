@@ -1,4 +1,6 @@
-"""Autoregressive policies: the table against brute force, and attempts to break every bound for them on random instances."""
+"""Autoregressive policies: the table against brute force, and attempts to break every bound for them on random
+instances.
+"""
 
 import itertools
 import json

@@ -1,8 +1,9 @@
 """Attempts to break every bound on random instances, extreme ones included.
 
-Hypothesis chooses a corner (outputs, spread of the logits, scale of the rewards, λ, gain, |S|) and a seed; each example is a
-batch of problems in it. The profile sets how many: 2,000 instances of a bound in CI, 100,000 in the nightly run. Every check
-takes the bound as an argument, so that the last test can hand it one with a constant changed, and must see it caught.
+Hypothesis chooses a corner (outputs, spread of the logits, scale of the rewards, λ, gain, |S|) and a seed; each example
+is a batch of problems in it. The profile sets how many: 2,000 instances of a bound in CI, 100,000 in the nightly run.
+Every check takes the bound as an argument, so that the last test can hand it one with a constant changed, and must see
+it caught.
 """
 
 import itertools
@@ -70,7 +71,7 @@ def in_time(most, logits, proxy, gain, **flow):
     assert (time_to_gain(logits, proxy, gain, t_max=most, **flow) <= most).all()
 
 
-# ---- tabular policies: lower bounds on times, upper bounds on gradients, growth and mass --------------------------------------
+# ---- tabular policies: lower bounds on times, upper bounds on gradients, growth and mass -----------------------------
 
 
 def check_slow_time(bound, seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
@@ -157,7 +158,7 @@ def test_theorem_4_holds_for_tabular_policies_too(seed, outputs, spread, log_sca
     check_slow_time(slow, seed, outputs, spread, log_scale, kl_coef, gain, 1, ties)
 
 
-# ---- autoregressive policies: Lemmas 5 and 6, Theorem 4, on tables of logits, where J = 1 -------------------------------------
+# ---- autoregressive policies: Lemmas 5 and 6, Theorem 4, on tables of logits, where J = 1 ----------------------------
 
 sizes = st.sampled_from([(2, 1), (5, 1), (2, 2), (3, 2), (2, 3), (3, 3), (2, 5)])
 
@@ -165,7 +166,8 @@ sizes = st.sampled_from([(2, 1), (5, 1), (2, 2), (3, 2), (2, 3), (3, 3), (2, 5)]
 def tables(seed, size, horizon):
     """A batch of tables (BATCH, prefixes, V), proxy and measured rewards (BATCH, V^L), λ, gains and variances (BATCH,).
 
-    λ is anything up to 10, but at most 40 over `horizon`(variances, gains), so that the steps of `follow` are short enough.
+    λ is anything up to 10, but at most 40 over `horizon`(variances, gains), so that the steps of `follow` are short
+    enough.
     """
     rng = np.random.default_rng(seed)
     prefixes, outputs = autoregressive.shape_of(*size)
@@ -243,11 +245,13 @@ def test_lemmas_5_and_6(seed, size):
     check_lemmas_5_and_6(bounds.variance_growth_bound, bounds.movement_bound, seed, size)
 
 
-# ---- upper bounds on times, and the constructions -----------------------------------------------------------------------------
+# ---- upper bounds on times, and the constructions --------------------------------------------------------------------
 
 
 def good_teacher(rng, good, bad, rest):
-    """A policy, proxy, truth, gain and λ, none or the largest, of a problem that is likely to meet the conditions of Prop. 4."""
+    """A policy, proxy, truth, gain and λ, none or the largest, of a problem that is likely to meet the conditions of
+    Prop. 4.
+    """
     mass, scale, others = rng.uniform(0.02, 0.95), 10 ** rng.uniform(-6, 0), rng.uniform(-1, 0)
     if bad:  # an output outside Y⁺ that is liked must be hardly ever given, and the time be short
         mass, scale, others = rng.uniform(0.5, 0.95), 1.0, -1.0
@@ -270,7 +274,9 @@ def good_teacher(rng, good, bad, rest):
 
 
 def check_fast_time(bound, seed):
-    """A batch of problems that meet Prop. 4's conditions: those that do not are drawn again, since it says nothing of them."""
+    """A batch of problems that meet Prop. 4's conditions: those that do not are drawn again, since it says nothing of
+    them.
+    """
     rng, met, drawn = np.random.default_rng(seed), [], 0
     kinds = rng.integers(1, 4), rng.integers(0, 2), rng.integers(1, 9)
     while len(met) < BATCH:
@@ -445,7 +451,9 @@ def test_both_gradients_give_the_time_of_a_small_gain():
 
 
 def test_the_constant_of_the_gradients_growth():
-    """The largest growth over directions lies under 8/5, below the largest of its bound in one variable, and near it for many outputs."""
+    """The largest growth over directions lies under 8/5, below the largest of its bound in one variable, and near it
+    for many outputs.
+    """
     s = np.linspace(0, 1, 20001)
     first, second = 2 - s**2 + 2 * s * (1 - s**2) ** 1.5, 5 + 3 * s**2 - 4 * s**4 + 12 * s * (1 - s**2) ** 1.5
     slack = 20 * (s[1] - s[0])  # both have slopes below 20
@@ -461,7 +469,7 @@ def test_the_constant_of_the_gradients_growth():
         assert np.abs(2 * (u * g**2).sum(-1) - 3 * along * pi_g - pi_u).max() <= np.sqrt(second.max())
 
 
-# ---- Best-of-N ----------------------------------------------------------------------------------------------------------------
+# ---- Best-of-N -------------------------------------------------------------------------------------------------------
 
 
 def check_best_of_n(kl_bound, loss_bound, seed, outputs, spread, n, ties):
@@ -488,12 +496,14 @@ def test_best_of_n(seed, outputs, spread, n, ties):
     check_best_of_n(best_of_n_kl_bound, best_of_n_loss_bound, seed, outputs, spread, n, ties)
 
 
-# ---- equations ----------------------------------------------------------------------------------------------------------------
+# ---- equations -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.4])
 def test_lemma_9_against_finite_differences(kl_coef):
-    """d/dt π(y) = (1/|S|) π(y) [ π(y)(r(y) - V) - Σ π²(r - V) + KL terms ], of a policy that the flow has moved off its start."""
+    """d/dt π(y) = (1/|S|) π(y) [ π(y)(r(y) - V) - Σ π²(r - V) + KL terms ], of a policy that the flow has moved off its
+    start.
+    """
     rng = np.random.default_rng(0)
     logits, reward = rng.normal(size=6), rng.uniform(-1, 1, 6)
     flow = gradient_flow(logits, reward, 10.0, kl_coef=kl_coef, n_prompts=3)
@@ -531,7 +541,7 @@ def test_the_ground_truth_moves_at_the_covariance_weighted_by_squared_probabilit
     )
 
 
-# ---- would a wrong theorem be noticed? ----------------------------------------------------------------------------------------
+# ---- would a wrong theorem be noticed? -------------------------------------------------------------------------------
 
 times = lambda factor, bound: lambda *arguments, **named: factor * bound(*arguments, **named)
 

@@ -1,4 +1,4 @@
-"""The map of the results is what the chapters say: every labelled result is on it, and no proof goes round in a circle."""
+"""The map of the results is what the chapters say: every labelled result is on it, and no proof is circular."""
 
 import re
 

@@ -132,6 +132,9 @@ def test_noise_in_the_marks_caps_the_signal_by_the_variance():
 def test_the_page_computes_the_same_advantages(node, estimator):
     rewards = np.random.default_rng(2).normal(size=(5, 6))
     module = (WEB / "samples.mjs").as_uri()
-    program = f"const m = await import({module!r}); console.log(JSON.stringify({rewards.tolist()}.map((r) => m.advantages(r, {estimator!r}))))"
+    program = (
+        f"const m = await import({module!r}); console.log(JSON.stringify({rewards.tolist()}.map((r) => "
+        f"m.advantages(r, {estimator!r}))))"
+    )
     done = node("--input-type=module", "--eval", program)
     assert np.allclose(json.loads(done.stdout), advantages(rewards, estimator), atol=1e-12), done.stderr

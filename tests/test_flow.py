@@ -53,7 +53,8 @@ def test_the_page_matches_the_reference(node):
 
 @pytest.mark.parametrize("n, spread, scale", [(5_000, 3, 1), (1_000, 50, 1), (300, 1, 1e-6), (2, 50, 1)])
 def test_without_kl_every_flow_is_a_line_in_exp_of_minus_logits(n, spread, scale):
-    """For λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z: what exp(-θ_y) has gained is affine in r_y, the same line for all outputs.
+    """For λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z: what exp(-θ_y) has gained is affine in r_y, the same line for all
+    outputs.
 
     Also Σ θ is constant. Neither is used by the integrator, so together they check sizes that no reference reaches.
     """
@@ -91,7 +92,9 @@ def test_with_kl_the_flow_ends_at_the_tilted_reference(kl_coef):
 )
 @settings(max_examples=300)
 def test_the_flow_never_breaks(seed, outputs, spread, kl_coef, log_scale, log_horizon, levels):
-    """Any corner of the promised range, ties included: finite, a distribution, at the horizon, and climbing all the way."""
+    """Any corner of the promised range, ties included: finite, a distribution, at the horizon, and climbing all the
+    way.
+    """
     rng = np.random.default_rng(seed)
     logits, reward = rng.uniform(-spread, spread, outputs), rng.uniform(-1, 1, outputs)
     reward = 10**log_scale * (np.round(levels * reward) / levels if levels else reward)
@@ -191,7 +194,9 @@ def test_a_plateau_of_astronomical_length_is_crossed():
 
 
 def test_the_smallest_rewards_keep_their_digits():
-    """t scales as one over the reward: a variance of 1e-24 gives the same flow in 1e12 times the time, an offset changes nothing."""
+    """t scales as one over the reward: a variance of 1e-24 gives the same flow in 1e12 times the time, an offset
+    changes nothing.
+    """
     rng = np.random.default_rng(4)
     logits, reward = rng.normal(size=5), rng.uniform(-1, 1, 5)
     time = time_to_gain(logits, reward, 0.1)

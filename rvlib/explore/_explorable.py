@@ -19,7 +19,9 @@ _IMPORT = re.compile(r'(\bfrom\s*)"\./(\w+)\.mjs"')
 
 @functools.cache
 def source(module):
-    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no address to resolve them by."""
+    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no
+    address to resolve them by.
+    """
 
     def inline(match):
         code = base64.b64encode(source(match[2]).encode()).decode()
@@ -29,7 +31,10 @@ def source(module):
 
 
 def slider(default, low, high, step, *, group, label, log=False, zero=False, whole=False, tone="", help=""):
-    """A number in [low, high] with a slider. log: steps are of log10; zero: 0 is allowed too, at the slider's left end."""
+    """A number in [low, high] with a slider.
+
+    log: steps are of log10; zero: 0 is allowed too, at the slider's left end.
+    """
     kind = traitlets.CInt if whole else traitlets.CFloat
     control = dict(
         kind="slider",
@@ -107,11 +112,14 @@ class Explorable(anywidget.AnyWidget):
 
     @property
     def mount(self):
-        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not run."""
+        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not
+        run.
+        """
         state = {"controls": self.controls, "initial": self.initial, "caption": self.caption, **self.state()}
         picture = urllib.parse.quote((PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"), safe=" /:;=,.()-'!*+")
         return (
-            f'<figure class="rv-explorable" data-explorable="{self.name}" data-state="{html.escape(json.dumps(state))}">'
+            f'<figure class="rv-explorable" data-explorable="{self.name}" '
+            f'data-state="{html.escape(json.dumps(state))}">'
             f'<img src="data:image/svg+xml,{html.escape(picture)}" alt="{html.escape(self.alt)}" loading="lazy">'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )

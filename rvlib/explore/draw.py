@@ -58,7 +58,8 @@ def draw(explorable, width=WIDTH):
     style = re.sub(r"\s+", " ", "".join(rules))
     height, colours = drawn["height"], palette()
     return plain(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="{_FONT}" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" '
+        f'height="{height:g}" font-family="{_FONT}" font-size="12">'
         f'<style>text {{ fill: var(--rv-ink) }} {style}</style><rect width="100%" height="100%" fill="#fff"/>'
         + "\n".join(drawn["parts"])
         + "</svg>\n",

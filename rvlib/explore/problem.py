@@ -19,7 +19,9 @@ def problem(outputs, peakedness, skill, seed):
 
 
 def teacher(ground_truth, logits, accuracy, variance, seed):
-    """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with this seed."""
+    """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with
+    this seed.
+    """
     probs, steps = softmax(logits), attainable_accuracies(ground_truth)
     nearest = steps[np.abs(steps - accuracy).argmin()]
     return make_reward_model(

@@ -43,15 +43,19 @@ def module():
 
 
 class Tables(Explorable):
-    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught, with the correlation of those that are ticked."""
+    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught, with the
+    correlation of those that are ticked.
+    """
 
     alt = (
-        "Scatter plot of the paper's public reward models: across, reward variance, up, increase of the ground truth reward, both standardised within each of nine pairs of policy and algorithm. "
+        "Scatter plot of the paper's public reward models: across, reward variance, up, increase of the ground truth "
+        "reward, both standardised within each of nine pairs of policy and algorithm. "
         "The points of one reward model, RM-Gemma-2B, lie to the right and low; a falling line goes through the cloud."
     )
     caption = traitlets.Unicode(
-        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477), the correlations are computed here, from the reward models that are ticked. "
-        "“All nine” standardises each pair by itself, so that only differences within a pair count."
+        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477), the correlations are computed here, from "
+        "the reward models that are ticked. “All nine” standardises each pair by itself, so that only differences "
+        "within a pair count."
     ).tag(sync=True)
 
     property = choice(

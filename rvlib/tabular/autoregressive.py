@@ -1,11 +1,13 @@
-"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed exactly.
+"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed
+exactly.
 
     π(y) = ∏_l softmax(θ_{y_<l})_{y_l},        E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h
 
-h is a prefix, π(h) the probability that an output begins with it, p_h its distribution over the next token, and A_h(v) =
-E[b | hv] - E[b | h] what that token adds to the expected value b. In its own logits the policy has Jacobian norm 1; the
-gradient of a network is this one times the network's Jacobian. Prefixes lie on one axis, shorter ones first and equally
-long ones in the order of their tokens; so do the V^L outputs on theirs. Leading axes are policies and broadcast.
+h is a prefix, π(h) the probability that an output begins with it, p_h its distribution over the next token, and A_h(v)
+= E[b | hv] - E[b | h] what that token adds to the expected value b. In its own logits the policy has Jacobian norm 1;
+the gradient of a network is this one times the network's Jacobian. Prefixes lie on one axis, shorter ones first and
+equally long ones in the order of their tokens; so do the V^L outputs on theirs. Leading axes are policies and
+broadcast.
 """
 
 import numpy as np
@@ -22,7 +24,9 @@ def shape_of(vocabulary, length):
 
 
 def log_probs(logits):
-    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one length."""
+    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one
+    length.
+    """
     total = np.zeros(1)
     for rows in _levels(_checked(logits)):
         total = total[..., None] + log_softmax(rows, axis=-1)
@@ -31,7 +35,9 @@ def log_probs(logits):
 
 
 def kl_reward(logits, reward, reference_logits, kl_coef):
-    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef (...)."""
+    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef
+    (...).
+    """
     ratio = log_probs(logits) - log_probs(reference_logits)
     return _values("reward", reward, ratio.shape[-1]) - _checks.real("kl_coef", kl_coef, low=0.0)[..., None] * ratio
 
@@ -60,7 +66,8 @@ def tokens(logits, values):
 def policy_gradient(logits, values):
     """E_{y~π}[b(y) ∇ ln π(y)] in the logits, (..., prefixes, V), for values b (..., V^L) held fixed.
 
-    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2, arXiv 2503.15477).
+    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2,
+    arXiv 2503.15477).
     """
     probs, reach, advantage = tokens(logits, values)
     return reach[..., None] * probs * advantage
@@ -69,9 +76,9 @@ def policy_gradient(logits, values):
 def proof_steps(logits, values, jacobian=None):
     """The chain of inequalities behind Prop. 2 and behind the book's sharper bound, each as numbers that only grow.
 
-    logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes, V,
-    parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last entry
-    (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
+    logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes,
+    V, parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last
+    entry (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
     """
     probs, reach, advantage = tokens(logits, values)
     values, outputs = np.asarray(values, dtype=float), np.exp(log_probs(logits))
@@ -160,7 +167,8 @@ def _checked(logits):
         rows = 1 + vocabulary * rows
     if rows != prefixes or vocabulary < 2:
         raise ValueError(
-            f"logits must have shape (..., (V^L - 1)/(V - 1), V), a row for each prefix, got shape {logits.shape}; shape_of(V, L) gives the rows."
+            f"logits must have shape (..., (V^L - 1)/(V - 1), V), a row for each prefix, got shape {logits.shape}; "
+            "shape_of(V, L) gives the rows."
         )
     return logits
 

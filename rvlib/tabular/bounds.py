@@ -1,11 +1,11 @@
-"""Every bound of the paper, a function named after its result: what theory says a gradient or a time can be at most or at least.
+"""Every bound of the paper, a function named after its result: the most or the least that a gradient or a time can be.
 
-    Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}           tabular
-    Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}         autoregressive
-    Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                          tabular
+    Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}    tabular
+    Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}  autoregressive
+    Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                   tabular
 
-Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape, unless a
-docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
+Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape,
+unless a docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from rvlib import _checks
 
 
 def tabular_gradient_bound(variance):
-    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv 2503.15477).
+    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv
+    2503.15477).
 
     variance: >= 0, in squared units of the reward. At the start r^KL = r_RM, so Var is the reward variance.
     """
@@ -22,10 +23,11 @@ def tabular_gradient_bound(variance):
 
 
 def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
-    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv 2503.15477).
+    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv
+    2503.15477).
 
-    variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of the
-    logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
+    variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of
+    the logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
     """
     variance = _checks.real("variance", variance, low=0.0)
     length = _checks.real("length", length, low=1.0)
@@ -37,8 +39,8 @@ def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
 def tabular_slow_time_bound(variance, gain, n_prompts=1):
     """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (Prop. 3, arXiv 2503.15477).
 
-    variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is inf.
-    gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
+    variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is
+    inf. gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
     """
     deviation = tabular_gradient_bound(variance)
     gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
@@ -51,8 +53,9 @@ def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
 
         min{ 1 - e^{-γ/9}, 1 - e^{-7/(3λ)} } / (8 L² J²) · Var^{-1/3}
 
-    variance: mean over the training prompts of the proxy's reward variance under the initial policy, >= 0; where it is 0 the
-    bound is inf. gain: γ > 0. length: L >= 1. jacobian_norm: J > 0, the largest along the trajectory up to t_γ. kl_coef: λ >= 0.
+    variance: mean over the training prompts of the proxy's reward variance under the initial policy, >= 0; where it is
+    0 the bound is inf. gain: γ > 0. length: L >= 1. jacobian_norm: J > 0, the largest along the trajectory up to t_γ.
+    kl_coef: λ >= 0.
     """
     variance = _checks.real("variance", variance, low=0.0)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -66,7 +69,8 @@ def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
 def sharper_gradient_norm_bound(variance, length, jacobian_norm):
     """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, J √(L Var/2); ours, for rewards of any size.
 
-    Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on Prop. 2.
+    Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on
+    Prop. 2.
     """
     length = _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
@@ -74,9 +78,11 @@ def sharper_gradient_norm_bound(variance, length, jacobian_norm):
 
 
 def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
-    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ >= 0; ours.
+    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ
+    >= 0; ours.
 
-    Arguments as in `slow_time_bound`, which is never more than a sixteenth of it. The proxy may have values of any size.
+    Arguments as in `slow_time_bound`, which is never more than a sixteenth of it. The proxy may have values of any
+    size.
     """
     deviation = tabular_gradient_bound(variance)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -86,7 +92,8 @@ def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
 
 
 def variance_growth_bound(variance, length, jacobian_norm):
-    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5, arXiv 2503.15477).
+    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5,
+    arXiv 2503.15477).
 
     Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean over the training prompts.
     """
@@ -111,7 +118,8 @@ def movement_bound(variance, time, length, jacobian_norm):
 
         (3 / (2LJ)) ln( 1 / (1 - 8 L² J² Var^{1/3} t) )
 
-    variance: of the start, as in `slow_time_bound`. time: t >= 0. inf from the time on at which the variance may have blown up.
+    variance: of the start, as in `slow_time_bound`. time: t >= 0. inf from the time on at which the variance may have
+    blown up.
     """
     time, length = _checks.real("time", time, low=0.0), _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, above=0.0)
@@ -120,7 +128,9 @@ def movement_bound(variance, time, length, jacobian_norm):
 
 
 def tabular_variance_growth_bound(variance, n_prompts=1):
-    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv 2503.15477)."""
+    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv
+    2503.15477).
+    """
     n_prompts = _checks.real("n_prompts", n_prompts, low=1.0)
     return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
 
@@ -130,7 +140,8 @@ def tabular_movement_bound(variance, time, n_prompts=1):
 
         2 ln( 1 / (1 - √Var t/(2|S|)) )
 
-    variance: the proxy's reward variance at the start. time: t >= 0. inf from the time on at which the variance may have blown up.
+    variance: the proxy's reward variance at the start. time: t >= 0. inf from the time on at which the variance may
+    have blown up.
     """
     time, n_prompts = _checks.real("time", time, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
     return (-2 * _log1m(tabular_gradient_bound(variance) * time / (2 * n_prompts)))[()]
@@ -168,19 +179,24 @@ def _mass_bound(rate, mass, time, min_prob, kl_coef, n_prompts):
 def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
     """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (Prop. 4, arXiv 2503.15477).
 
-    probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a mask,
-    of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that fails.
+    probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a
+    mask, of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that
+    fails.
     """
     return _fast_time(4.0, 5.0, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
 def sharper_tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
-    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own, "Accurate is not enough"."""
+    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own,
+    "Accurate is not enough".
+    """
     return _fast_time(1.6, 1.25, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
 def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts):
-    """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most `growth`."""
+    """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most
+    `growth`.
+    """
     probs, reward, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),
         reward=_checks.array("reward", reward, low=-1.0, high=1.0),
@@ -220,7 +236,8 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     largest_bad = mass**2 * (1 - rho) * delta / (16 * count) * np.exp(-growth * wait)
     require(
         bad <= largest_bad,
-        f"the other outputs whose reward exceeds V_RM(0) must have probability at most {largest_bad:.6g}, got {bad:.6g}.",
+        f"the other outputs whose reward exceeds V_RM(0) must have probability at most {largest_bad:.6g}, got "
+        f"{bad:.6g}.",
     )
     return n_prompts * max(wait, 0.0)
 
@@ -241,7 +258,8 @@ def _mask(name, outputs, size):
 
 
 def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
-    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward and λ.
+    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward
+    and λ.
 
     gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
     """
@@ -251,8 +269,8 @@ def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
 def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0, n_prompts=1):
     """Greatest t_γ under the fast reward model of Theorem 5 (arXiv 2503.15477), 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
 
-    probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError naming
-    the condition that fails.
+    probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError
+    naming the condition that fails.
     """
     prob, rho, least = _good_output(probs, ground_truth, gain, best)
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
@@ -261,7 +279,8 @@ def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0,
 
 
 def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_coef=0.0, n_prompts=1):
-    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c (Theorem 6).
+    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c
+    (Theorem 6).
 
         t_γ ≤ 2|S|/(1-ρ)³ (1/c - 1/ρ)    if λ ≤ c (1-ρ)³ / (16 (1/(2e) - 2 ln min π))
 
@@ -276,29 +295,33 @@ def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_
 
 
 def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
-    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T (Theorem 6)."""
+    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T
+    (Theorem 6).
+    """
     gain, slowness = _checks.real("gain", gain, above=0.0), _checks.real("slowness", slowness, low=1.0)
     return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
 
 
 def two_marks_time_bound(liked, gain, n_prompts=1):
-    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4 π_0(liked)).
+    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4
+    π_0(liked)).
 
-    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another policy,
-    another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the root.
+    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another
+    policy, another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the
+    root.
     """
     liked, gain = _checks.real("liked", liked, low=0.0, high=1 + 1e-9), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
-_GROWTH = (
-    8 / 5
-)  # gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?"
+# Gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?".
+_GROWTH = 8 / 5
 
 
 def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
-    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in [-1, 1].
+    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in
+    [-1, 1].
 
     gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the start. gain: γ > 0. inf where the gradient is 0.
     This book's own, "How loose, and what is sharp?".
@@ -311,7 +334,8 @@ def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
 
 
 def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
-    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as γ → 0.
+    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as
+    γ → 0.
 
         t = |S|/(κ ‖g‖) · 2/(1 + cw + √((1 + cw)² ± 4(1 ∓ c)w)),     c = cos(g, u),   w = ‖u‖/(κγ),   κ = 8/5
 

@@ -14,10 +14,11 @@ from rvlib.tabular.policy import kl_divergence, softmax
 def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, n_prompts=1, t_max=np.inf):
     """t_γ: the first time at which gradient flow on `reward` has raised the expected `measured` reward by `gain`.
 
-    logits, reward, measured: (..., n); measured is the reward whose gain counts, `reward` itself by default. gain γ > 0,
-    kl_coef λ >= 0, t_max: numbers or (...). Returns (...), a float for one problem, accurate to 1e-8 of itself; `inf` if the
-    gain is not reached by t_max or, where t_max is infinite, ever: then the flow is followed until its distance to its
-    limit, which is known, is too small for the gain. ValueError on bad arguments. Source: section 2.1, arXiv 2503.15477.
+    logits, reward, measured: (..., n); measured is the reward whose gain counts, `reward` itself by default. gain γ >
+    0, kl_coef λ >= 0, t_max: numbers or (...). Returns (...), a float for one problem, accurate to 1e-8 of itself;
+    `inf` if the gain is not reached by t_max or, where t_max is infinite, ever: then the flow is followed until its
+    distance to its limit, which is known, is too small for the gain. ValueError on bad arguments. Source: section 2.1,
+    arXiv 2503.15477.
     """
     logits, reward, measured = _checks.broadcast(
         logits=_checks.array("logits", logits),
@@ -70,7 +71,7 @@ def _first_crossing(problem, measured, gain, u, length, increment):
         value, slope = _reward_and_slope(problem[flow], u_at, measured[flow])
         return value - gain[flow], slope
 
-    # Each step at 17 points; between two of them the reward is taken to have one maximum at the most, found by its slope.
+    # Each step at 17 points; between two of them the reward is taken to have at most one maximum, found by its slope.
     flow, grid = np.arange(near.size), np.linspace(0, 1, 17)
     values, slopes = (
         part.reshape(near.size, -1) for part in excess((length[:, None] * grid).ravel(), np.repeat(flow, grid.size))
@@ -111,10 +112,10 @@ def _reward_and_slope(problem, u, measured):
 def _never(problem, u, measured, gain):
     """Where it is certain that the expected measured reward, now below the gain, will stay below it: (B,) booleans.
 
-    λ > 0: the flow's limit is π_∞ ∝ π_0 exp(r/λ), and λ KL(π ‖ π_∞) = φ_∞ - φ(θ) never grows, so by Pinsker's inequality
-    the reward stays within spread(measured) sqrt(KL/2) of its limit.
-    λ = 0: E r never falls, so the mass off the best outputs is at most (max r - E r)/(the best's lead) from now on; among the
-    best outputs e^(-θ) falls at one rate for all, so those that began likeliest gain on the others.
+    λ > 0: the flow's limit is π_∞ ∝ π_0 exp(r/λ), and λ KL(π ‖ π_∞) = φ_∞ - φ(θ) never grows, so by Pinsker's
+    inequality the reward stays within spread(measured) sqrt(KL/2) of its limit. λ = 0: E r never falls, so the mass off
+    the best outputs is at most (max r - E r)/(the best's lead) from now on; among the best outputs e^(-θ) falls at one
+    rate for all, so those that began likeliest gain on the others.
     """
     probs, _ = problem.field(u)
     kl_coef = problem.kl_coef[:, 0]

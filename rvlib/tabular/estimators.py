@@ -40,7 +40,8 @@ def advantages(rewards, estimator):
 
 
 def sample_outputs(probs, samples, seed, draws=None):
-    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if given.
+    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if
+    given.
 
     seed: anything that numpy.random.default_rng takes, a Generator included.
     """
@@ -55,7 +56,9 @@ def sample_outputs(probs, samples, seed, draws=None):
 
 
 def gradient_estimate(logits, outputs, advantages):
-    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before broadcast."""
+    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before
+    broadcast.
+    """
     logits = _checks.array("logits", logits)
     outputs, advantages = np.broadcast_arrays(outputs, _checks.array("advantages", advantages))
     if outputs.min() < 0 or outputs.max() >= logits.shape[-1]:
@@ -70,10 +73,11 @@ def gradient_estimate(logits, outputs, advantages):
 def estimate_gradient(
     logits, reward, samples, seed, *, estimator="rloo", reference_logits=None, kl_coef=0.0, draws=None
 ):
-    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws, n).
+    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws,
+    n).
 
-    logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ESTIMATORS`. ValueError on bad
-    arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
+    logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ESTIMATORS`. ValueError on
+    bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
     """
     logits = _checks.array("logits", logits)
     regularised = kl_reward(logits, reward, logits if reference_logits is None else reference_logits, kl_coef)
@@ -88,12 +92,13 @@ def estimate_gradient(
 
 
 def signal_to_noise(probs, reward, samples, noise=0.0):
-    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float or (...).
+    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float
+    or (...).
 
-        SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,   ξ_i independent of all, of mean 0
+        SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,  ξ_i independent, of mean 0
 
-    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0 where the
-    reward has no spread. It does not change when reward and noise are multiplied by the same number.
+    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0
+    where the reward has no spread. It does not change when reward and noise are multiplied by the same number.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
@@ -109,7 +114,8 @@ def signal_to_noise(probs, reward, samples, noise=0.0):
 
 
 def no_spread_probability(probs, reward, samples):
-    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group then teaches nothing.
+    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group
+    then teaches nothing.
 
     probs, reward: (n,); samples: k >= 1. Returns a float.
     """

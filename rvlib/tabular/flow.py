@@ -1,6 +1,7 @@
 """Gradient flow on the RLHF objective of a softmax policy.
 
-    dθ/dt = (1/|S|) π_θ ⊙ ( r^KL - E_{π_θ} r^KL ),   θ(0) = θ_ref,   r^KL = r - λ ln(π_θ/π_ref)    Lemma 7, arXiv 2503.15477
+    dθ/dt = (1/|S|) π_θ ⊙ ( r^KL - E_{π_θ} r^KL ),   θ(0) = θ_ref,   r^KL = r - λ ln(π_θ/π_ref)
+                                                                                     Lemma 7, arXiv 2503.15477
 
 In u = θ - θ_ref the bracket is the centring of g = r - λu, since r^KL and g differ by a constant. The Jacobian is then
 diagonal plus rank two, with a = π ⊙ (g - E_π g):
@@ -8,8 +9,8 @@ diagonal plus rank two, with a = π ⊙ (g - E_π g):
     J = diag(a - λπ) - a πᵀ - π aᵀ + λ π πᵀ
 
 so an implicit step costs O(n), and a method for stiff problems costs no more than one for gentle ones. Ours is the
-extrapolated linearly implicit Euler method (Deuflhard, SIAM Review 27, 1985; Hairer & Wanner, Solving ODEs II, IV.9), at
-a fixed order, with steps of each problem's own: `benchmarks/flow.py` sets it beside SciPy's integrators.
+extrapolated linearly implicit Euler method (Deuflhard, SIAM Review 27, 1985; Hairer & Wanner, Solving ODEs II, IV.9),
+at a fixed order, with steps of each problem's own: `benchmarks/flow.py` sets it beside SciPy's integrators.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ FOREVER = 1e300  # a flow that has neither gained nor provably stopped by then n
 
 @dataclass(frozen=True)
 class Problem:
-    """A batch of flows in the time τ = t/|S|: logits0 and reward (B, n), kl_coef (B, 1); the reward centred at τ = 0."""
+    """A batch of flows in the time τ = t/|S|: logits0 and reward (B, n), centred at τ = 0, and kl_coef (B, 1)."""
 
     logits0: np.ndarray
     reward: np.ndarray
@@ -41,8 +42,8 @@ class Problem:
     def field(self, u):
         """π and a = π ⊙ (g - E_π g) at u (..., B, n).
 
-        Everything is a difference to the likeliest output, so that neither a policy that is almost sure nor a reward that λu
-        almost cancels loses digits.
+        Everything is a difference to the likeliest output, so that neither a policy that is almost sure nor a reward
+        that λu almost cancels loses digits.
         """
         logits = self.logits0 + u
         top = logits.argmax(-1)[..., None]
@@ -54,7 +55,9 @@ class Problem:
         return probs, probs * g
 
     def step(self, u, h):
-        """A step of length h (B,) from u (B, n): the increment of u, and its estimated error relative to `_TOLERANCE` (B,)."""
+        """A step of length h (B,) from u (B, n): the increment of u, and its estimated error relative to `_TOLERANCE`
+        (B,).
+        """
         probs, a = self.field(u)
         parts = np.arange(1, _ORDER + 1.0)  # the j-th row of the table takes j implicit Euler steps of length h/j
         lengths = h[:, None] / parts[:, None, None]
@@ -72,7 +75,7 @@ class Problem:
             y_a = scale[rows] * (m_pp[rows] * along_a - m_ap[rows] * along_p)
             y_p = scale[rows] * (m_aa[rows] * along_p - m_ap[rows] * along_a)
             x = inverse[rows] * b - y_a * a_scaled[rows] - y_p * probs_scaled[rows]
-            # The flow keeps Σ u. What rounding adds to it comes from the likely outputs, where hλπ is large: back there.
+            # The flow keeps Σ u. What rounding adds to it comes from the likely outputs, where hλπ is large: there.
             return x - probs * x.sum(-1, keepdims=True)
 
         table = solve(slice(None), lengths * a)
@@ -116,7 +119,8 @@ def march(problem, t_max, alive):
             alive[index[t[index] >= t_max[index]]] = False
             yield index, start, before, length, increment
     raise RuntimeError(
-        f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = {t[alive].min():.3g})."
+        f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = "
+        f"{t[alive].min():.3g})."
     )
 
 
@@ -205,10 +209,10 @@ class Trajectory(States):
 def gradient_flow(logits, reward, t_max, *, ground_truth=None, kl_coef=0.0, n_prompts=1):
     """Train a tabular policy by exact gradient flow from `logits`, which are also the reference, until time t_max.
 
-    logits, reward, ground_truth: (..., n), finite; kl_coef λ >= 0 and t_max > 0: numbers or (...); n_prompts: |S|, by which
-    the gradient is divided. Leading axes are independent problems, integrated together. Returns a `Trajectory`. Probabilities
-    and rewards are within 1e-8 of the exact ones (tested up to logits of ±50, λ = 10 and t = 1e8). ValueError on bad
-    arguments. Source: section 2.1 and Lemma 7, arXiv 2503.15477.
+    logits, reward, ground_truth: (..., n), finite; kl_coef λ >= 0 and t_max > 0: numbers or (...); n_prompts: |S|, by
+    which the gradient is divided. Leading axes are independent problems, integrated together. Returns a `Trajectory`.
+    Probabilities and rewards are within 1e-8 of the exact ones (tested up to logits of ±50, λ = 10 and t = 1e8).
+    ValueError on bad arguments. Source: section 2.1 and Lemma 7, arXiv 2503.15477.
     """
     logits, reward, ground_truth = _checks.broadcast(
         logits=_checks.array("logits", logits),
@@ -248,7 +252,7 @@ def problem_of(logits, reward, kl_coef):
 
 
 def per_problem(batch, **numbers):
-    """Each number or (...) array as a flat (B,) array, one entry a problem; ValueError, naming it, if it does not fit."""
+    """Each number or (...) array as a flat (B,) array, one entry a problem; ValueError, naming what does not fit."""
     for name, value in numbers.items():
         try:
             yield np.broadcast_to(value, batch).reshape(-1)

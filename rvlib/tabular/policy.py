@@ -3,7 +3,8 @@
     φ(θ) = E_{y~π_θ} r(y) - λ KL(π_θ ‖ π_ref),    ∇φ(θ) = π_θ ⊙ ( r^KL - E_{π_θ} r^KL )       Lemma 7, arXiv 2503.15477
     r^KL = r - λ ln(π_θ/π_ref)
 
-One prompt at a time: leading axes are prompts and broadcast. The 1/|S| of an average over prompts is left to the caller.
+One prompt at a time: leading axes are prompts and broadcast. The 1/|S| of an average over prompts is left to the
+caller.
 """
 
 import numpy as np
@@ -33,7 +34,9 @@ def kl_divergence(p, q):
 
 
 def kl_reward(logits, reward, reference_logits, kl_coef):
-    """The KL-regularised reward r - λ ln(π/π_ref), (..., n): its expectation under π is the RLHF objective (section 2.1)."""
+    """The KL-regularised reward r - λ ln(π/π_ref), (..., n): its expectation under π is the RLHF objective (section
+    2.1).
+    """
     logits, reward, reference_logits = _checks.broadcast(
         logits=_checks.array("logits", logits),
         reward=_checks.array("reward", reward),
@@ -52,7 +55,9 @@ def kl_reward(logits, reward, reference_logits, kl_coef):
 
 
 def rlhf_objective(logits, reward, reference_logits, kl_coef):
-    """φ(θ; x) = E_π r - λ KL(π ‖ π_ref): (...,) from logits, reward, reference_logits (..., n) and kl_coef λ >= 0 (...)."""
+    """φ(θ; x) = E_π r - λ KL(π ‖ π_ref): (...,) from logits, reward, reference_logits (..., n) and kl_coef λ >= 0
+    (...).
+    """
     regularised = kl_reward(logits, reward, reference_logits, kl_coef)
     return (softmax(logits) * regularised).sum(-1)
 

@@ -23,12 +23,14 @@ SCORES = (
 
 
 def teacher_scores(probs, proxy, ground_truth):
-    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n), broadcast.
+    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n),
+    broadcast.
 
-    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and accuracy:
-    their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1): the standard
-    deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy. π²-weighted covariance:
-    Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on bad arguments.
+    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and
+    accuracy: their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1):
+    the standard deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy.
+    π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on
+    bad arguments.
     """
     probs, proxy, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),
@@ -52,7 +54,8 @@ def teacher_scores(probs, proxy, ground_truth):
 
 
 def rank_correlation(score, outcome):
-    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (..., teachers).
+    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (...,
+    teachers).
 
     An outcome may be infinite: it ranks last, or first. NaN where all are tied.
     """
@@ -63,7 +66,9 @@ def rank_correlation(score, outcome):
 
 
 def mean_with_interval(values, seed=0, level=0.95, resamples=2000):
-    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile bootstrap)."""
+    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile
+    bootstrap).
+    """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
     if not values.size:
