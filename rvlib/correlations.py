@@ -7,7 +7,10 @@ One function serves the paper's numbers and a run's. A row is a reward model, an
 policy, one algorithm, one ground truth.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import pearsonr, spearmanr
 
 from rvlib import _checks
@@ -21,7 +24,9 @@ PROPERTIES = (
 )
 
 
-def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
+def properties(
+    reward_variance: ArrayLike, on_policy_accuracy: ArrayLike, off_policy_accuracy: ArrayLike
+) -> dict[str, NDArray[np.float64]]:
     """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance,
     beside the three.
 
@@ -39,7 +44,9 @@ def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
     return dict(zip(PROPERTIES, (variance, on, off, both, (variance + both) / 2)))
 
 
-def correlations(columns, outcome, *, level=0.95):
+def correlations(
+    columns: Mapping[str, ArrayLike], outcome: ArrayLike, *, level: float = 0.95
+) -> dict[str, dict[str, float]]:
     """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of
     the first.
 
@@ -60,10 +67,10 @@ def correlations(columns, outcome, *, level=0.95):
         if np.ptp(values) == 0 or np.ptp(outcome) == 0:
             table[name] = dict.fromkeys(("pearson", "spearman", "low", "high"), float("nan"))
             continue
-        found = pearsonr(values, outcome)
-        low, high = found.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
+        pearson = pearsonr(values, outcome)
+        low, high = pearson.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
         table[name] = {
-            "pearson": float(found[0]),
+            "pearson": float(pearson[0]),
             "spearman": float(spearmanr(values, outcome)[0]),
             "low": float(low),
             "high": float(high),

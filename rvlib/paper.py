@@ -7,6 +7,7 @@ import csv
 import pathlib
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
@@ -14,7 +15,7 @@ FOLDER = pathlib.Path(__file__).parent / "data/paper"
 TABLES = tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
-def table(name):
+def table(name: str) -> dict[str, NDArray]:
     """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of
     it.
 
@@ -28,14 +29,14 @@ def table(name):
     return {column: _column([row[column] for row in rows]) for column in rows[0]}
 
 
-def _column(cells):
+def _column(cells: list[str]) -> NDArray:
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:
         return np.array(cells)
 
 
-def within_groups(values, groups):
+def within_groups(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a
     group only.
 

@@ -15,7 +15,9 @@ from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Ste
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
 
 
-def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
+def _accuracy(
+    default: float, group: str = _TEACHER, label: str = "accuracy", tone: str = "proxy"
+) -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -28,7 +30,9 @@ def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
     )
 
 
-def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
+def _variance(
+    default: float, group: str = _TEACHER, label: str = "reward variance", tone: str = "proxy"
+) -> traitlets.TraitType:
     return slider(
         default,
         1e-6,
@@ -42,11 +46,11 @@ def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
     )
 
 
-def _outputs(default, high):
+def _outputs(default: float, high: float) -> traitlets.TraitType:
     return slider(default, 2, high, 1, group=_POLICY, label="outputs", whole=True, help="How many outputs there are")
 
 
-def _peakedness(default):
+def _peakedness(default: float) -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -58,7 +62,7 @@ def _peakedness(default):
     )
 
 
-def _skill(default):
+def _skill(default: float) -> traitlets.TraitType:
     return slider(
         default,
         -4,
@@ -70,7 +74,7 @@ def _skill(default):
     )
 
 
-def _seed(default=1):
+def _seed(default: float = 1) -> traitlets.TraitType:
     return slider(
         default,
         1,
@@ -184,7 +188,7 @@ class Curves(Explorable):
     )
 
 
-def _mark(default, group, output):
+def _mark(default: float, group: str, output: str) -> traitlets.TraitType:
     return slider(
         default,
         -1,

@@ -34,7 +34,7 @@ METHODS = {  # what `cost.memory` and `cost.step` are called with
 }
 
 
-def module():
+def module() -> str:
     """The text of web/sizes.mjs."""
     sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {
         "truth": dataclasses.asdict(cost.MODELS[TRUTH])

@@ -4,6 +4,7 @@ Its data is `rvlib.paper`'s, written into web/papertables.mjs by `python -m rvli
 """
 
 import json
+from typing import Any
 
 import traitlets
 
@@ -19,21 +20,21 @@ _SHORT = {
 } | {f"Llama-3.2-{size}-Instruct": f"Llama-{size}-Instruct" for size in ("1B", "3B")}
 
 
-def pairs():
+def pairs() -> list[dict[str, Any]]:
     """[{"label", "models", a list for each of `COLUMNS`}]: the nine pairs of Tables 10 to 12, in their order."""
     table = paper.table("public_reward_models")
     keys = list(dict.fromkeys(zip(table["initial_policy"].tolist(), table["algorithm"].tolist())))
-    found = []
+    rows_by_pair = []
     for policy, algorithm in keys:
         rows = (table["initial_policy"] == policy) & (table["algorithm"] == algorithm)
-        found.append(
+        rows_by_pair.append(
             {"label": f"{_SHORT[policy]}, {algorithm}", "models": table["reward_model"][rows].tolist()}
             | {column: table[column][rows].tolist() for column in COLUMNS}
         )
-    return found
+    return rows_by_pair
 
 
-def module():
+def module() -> str:
     """The text of web/papertables.mjs."""
     return (
         "// Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.\nexport default "

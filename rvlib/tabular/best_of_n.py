@@ -9,11 +9,12 @@ mistakes cost.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
 
-def best_of_n_probs(probs, reward, n):
+def best_of_n_probs(probs: ArrayLike, reward: ArrayLike, n: int) -> NDArray[np.float64]:
     """Distribution (outputs,) of the output that Best-of-n keeps: probs and reward (outputs,), n >= 1 samples."""
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
@@ -33,7 +34,7 @@ def best_of_n_probs(probs, reward, n):
     return np.where(probs > 0, probs / np.where(mass > 0, mass, 1)[level] * kept[level], 0.0)
 
 
-def best_of_n(probs, reward, ground_truth, n):
+def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: int) -> float:
     """Expected ground truth reward of the output that Best-of-n under `reward` keeps, exact, ties split evenly.
 
     probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does
@@ -44,7 +45,7 @@ def best_of_n(probs, reward, ground_truth, n):
     return float(kept @ truth)
 
 
-def best_of_n_kl_bound(n):
+def best_of_n_kl_bound(n: int) -> float:
     """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, for any policy and reward (arXiv
     2401.01879).
 
@@ -54,7 +55,7 @@ def best_of_n_kl_bound(n):
     return float(np.log(n) - (n - 1) / n)
 
 
-def best_of_n_loss_bound(probs, reward, ground_truth, n):
+def best_of_n_loss_bound(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: int) -> float:
     """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets; this
     book's own.
 

@@ -8,12 +8,15 @@ Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast
 unless a docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
 
-def tabular_gradient_bound(variance):
+def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
     """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv
     2503.15477).
 
@@ -22,7 +25,9 @@ def tabular_gradient_bound(variance):
     return np.sqrt(_checks.real("variance", variance, low=0.0))[()]
 
 
-def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
+def gradient_norm_bound(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, reward_bound: ArrayLike
+) -> NDArray[np.float64]:
     """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv
     2503.15477).
 
@@ -36,7 +41,7 @@ def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
     return (6 * np.cbrt(reward_bound * variance) * length * jacobian_norm)[()]
 
 
-def tabular_slow_time_bound(variance, gain, n_prompts=1):
+def tabular_slow_time_bound(variance: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (Prop. 3, arXiv 2503.15477).
 
     variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is
@@ -48,7 +53,9 @@ def tabular_slow_time_bound(variance, gain, n_prompts=1):
         return (2 * n_prompts * -np.expm1(-gain / 2) / deviation)[()]
 
 
-def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
+def slow_time_bound(
+    variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Least t_γ of an autoregressive policy, for any reward in [-1, 1] (Theorem 4, arXiv 2503.15477).
 
         min{ 1 - e^{-γ/9}, 1 - e^{-7/(3λ)} } / (8 L² J²) · Var^{-1/3}
@@ -66,7 +73,9 @@ def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
         return (reach / (8 * length**2 * jacobian_norm**2 * np.cbrt(variance)))[()]
 
 
-def sharper_gradient_norm_bound(variance, length, jacobian_norm):
+def sharper_gradient_norm_bound(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
     """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, J √(L Var/2); ours, for rewards of any size.
 
     Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on
@@ -77,7 +86,9 @@ def sharper_gradient_norm_bound(variance, length, jacobian_norm):
     return (jacobian_norm * np.sqrt(length * _checks.real("variance", variance, low=0.0) / 2))[()]
 
 
-def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
+def sharper_slow_time_bound(
+    variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
     """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ
     >= 0; ours.
 
@@ -91,7 +102,7 @@ def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
         return (-2 * np.expm1(-gain * np.sqrt(length)) / (length**1.5 * jacobian_norm**2 * deviation))[()]
 
 
-def variance_growth_bound(variance, length, jacobian_norm):
+def variance_growth_bound(variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike) -> NDArray[np.float64]:
     """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5,
     arXiv 2503.15477).
 
@@ -103,7 +114,9 @@ def variance_growth_bound(variance, length, jacobian_norm):
     return (24 * length**2 * jacobian_norm**2 * variance ** (4 / 3))[()]
 
 
-def horizon(variance, length, jacobian_norm, kl_coef=0.0):
+def horizon(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Time up to which r^KL stays in [-8, 8] from a start with r_RM in [-1, 1] (Lemma 6, arXiv 2503.15477).
 
         (1 - e^{-7/(3λ)}) / (8 L² J² Var^{1/3})
@@ -113,7 +126,9 @@ def horizon(variance, length, jacobian_norm, kl_coef=0.0):
     return slow_time_bound(variance, np.inf, length, jacobian_norm, kl_coef)
 
 
-def movement_bound(variance, time, length, jacobian_norm):
+def movement_bound(
+    variance: ArrayLike, time: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
     """Largest Euclidean ‖θ(t) - θ(0)‖ of an autoregressive policy, before `horizon` (Lemma 5, arXiv 2503.15477).
 
         (3 / (2LJ)) ln( 1 / (1 - 8 L² J² Var^{1/3} t) )
@@ -127,7 +142,7 @@ def movement_bound(variance, time, length, jacobian_norm):
     return (-1.5 / (length * jacobian_norm) * _log1m(spent))[()]
 
 
-def tabular_variance_growth_bound(variance, n_prompts=1):
+def tabular_variance_growth_bound(variance: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv
     2503.15477).
     """
@@ -135,7 +150,7 @@ def tabular_variance_growth_bound(variance, n_prompts=1):
     return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
 
 
-def tabular_movement_bound(variance, time, n_prompts=1):
+def tabular_movement_bound(variance: ArrayLike, time: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Largest ℓ1 norm of θ(t) - θ(0) for one prompt of a tabular policy (proof of Prop. 3, arXiv 2503.15477).
 
         2 ln( 1 / (1 - √Var t/(2|S|)) )
@@ -147,13 +162,15 @@ def tabular_movement_bound(variance, time, n_prompts=1):
     return (-2 * _log1m(tabular_gradient_bound(variance) * time / (2 * n_prompts)))[()]
 
 
-def _log1m(spent):
+def _log1m(spent: NDArray[np.float64]) -> NDArray[np.float64]:
     """ln(1 - spent), -inf from 1 on."""
     with np.errstate(divide="ignore"):
         return np.log1p(-np.minimum(spent, 1.0))
 
 
-def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
+def tabular_mass_bound(
+    mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (Lemma 10, arXiv 2503.15477).
 
         π_t(A) ≤ π_0(A) exp( (4 + 2λ ln(1/min_y π_0(y))) t/|S| )
@@ -163,12 +180,16 @@ def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
     return _mass_bound(4.0, mass, time, min_prob, kl_coef, n_prompts)
 
 
-def sharper_tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
+def sharper_tabular_mass_bound(
+    mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """As `tabular_mass_bound`, with 1 in place of 4: this book's own, "Accurate is not enough"."""
     return _mass_bound(1.0, mass, time, min_prob, kl_coef, n_prompts)
 
 
-def _mass_bound(rate, mass, time, min_prob, kl_coef, n_prompts):
+def _mass_bound(
+    rate: float, mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike, n_prompts: ArrayLike
+) -> NDArray[np.float64]:
     mass, time = _checks.real("mass", mass, low=0.0, high=1 + 1e-9), _checks.real("time", time, low=0.0)
     min_prob = _checks.real("min_prob", min_prob, above=0.0, high=1.0)
     kl_coef, n_prompts = _checks.real("kl_coef", kl_coef, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
@@ -176,7 +197,15 @@ def _mass_bound(rate, mass, time, min_prob, kl_coef, n_prompts):
         return np.exp(np.minimum(np.log(mass) + (rate - 2 * kl_coef * np.log(min_prob)) * time / n_prompts, 0.0))[()]
 
 
-def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
+def tabular_fast_time_bound(
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
     """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (Prop. 4, arXiv 2503.15477).
 
     probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a
@@ -186,14 +215,32 @@ def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_
     return _fast_time(4.0, 5.0, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
-def sharper_tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
+def sharper_tabular_fast_time_bound(
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
     """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own,
     "Accurate is not enough".
     """
     return _fast_time(1.6, 1.25, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
-def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts):
+def _fast_time(
+    constant: float,
+    growth: float,
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float,
+    n_prompts: int,
+) -> float:
     """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most
     `growth`.
     """
@@ -212,9 +259,9 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     count, mass = int(good.sum()), float(probs[good].sum())
     proxy_start, truth_start = float(probs @ reward), float(probs @ ground_truth)
 
-    def require(condition, what):
+    def require(condition: bool, requirement: str) -> None:
         if not condition:
-            raise ValueError(f"good_outputs do not meet Prop. 4: {what}")
+            raise ValueError(f"good_outputs do not meet Prop. 4: {requirement}")
 
     require(
         ground_truth[good].min() > truth_start + gain,
@@ -242,7 +289,7 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     return n_prompts * max(wait, 0.0)
 
 
-def _mask(name, outputs, size):
+def _mask(name: str, outputs: ArrayLike, size: int) -> NDArray[np.bool_]:
     """Indices or booleans as a mask (size,) with at least one output in it."""
     outputs = np.atleast_1d(outputs)
     if not outputs.size:
@@ -257,7 +304,7 @@ def _mask(name, outputs, size):
     return mask
 
 
-def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
+def accurate_but_slow_time_bound(gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward
     and λ.
 
@@ -266,19 +313,30 @@ def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
     return tabular_slow_time_bound(_checks.real("slowness", slowness, low=1.0) ** -2.0, gain, n_prompts)
 
 
-def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0, n_prompts=1):
+def inaccurate_but_fast_time_bound(
+    probs: ArrayLike, ground_truth: ArrayLike, gain: float, best: int, kl_coef: float = 0.0, n_prompts: int = 1
+) -> float:
     """Greatest t_γ under the fast reward model of Theorem 5 (arXiv 2503.15477), 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
 
     probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError
     naming the condition that fails.
     """
-    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    output = _good_output(probs, ground_truth, gain, best)
+    prob, rho, least = output.prob, output.rho, output.least_prob
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
     _require_kl(kl_coef, largest_kl, "Theorem 5")
     return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
 
 
-def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_coef=0.0, n_prompts=1):
+def matching_teacher_time_bound(
+    probs: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    best: int,
+    least_prob: float,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
     """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c
     (Theorem 6).
 
@@ -286,7 +344,8 @@ def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_
 
     probs, ground_truth: (n,). least_prob: c in (0, 1), at most π(best). Returns a float. ValueError naming what fails.
     """
-    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    output = _good_output(probs, ground_truth, gain, best)
+    prob, rho, least = output.prob, output.rho, output.least_prob
     c = _checks.number("least_prob", least_prob, above=0.0, high=1.0)
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
@@ -294,7 +353,9 @@ def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_
     return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
 
 
-def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
+def mismatched_teacher_time_bound(
+    gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T
     (Theorem 6).
     """
@@ -302,7 +363,7 @@ def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
     return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
 
 
-def two_marks_time_bound(liked, gain, n_prompts=1):
+def two_marks_time_bound(liked: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4
     π_0(liked)).
 
@@ -319,7 +380,9 @@ def two_marks_time_bound(liked, gain, n_prompts=1):
 _GROWTH = 8 / 5
 
 
-def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
+def gradient_slow_time_bound(
+    gradient_norm: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in
     [-1, 1].
 
@@ -333,7 +396,9 @@ def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
         )[()]
 
 
-def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
+def gradient_time_bounds(
+    probs: ArrayLike, reward: ArrayLike, measured: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as
     γ → 0.
 
@@ -360,18 +425,27 @@ def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
         return tuple((n_prompts * z / (_GROWTH * size))[()] for z in (least, greatest))
 
 
-def _good_output(probs, ground_truth, gain, best):
-    """π(y^γ), ρ and the least probability, for an output good enough for the gain."""
+@dataclass(frozen=True)
+class _GoodOutput:
+    """An output y^γ that is good enough for a gain: π(y^γ), ρ, and the least probability of any output."""
+
+    prob: float
+    rho: float
+    least_prob: float
+
+
+def _good_output(probs: ArrayLike, ground_truth: ArrayLike, gain: float, best: int) -> _GoodOutput:
+    """Output `best` as a y^γ; ValueError unless it is good enough for the gain."""
     probs = _checks.probabilities("probs", probs)
     truth = _checks.array("ground_truth", ground_truth, low=-1.0, high=1.0)
     probs, truth = _checks.broadcast(probs=probs, ground_truth=truth)
     good = np.flatnonzero(_mask("best", best, probs.shape[-1]))[0]
-    wanted = float(probs @ truth) + _checks.number("gain", gain, above=0.0)
-    if not truth[good] > wanted:
-        raise ValueError(f"best must have a ground truth above V_G(0) + γ = {wanted:.6g}, got {truth[good]:.6g}.")
-    return float(probs[good]), float((wanted + 1) / (truth[good] + 1)), float(probs.min())
+    target = float(probs @ truth) + _checks.number("gain", gain, above=0.0)
+    if not truth[good] > target:
+        raise ValueError(f"best must have a ground truth above V_G(0) + γ = {target:.6g}, got {truth[good]:.6g}.")
+    return _GoodOutput(float(probs[good]), float((target + 1) / (truth[good] + 1)), float(probs.min()))
 
 
-def _require_kl(kl_coef, largest, theorem):
+def _require_kl(kl_coef: float, largest: float, theorem: str) -> None:
     if not _checks.number("kl_coef", kl_coef, low=0.0) <= largest:
         raise ValueError(f"kl_coef must be at most {largest:.6g} for {theorem}, got {float(kl_coef):.6g}.")

@@ -11,11 +11,12 @@ fewer. Ties in the ground truth are kept only by tying too; `free` and what foll
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MOST_WORK = 400_000  # of the search among rankings that break few ties; a second or two
 
 
-def random(seed, count):
+def random(seed: int, count: int) -> NDArray[np.float64]:
     """`count` numbers in [0, 1) of the generator mulberry32, which is a counter and a hash and so as short in
     JavaScript.
     """
@@ -26,11 +27,11 @@ def random(seed, count):
     return (b ^ (b >> np.uint32(14))) / 2**32
 
 
-def pairs(outputs):
+def pairs(outputs: int) -> int:
     return outputs * (outputs - 1) // 2
 
 
-def wrong_counts(truth):
+def wrong_counts(truth: NDArray[np.float64]) -> tuple[int, list[int]]:
     """(free, few): the numbers of misordered pairs that a ranking can have are `few`, increasing, and all from `free`
     to C(n, 2).
 
@@ -46,7 +47,7 @@ def wrong_counts(truth):
     return free, sorted(costs)
 
 
-def ranking(truth, wrong, seed):
+def ranking(truth: NDArray[np.float64], wrong: int, seed: int) -> NDArray[np.intp]:
     """Levels (n,), 0 the worst, of a ranking that misorders exactly `wrong` of the pairs, a number that `wrong_counts`
     allows.
     """
