@@ -7,6 +7,7 @@ reference is rvlib's own flow at a hundredth of its default tolerance, which the
 Run: python benchmarks/flow.py [results.json]
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -70,6 +71,11 @@ def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
     return softmax(logits + solution.y.T) if solution.success else np.full((len(times), len(logits)), np.nan)
 
 
+def scipy_flows(method, logits, reward, kl_coef, times, tolerance):
+    """Probabilities (problems, times, outputs), one problem after the other."""
+    return np.array([scipy_flow(method, x, r, kl_coef, times, tolerance) for x, r in zip(logits, reward)])
+
+
 def seconds(function):
     """Result and the shortest of three runs; a long one is run once."""
     best = np.inf
@@ -88,8 +94,8 @@ def climb(integrate, reference):
     """
     began = time.perf_counter()
     for tolerance in LADDER:
-        found, taken = seconds(lambda: integrate(tolerance))
-        error = float(np.abs(found - reference).max())
+        probs, taken = seconds(functools.partial(integrate, tolerance=tolerance))
+        error = float(np.abs(probs - reference).max())
         if error <= ERROR:
             return {"s": taken, "error": error, "tolerance": tolerance}
         if time.perf_counter() - began > LONGEST:
@@ -98,26 +104,23 @@ def climb(integrate, reference):
 
 
 def main(path):
+    """Time every problem by every method and write `path`."""
     rng = np.random.default_rng(0)
     rows = []
     for name, problems, outputs, kl_coef, horizon in PROBLEMS:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
         times = np.geomspace(1e-4 * horizon, horizon, 41)
         reference = rvlib_flow(logits, reward, kl_coef, times, flow._TOLERANCE / 100)
-        row = {
-            "problem": name,
-            "rvlib": climb(lambda tolerance: rvlib_flow(logits, reward, kl_coef, times, tolerance), reference),
-        }
+        ours = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
+        row = {"problem": name, "rvlib": climb(ours, reference)}
         for method in ("DOP853", "LSODA", "Radau", "BDF"):
             if outputs > 1000 and method != "DOP853":
                 continue  # their dense Jacobians of 5,000 outputs hold 25 million entries
-            sample = range(min(problems, 20))  # the rest of a batch costs SciPy the same again
-            one_by_one = lambda tolerance: np.array(
-                [scipy_flow(method, logits[i], reward[i], kl_coef, times, tolerance) for i in sample]
-            )
-            row[method] = climb(one_by_one, reference[: len(sample)])
+            solved = min(problems, 20)  # the rest of a batch costs SciPy the same again
+            peer = functools.partial(scipy_flows, method, logits[:solved], reward[:solved], kl_coef, times)
+            row[method] = climb(peer, reference[:solved])
             if row[method]:
-                row[method]["s"] *= problems / len(sample)
+                row[method]["s"] *= problems / solved
                 row[method]["times_rvlib"] = row[method]["s"] / row["rvlib"]["s"]
         rows.append(row)
         peers = (

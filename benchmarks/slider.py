@@ -75,8 +75,8 @@ def solve(variance):
     truth, logits = problem(setting["outputs"], setting["peakedness"], setting["skill"], setting["seed"])
     reward = teacher(truth, logits, setting["accuracy"], variance, setting["seed"])
     at = gradient_flow(logits, reward, setting["horizon"], ground_truth=truth)(times)
-    found = [time_to_gain(logits, reward, setting["gain"], measured=r, t_max=1e9) for r in (truth, reward)]
-    return [at.ground_truth, at.proxy, at.variance, at.kl, at.gradient_norm], found
+    gain_times = [time_to_gain(logits, reward, setting["gain"], measured=r, t_max=1e9) for r in (truth, reward)]
+    return [at.ground_truth, at.proxy, at.variance, at.kl, at.gradient_norm], gain_times
 grid = make_subplots(2, 3, specs=[[{"colspan": 3}, None, None], [{}, {}, {}]])
 for (row, column), values in zip([(1, 1), (1, 1), (2, 1), (2, 2), (2, 3)], solve(setting["variance"])[0]):
     grid.add_scatter(x=times, y=values, row=row, col=column, showlegend=False)
@@ -86,11 +86,11 @@ for axis in (grid.layout.yaxis2, grid.layout.yaxis4):
 figure = go.FigureWidget(grid, layout=dict(height=480, width=760, title_text="0"))
 slider = ipywidgets.FloatLogSlider(setting["variance"], min=-6, max=0, step=0.02, layout=dict(width="500px"))
 def update(change):
-    lines, found = solve(change["new"])
+    lines, gain_times = solve(change["new"])
     with figure.batch_update():
         for trace, values in zip(figure.data, lines):
             trace.y = values
-        figure.layout.title.text = f"{change['new']:.4g} {found[0]:.4g} {found[1]:.4g}"
+        figure.layout.title.text = f"{change['new']:.4g} {gain_times[0]:.4g} {gain_times[1]:.4g}"
 slider.observe(update, "value")
 ipywidgets.VBox([slider, figure])
 """
@@ -160,13 +160,15 @@ def milliseconds(events):
         if event["name"].startswith("slider:")
     ]
     process = marks[0][1]
-    times = lambda name: np.array(
-        sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process)
-    )  # noqa: E731
+
+    def times(name):
+        return np.array(sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process))
+
     commits, activations, frames = times("Commit"), times("ActivateLayerTree"), times("DrawFrame")
-    following = lambda series, moment: (
-        series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
-    )  # noqa: E731
+
+    def following(series, moment):
+        return series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
+
     began = {int(number): moment for moment, _, kind, number in marks if kind == "in"}
     painted = {}
     for moment, _, kind, number in sorted(marks):
@@ -179,6 +181,7 @@ def milliseconds(events):
 
 
 def summary(values, inputs):
+    """Percentiles of the times to the painted figure, and how many inputs were overtaken."""
     p50, p95, worst = np.percentile(values, [50, 95, 100])
     return {
         "p50_ms": round(float(p50), 2),
@@ -190,6 +193,7 @@ def summary(values, inputs):
 
 
 def explorable(browser, address, kind, key, fragment):
+    """An explorable in a static page, one of its sliders dragged."""
     page = browser.new_page(viewport={"width": 1000, "height": 1000})
     page.goto(f"{address}/{kind.name}.html{fragment}")
     page.wait_for_selector(".rv-svg text")

@@ -103,6 +103,7 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """What Sphinx calls to load the extension."""
     app.add_config_value("rvbook_code", "", "env")
     app.add_config_value("rvbook_static", "", "html")
     # Jupyter Book sets this one for an extension that the book leaves out.

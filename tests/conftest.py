@@ -4,8 +4,12 @@ import os
 import pathlib
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -17,7 +21,9 @@ NO_BROWSER = (
 )
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how many instances a bound meets."""
+    # Here as below: tests that need no such package run where it is not installed.
     import hypothesis
 
     # `make test` meets 2,000 random instances a bound, `make nightly` 100,000; a test's own max_examples stays.
@@ -33,11 +39,11 @@ def pytest_configure(config):
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def find_browser(playwright):
+def find_browser(playwright: "Playwright") -> str | None:
     """Path of a Chromium: the system's, else Playwright's own; None if there is neither."""
     own = playwright.chromium.executable_path
-    found = filter(None, map(shutil.which, SYSTEM_BROWSERS))
-    return next(found, own if os.path.exists(own) else None)
+    systems = filter(None, map(shutil.which, SYSTEM_BROWSERS))
+    return next(systems, own if os.path.exists(own) else None)
 
 
 @pytest.fixture(scope="session")

@@ -33,12 +33,14 @@ def collocation():
 
 
 def probabilities(logits, counts):
+    """π of one output of each kind."""
     weights = [exp(x - max(logits)) for x in logits]
     total = sum(c * w for c, w in zip(counts, weights))
     return [w / total for w in weights]
 
 
 def velocity(logits, start, reward, counts, kl_coef):
+    """dθ/dt of one output of each kind."""
     probs, probs0 = probabilities(logits, counts), probabilities(start, counts)
     regularised = [r - kl_coef * log(p / p0) for r, p, p0 in zip(reward, probs, probs0)]
     mean = sum(c * p * r for c, p, r in zip(counts, probs, regularised))
@@ -65,7 +67,7 @@ def flow(logits, reward, counts, times, kl_coef=0):
         )
         newton = np.linalg.inv(np.eye(STAGES * kinds) - float(h) * np.kron(a_float, jacobian))
         stages = np.array([[h * node * v for v in v0] for node in nodes], dtype=object) * 0
-        for iteration in range(200):
+        for _ in range(200):
             f = np.array(
                 [velocity([x + d for x, d in zip(state, stage)], start, reward, counts, kl_coef) for stage in stages],
                 dtype=object,

@@ -440,9 +440,8 @@ def test_curves_are_those_of_the_library(node, change):
         np.testing.assert_allclose(page[key], exact, atol=2e-3 * max(1, exact.max()), err_msg=key)  # a third of a pixel
     for key, measured in {"finish": truth, "proxyFinish": None}.items():
         exact = time_to_gain(logits, reward, figure.gain, measured=measured, **options)
-        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, (
-            key
-        )  # later than that, or never
+        # The page has none for a time later than 1e9, or never.
+        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, key
     assert page["bound"] == pytest.approx(
         bounds.tabular_slow_time_bound(reward_variance(reward, softmax(logits)), figure.gain), rel=1e-9
     )
@@ -507,9 +506,8 @@ def test_it_is_a_widget_a_page_and_a_picture():
     data, _ = Curves()._repr_mimebundle_()
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "image/svg+xml"} <= set(data)
     assert 'data-explorable="curves"' in data["text/html"] and "<script" not in data["text/html"]
-    assert "./" not in re.sub(
-        r'"data:[^"]*"', "", Curves()._esm
-    )  # a widget's module has no address to resolve imports by
+    # A widget's module has no address to resolve imports by.
+    assert "./" not in re.sub(r'"data:[^"]*"', "", Curves()._esm)
 
 
 @pytest.mark.parametrize(
@@ -559,12 +557,12 @@ def test_the_page_correlates_as_python_does():
                 expected.append(
                     np.corrcoef(*(paper.within_groups(x[kept], pair[kept]) for x in (values, gained)))[0, 1]
                 )
-            one = pair == list(dict.fromkeys(pair.tolist()))[3]
+            third_pair = pair == list(dict.fromkeys(pair.tolist()))[3]
             states.append({"property": column, "outcome": outcome, "pair": "3"} | dict.fromkeys(models, True))
-            expected.append(correlations({column: values[one]}, gained[one])[column]["pearson"])
+            expected.append(correlations({column: values[third_pair]}, gained[third_pair])[column]["pearson"])
     command = [draw.node(), "--input-type=module", "--eval", _TABLES, (WEB / "tables.mjs").as_uri(), json.dumps(states)]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert np.allclose(found, expected, atol=1e-8)
+    on_the_page = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert np.allclose(on_the_page, expected, atol=1e-8)
 
 
 # ---- the calculator --------------------------------------------------------------------------------------------------

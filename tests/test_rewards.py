@@ -226,8 +226,8 @@ def test_constructions_are_what_the_theorems_say():
     assert ranking_accuracy(fast, truth) == pytest.approx(2 / 4)  # Theorem 2: every pair wrong but those with y^γ
     assert fast[0] == 1 and (0 < fast[1:]).all() and (fast[1:] < probs[0]).all()
     assert ranking_accuracy(inaccurate_but_fast(truth, probs, 0, accuracy=5 / 6), truth) == pytest.approx(5 / 6)
-    one, other = policy_specific_teachers(4, good=0, other_good=2)
-    assert one.tolist() == [1, -1, -1, -1] and other.tolist() == [-1, -1, 1, -1]
+    own, others = policy_specific_teachers(4, good=0, other_good=2)
+    assert own.tolist() == [1, -1, -1, -1] and others.tolist() == [-1, -1, 1, -1]
 
 
 def test_best_of_n_against_every_draw():

@@ -114,9 +114,8 @@ def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
 @EVERY_PAGE
 def test_every_slider_changes_its_figure(browser, site, name):
     with watched(browser, viewport={"width": 1280, "height": 900}) as page:
-        open_page(
-            page, site(name) + "#race.time=50"
-        )  # at its start, where it stands before the bet, a KL penalty changes nothing yet
+        # At its start, where it stands before the bet, a KL penalty changes nothing yet.
+        open_page(page, site(name) + "#race.time=50")
         for figure in page.locator(".rv-explorable").all():
             for slider in figure.locator("input[type=range]").all():
                 label, low, at, high = slider.evaluate("s => [s.labels[0].innerText, +s.min, +s.value, +s.max]")
@@ -150,9 +149,8 @@ def test_nothing_is_wider_than_a_small_screen(browser, site, name):
             )
             == []
         )
-        page.set_viewport_size(
-            {"width": 1100, "height": 740}
-        )  # and where there is no margin yet, notes do not stick out
+        # And where there is no margin yet, notes do not stick out.
+        page.set_viewport_size({"width": 1100, "height": 740})
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 

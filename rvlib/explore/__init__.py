@@ -11,8 +11,10 @@ from rvlib.explore._explorable import Explorable, choice, slider, toggle
 from rvlib.explore.calculator import Calculator
 from rvlib.explore.tables import Tables
 from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Steps, Teachers
+from rvlib.tabular.estimators import ADVANTAGES
 
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
+_ALGORITHM_LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"}
 
 
 def _accuracy(
@@ -410,7 +412,7 @@ class Samples(Explorable):
         help="Standard deviation of the noise in each mark",
     )
     estimator = choice(
-        {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"},
+        {algorithm: _ALGORITHM_LABELS[algorithm] for algorithm in ADVANTAGES},
         group="Algorithm",
         label="Advantage of a sample",
     )

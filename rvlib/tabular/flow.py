@@ -94,7 +94,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Steps:
-    """An accepted step each of problems `index` (K,): from u = `before` (K, n) at τ = `start` (K,), of `length` (K,)."""
+    """A step of each problem in `index` (K,): `start` and `length` (K,), u `before` it and the `increment` (K, n)."""
 
     index: NDArray[np.intp]
     start: NDArray[np.float64]

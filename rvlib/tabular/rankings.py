@@ -28,6 +28,7 @@ def random(seed: int, count: int) -> NDArray[np.float64]:
 
 
 def pairs(outputs: int) -> int:
+    """How many pairs there are of so many outputs."""
     return outputs * (outputs - 1) // 2
 
 
