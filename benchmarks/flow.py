@@ -14,9 +14,11 @@ import pathlib
 import platform
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from rvlib.tabular import flow, gradient_flow, softmax
@@ -36,7 +38,13 @@ PROBLEMS = [
 ]
 
 
-def rvlib_flow(logits, reward, kl_coef, times, tolerance):
+def rvlib_flow(
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
     """Probabilities (problems, times, outputs) by rvlib, at a tolerance of its own."""
     default, flow._TOLERANCE = flow._TOLERANCE, tolerance
     try:
@@ -45,7 +53,14 @@ def rvlib_flow(logits, reward, kl_coef, times, tolerance):
         flow._TOLERANCE = default
 
 
-def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
+def scipy_flow(
+    method: str,
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
     """One problem's probabilities (times, outputs) by solve_ivp, on the same reduced equation that rvlib integrates."""
 
     def field(_, u):
@@ -71,12 +86,19 @@ def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
     return softmax(logits + solution.y.T) if solution.success else np.full((len(times), len(logits)), np.nan)
 
 
-def scipy_flows(method, logits, reward, kl_coef, times, tolerance):
+def scipy_flows(
+    method: str,
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
     """Probabilities (problems, times, outputs), one problem after the other."""
     return np.array([scipy_flow(method, x, r, kl_coef, times, tolerance) for x, r in zip(logits, reward)])
 
 
-def seconds(function):
+def seconds(function: Callable[[], NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
     """Result and the shortest of three runs; a long one is run once."""
     best = np.inf
     for _ in range(3):
@@ -88,7 +110,7 @@ def seconds(function):
     return result, best
 
 
-def climb(integrate, reference):
+def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.float64]) -> dict[str, float] | None:
     """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST
     seconds.
     """
@@ -103,7 +125,7 @@ def climb(integrate, reference):
     return None
 
 
-def main(path):
+def main(path: str | pathlib.Path) -> None:
     """Time every problem by every method and write `path`."""
     rng = np.random.default_rng(0)
     rows = []

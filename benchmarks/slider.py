@@ -21,10 +21,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -34,7 +36,7 @@ from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
 from jupyter import jupyterlab, notebook, ready, run_cell  # noqa: E402
 
 from rvlib.explore import BestOfN, Constructions, Curves, Dial, Grades, Landscape, Race, Samples, Teachers  # noqa: E402
-from rvlib.explore._explorable import WEB  # noqa: E402
+from rvlib.explore._explorable import WEB, Explorable  # noqa: E402
 
 MOVES = 300  # of the mouse: five seconds
 CATEGORIES = [
@@ -126,7 +128,7 @@ new MutationObserver(() => {
 """
 
 
-def drag(page, x0, x1, y, watch):
+def drag(page: Page, x0: float, x1: float, y: float, watch: str) -> list[dict[str, Any]]:
     """Drag a slider's thumb from x0 to x1 and back; the trace's events meanwhile."""
     cdp, events, done = page.context.new_cdp_session(page), [], []
     cdp.on("Tracing.dataCollected", lambda message: events.extend(message["value"]))
@@ -152,7 +154,7 @@ def drag(page, x0, x1, y, watch):
     return events
 
 
-def milliseconds(events):
+def milliseconds(events: list[dict[str, Any]]) -> tuple[list[float], int]:
     """From each painted input to its frame, and the number of inputs."""
     marks = [
         (event["ts"], event["pid"], *event["name"].split(":")[1:])
@@ -180,7 +182,7 @@ def milliseconds(events):
     return list(painted.values()), len(began)
 
 
-def summary(values, inputs):
+def summary(values: list[float], inputs: int) -> dict[str, float]:
     """Percentiles of the times to the painted figure, and how many inputs were overtaken."""
     p50, p95, worst = np.percentile(values, [50, 95, 100])
     return {
@@ -192,7 +194,7 @@ def summary(values, inputs):
     }
 
 
-def explorable(browser, address, kind, key, fragment):
+def explorable(browser: Browser, address: str, kind: type[Explorable], key: str, fragment: str) -> dict[str, float]:
     """An explorable in a static page, one of its sliders dragged."""
     page = browser.new_page(viewport={"width": 1000, "height": 1000})
     page.goto(f"{address}/{kind.name}.html{fragment}")
@@ -212,7 +214,7 @@ def explorable(browser, address, kind, key, fragment):
     return summary(*milliseconds(events))
 
 
-def widgets(browser):
+def widgets(browser: Browser) -> dict[str, float]:
     """The same plot in JupyterLab, by ipywidgets, a FigureWidget and a kernel."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -232,7 +234,7 @@ def widgets(browser):
     return summary(*milliseconds(events))
 
 
-def main(path, only=()):
+def main(path: str | pathlib.Path, only: Sequence[str] = ()) -> None:
     """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and
     prints.
     """

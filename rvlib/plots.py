@@ -420,6 +420,7 @@ class drive:
     """
 
     def __init__(self, function: Callable[..., Figure], **sliders: Any) -> None:
+        # Here, since the figures themselves need no widgets, and a plan or a report without a notebook has none.
         import ipywidgets
 
         defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
@@ -437,7 +438,7 @@ class drive:
         return self.function(**{name: control.value for name, control in self.controls.items()})
 
     def _repr_mimebundle_(self, *args, **kwargs):
-        import ipywidgets
+        import ipywidgets  # as above
 
         figure = self.figure
         page = {"text/html": figure._repr_mimebundle_()["text/html"]}

@@ -7,6 +7,7 @@ too: the gain of a case is what the reference has gained at the case's time, so 
 import functools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import reference
@@ -35,7 +36,9 @@ CASES = [
 ]
 
 
-def measures(logits, start, reward, truth, counts, kl_coef):
+def measures(
+    logits: list[mpf], start: list[mpf], reward: list[mpf], truth: list[mpf], counts: list[int], kl_coef: mpf
+) -> dict[str, Any]:
     """What rvlib reports of a policy, from the definitions, in the reference's precision."""
     probs, probs0 = reference.probabilities(logits, counts), reference.probabilities(start, counts)
 

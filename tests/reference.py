@@ -5,17 +5,19 @@ another method. Outputs that start alike stay alike, so a problem of any size wi
 kinds.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from mpmath import exp, legendre, log, matrix, mp, mpf, polyroots, taylor
+from numpy.typing import NDArray
 
 mp.dps = 40
 STAGES = 9
 
 
 @cache
-def collocation():
+def collocation() -> tuple[list[mpf], NDArray[np.object_]]:
     """Nodes in (0, 1] and the matrix A of Radau IIA, exact to the working precision."""
     coefficients = [
         a - b
@@ -32,14 +34,16 @@ def collocation():
     return nodes, np.array([[a[i, j] for j in range(STAGES)] for i in range(STAGES)], dtype=object)
 
 
-def probabilities(logits, counts):
+def probabilities(logits: Sequence[mpf], counts: Sequence[int]) -> list[mpf]:
     """π of one output of each kind."""
     weights = [exp(x - max(logits)) for x in logits]
     total = sum(c * w for c, w in zip(counts, weights))
     return [w / total for w in weights]
 
 
-def velocity(logits, start, reward, counts, kl_coef):
+def velocity(
+    logits: Sequence[mpf], start: Sequence[mpf], reward: Sequence[mpf], counts: Sequence[int], kl_coef: mpf
+) -> list[mpf]:
     """dθ/dt of one output of each kind."""
     probs, probs0 = probabilities(logits, counts), probabilities(start, counts)
     regularised = [r - kl_coef * log(p / p0) for r, p, p0 in zip(reward, probs, probs0)]
@@ -47,7 +51,9 @@ def velocity(logits, start, reward, counts, kl_coef):
     return [p * (r - mean) for p, r in zip(probs, regularised)]
 
 
-def flow(logits, reward, counts, times, kl_coef=0):
+def flow(
+    logits: Sequence[float], reward: Sequence[float], counts: Sequence[int], times: Sequence[float], kl_coef: float = 0
+) -> list[list[mpf]]:
     """Logits of each kind at each of `times` (increasing; close enough that the flow is gentle between two)."""
     nodes, a = collocation()
     a_float = a.astype(float)

@@ -199,7 +199,7 @@ CASES = {
         "algorithm must be one of rloo, grpo, dr_grpo, reinforce, got 'ppo'",
     ),
     "an unknown algorithm of an estimate": (
-        lambda: estimate_gradient(LOGITS, REWARD, 2, 0, estimator="RLOO"),
+        lambda: estimate_gradient(LOGITS, REWARD, 2, 0, algorithm="RLOO"),
         "algorithm must be one of rloo, grpo, dr_grpo, reinforce, got 'RLOO'",
     ),
     "an algorithm's old name": (

@@ -72,9 +72,9 @@ def test_draws_are_seeded_and_follow_the_policy():
 @pytest.mark.parametrize("algorithm", ADVANTAGES)
 def test_estimates_have_the_shape_of_the_logits_and_average_out(algorithm):
     reward = np.stack([REWARD, -REWARD])
-    estimates = estimate_gradient(LOGITS, reward, 4, rng=2, estimator=algorithm, draws=50_000)
+    estimates = estimate_gradient(LOGITS, reward, 4, rng=2, algorithm=algorithm, draws=50_000)
     assert estimates.shape == (2, 50_000, 3)
-    assert estimate_gradient(LOGITS, REWARD, 4, rng=2, estimator=algorithm).shape == (3,)
+    assert estimate_gradient(LOGITS, REWARD, 4, rng=2, algorithm=algorithm).shape == (3,)
     assert np.allclose(estimates.sum(-1), 0, atol=1e-12)
     if algorithm != "grpo":
         exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if algorithm == "dr_grpo" else 1)

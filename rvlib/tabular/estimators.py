@@ -107,7 +107,7 @@ def estimate_gradient(
     samples: int,
     rng: RNG,
     *,
-    estimator: str = "rloo",
+    algorithm: str = "rloo",
     reference_logits: ArrayLike | None = None,
     kl_coef: ArrayLike = 0.0,
     draws: int | None = None,
@@ -115,7 +115,7 @@ def estimate_gradient(
     """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws,
     n).
 
-    logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ADVANTAGES`. ValueError on
+    logits, reward, reference_logits (the logits by default): (..., n). algorithm: one of `ADVANTAGES`. ValueError on
     bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
     """
     logits = _checks.array("logits", logits)
@@ -127,7 +127,7 @@ def estimate_gradient(
     rewards = np.take_along_axis(
         np.broadcast_to(regularised, (*outputs.shape[:-1], regularised.shape[-1])), outputs, -1
     )
-    return gradient_estimate(logits, outputs, advantages(rewards, estimator))
+    return gradient_estimate(logits, outputs, advantages(rewards, algorithm))
 
 
 def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: ArrayLike = 0.0) -> NDArray[np.float64]:
