@@ -1,21 +1,24 @@
 """rvlib's gradient flow beside SciPy's integrators on the same problems, at equal error, in one run.
 
-Each method, rvlib's too, has the loosest tolerance of a ladder at which the probabilities it returns at 41 times, spaced
-evenly in log t, are within `ERROR` of the reference. SciPy's implicit methods get the analytic Jacobian. The reference is
-rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic.
+Each method, rvlib's too, has the loosest tolerance of a ladder at which the probabilities it returns at 41 times,
+spaced evenly in log t, are within `ERROR` of the reference. SciPy's implicit methods get the analytic Jacobian. The
+reference is rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic.
 
 Run: python benchmarks/flow.py [results.json]
 """
 
+import functools
 import json
 import os
 import pathlib
 import platform
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from rvlib.tabular import flow, gradient_flow, softmax
@@ -35,7 +38,13 @@ PROBLEMS = [
 ]
 
 
-def rvlib_flow(logits, reward, kl_coef, times, tolerance):
+def rvlib_flow(
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
     """Probabilities (problems, times, outputs) by rvlib, at a tolerance of its own."""
     default, flow._TOLERANCE = flow._TOLERANCE, tolerance
     try:
@@ -44,7 +53,14 @@ def rvlib_flow(logits, reward, kl_coef, times, tolerance):
         flow._TOLERANCE = default
 
 
-def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
+def scipy_flow(
+    method: str,
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
     """One problem's probabilities (times, outputs) by solve_ivp, on the same reduced equation that rvlib integrates."""
 
     def field(_, u):
@@ -70,7 +86,19 @@ def scipy_flow(method, logits, reward, kl_coef, times, tolerance):
     return softmax(logits + solution.y.T) if solution.success else np.full((len(times), len(logits)), np.nan)
 
 
-def seconds(function):
+def scipy_flows(
+    method: str,
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """Probabilities (problems, times, outputs), one problem after the other."""
+    return np.array([scipy_flow(method, x, r, kl_coef, times, tolerance) for x, r in zip(logits, reward)])
+
+
+def seconds(function: Callable[[], NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
     """Result and the shortest of three runs; a long one is run once."""
     best = np.inf
     for _ in range(3):
@@ -82,12 +110,14 @@ def seconds(function):
     return result, best
 
 
-def climb(integrate, reference):
-    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST seconds."""
+def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.float64]) -> dict[str, float] | None:
+    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST
+    seconds.
+    """
     began = time.perf_counter()
     for tolerance in LADDER:
-        found, taken = seconds(lambda: integrate(tolerance))
-        error = float(np.abs(found - reference).max())
+        probs, taken = seconds(functools.partial(integrate, tolerance=tolerance))
+        error = float(np.abs(probs - reference).max())
         if error <= ERROR:
             return {"s": taken, "error": error, "tolerance": tolerance}
         if time.perf_counter() - began > LONGEST:
@@ -95,27 +125,24 @@ def climb(integrate, reference):
     return None
 
 
-def main(path):
+def main(path: str | pathlib.Path) -> None:
+    """Time every problem by every method and write `path`."""
     rng = np.random.default_rng(0)
     rows = []
     for name, problems, outputs, kl_coef, horizon in PROBLEMS:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
         times = np.geomspace(1e-4 * horizon, horizon, 41)
         reference = rvlib_flow(logits, reward, kl_coef, times, flow._TOLERANCE / 100)
-        row = {
-            "problem": name,
-            "rvlib": climb(lambda tolerance: rvlib_flow(logits, reward, kl_coef, times, tolerance), reference),
-        }
+        ours = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
+        row = {"problem": name, "rvlib": climb(ours, reference)}
         for method in ("DOP853", "LSODA", "Radau", "BDF"):
             if outputs > 1000 and method != "DOP853":
                 continue  # their dense Jacobians of 5,000 outputs hold 25 million entries
-            sample = range(min(problems, 20))  # the rest of a batch costs SciPy the same again
-            one_by_one = lambda tolerance: np.array(
-                [scipy_flow(method, logits[i], reward[i], kl_coef, times, tolerance) for i in sample]
-            )
-            row[method] = climb(one_by_one, reference[: len(sample)])
+            solved = min(problems, 20)  # the rest of a batch costs SciPy the same again
+            peer = functools.partial(scipy_flows, method, logits[:solved], reward[:solved], kl_coef, times)
+            row[method] = climb(peer, reference[:solved])
             if row[method]:
-                row[method]["s"] *= problems / len(sample)
+                row[method]["s"] *= problems / solved
                 row[method]["times_rvlib"] = row[method]["s"] / row["rvlib"]["s"]
         rows.append(row)
         peers = (

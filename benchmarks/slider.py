@@ -1,10 +1,12 @@
-"""From a slider's input to the painted figure, while it is dragged: the explorables, and Curves' plot by ipywidgets, Plotly and a kernel.
+"""From a slider's input to the painted figure, while it is dragged: the explorables, and Curves' plot by ipywidgets,
+Plotly and a kernel.
 
-How it is measured. Headless Chromium shows a page at 60 Hz; a mouse drags a slider to and fro at 60 moves a second. The page notes
-when it receives an input, and when the drawing that answers it changes, in Chromium's own trace; an update is painted when the
-compositor draws the first frame that holds the changed drawing (the trace's Commit, ActivateLayerTree and DrawFrame). So script,
-style, layout, paint and raster all count, and for the kernel the way there and back; waiting for the mouse does not. An input
-that a later one overtakes is never painted and is counted as lost, not as slow.
+How it is measured. Headless Chromium shows a page at 60 Hz; a mouse drags a slider to and fro at 60 moves a second. The
+page notes when it receives an input, and when the drawing that answers it changes, in Chromium's own trace; an update
+is painted when the compositor draws the first frame that holds the changed drawing (the trace's Commit,
+ActivateLayerTree and DrawFrame). So script, style, layout, paint and raster all count, and for the kernel the way there
+and back; waiting for the mouse does not. An input that a later one overtakes is never painted and is counted as lost,
+not as slow.
 
     python benchmarks/slider.py [FILE]                    writes benchmarks/results/slider.json, or FILE
     python benchmarks/slider.py --only curves samples     these figures alone, no kernel; prints, and writes nothing
@@ -19,10 +21,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -32,7 +36,7 @@ from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
 from jupyter import jupyterlab, notebook, ready, run_cell  # noqa: E402
 
 from rvlib.explore import BestOfN, Constructions, Curves, Dial, Grades, Landscape, Race, Samples, Teachers  # noqa: E402
-from rvlib.explore._explorable import WEB  # noqa: E402
+from rvlib.explore._explorable import WEB, Explorable  # noqa: E402
 
 MOVES = 300  # of the mouse: five seconds
 CATEGORIES = [
@@ -73,8 +77,8 @@ def solve(variance):
     truth, logits = problem(setting["outputs"], setting["peakedness"], setting["skill"], setting["seed"])
     reward = teacher(truth, logits, setting["accuracy"], variance, setting["seed"])
     at = gradient_flow(logits, reward, setting["horizon"], ground_truth=truth)(times)
-    found = [time_to_gain(logits, reward, setting["gain"], measured=r, t_max=1e9) for r in (truth, reward)]
-    return [at.ground_truth, at.proxy, at.variance, at.kl, at.gradient_norm], found
+    gain_times = [time_to_gain(logits, reward, setting["gain"], measured=r, t_max=1e9) for r in (truth, reward)]
+    return [at.ground_truth, at.proxy, at.variance, at.kl, at.gradient_norm], gain_times
 grid = make_subplots(2, 3, specs=[[{"colspan": 3}, None, None], [{}, {}, {}]])
 for (row, column), values in zip([(1, 1), (1, 1), (2, 1), (2, 2), (2, 3)], solve(setting["variance"])[0]):
     grid.add_scatter(x=times, y=values, row=row, col=column, showlegend=False)
@@ -84,28 +88,34 @@ for axis in (grid.layout.yaxis2, grid.layout.yaxis4):
 figure = go.FigureWidget(grid, layout=dict(height=480, width=760, title_text="0"))
 slider = ipywidgets.FloatLogSlider(setting["variance"], min=-6, max=0, step=0.02, layout=dict(width="500px"))
 def update(change):
-    lines, found = solve(change["new"])
+    lines, gain_times = solve(change["new"])
     with figure.batch_update():
         for trace, values in zip(figure.data, lines):
             trace.y = values
-        figure.layout.title.text = f"{change['new']:.4g} {found[0]:.4g} {found[1]:.4g}"
+        figure.layout.title.text = f"{change['new']:.4g} {gain_times[0]:.4g} {gain_times[1]:.4g}"
 slider.observe(update, "value")
 ipywidgets.VBox([slider, figure])
 """
 
-# Marks an input with its number, and the drawing's change with the number of the input that it answers. A kernel's answers
-# come back in order, one for each value that it got; what was overtaken on the way never arrives.
+# Marks an input with its number, and the drawing's change with the number of the input that it answers. A kernel's
+# answers come back in order, one for each value that it got; what was overtaken on the way never arrives.
 WATCH_EXPLORABLE = """
 let count = 0;
 const input = document.querySelector("[data-key=KEY]");
 input.addEventListener("input", () => performance.mark(`slider:in:${++count}`), true);
-new MutationObserver(() => count && performance.mark(`slider:out:${count}`)).observe(document.querySelector(".rv-svg"), { subtree: true, childList: true, attributes: true });
+const watched = { subtree: true, childList: true, attributes: true };
+new MutationObserver(() => count && performance.mark(`slider:out:${count}`))
+  .observe(document.querySelector(".rv-svg"), watched);
 """
 WATCH_PLOTLY = """
 let count = 0, seen = new Map();
-const readout = document.querySelector(".widget-readout"), title = () => document.querySelector(".gtitle")?.textContent.split(" ")[0];
+const readout = document.querySelector(".widget-readout");
+const title = () => document.querySelector(".gtitle")?.textContent.split(" ")[0];
 const near = (a, b) => Math.abs(a / b - 1) < 0.011;
-new MutationObserver(() => { performance.mark(`slider:in:${++count}`); seen.set(count, Number(readout.textContent)); }).observe(readout, { subtree: true, childList: true, characterData: true });
+new MutationObserver(() => {
+  performance.mark(`slider:in:${++count}`);
+  seen.set(count, Number(readout.textContent));
+}).observe(readout, { subtree: true, childList: true, characterData: true });
 let last = title();
 new MutationObserver(() => {
   const now = title();
@@ -118,7 +128,7 @@ new MutationObserver(() => {
 """
 
 
-def drag(page, x0, x1, y, watch):
+def drag(page: Page, x0: float, x1: float, y: float, watch: str) -> list[dict[str, Any]]:
     """Drag a slider's thumb from x0 to x1 and back; the trace's events meanwhile."""
     cdp, events, done = page.context.new_cdp_session(page), [], []
     cdp.on("Tracing.dataCollected", lambda message: events.extend(message["value"]))
@@ -144,7 +154,7 @@ def drag(page, x0, x1, y, watch):
     return events
 
 
-def milliseconds(events):
+def milliseconds(events: list[dict[str, Any]]) -> tuple[list[float], int]:
     """From each painted input to its frame, and the number of inputs."""
     marks = [
         (event["ts"], event["pid"], *event["name"].split(":")[1:])
@@ -152,13 +162,15 @@ def milliseconds(events):
         if event["name"].startswith("slider:")
     ]
     process = marks[0][1]
-    times = lambda name: np.array(
-        sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process)
-    )  # noqa: E731
+
+    def times(name):
+        return np.array(sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process))
+
     commits, activations, frames = times("Commit"), times("ActivateLayerTree"), times("DrawFrame")
-    following = lambda series, moment: (
-        series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
-    )  # noqa: E731
+
+    def following(series, moment):
+        return series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
+
     began = {int(number): moment for moment, _, kind, number in marks if kind == "in"}
     painted = {}
     for moment, _, kind, number in sorted(marks):
@@ -170,7 +182,8 @@ def milliseconds(events):
     return list(painted.values()), len(began)
 
 
-def summary(values, inputs):
+def summary(values: list[float], inputs: int) -> dict[str, float]:
+    """Percentiles of the times to the painted figure, and how many inputs were overtaken."""
     p50, p95, worst = np.percentile(values, [50, 95, 100])
     return {
         "p50_ms": round(float(p50), 2),
@@ -181,7 +194,8 @@ def summary(values, inputs):
     }
 
 
-def explorable(browser, address, kind, key, fragment):
+def explorable(browser: Browser, address: str, kind: type[Explorable], key: str, fragment: str) -> dict[str, float]:
+    """An explorable in a static page, one of its sliders dragged."""
     page = browser.new_page(viewport={"width": 1000, "height": 1000})
     page.goto(f"{address}/{kind.name}.html{fragment}")
     page.wait_for_selector(".rv-svg text")
@@ -200,7 +214,7 @@ def explorable(browser, address, kind, key, fragment):
     return summary(*milliseconds(events))
 
 
-def widgets(browser):
+def widgets(browser: Browser) -> dict[str, float]:
     """The same plot in JupyterLab, by ipywidgets, a FigureWidget and a kernel."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -220,8 +234,10 @@ def widgets(browser):
     return summary(*milliseconds(events))
 
 
-def main(path, only=()):
-    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and prints."""
+def main(path: str | pathlib.Path, only: Sequence[str] = ()) -> None:
+    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and
+    prints.
+    """
     drags = [case for case in DRAGS if not only or case[0].name in only]
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         executable = find_browser(playwright) or sys.exit(NO_BROWSER)
@@ -229,12 +245,16 @@ def main(path, only=()):
         folder = pathlib.Path(folder)
         shutil.copytree(WEB, folder / "web")
         for kind in {kind for kind, _, _ in drags}:
-            page = f'<!doctype html><meta charset="utf-8">{kind().mount}<script type="module" src="web/mount.mjs"></script>'
+            page = (
+                f'<!doctype html><meta charset="utf-8">{kind().mount}<script type="module" '
+                'src="web/mount.mjs"></script>'
+            )
             (folder / f"{kind.name}.html").write_text(page, encoding="utf-8")
         load = os.getloadavg()[0]
         if load > 1:
             print(
-                f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet one."
+                f"This machine is busy (load {load:.1f}): frames will be late for that reason too; measure on a quiet "
+                "one."
             )
         rows = []
         with served(folder) as address:
@@ -268,7 +288,8 @@ def main(path, only=()):
         browser.close()
     pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")
     print(
-        f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as long. Written to {path}"
+        f"p95: {rows[0]['p95_ms']} ms, against {kernel['p95_ms']} ms by a kernel, {result['p95_ratio']} times as "
+        f"long. Written to {path}"
     )
 
 

@@ -1,9 +1,14 @@
 """Checks of arguments shared by the library: each returns a clean float64 value or raises one sentence."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
+def array(
+    name: str, value: ArrayLike, *, finite: bool = True, low: float = -np.inf, high: float = np.inf
+) -> NDArray[np.float64]:
     """`value` as a float64 array with at least one entry on its last axis.
 
     Integers and booleans are taken as the floats they equal. Raises ValueError, naming `name`, for anything that is
@@ -12,8 +17,10 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
     try:
         result = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        how = "tensor.detach().float().cpu().numpy()" if hasattr(value, "detach") else "numbers"
-        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}; pass {how}.") from error
+        remedy = "tensor.detach().float().cpu().numpy()" if hasattr(value, "detach") else "numbers"
+        raise ValueError(
+            f"{name} must be an array of real numbers, got {type(value).__name__}; pass {remedy}."
+        ) from error
     if result.ndim == 0 or result.size == 0:
         raise ValueError(
             f"{name} must have at least one output on its last axis, and no empty axis, got shape {result.shape}."
@@ -27,8 +34,10 @@ def array(name, value, *, finite=True, low=-np.inf, high=np.inf):
     return result
 
 
-def probabilities(name, value):
-    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1 within 1e-8."""
+def probabilities(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1
+    within 1e-8.
+    """
     result = array(name, value)
     if (result < 0).any():
         raise ValueError(
@@ -43,38 +52,44 @@ def probabilities(name, value):
     return result
 
 
-def real(name, value, *, low=-np.inf, high=np.inf, above=None):
-    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at or below `above`, or NaN."""
+def real(
+    name: str, value: ArrayLike, *, low: float = -np.inf, high: float = np.inf, above: float | None = None
+) -> NDArray[np.float64]:
+    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at
+    or below `above`, or NaN.
+    """
     try:
         result = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a real number, got {type(value).__name__}; pass a number.") from error
     if result.size == 0:
         raise ValueError(f"{name} must be a number or a non-empty array of numbers, got shape {result.shape}.")
-    wanted = f"greater than {above:g}" if above is not None else f"in [{low:g}, {high:g}]"
-    good = (result >= low) & (result <= high) & ((result > above) if above is not None else True)
-    if not np.all(good):
-        raise ValueError(f"{name} must be {wanted}, got {result[~good].flat[0] if result.ndim else result:.6g}.")
+    limits = f"greater than {above:g}" if above is not None else f"in [{low:g}, {high:g}]"
+    allowed = (result >= low) & (result <= high) & ((result > above) if above is not None else True)
+    if not np.all(allowed):
+        raise ValueError(f"{name} must be {limits}, got {result[~allowed].flat[0] if result.ndim else result:.6g}.")
     return result
 
 
-def number(name, value, **limits):
+def number(
+    name: str, value: ArrayLike, *, low: float = -np.inf, high: float = np.inf, above: float | None = None
+) -> float:
     """`value` as a float; ValueError unless it is one number, within the limits of `real`."""
-    result = real(name, value, **limits)
+    result = real(name, value, low=low, high=high, above=above)
     if result.ndim:
         raise ValueError(f"{name} must be one number, got shape {result.shape}; call once for each.")
     return float(result)
 
 
-def whole(name, value, *, low=1):
+def whole(name: str, value: Any, *, low: int = 1) -> int:
     """`value` as an int; ValueError unless it is a whole number of at least `low`."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not float(value).is_integer() or value < low:
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not float(value).is_integer() or value < low:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
     return int(value)
 
 
-def broadcast(**arrays):
+def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """The named arrays broadcast against each other; ValueError, naming them and their shapes, where they cannot be.
 
     A last axis of length 1 does not stretch: the number of outputs must agree.
@@ -87,10 +102,12 @@ def broadcast(**arrays):
     except ValueError:
         shapes = " and ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
-            f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got shapes {shapes}."
+            f"{' and '.join(arrays)} must have the same outputs on the last axis and prompts that broadcast, got "
+            f"shapes {shapes}."
         ) from None
 
 
-def _first_bad(values, finite):
+def _first_bad(values: NDArray[np.float64], finite: bool) -> str:
+    """The first infinite (if `finite`) or NaN entry and its index, in words."""
     bad = ~np.isfinite(values) if finite else np.isnan(values)
     return f"{values[bad][0]} at index {tuple(int(i) for i in np.argwhere(bad)[0])}"

@@ -1,12 +1,16 @@
-"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv 2503.15477).
+"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv
+2503.15477).
 
     property of a reward model at the start   ↔   reward increase of the policy that it taught
 
-One function serves the paper's numbers and a run's. A row is a reward model, and all rows are of one experiment: one policy, one
-algorithm, one ground truth.
+One function serves the paper's numbers and a run's. A row is a reward model, and all rows are of one experiment: one
+policy, one algorithm, one ground truth.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import pearsonr, spearmanr
 
 from rvlib import _checks
@@ -20,8 +24,11 @@ PROPERTIES = (
 )
 
 
-def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
-    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance, beside the three.
+def properties(
+    reward_variance: ArrayLike, on_policy_accuracy: ArrayLike, off_policy_accuracy: ArrayLike
+) -> dict[str, NDArray[np.float64]]:
+    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance,
+    beside the three.
 
     The last is as the paper has it, a sum of two things of different units; `rvlib.tabular.scores` has better ones.
     """
@@ -37,16 +44,21 @@ def properties(reward_variance, on_policy_accuracy, off_policy_accuracy):
     return dict(zip(PROPERTIES, (variance, on, off, both, (variance + both) / 2)))
 
 
-def correlations(columns, outcome, *, level=0.95):
-    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of the first.
+def correlations(
+    columns: Mapping[str, ArrayLike], outcome: ArrayLike, *, level: float = 0.95
+) -> dict[str, dict[str, float]]:
+    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of
+    the first.
 
-    columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere, and an interval
-    needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them ±0.8 or so, it says how little six points can show.
+    columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere,
+    and an interval needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them
+    ±0.8 or so, it says how little six points can show.
     """
     outcome, table = _checks.array("outcome", outcome), {}
     if len(outcome) < 3:
         raise ValueError(
-            f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward models."
+            f"outcome must have at least three rows, since two always lie on a line, got {len(outcome)}; add reward "
+            "models."
         )
     for name, values in columns.items():
         values = _checks.array(name, values)
@@ -55,10 +67,10 @@ def correlations(columns, outcome, *, level=0.95):
         if np.ptp(values) == 0 or np.ptp(outcome) == 0:
             table[name] = dict.fromkeys(("pearson", "spearman", "low", "high"), float("nan"))
             continue
-        found = pearsonr(values, outcome)
-        low, high = found.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
+        pearson = pearsonr(values, outcome)
+        low, high = pearson.confidence_interval(level) if len(outcome) > 3 else (float("nan"),) * 2
         table[name] = {
-            "pearson": float(found[0]),
+            "pearson": float(pearson[0]),
             "spearman": float(spearmanr(values, outcome)[0]),
             "low": float(low),
             "high": float(high),

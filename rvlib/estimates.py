@@ -6,13 +6,16 @@ All three are means over pairs of different samples y_i, y_j of one prompt, here
     variance    mean of ½ (r_i - r_j)²                                 Def. 2, the unbiased sample variance at equal p
     covariance  mean of ½ (r_i - r_j)(g_i - g_j)
 
-The bootstrap draws samples again with replacement, so p_i becomes how often y_i was drawn. A sample paired with itself would
-be a tie that agrees, and a difference of 0: pairs of one sample with itself have no place in any of the three.
+The bootstrap draws samples again with replacement, so p_i becomes how often y_i was drawn. A sample paired with itself
+would be a tie that agrees, and a difference of 0: pairs of one sample with itself have no place in any of the three.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 
 from rvlib import metrics
@@ -22,54 +25,75 @@ from rvlib import metrics
 class Estimate:
     """Estimates and the ends of their intervals: numbers, or arrays of one shape."""
 
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> "Estimate":
         return Estimate(self.value[index], self.low[index], self.high[index])
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
-def accuracy(proxy, ground_truth, **how):
-    """Ranking accuracy (Def. 1) of each prompt. proxy, ground_truth: (prompts, samples). `how`: as in `over_samples`."""
+class _Bootstrap(TypedDict, total=False):
+    level: float
+    resamples: int
+    seed: int
+
+
+def accuracy(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
+    """Ranking accuracy (Def. 1) of each prompt. proxy, ground_truth: (prompts, samples). Options: `over_samples`'s."""
     return over_samples(
-        lambda p, r, g: metrics.ranking_accuracy(r, g, p[..., :, None] * p[..., None, :]), proxy, ground_truth, **how
+        lambda p, r, g: metrics.ranking_accuracy(r, g, p[..., :, None] * p[..., None, :]),
+        proxy,
+        ground_truth,
+        **bootstrap_options,
     )
 
 
-def variance(rewards, **how):
+def variance(rewards: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
     """Reward variance (Def. 2) of each prompt, in squared units of the reward. rewards: (prompts, samples)."""
-    return over_samples(lambda p, r: metrics.reward_variance(r, p) / _different(p), rewards, **how)
+    return over_samples(lambda p, r: metrics.reward_variance(r, p) / _different(p), rewards, **bootstrap_options)
 
 
-def covariance(proxy, ground_truth, **how):
-    """Covariance of two rewards for each prompt, in the product of their units. proxy, ground_truth: (prompts, samples)."""
-    return over_samples(lambda p, r, g: metrics.reward_covariance(r, g, p) / _different(p), proxy, ground_truth, **how)
+def covariance(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
+    """Covariance of two rewards for each prompt, in the product of their units. proxy, ground_truth: (prompts,
+    samples).
+    """
+    return over_samples(
+        lambda p, r, g: metrics.reward_covariance(r, g, p) / _different(p), proxy, ground_truth, **bootstrap_options
+    )
 
 
-def over_samples(statistic, *rewards, level=0.95, resamples=2000, seed=0):
-    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its samples.
+def over_samples(
+    statistic: Callable[..., NDArray[np.float64]],
+    *rewards: ArrayLike,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its
+    samples.
 
     rewards: each (prompts, samples). Returns an `Estimate` of arrays (prompts,). ValueError for fewer than two samples.
     """
-    rewards = [np.atleast_2d(np.asarray(r, dtype=float)) for r in rewards]
-    samples = rewards[0].shape[-1]
-    if samples < 2:
-        raise ValueError(f"rewards must hold at least two samples of each prompt, got {samples}; draw more.")
+    by_prompt = list(zip(*(np.atleast_2d(np.asarray(r, dtype=float)) for r in rewards)))
+    draws = by_prompt[0][0].size
+    if draws < 2:
+        raise ValueError(f"rewards must hold at least two samples of each prompt, got {draws}; draw more.")
 
-    equal = np.full(samples, 1 / samples)
-    drawn = np.random.default_rng(seed).multinomial(samples, equal, size=resamples) / samples
+    equal = np.full(draws, 1 / draws)
+    drawn = np.random.default_rng(seed).multinomial(draws, equal, size=resamples) / draws
     drawn = drawn[(drawn > 0).sum(-1) > 1]  # one sample drawn every time makes no pair
     tails = [50 - 50 * level, 50 + 50 * level]
-    low, high = np.transpose([np.percentile(statistic(drawn, *prompt), tails) for prompt in zip(*rewards)])
-    return Estimate(np.array([statistic(equal, *prompt) for prompt in zip(*rewards)]), low, high)
+    low, high = np.transpose([np.percentile(statistic(drawn, *prompt), tails) for prompt in by_prompt])
+    return Estimate(np.array([statistic(equal, *prompt) for prompt in by_prompt]), low, high)
 
 
-def over_prompts(values, *, level=0.95, resamples=9999, seed=0):
-    """The mean of one value a prompt, with a BCa bootstrap interval over prompts. values: (prompts,). Returns an `Estimate` of numbers.
+def over_prompts(values: ArrayLike, *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Estimate:
+    """The mean of one value a prompt, with a BCa bootstrap interval over prompts. values: (prompts,). Returns an
+    `Estimate` of numbers.
 
     Prompts are drawn again, not samples: the noise within a prompt is part of how values differ between prompts.
     """
@@ -80,12 +104,12 @@ def over_prompts(values, *, level=0.95, resamples=9999, seed=0):
         )
     if np.ptp(values) == 0:
         return Estimate(values[0], values[0], values[0])
-    found = bootstrap(
+    interval = bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed)
     ).confidence_interval
-    return Estimate(values.mean(), found.low, found.high)
+    return Estimate(values.mean(), interval.low, interval.high)
 
 
-def _different(p):
+def _different(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """The chance that two draws from p are different samples: by it, a variance under p becomes one over such pairs."""
     return 1 - (p**2).sum(-1)

@@ -1,9 +1,13 @@
-"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at all."""
+"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at
+all.
+"""
 
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
 RESULTS = PACKAGE / "data/results"  # what the book's chapters read: numbers made by the library's own commands
@@ -11,13 +15,13 @@ RECIPES = PACKAGE / "recipes"
 ROOT = PACKAGE.parent  # of the checkout, where there is one
 
 
-def data_folder():
+def data_folder() -> pathlib.Path:
     """Where downloads, models and replies are kept, never in git: $RVLIB_DATA, else `data` in the checkout or here."""
     home = ROOT if (ROOT / "pyproject.toml").exists() else pathlib.Path.cwd()
     return pathlib.Path(os.environ.get("RVLIB_DATA") or home / "data")
 
 
-def fingerprint(*parts):
+def fingerprint(*parts: object) -> str:
     """SHA-256, in hexadecimal, of anything that JSON can hold, or of a file's bytes where a part is a path."""
     digest = hashlib.sha256()
     for part in parts:
@@ -25,7 +29,7 @@ def fingerprint(*parts):
     return digest.hexdigest()
 
 
-def read_lines(path):
+def read_lines(path: str | os.PathLike[str]) -> list[Any]:
     """The JSON lines of a file, up to the first that was cut off."""
     lines = []
     for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
@@ -36,8 +40,10 @@ def read_lines(path):
     return lines
 
 
-def write_whole(path, write):
-    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash too."""
+def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
+    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash
+    too.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         write(partial)

@@ -7,13 +7,17 @@ Arrays have the outputs on their last axis; leading axes are prompts and broadca
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
 
-def ranking_accuracy(proxy, ground_truth, weights=None):
+def ranking_accuracy(
+    proxy: ArrayLike, ground_truth: ArrayLike, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Share of the pairs of outputs that `proxy` orders as `ground_truth` does (Def. 1, arXiv 2503.15477).
 
     A tie agrees only with a tie. proxy, ground_truth: (..., n), n >= 2. weights: (..., n, n) symmetric, non-negative
@@ -50,7 +54,7 @@ def ranking_accuracy(proxy, ground_truth, weights=None):
         ) from None
 
 
-def reward_variance(rewards, probs=None):
+def reward_variance(rewards: ArrayLike, probs: ArrayLike | None = None) -> NDArray[np.float64]:
     """Variance of the reward over a policy's outputs (Def. 2, arXiv 2503.15477), in squared units of the reward.
 
     rewards: (..., n). With probs (..., n): the exact variance under that distribution. Without: the unbiased sample
@@ -60,7 +64,7 @@ def reward_variance(rewards, probs=None):
     return _covariance(probs, rewards=rewards)
 
 
-def reward_covariance(proxy, ground_truth, probs=None):
+def reward_covariance(proxy: ArrayLike, ground_truth: ArrayLike, probs: ArrayLike | None = None) -> NDArray[np.float64]:
     """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample's (ddof=1).
 
     proxy, ground_truth, probs: (..., n). Returns (...,), in the product of the two rewards' units. ValueError for one
@@ -69,26 +73,27 @@ def reward_covariance(proxy, ground_truth, probs=None):
     return _covariance(probs, proxy=proxy, ground_truth=ground_truth)
 
 
-def _covariance(probs, **rewards):
+def _covariance(probs: ArrayLike | None, **rewards: ArrayLike) -> NDArray[np.float64]:
     """Covariance of the first and the last of the rewards, which are named for the sake of errors."""
     arrays = {name: _checks.array(name, values) for name, values in rewards.items()}
     if probs is not None:
-        *both, probs = _checks.broadcast(**arrays, probs=_checks.probabilities("probs", probs))
-        # Means are of differences to the likeliest output: neither a common offset nor an almost sure policy costs digits.
+        *pair, probs = _checks.broadcast(**arrays, probs=_checks.probabilities("probs", probs))
+        # Means are of differences to the likeliest output: neither a common offset nor a policy that is almost sure
+        # costs digits.
         likeliest = probs.argmax(-1)[..., None]
-        both = [values - np.take_along_axis(values, likeliest, -1) for values in both]
-        first, last = (values - (probs * values).sum(-1, keepdims=True) for values in (both[0], both[-1]))
+        pair = [values - np.take_along_axis(values, likeliest, -1) for values in pair]
+        first, last = (values - (probs * values).sum(-1, keepdims=True) for values in (pair[0], pair[-1]))
         return (probs * first * last).sum(-1)
-    both = _checks.broadcast(**arrays)
-    samples = both[0].shape[-1]
-    if samples < 2:
+    pair = list(_checks.broadcast(**arrays))
+    draws = pair[0].shape[-1]
+    if draws < 2:
         name = next(iter(arrays))
         raise ValueError(
             f"{name} must hold at least two samples for a sample variance, got 1; sample more, or pass probs."
         )
-    both = [values - values[..., :1] for values in both]  # so that equal samples deviate by 0 exactly
-    first, last = (values - values.mean(-1, keepdims=True) for values in (both[0], both[-1]))
-    return (first * last).sum(-1) / (samples - 1)
+    pair = [values - values[..., :1] for values in pair]  # so that equal samples deviate by 0 exactly
+    first, last = (values - values.mean(-1, keepdims=True) for values in (pair[0], pair[-1]))
+    return (first * last).sum(-1) / (draws - 1)
 
 
 @dataclass(frozen=True)
@@ -97,15 +102,15 @@ class Normalizer:
 
     `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy:
     scheme="joint": one mean and one standard deviation (ddof=1) over all prompts and outputs together, the paper's own
-    (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the square
-    root of the mean over prompts of the reward variance (Table 9), so that the mean reward variance becomes 1.
+    (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the
+    square root of the mean over prompts of the reward variance (Table 9), so that the mean reward variance becomes 1.
     """
 
     mean: float
     scale: float
 
     @classmethod
-    def fit(cls, rewards, scheme="joint"):
+    def fit(cls, rewards: ArrayLike, scheme: str = "joint") -> Self:
         """Fit on rewards (..., n), n >= 2. ValueError for an unknown scheme or rewards without spread."""
         rewards = _checks.array("rewards", rewards)
         if scheme == "joint":
@@ -120,6 +125,6 @@ class Normalizer:
             )
         return cls(float(rewards.mean()), float(scale))
 
-    def transform(self, rewards):
+    def transform(self, rewards: ArrayLike) -> NDArray[np.float64]:
         """(rewards - mean) / scale, for rewards of any shape (..., n)."""
         return (_checks.array("rewards", rewards) - self.mean) / self.scale

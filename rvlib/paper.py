@@ -7,6 +7,7 @@ import csv
 import pathlib
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
@@ -14,11 +15,12 @@ FOLDER = pathlib.Path(__file__).parent / "data/paper"
 TABLES = tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
-def table(name):
-    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of it.
+def table(name: str) -> dict[str, NDArray]:
+    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of
+    it.
 
-    name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12) and
-    reward_model_properties (Tables 1, 3, 5, 7). An empty cell among numbers is NaN. ValueError for another name.
+    name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12)
+    and reward_model_properties (Tables 1, 3, 5, 7). An empty cell among numbers is NaN. ValueError for another name.
     """
     if name not in TABLES:
         raise ValueError(f"name must be one of {', '.join(TABLES)}, got {name!r}.")
@@ -27,15 +29,16 @@ def table(name):
     return {column: _column([row[column] for row in rows]) for column in rows[0]}
 
 
-def _column(cells):
+def _column(cells: list[str]) -> NDArray:
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:
         return np.array(cells)
 
 
-def within_groups(values, groups):
-    """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a group only.
+def within_groups(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
+    """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a
+    group only.
 
     groups: (rows,), any labels. ValueError for a group in which all values are equal.
     """

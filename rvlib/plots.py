@@ -1,18 +1,22 @@
-"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute nothing.
+"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute
+nothing.
 
-Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can do
-to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book as
-data that the page's one copy of Plotly draws.
+Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can
+do to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book
+as data that the page's one copy of Plotly draws.
 """
 
 import html
 import inspect
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
+from numpy.typing import ArrayLike, NDArray
 from plotly.colors import hex_to_rgb, sample_colorscale
 from plotly.subplots import make_subplots
 
@@ -38,9 +42,8 @@ _AXIS = dict(
 TEMPLATE = go.layout.Template(
     layout=dict(
         colorway=_OTHERS,
-        font=dict(
-            family="system-ui, sans-serif", size=14, color="#6b7280"
-        ),  # legible on light and on dark; a page may set its own
+        # Legible on light and on dark; a page may set its own.
+        font=dict(family="system-ui, sans-serif", size=14, color="#6b7280"),
         paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)",
         xaxis=_AXIS,
@@ -63,7 +66,8 @@ class Figure(go.Figure):
     _ipython_display_ = None  # Plotly's would come before the forms below, and knows nothing of pages
 
     @property
-    def alt(self):
+    def alt(self) -> str:
+        """What the figure shows, in words."""
         return (self.layout.meta or {}).get("alt", "")
 
     def _repr_mimebundle_(self, *args, **kwargs):
@@ -78,11 +82,11 @@ class Figure(go.Figure):
         return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": json.loads(data)}
 
 
-def _static():
+def _static() -> bool:
     return bool(os.environ.get("RVLIB_STATIC"))
 
 
-def _dressed(figure, alt, **layout):
+def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
     """`figure` as a `Figure` in the book's template, with its text alternative."""
     if not alt:
         raise ValueError(
@@ -91,43 +95,47 @@ def _dressed(figure, alt, **layout):
     return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, autosize=True, **layout)
 
 
-def _colour(name, index):
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the others."""
+def _colour(name: str, index: int) -> str:
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the
+    others.
+    """
     return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
 
 
-def _axis(title, log):
+def _axis(title: str, log: bool) -> dict[str, Any]:
     return dict(title=title, type="log", dtick=1) if log else dict(title=title)
 
 
-def _mark(figure, label, at, colour, log):
-    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as its logarithm."""
+def _mark(figure: go.Figure, label: str, at: float, colour: str, log: bool) -> None:
+    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as
+    its logarithm.
+    """
     figure.add_vline(x=at, line=dict(color=colour, dash="dash"))
     where = dict(x=np.log10(at) if log else at, y=1, yref="paper", xanchor="right", yanchor="top")
     figure.add_annotation(text=label, textangle=-90, showarrow=False, font_color=colour, **where)
 
 
 def trajectories(
-    series,
-    times,
+    series: Mapping[str, NDArray[np.float64]],
+    times: NDArray[np.float64],
     *,
-    alt,
-    bands=None,
-    marks=None,
-    log_time=False,
-    log_value=False,
-    value="expected reward",
-    time="time t",
-):
+    alt: str,
+    bands: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
+    marks: Mapping[str, float] | None = None,
+    log_time: bool = False,
+    log_value: bool = False,
+    value: str = "expected reward",
+    time: str = "time t",
+) -> Figure:
     """Curves against time.
 
-    series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time}, vertical
-    lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
+    series: {name: values (times,)}; bands: {name of a series: (low, high), each (times,)}; marks: {label: time},
+    vertical lines such as t_γ and its bound; infinite ones are left out. alt: what the figure shows, in words.
     """
     figure = _dressed(None, alt, xaxis=_axis(time, log_time), yaxis=_axis(value, log_value))
     for index, (name, values) in enumerate(series.items()):
         colour = _colour(name, index)
-        if name in (bands or {}):
+        if bands and name in bands:
             low, high = bands[name]
             outline = np.concatenate([high, low[::-1]])
             figure.add_scatter(
@@ -148,14 +156,25 @@ def trajectories(
     return figure
 
 
-def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bins=50):
-    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value. marks: {label: value}. Values above `most` count in the last bin."""
-    groups = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
+def histogram(
+    groups: Mapping[str, ArrayLike],
+    *,
+    alt: str,
+    value: str,
+    marks: Mapping[str, float] | None = None,
+    log_value: bool = True,
+    most: float = np.inf,
+    bins: int = 50,
+) -> Figure:
+    """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value.
+    marks: {label: value}. Values above `most` count in the last bin.
+    """
+    flat = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
     scale = np.log10 if log_value else np.asarray
-    edges = np.histogram_bin_edges(scale(np.concatenate(list(groups.values()))), bins)
+    edges = np.histogram_bin_edges(scale(np.concatenate(list(flat.values()))), bins)
     place = (lambda x: 10.0**x) if log_value else np.asarray
     figure = _dressed(None, alt, xaxis=_axis(value, log_value), yaxis_title="share of the problems")
-    for index, (name, values) in enumerate(groups.items()):
+    for index, (name, values) in enumerate(flat.items()):
         share = np.histogram(scale(values), edges)[0] / len(values)
         figure.add_scatter(
             x=place(edges),
@@ -170,10 +189,22 @@ def histogram(groups, *, alt, value, marks=None, log_value=True, most=np.inf, bi
     return figure
 
 
-def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, intervals=None):
-    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound as the line.
+def scatter(
+    groups: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    *,
+    alt: str,
+    x: str,
+    y: str,
+    lines: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    log: tuple[bool, bool] = (True, True),
+    size: float = 5,
+    intervals: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound
+    as the line.
 
-    intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through its points.
+    intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through
+    its points.
     """
     figure = _dressed(None, alt, xaxis=_axis(x, log[0]), yaxis=_axis(y, log[1]))
     for index, (name, (across, up)) in enumerate(groups.items()):
@@ -190,15 +221,25 @@ def scatter(groups, *, alt, x, y, lines=None, log=(True, True), size=5, interval
                 array=np.ravel(high - middle), arrayminus=np.ravel(middle - low), width=0, thickness=1, color=faint
             )
             figure.data[-1].update({f"error_{axis}": reach})
-    for name, (across, up) in (lines or {}).items():
+    for name, (line_across, line_up) in (lines or {}).items():
         figure.add_scatter(
-            x=across, y=up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5)
+            x=line_across, y=line_up, name=name, mode="lines", line=dict(color=COLOURS["bound"], dash="dash", width=2.5)
         )
     return figure
 
 
-def bars(groups, *, alt, labels, value, marks=None, log_value=False):
-    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across at each label's place."""
+def bars(
+    groups: Mapping[str, ArrayLike],
+    *,
+    alt: str,
+    labels: Sequence[str],
+    value: str,
+    marks: Mapping[str, float] | None = None,
+    log_value: bool = False,
+) -> Figure:
+    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across
+    at each label's place.
+    """
     figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
     for index, (name, values) in enumerate(groups.items()):
         figure.add_bar(
@@ -217,8 +258,18 @@ def bars(groups, *, alt, labels, value, marks=None, log_value=False):
     return figure
 
 
-def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
-    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows, columns)}."""
+def heatmaps(
+    matrices: Mapping[str, NDArray[np.float64]],
+    *,
+    alt: str,
+    labels: Sequence[Any],
+    x: str = "",
+    y: str = "",
+    text: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns;
+    text: {title: (rows, columns)}.
+    """
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
     for column, (title, matrix) in enumerate(matrices.items(), 1):
         peak = max(float(np.nanmax(np.abs(matrix))), 1e-300)
@@ -250,13 +301,14 @@ def heatmaps(matrices, *, alt, labels, x="", y="", text=None):
     return _dressed(figure, alt, xaxis_title=x, yaxis_title=y, height=280, margin_l=left, margin_b=below)
 
 
-def _with_gaps(grid):
+def _with_gaps(grid: NDArray[np.float64]) -> NDArray[np.object_]:
     """The grid to four digits with None for NaN, which JSON does not have and a live figure would have to send."""
     rounded = np.array([[float(f"{x:.4g}") for x in row] for row in grid], dtype=object)
-    return np.where(np.isnan(grid), None, rounded)
+    rounded[np.isnan(grid)] = None
+    return rounded
 
 
-def _square(figure, columns):
+def _square(figure: go.Figure, columns: int) -> None:
     """One unit is as long across as up, in each of the columns."""
     for column in range(1, columns + 1):
         figure.update_yaxes(scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column)
@@ -265,11 +317,19 @@ def _square(figure, columns):
 _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
 
 
-def simplex(rewards, paths, *, alt, labels, marks=None, resolution=101):
+def simplex(
+    rewards: Mapping[str, ArrayLike],
+    paths: Mapping[str, NDArray[np.float64]],
+    *,
+    alt: str,
+    labels: Sequence[str],
+    marks: Mapping[str, NDArray[np.float64]] | None = None,
+    resolution: int = 101,
+) -> Figure:
     """Policies over three outputs as points of triangles, shaded by expected reward in one scale, with a path in each.
 
-    rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels: the
-    outputs', for the corners top, left and right.
+    rewards: {title: (3,)}; paths: {title: probs (times, 3)}; marks: {title: probs (k, 3)}, dots on the path; labels:
+    the outputs', for the corners top, left and right.
     """
     figure = make_subplots(1, len(rewards), subplot_titles=list(rewards), horizontal_spacing=0.04)
     across = np.linspace(0, 1, resolution)
@@ -349,15 +409,18 @@ _LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever i
 
 
 class drive:
-    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every move.
+    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every
+    move.
 
-    sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider starts
-    at the function's default for that argument. In a static page it is the figure at the sliders' starting values.
+    sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider
+    starts at the function's default for that argument. In a static page it is the figure at the sliders' starting
+    values.
 
         drive(lambda gain=0.5: figure_of(gain), gain=(0.1, 1.0, 0.1))
     """
 
-    def __init__(self, function, **sliders):
+    def __init__(self, function: Callable[..., Figure], **sliders: Any) -> None:
+        # Here, since the figures themselves need no widgets, and a plan or a report without a notebook has none.
         import ipywidgets
 
         defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
@@ -370,12 +433,12 @@ class drive:
             control.description = control.description or name.replace("_", " ")
 
     @property
-    def figure(self):
+    def figure(self) -> Figure:
         """The figure at the sliders' present values."""
         return self.function(**{name: control.value for name, control in self.controls.items()})
 
     def _repr_mimebundle_(self, *args, **kwargs):
-        import ipywidgets
+        import ipywidgets  # as above
 
         figure = self.figure
         page = {"text/html": figure._repr_mimebundle_()["text/html"]}

@@ -7,7 +7,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def build(folder=ROOT):
+def build(folder: str | pathlib.Path = ROOT) -> pathlib.Path:
     """Build into folder/_build/html and return that path; on failure show the notebooks' tracebacks."""
     html = pathlib.Path(folder) / "_build/html"
     reports = html / "reports"

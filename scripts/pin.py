@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS = {
@@ -24,7 +25,7 @@ HEADS = {
 FROM_TORCH = re.compile(r"^(cuda|nvidia|triton)-?")
 
 
-def resolve(extras, constraints):
+def resolve(extras: Iterable[str], constraints: Iterable[pathlib.Path]) -> list[str]:
     """Pinned lines for some of pyproject.toml's extras, all that they require in turn included."""
     command = [
         sys.executable,

@@ -15,6 +15,10 @@ import re
 import shutil
 
 import plotly
+from sphinx.application import Sphinx
+from sphinx.builders import Builder
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What a notebook's output depends on besides its own cells.
@@ -31,7 +35,7 @@ STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scrip
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
-def fingerprint(patterns):
+def fingerprint(patterns: list[str]) -> str:
     """A hash of everything that the patterns find, names included."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}):
@@ -39,7 +43,7 @@ def fingerprint(patterns):
     return digest.hexdigest()[:16]
 
 
-def gather(app, config):
+def gather(app: Sphinx, config: Config) -> None:
     """Before anything is read: the generated static files, and a notebook cache that belongs to this code alone."""
     built = pathlib.Path(app.outdir).parent
     static = built / "static"
@@ -66,30 +70,30 @@ def gather(app, config):
     os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
 
 
-def lighten(app):
+def lighten(app: Sphinx) -> None:
     """A template filter that takes the icon script out of the page's head."""
     icons = re.compile(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
     app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
 
 
-def read_again(app, env, added, changed, removed):
+def read_again(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> set[str]:
     """The map of the results is made from the other chapters' text, which its own does not show."""
     return {"book/map-of-results"} & env.found_docs
 
 
-def drop_widgets(app, env):
+def drop_widgets(app: Sphinx, env: BuildEnvironment) -> None:
     """A page has no widget manager, so it needs no copy of the notebook's widgets either (0.1 MB and more a page)."""
     for page in env.nb_metadata.values():
         page.get("js_files", {}).pop("ipywidgets_state", None)
 
 
-def make_way(app, builder):
+def make_way(app: Sphinx, builder: Builder) -> None:
     """Sphinx refuses to copy its scripts over others, which those that we edited in the last build are."""
     for name in TALKATIVE:
         pathlib.Path(app.outdir, "_static", name).unlink(missing_ok=True)
 
 
-def hush(app, exception):
+def hush(app: Sphinx, exception: Exception | None) -> None:
     """The themes report each page load with console.log; a reader who opens the console should see errors only."""
     if exception is None:
         for name in TALKATIVE:
@@ -97,12 +101,12 @@ def hush(app, exception):
             script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
 
 
-def setup(app):
+def setup(app: Sphinx) -> dict[str, bool]:
+    """What Sphinx calls to load the extension."""
     app.add_config_value("rvbook_code", "", "env")
     app.add_config_value("rvbook_static", "", "html")
-    app.add_config_value(
-        "comments_config", {}, "html"
-    )  # Jupyter Book sets it for an extension that the book leaves out
+    # Jupyter Book sets this one for an extension that the book leaves out.
+    app.add_config_value("comments_config", {}, "html")
     app.config.templates_path.append(str(ROOT / "scripts/templates"))
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)

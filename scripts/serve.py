@@ -10,15 +10,19 @@ HTML = pathlib.Path(__file__).resolve().parent.parent / "_build/html"
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
+    """Files of the built book, never out of date, without a log."""
+
+    def log_message(self, *arguments: object) -> None:
         """Say nothing of each request: the address is what the reader looks for."""
 
-    def end_headers(self):
+    def end_headers(self) -> None:
+        """Ask the browser to keep no page without asking again."""
         self.send_header("Cache-Control", "no-cache")  # a page built again must not be hidden by the old one
         super().end_headers()
 
 
-def open_server(port=None):
+def open_server(port: int | None = None) -> http.server.ThreadingHTTPServer:
+    """A server at `port`, or at the first free one from 8000 on."""
     for candidate in [port] if port is not None else itertools.count(8000):
         try:
             return http.server.ThreadingHTTPServer(("127.0.0.1", candidate), functools.partial(Handler, directory=HTML))

@@ -5,13 +5,17 @@ import functools
 import http.server
 import pathlib
 import threading
+from collections.abc import Iterator
+from typing import Any
+
+from playwright.sync_api import Browser, Page
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
 
     def do_GET(self):
-        # A browser may ask a page that names no icon, such as one that only leads on, for the site's: the site has none.
+        # A browser may ask for the site's icon where a page names none, such as one that only leads on: there is none.
         if self.path != "/favicon.ico":
             return super().do_GET()
         self.send_response(204)
@@ -22,7 +26,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def served(folder):
+def served(folder: str | pathlib.Path) -> Iterator[str]:
     """Serve `folder` on this machine while the block runs; gives its address, without a slash at the end."""
     handler = functools.partial(_Quiet, directory=str(pathlib.Path(folder)))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -32,7 +36,7 @@ def served(folder):
 
 
 @contextlib.contextmanager
-def watched(browser, **options):
+def watched(browser: Browser, **options: Any) -> Iterator[Page]:
     """A new page; on leaving, fails if its console was not empty, a script failed, or anything asked another host."""
     context = browser.new_context(**options)
     page = context.new_page()

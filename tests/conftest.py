@@ -4,17 +4,26 @@ import os
 import pathlib
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# The first is what a container that runs as root needs; the others keep the browser from asking other hosts for anything.
+# The first is what a container that runs as root needs; with the others the browser asks nothing of other hosts.
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-NO_BROWSER = "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install chromium`."
+NO_BROWSER = (
+    "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install "
+    "chromium`."
+)
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how many instances a bound meets."""
+    # Here as below: tests that need no such package run where it is not installed.
     import hypothesis
 
     # Random instances of a bound, in `make quick`, `make test` and `make nightly`; a test that says max_examples keeps it.
@@ -30,11 +39,11 @@ def pytest_configure(config):
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def find_browser(playwright):
+def find_browser(playwright: "Playwright") -> str | None:
     """Path of a Chromium: the system's, else Playwright's own; None if there is neither."""
     own = playwright.chromium.executable_path
-    found = filter(None, map(shutil.which, SYSTEM_BROWSERS))
-    return next(found, own if os.path.exists(own) else None)
+    systems = filter(None, map(shutil.which, SYSTEM_BROWSERS))
+    return next(systems, own if os.path.exists(own) else None)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+
+from playwright.sync_api import Page
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def notebook(*cells):
+def notebook(*cells: str) -> str:
     """A notebook of these code cells, as JSON."""
     code = [
         {
@@ -31,7 +34,7 @@ def notebook(*cells):
 
 
 @contextlib.contextmanager
-def jupyterlab(folder):
+def jupyterlab(folder: pathlib.Path) -> Iterator[str]:
     """Serve `folder` in JupyterLab while the block runs; gives its address, without a slash at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -78,13 +81,13 @@ def jupyterlab(folder):
         server.wait(timeout=30)
 
 
-def ready(page):
+def ready(page: Page) -> None:
     """Wait until the open notebook's kernel has answered: what is run before may be lost."""
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=60_000)
     page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
 
 
-def run_cell(page, index):
+def run_cell(page: Page, index: int) -> None:
     """Run one cell of the open notebook as a reader does, by keyboard."""
     page.locator(".jp-CodeCell").nth(index).locator(".jp-InputArea-editor").click()
     page.keyboard.press("Control+Enter")

@@ -1,11 +1,13 @@
 """Write tests/cases/flow.json: flows solved in 40-digit arithmetic, which the tests of rvlib and of flow.mjs both read.
 
-Run as `python tests/make_cases.py`, a minute or two. Rewards and probabilities of every case are the reference's, t_γ too:
-the gain of a case is what the reference has gained at the case's time, so the time is known.
+Run as `python tests/make_cases.py`, a minute or two. Rewards and probabilities of every case are the reference's, t_γ
+too: the gain of a case is what the reference has gained at the case's time, so the time is known.
 """
 
+import functools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import reference
@@ -34,10 +36,15 @@ CASES = [
 ]
 
 
-def measures(logits, start, reward, truth, counts, kl_coef):
+def measures(
+    logits: list[mpf], start: list[mpf], reward: list[mpf], truth: list[mpf], counts: list[int], kl_coef: mpf
+) -> dict[str, Any]:
     """What rvlib reports of a policy, from the definitions, in the reference's precision."""
     probs, probs0 = reference.probabilities(logits, counts), reference.probabilities(start, counts)
-    mean = lambda values: sum(c * p * v for c, p, v in zip(counts, probs, values))
+
+    def mean(values):
+        return sum(c * p * v for c, p, v in zip(counts, probs, values))
+
     proxy = mean(reward)
     log_ratio = [log(p / q) for p, q in zip(probs, probs0)]
     velocity = reference.velocity(logits, start, reward, counts, kl_coef)
@@ -51,21 +58,29 @@ def measures(logits, start, reward, truth, counts, kl_coef):
     }
 
 
-def main():
+def main() -> None:
+    """Solve every case and write the file."""
     rng = np.random.default_rng(2503_15477)
     cases = []
     for name, counts, spread, scale, kl_coef, prompts, horizon in CASES:
         logits, reward, truth = (s * rng.uniform(-1, 1, len(counts)) for s in (spread, scale, 1))
-        # The integrator under test is asked only where steps are short enough for the reference, not what happens there.
+        # The integrator under test is asked only where steps are short enough for the reference, not what is there.
         knots = gradient_flow(
             np.repeat(logits, counts), np.repeat(reward, counts), horizon / prompts, kl_coef=kl_coef
         ).t[1:]
         states = reference.flow(logits, reward, counts, knots, kl_coef)
-        exact = lambda x: [mpf(float(v)) for v in x]
-        report = lambda state: measures(state, exact(logits), exact(reward), exact(truth), counts, mpf(float(kl_coef)))
-        start = report(exact(logits))
+        exact_logits, exact_reward, exact_truth = ([mpf(float(v)) for v in x] for x in (logits, reward, truth))
+        report = functools.partial(
+            measures,
+            start=exact_logits,
+            reward=exact_reward,
+            truth=exact_truth,
+            counts=counts,
+            kl_coef=mpf(float(kl_coef)),
+        )
+        start = report(exact_logits)
         shown = sorted({0, len(knots) // 4, len(knots) // 2, 3 * len(knots) // 4, len(knots) - 1})
-        found = [report(states[k]) for k in shown]
+        reports = [report(states[k]) for k in shown]
         case = {
             "name": name,
             "counts": counts,
@@ -77,10 +92,11 @@ def main():
             "times": (knots[shown] * prompts).tolist(),
         }
         case |= {
-            key: [[float(p) for p in at[key]] if key == "probs" else float(at[key]) for at in found] for key in found[0]
+            key: [[float(p) for p in at[key]] if key == "probs" else float(at[key]) for at in reports]
+            for key in reports[0]
         }
         # A gain is asked for where the reward still moves enough to fix the time to 1e-9 in double precision.
-        gains = [(float(at["proxy"] - start["proxy"]), t) for at, t in zip(found, case["times"])]
+        gains = [(float(at["proxy"] - start["proxy"]), t) for at, t in zip(reports, case["times"])]
         span = gains[-1][0]
         case["gains"], case["gain_times"] = zip(
             *[(g, t) for g, t in gains if 1e-9 < g < 0.95 * span] or [(2.5 * scale, float("inf"))]

@@ -1,20 +1,23 @@
 """A high-precision reference for gradient flow: Radau IIA collocation with 9 stages (order 17) in 40-digit arithmetic.
 
-It shares no formula with rvlib: θ' = π ⊙ (r - λ ln(π/π_0) - E) as the paper writes it, no reduction, no centring, another
-method. Outputs that start alike stay alike, so a problem of any size with few kinds of outputs costs only the kinds.
+It shares no formula with rvlib: θ' = π ⊙ (r - λ ln(π/π_0) - E) as the paper writes it, no reduction, no centring,
+another method. Outputs that start alike stay alike, so a problem of any size with few kinds of outputs costs only the
+kinds.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from mpmath import exp, legendre, log, matrix, mp, mpf, polyroots, taylor
+from numpy.typing import NDArray
 
 mp.dps = 40
 STAGES = 9
 
 
 @cache
-def collocation():
+def collocation() -> tuple[list[mpf], NDArray[np.object_]]:
     """Nodes in (0, 1] and the matrix A of Radau IIA, exact to the working precision."""
     coefficients = [
         a - b
@@ -31,20 +34,26 @@ def collocation():
     return nodes, np.array([[a[i, j] for j in range(STAGES)] for i in range(STAGES)], dtype=object)
 
 
-def probabilities(logits, counts):
+def probabilities(logits: Sequence[mpf], counts: Sequence[int]) -> list[mpf]:
+    """π of one output of each kind."""
     weights = [exp(x - max(logits)) for x in logits]
     total = sum(c * w for c, w in zip(counts, weights))
     return [w / total for w in weights]
 
 
-def velocity(logits, start, reward, counts, kl_coef):
+def velocity(
+    logits: Sequence[mpf], start: Sequence[mpf], reward: Sequence[mpf], counts: Sequence[int], kl_coef: mpf
+) -> list[mpf]:
+    """dθ/dt of one output of each kind."""
     probs, probs0 = probabilities(logits, counts), probabilities(start, counts)
     regularised = [r - kl_coef * log(p / p0) for r, p, p0 in zip(reward, probs, probs0)]
     mean = sum(c * p * r for c, p, r in zip(counts, probs, regularised))
     return [p * (r - mean) for p, r in zip(probs, regularised)]
 
 
-def flow(logits, reward, counts, times, kl_coef=0):
+def flow(
+    logits: Sequence[float], reward: Sequence[float], counts: Sequence[int], times: Sequence[float], kl_coef: float = 0
+) -> list[list[mpf]]:
     """Logits of each kind at each of `times` (increasing; close enough that the flow is gentle between two)."""
     nodes, a = collocation()
     a_float = a.astype(float)
@@ -64,7 +73,7 @@ def flow(logits, reward, counts, times, kl_coef=0):
         )
         newton = np.linalg.inv(np.eye(STAGES * kinds) - float(h) * np.kron(a_float, jacobian))
         stages = np.array([[h * node * v for v in v0] for node in nodes], dtype=object) * 0
-        for iteration in range(200):
+        for _ in range(200):
             f = np.array(
                 [velocity([x + d for x, d in zip(state, stage)], start, reward, counts, kl_coef) for stage in stages],
                 dtype=object,

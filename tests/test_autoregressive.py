@@ -1,13 +1,17 @@
-"""Autoregressive policies: the table against brute force, and attempts to break every bound for them on random instances."""
+"""Autoregressive policies: the table against brute force, and attempts to break every bound for them on random
+instances.
+"""
 
 import itertools
 import json
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from rvlib.metrics import reward_variance
 from rvlib.tabular import autoregressive as ar
@@ -35,26 +39,35 @@ def policies(seed, size, spread, drift, log_scale, kl_coef, shared):
     prefixes, outputs = ar.shape_of(*size)
     rows = 1 if shared else prefixes
     logits, moved = (np.repeat(rng.uniform(-1, 1, (BATCH, rows, size[0])), prefixes // rows, 1) for _ in range(2))
-    steps = rng.uniform(
-        -1, 1, (BATCH, size[1], size[0])
-    )  # rewards that add up over the tokens come nearest to the bounds
+    # Rewards that add up over the tokens come nearest to the bounds.
+    steps = rng.uniform(-1, 1, (BATCH, size[1], size[0]))
     sums = np.stack([steps[:, range(size[1]), y].mean(1) for y in itertools.product(range(size[0]), repeat=size[1])], 1)
     reward = np.where(rng.random((BATCH, 1)) < 0.5, sums, rng.uniform(-1, 1, (BATCH, outputs)))
     reference = spread * logits + drift * moved
     return spread * logits, ar.kl_reward(spread * logits, 10**log_scale * reward, reference, kl_coef)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Gradient norm, variance and largest absolute value, each (BATCH,)."""
+
+    gradient_norm: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
 def measured(logits, values, shared):
-    """Gradient norm, variance and largest value. In one row of logits for all prefixes the Jacobian norm is 1 too."""
+    """`Measured` of a batch. In one row of logits for all prefixes the Jacobian norm is 1 too."""
     gradient = ar.policy_gradient(logits, values)
     size = np.linalg.norm(gradient.sum(1) if shared else gradient.reshape(BATCH, -1), axis=-1)
-    return size, reward_variance(values, np.exp(ar.log_probs(logits))), np.abs(values).max(-1)
+    return Measured(size, reward_variance(values, np.exp(ar.log_probs(logits))), np.abs(values).max(-1))
 
 
 def check_gradient(bound, size, shared, **corner):
     logits, values = policies(size=size, shared=shared, **corner)
-    gradient, variance, largest = measured(logits, values, shared)
-    assert (gradient <= bound(variance, size[1], 1.0, np.maximum(largest, 1 + 1e-9)) * (1 + 1e-9) + 1e-13).all()
+    batch = measured(logits, values, shared)
+    largest_norm = bound(batch.variance, size[1], 1.0, np.maximum(batch.largest, 1 + 1e-9))
+    assert (batch.gradient_norm <= largest_norm * (1 + 1e-9) + 1e-13).all()
 
 
 def sharper(variance, length, jacobian_norm, reward_bound):
@@ -84,7 +97,7 @@ def test_rows_of_their_own_keep_the_root_of_the_length_from_the_bound(**corner):
 @corners
 def test_every_step_of_both_proofs(**corner):
     logits, values = policies(**corner)
-    length, variance = corner["size"][1], measured(logits, values, False)[1]
+    length, variance = corner["size"][1], measured(logits, values, False).variance
     for steps, last in zip(
         ar.proof_steps(logits, values),
         (

@@ -194,7 +194,18 @@ CASES = {
         "best must have a ground truth above V_G(0) + γ",
     ),
     "zero samples": (lambda: best_of_n(PROBS, REWARD, REWARD, 0), "n must be a whole number of at least 1, got 0"),
-    "an unknown estimator": (lambda: advantages(np.ones((2, 3)), "ppo"), "estimator must be one of reinforce, rloo"),
+    "an unknown algorithm": (
+        lambda: advantages(np.ones((2, 3)), "ppo"),
+        "algorithm must be one of rloo, grpo, dr_grpo, reinforce, got 'ppo'",
+    ),
+    "an unknown algorithm of an estimate": (
+        lambda: estimate_gradient(LOGITS, REWARD, 2, 0, algorithm="RLOO"),
+        "algorithm must be one of rloo, grpo, dr_grpo, reinforce, got 'RLOO'",
+    ),
+    "an algorithm's old name": (
+        lambda: advantages(np.ones((2, 3)), "grpo_unscaled"),
+        "algorithm must be dr_grpo for GRPO without the division",
+    ),
     "a group of one": (
         lambda: estimate_gradient(LOGITS, REWARD, 1, 0),
         "rewards must hold groups of at least two samples",
@@ -209,11 +220,11 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_in_one_sentence(name):
-    call, wanted = CASES[name]
+    call, sentence_part = CASES[name]
     with pytest.raises(ValueError) as error:
         call()
     message = str(error.value)
-    assert wanted in message and message.endswith(".") and "\n" not in message
+    assert sentence_part in message and message.endswith(".") and "\n" not in message
     assert not re.search(r"\. [A-Z]", message), "one sentence"
 
 

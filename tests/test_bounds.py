@@ -1,16 +1,19 @@
 """Attempts to break every bound on random instances, extreme ones included.
 
-Hypothesis chooses a corner (outputs, spread of the logits, scale of the rewards, λ, gain, |S|) and a seed; each example is a
-batch of problems in it. The profile sets how many: 2,000 instances of a bound in CI, 100,000 in the nightly run. Every check
-takes the bound as an argument, so that the last test can hand it one with a constant changed, and must see it caught.
+Hypothesis chooses a corner (outputs, spread of the logits, scale of the rewards, λ, gain, |S|) and a seed; each example
+is a batch of problems in it. The profile sets how many: 2,000 instances of a bound in CI, 100,000 in the nightly run.
+Every check takes the bound as an argument, so that the last test can hand it one with a constant changed, and must see
+it caught.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from rvlib.metrics import reward_covariance, reward_variance
 from rvlib.tabular import (
@@ -48,14 +51,23 @@ corners = given(
 )
 
 
+@dataclass(frozen=True)
+class Problems:
+    """A batch: logits, proxy rewards and measured rewards in [-1, 1], all (BATCH, outputs)."""
+
+    logits: NDArray[np.float64]
+    proxy: NDArray[np.float64]
+    measured: NDArray[np.float64]
+
+
 def problems(seed, outputs, spread, log_scale, ties):
-    """A batch: logits, proxy rewards of the wanted scale and measured rewards in [-1, 1], all (BATCH, outputs)."""
+    """Random `Problems`, whose proxy rewards lie within 10**log_scale."""
     rng = np.random.default_rng(seed)
     logits = rng.uniform(-spread, spread, (BATCH, outputs))
     proxy, measured = rng.uniform(-1, 1, (2, BATCH, outputs))
     if ties:
         proxy, measured = np.round(proxy), np.sign(measured)  # two or three levels: the largest variances, and none
-    return logits, 10**log_scale * proxy, measured
+    return Problems(logits, 10**log_scale * proxy, measured)
 
 
 def never_before(least, logits, proxy, gain, **flow):
@@ -70,27 +82,30 @@ def in_time(most, logits, proxy, gain, **flow):
     assert (time_to_gain(logits, proxy, gain, t_max=most, **flow) <= most).all()
 
 
-# ---- tabular policies: lower bounds on times, upper bounds on gradients, growth and mass --------------------------------------
+# ---- tabular policies: lower bounds on times, upper bounds on gradients, growth and mass -----------------------------
 
 
 def check_slow_time(bound, seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
-    logits, proxy, measured = problems(seed, outputs, spread, log_scale, ties)
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy, measured = batch.logits, batch.proxy, batch.measured
     least = bound(reward_variance(proxy, softmax(logits)), gain, prompts)
     for reward in (measured, proxy):
         never_before(least, logits, proxy, gain, measured=reward, kl_coef=kl_coef, n_prompts=prompts)
 
 
 def check_gradient(bound, seed, outputs, spread, log_scale, kl_coef, ties):
-    logits, proxy, _ = problems(seed, outputs, spread, log_scale, ties)
-    reference = problems(seed + 1, outputs, spread, log_scale, ties)[0]
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy = batch.logits, batch.proxy
+    reference = problems(seed + 1, outputs, spread, log_scale, ties).logits
     regularised = kl_reward(logits, proxy, reference, kl_coef)
     size = np.abs(rlhf_gradient(logits, proxy, reference, kl_coef)).sum(-1)
     assert (size <= bound(reward_variance(regularised, softmax(logits))) * (1 + 1e-9) + 1e-13).all()
 
 
 def check_growth(bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties):
-    logits, proxy, _ = problems(seed, outputs, spread, log_scale, ties)
-    reference = problems(seed + 1, outputs, spread, log_scale, ties)[0]
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy = batch.logits, batch.proxy
+    reference = problems(seed + 1, outputs, spread, log_scale, ties).logits
     grows, variance = variance_rate(logits, kl_reward(logits, proxy, reference, kl_coef), kl_coef)
     assert (grows / prompts <= bound(variance, prompts) * (1 + 1e-9) + 1e-12 * (1 + kl_coef) ** 3).all()
 
@@ -105,7 +120,8 @@ def variance_rate(logits, regularised, kl_coef):
 
 
 def check_movement(bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties):
-    logits, proxy, _ = problems(seed, outputs, spread, log_scale, ties)
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy = batch.logits, batch.proxy
     variance = np.maximum(reward_variance(proxy, softmax(logits)), 1e-30)
     for share in (0.1, 0.9, 0.999):  # of the time at which the variance may have blown up
         time = share * 2 * prompts / np.sqrt(variance)
@@ -114,7 +130,8 @@ def check_movement(bound, seed, outputs, spread, log_scale, kl_coef, prompts, ti
 
 
 def check_mass(bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties):
-    logits, proxy, _ = problems(seed, outputs, spread, log_scale, ties)
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy = batch.logits, batch.proxy
     group = np.random.default_rng(seed + 2).random((BATCH, outputs)) < 0.4
     start = softmax(logits)
     for time in (0.1, 1.0, 10.0):
@@ -153,36 +170,58 @@ def test_lemma_10(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties
 @instances
 def test_theorem_4_holds_for_tabular_policies_too(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     """A tabular policy is autoregressive with L = 1 and logits for parameters, so J = 1."""
-    slow = lambda variance, gain, prompts: bounds.slow_time_bound(variance, gain, 1, 1, kl_coef)
+
+    def slow(variance, gain, prompts):
+        return bounds.slow_time_bound(variance, gain, 1, 1, kl_coef)
+
     check_slow_time(slow, seed, outputs, spread, log_scale, kl_coef, gain, 1, ties)
 
 
-# ---- autoregressive policies: Lemmas 5 and 6, Theorem 4, on tables of logits, where J = 1 -------------------------------------
+# ---- autoregressive policies: Lemmas 5 and 6, Theorem 4, on tables of logits, where J = 1 ----------------------------
 
 sizes = st.sampled_from([(2, 1), (5, 1), (2, 2), (3, 2), (2, 3), (3, 3), (2, 5)])
 
 
-def tables(seed, size, horizon):
-    """A batch of tables (BATCH, prefixes, V), proxy and measured rewards (BATCH, V^L), λ, gains and variances (BATCH,).
+@dataclass(frozen=True)
+class TableProblems:
+    """A batch: logits (BATCH, prefixes, V), proxy and measured (BATCH, V^L), λ, gains and variances (BATCH,)."""
 
-    λ is anything up to 10, but at most 40 over `horizon`(variances, gains), so that the steps of `follow` are short enough.
+    logits: NDArray[np.float64]
+    proxy: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    kl_coef: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+def table_problems(seed, size, horizon):
+    """Random `TableProblems`.
+
+    λ is anything up to 10, but at most 40 over `horizon`(variances, gains), so that the steps of `follow` are short
+    enough.
     """
     rng = np.random.default_rng(seed)
     prefixes, outputs = autoregressive.shape_of(*size)
-    pick = lambda *values: rng.choice(values, (BATCH, 1))
+
+    def pick(*values):
+        return rng.choice(values, (BATCH, 1))
+
     logits = pick(0.0, 0.5, 2.0, 10.0)[..., None] * rng.uniform(-1, 1, (BATCH, prefixes, size[0]))
     proxy, measured = rng.uniform(-1, 1, (2, BATCH, outputs))
     proxy = np.where(pick(0, 1), np.sign(proxy), proxy) * pick(1e-6, 1e-2, 1.0, 1.0)
     measured, gain = np.where(pick(0, 1), np.sign(proxy), measured), pick(1e-3, 0.05, 0.3, 1.0)[:, 0]
     variance = np.maximum(reward_variance(proxy, np.exp(autoregressive.log_probs(logits))), 1e-24)
     kl_coef = np.minimum(pick(0.0, 0.0, 0.5, 5.0, 40.0)[:, 0] / horizon(variance, gain), 10.0)
-    return logits, proxy, measured, kl_coef, gain, variance
+    return TableProblems(logits, proxy, measured, kl_coef, gain, variance)
 
 
 def follow(logits, proxy, kl_coef, times, steps=60):
     """Tables along gradient flow until `times` (BATCH,), yielded after each Runge-Kutta step."""
     now, h = logits, (times / steps)[:, None, None]
-    rate = lambda x: autoregressive.policy_gradient(x, autoregressive.kl_reward(x, proxy, logits, kl_coef))
+
+    def rate(x):
+        return autoregressive.policy_gradient(x, autoregressive.kl_reward(x, proxy, logits, kl_coef))
+
     for _ in range(steps):
         k1 = rate(now)
         k2 = rate(now + h / 2 * k1)
@@ -192,20 +231,20 @@ def follow(logits, proxy, kl_coef, times, steps=60):
 
 
 def check_autoregressive_time(bound, seed, size):
-    logits, proxy, measured, kl_coef, gain, variance = tables(
-        seed, size, lambda variance, gain: bound(variance, gain, size[1], 0.0)
-    )
-    least = bound(variance, gain, size[1], kl_coef)
-    value = lambda table: (np.exp(autoregressive.log_probs(table)) * measured).sum(-1)
-    for table in follow(logits, proxy, kl_coef, least):
-        assert (value(table) - value(logits) < gain + 1e-9).all()
+    batch = table_problems(seed, size, lambda variance, gain: bound(variance, gain, size[1], 0.0))
+    least = bound(batch.variance, batch.gain, size[1], batch.kl_coef)
+
+    def value(table):
+        return (np.exp(autoregressive.log_probs(table)) * batch.measured).sum(-1)
+
+    for table in follow(batch.logits, batch.proxy, batch.kl_coef, least):
+        assert (value(table) - value(batch.logits) < batch.gain + 1e-9).all()
 
 
 def check_lemmas_5_and_6(growth, movement, seed, size):
     length, steps = size[1], 60
-    logits, proxy, _, kl_coef, _, variance = tables(
-        seed, size, lambda variance, gain: bounds.horizon(variance, length, 1.0)
-    )
+    batch = table_problems(seed, size, lambda variance, gain: bounds.horizon(variance, length, 1.0))
+    logits, proxy, kl_coef, variance = batch.logits, batch.proxy, batch.kl_coef, batch.variance
     end = 0.999 * bounds.horizon(variance, length, 1.0, kl_coef)
     for step, table in enumerate(follow(logits, proxy, kl_coef, end, steps), 1):
         regularised = autoregressive.kl_reward(table, proxy, logits, kl_coef)
@@ -243,11 +282,22 @@ def test_lemmas_5_and_6(seed, size):
     check_lemmas_5_and_6(bounds.variance_growth_bound, bounds.movement_bound, seed, size)
 
 
-# ---- upper bounds on times, and the constructions -----------------------------------------------------------------------------
+# ---- upper bounds on times, and the constructions --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GoodTeacher:
+    """One prompt's policy, proxy and truth (outputs,), gain and λ, none or the largest that Prop. 4 allows."""
+
+    probs: NDArray[np.float64]
+    proxy: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    gain: float
+    kl_coef: float
 
 
 def good_teacher(rng, good, bad, rest):
-    """A policy, proxy, truth, gain and λ, none or the largest, of a problem that is likely to meet the conditions of Prop. 4."""
+    """A random `GoodTeacher` that is likely to meet the conditions of Prop. 4."""
     mass, scale, others = rng.uniform(0.02, 0.95), 10 ** rng.uniform(-6, 0), rng.uniform(-1, 0)
     if bad:  # an output outside Y⁺ that is liked must be hardly ever given, and the time be short
         mass, scale, others = rng.uniform(0.5, 0.95), 1.0, -1.0
@@ -266,22 +316,24 @@ def good_teacher(rng, good, bad, rest):
     largest_kl = (
         probs[good].sum() * (1 - rho) * delta / (8 * good.size * (2 * np.log(1 / probs.min()) + 1 / (2 * np.e)))
     )
-    return probs, proxy, truth, gain, max(largest_kl, 0.0) * (1 - 1e-9) * rng.choice([0.0, 1.0])
+    return GoodTeacher(probs, proxy, truth, gain, max(largest_kl, 0.0) * (1 - 1e-9) * rng.choice([0.0, 1.0]))
 
 
 def check_fast_time(bound, seed):
-    """A batch of problems that meet Prop. 4's conditions: those that do not are drawn again, since it says nothing of them."""
+    """A batch of problems that meet Prop. 4's conditions: those that do not are drawn again, since it says nothing of
+    them.
+    """
     rng, met, drawn = np.random.default_rng(seed), [], 0
     kinds = rng.integers(1, 4), rng.integers(0, 2), rng.integers(1, 9)
     while len(met) < BATCH:
         drawn += 1
-        probs, proxy, truth, gain, kl_coef = good_teacher(rng, *kinds)
+        case = good_teacher(rng, *kinds)
         try:
-            most = bound(probs, proxy, truth, gain, np.arange(kinds[0]), kl_coef, n_prompts=2)
+            most = bound(case.probs, case.proxy, case.truth, case.gain, np.arange(kinds[0]), case.kl_coef, n_prompts=2)
         except ValueError as error:
             assert str(error).startswith("good_outputs do not meet Prop. 4")
         else:
-            met.append((most, np.log(probs), proxy, gain, truth, kl_coef))
+            met.append((most, np.log(case.probs), case.proxy, case.gain, case.truth, case.kl_coef))
         assert drawn < 10_000
     most, logits, proxy, gain, truth, kl_coef = map(np.array, zip(*met, strict=True))
     in_time(most, logits, proxy, gain, measured=truth, kl_coef=kl_coef, n_prompts=2)
@@ -307,8 +359,8 @@ def check_theorem_5(slow_bound, fast_bound, seed, outputs, spread, slowness, kl_
     logits[:, 0], truth[:, 0] = logits.max(-1), np.where(rng.random(BATCH) < 0.5, 1.0, truth.max(-1) + 1e-3).clip(-1, 1)
     probs, best = softmax(logits), truth.argmax(-1)
     gain = rng.uniform(0.05, 0.95, BATCH) * (truth.max(-1) - (probs * truth).sum(-1))
-    some = gain > 0
-    probs, logits, truth, best, gain = (x[some] for x in (probs, logits, truth, best, gain))
+    to_gain = gain > 0
+    probs, logits, truth, best, gain = (x[to_gain] for x in (probs, logits, truth, best, gain))
     slow = [accurate_but_slow(g, rng.choice(attainable_accuracies(g)), slowness, seed) for g in truth]
     never_before(
         slow_bound(gain, slowness, prompts), logits, slow, gain, measured=truth, kl_coef=kl_coef, n_prompts=prompts
@@ -378,7 +430,8 @@ def test_theorem_6(seed, outputs, slowness, kl_coef, swap):
 
 
 def check_two_marks(bound, seed, outputs, spread, gain, prompts):
-    logits, _, measured = problems(seed, outputs, spread, 0.0, False)
+    batch = problems(seed, outputs, spread, 0.0, False)
+    logits, measured = batch.logits, batch.measured
     marks = np.where(np.random.default_rng(seed + 3).random((BATCH, outputs)) < 0.3, 1.0, -1.0)
     liked = (softmax(logits) * (marks > 0)).sum(-1)
     for reward in (measured, marks):
@@ -398,7 +451,8 @@ def test_teachers_of_two_marks(seed, outputs, spread, gain, prompts):
 
 
 def check_gradient_time(any_reward, seed, outputs, spread, log_scale, gain, prompts, ties):
-    logits, proxy, measured = problems(seed, outputs, spread, log_scale, ties)
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy, measured = batch.logits, batch.proxy, batch.measured
     gradient, rows = rlhf_gradient(logits, proxy, logits, 0.0), np.arange(BATCH)
     # The entry of a nearly certain output cancels to nothing in floating point; the entries sum to zero.
     gradient[rows, logits.argmax(-1)] -= gradient.sum(-1)
@@ -408,7 +462,8 @@ def check_gradient_time(any_reward, seed, outputs, spread, log_scale, gain, prom
 
 def check_both_gradients(bound, seed, outputs, spread, log_scale, gain, prompts, ties):
     """Any pair of rewards, and a measured reward that the proxy follows to some degree, down to the proxy itself."""
-    logits, proxy, measured = problems(seed, outputs, spread, log_scale, ties)
+    batch = problems(seed, outputs, spread, log_scale, ties)
+    logits, proxy, measured = batch.logits, batch.proxy, batch.measured
     share = np.random.default_rng(seed + 1).choice([0.0, 0.1, 0.9, 1.0], (BATCH, 1))
     for reward in (measured, (1 - share) * 10**-log_scale * proxy + share * measured):
         least, greatest = bound(softmax(logits), proxy, reward, gain, prompts)
@@ -445,7 +500,9 @@ def test_both_gradients_give_the_time_of_a_small_gain():
 
 
 def test_the_constant_of_the_gradients_growth():
-    """The largest growth over directions lies under 8/5, below the largest of its bound in one variable, and near it for many outputs."""
+    """The largest growth over directions lies under 8/5, below the largest of its bound in one variable, and near it
+    for many outputs.
+    """
     s = np.linspace(0, 1, 20001)
     first, second = 2 - s**2 + 2 * s * (1 - s**2) ** 1.5, 5 + 3 * s**2 - 4 * s**4 + 12 * s * (1 - s**2) ** 1.5
     slack = 20 * (s[1] - s[0])  # both have slopes below 20
@@ -461,11 +518,12 @@ def test_the_constant_of_the_gradients_growth():
         assert np.abs(2 * (u * g**2).sum(-1) - 3 * along * pi_g - pi_u).max() <= np.sqrt(second.max())
 
 
-# ---- Best-of-N ----------------------------------------------------------------------------------------------------------------
+# ---- Best-of-N -------------------------------------------------------------------------------------------------------
 
 
 def check_best_of_n(kl_bound, loss_bound, seed, outputs, spread, n, ties):
-    for logits, proxy, truth in zip(*problems(seed, outputs, spread, 0.0, ties)):
+    batch = problems(seed, outputs, spread, 0.0, ties)
+    for logits, proxy, truth in zip(batch.logits, batch.proxy, batch.measured):
         probs = softmax(logits)
         assert kl_divergence(best_of_n_probs(probs, proxy, n), probs) <= kl_bound(n) * (1 + 1e-9) + 1e-12
         loss, most = (
@@ -488,12 +546,14 @@ def test_best_of_n(seed, outputs, spread, n, ties):
     check_best_of_n(best_of_n_kl_bound, best_of_n_loss_bound, seed, outputs, spread, n, ties)
 
 
-# ---- equations ----------------------------------------------------------------------------------------------------------------
+# ---- equations -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.4])
 def test_lemma_9_against_finite_differences(kl_coef):
-    """d/dt π(y) = (1/|S|) π(y) [ π(y)(r(y) - V) - Σ π²(r - V) + KL terms ], of a policy that the flow has moved off its start."""
+    """d/dt π(y) = (1/|S|) π(y) [ π(y)(r(y) - V) - Σ π²(r - V) + KL terms ], of a policy that the flow has moved off its
+    start.
+    """
     rng = np.random.default_rng(0)
     logits, reward = rng.normal(size=6), rng.uniform(-1, 1, 6)
     flow = gradient_flow(logits, reward, 10.0, kl_coef=kl_coef, n_prompts=3)
@@ -531,9 +591,13 @@ def test_the_ground_truth_moves_at_the_covariance_weighted_by_squared_probabilit
     )
 
 
-# ---- would a wrong theorem be noticed? ----------------------------------------------------------------------------------------
+# ---- would a wrong theorem be noticed? -------------------------------------------------------------------------------
 
-times = lambda factor, bound: lambda *arguments, **named: factor * bound(*arguments, **named)
+
+def times(factor, bound):
+    """The bound, multiplied."""
+    return lambda *arguments, **named: factor * bound(*arguments, **named)
+
 
 BROKEN = {
     "Lemma 8": lambda seed: check_gradient(times(0.9, bounds.tabular_gradient_bound), seed, 2, 0.0, 0.0, 0.0, True),

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from rvlib.explore import Samples
 from rvlib.explore._explorable import WEB
 from rvlib.tabular import rlhf_gradient, softmax
 from rvlib.tabular.estimators import (
+    ADVANTAGES,
     ESTIMATORS,
     advantages,
     estimate_gradient,
@@ -22,22 +24,22 @@ from rvlib.tabular.policy import kl_reward
 LOGITS, REFERENCE, REWARD = np.array([0.3, -1.0, 0.8]), np.array([0.0, 0.2, -0.1]), np.array([0.9, -0.4, 0.1])
 
 
-def expected(estimator, samples, kl_coef=0.0):
-    """E ĝ over every group of `samples` outputs."""
+def expected(algorithm, group_size, kl_coef=0.0):
+    """E ĝ over every group of `group_size` outputs."""
     probs, regularised = softmax(LOGITS), kl_reward(LOGITS, REWARD, REFERENCE, kl_coef)
-    groups = np.array(list(itertools.product(range(3), repeat=samples)))
-    estimates = gradient_estimate(LOGITS, groups, advantages(regularised[groups], estimator))
+    groups = np.array(list(itertools.product(range(3), repeat=group_size)))
+    estimates = gradient_estimate(LOGITS, groups, advantages(regularised[groups], algorithm))
     return probs[groups].prod(-1) @ estimates
 
 
-@pytest.mark.parametrize("samples", [2, 3, 5])
+@pytest.mark.parametrize("group_size", [2, 3, 5])
 @pytest.mark.parametrize("kl_coef", [0.0, 0.3])
-def test_reinforce_and_rloo_are_unbiased(samples, kl_coef):
+def test_reinforce_and_rloo_are_unbiased(group_size, kl_coef):
     exact = rlhf_gradient(LOGITS, REWARD, REFERENCE, kl_coef)
-    for estimator in ("reinforce", "rloo"):
-        assert np.allclose(expected(estimator, samples, kl_coef), exact, atol=1e-14)
-    assert np.allclose(expected("dr_grpo", samples, kl_coef), exact * (samples - 1) / samples, atol=1e-14)
-    assert not np.allclose(expected("grpo", samples, kl_coef), exact, atol=1e-2)
+    for algorithm in ("reinforce", "rloo"):
+        assert np.allclose(expected(algorithm, group_size, kl_coef), exact, atol=1e-14)
+    assert np.allclose(expected("dr_grpo", group_size, kl_coef), exact * (group_size - 1) / group_size, atol=1e-14)
+    assert not np.allclose(expected("grpo", group_size, kl_coef), exact, atol=1e-2)
 
 
 def test_dividing_by_the_standard_deviation_removes_the_scale_of_the_reward():
@@ -47,8 +49,8 @@ def test_dividing_by_the_standard_deviation_removes_the_scale_of_the_reward():
 
 
 def test_a_group_without_spread_teaches_nothing():
-    for estimator in ("rloo", "grpo", "dr_grpo"):
-        assert not advantages(np.full((3, 4), 0.7), estimator).any()
+    for algorithm in ("rloo", "grpo", "dr_grpo"):
+        assert not advantages(np.full((3, 4), 0.7), algorithm).any()
     probs, reward = np.array([0.5, 0.3, 0.2]), np.array([1.0, 1.0, 0.0])
     same = [
         p
@@ -61,24 +63,23 @@ def test_a_group_without_spread_teaches_nothing():
 
 def test_draws_are_seeded_and_follow_the_policy():
     probs = softmax(np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.0]]))
-    drawn = sample_outputs(probs, 4, seed=1, draws=20_000)
-    assert drawn.shape == (2, 20_000, 4) and np.array_equal(drawn, sample_outputs(probs, 4, seed=1, draws=20_000))
+    drawn = sample_outputs(probs, 4, rng=1, draws=20_000)
+    assert drawn.shape == (2, 20_000, 4) and np.array_equal(drawn, sample_outputs(probs, 4, rng=1, draws=20_000))
     for row, p in zip(drawn, probs, strict=True):
         assert np.abs(np.bincount(row.ravel(), minlength=3) / row.size - p).max() < 0.01
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_estimates_have_the_shape_of_the_logits_and_average_out(estimator):
+@pytest.mark.parametrize("algorithm", ADVANTAGES)
+def test_estimates_have_the_shape_of_the_logits_and_average_out(algorithm):
     reward = np.stack([REWARD, -REWARD])
-    many = estimate_gradient(LOGITS, reward, 4, seed=2, estimator=estimator, draws=50_000)
-    assert many.shape == (2, 50_000, 3) and estimate_gradient(LOGITS, REWARD, 4, seed=2, estimator=estimator).shape == (
-        3,
-    )
-    assert np.allclose(many.sum(-1), 0, atol=1e-12)
-    if estimator != "grpo":
-        exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if estimator == "dr_grpo" else 1)
-        error = many.std(1) / np.sqrt(50_000)
-        assert (np.abs(many.mean(1) - exact) < 5 * error).all()
+    estimates = estimate_gradient(LOGITS, reward, 4, rng=2, algorithm=algorithm, draws=50_000)
+    assert estimates.shape == (2, 50_000, 3)
+    assert estimate_gradient(LOGITS, REWARD, 4, rng=2, algorithm=algorithm).shape == (3,)
+    assert np.allclose(estimates.sum(-1), 0, atol=1e-12)
+    if algorithm != "grpo":
+        exact = rlhf_gradient(LOGITS, reward, LOGITS, 0.0) * (3 / 4 if algorithm == "dr_grpo" else 1)
+        error = estimates.std(1) / np.sqrt(50_000)
+        assert (np.abs(estimates.mean(1) - exact) < 5 * error).all()
 
 
 def win_rates(probs, reward):
@@ -116,11 +117,8 @@ def test_noise_in_the_marks_caps_the_signal_by_the_variance():
     outputs = rng.integers(2, 9, 2000)
     shares = []
     for n in outputs:
-        probs, reward, noise = (
-            softmax(rng.choice([0.3, 4.0]) * rng.normal(size=n)),
-            rng.uniform(-1, 1, n),
-            10 ** rng.uniform(-1, 2),
-        )
+        probs = softmax(rng.choice([0.3, 4.0]) * rng.normal(size=n))
+        reward, noise = rng.uniform(-1, 1, n), 10 ** rng.uniform(-1, 2)
         variance = probs @ (reward - probs @ reward) ** 2
         shares.append(
             signal_to_noise(probs, reward, 5, noise) ** 2 / (5 * variance / (2 * noise**2 * (1 - probs @ probs)))
@@ -128,10 +126,17 @@ def test_noise_in_the_marks_caps_the_signal_by_the_variance():
     assert 0.9 < max(shares) <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_page_computes_the_same_advantages(node, estimator):
+def test_the_slider_and_the_figures_offer_the_registered_algorithms():
+    assert Samples.estimator.values == list(ADVANTAGES) and set(ESTIMATORS) == set(ADVANTAGES)
+
+
+@pytest.mark.parametrize("algorithm", ADVANTAGES)
+def test_the_page_computes_the_same_advantages(node, algorithm):
     rewards = np.random.default_rng(2).normal(size=(5, 6))
     module = (WEB / "samples.mjs").as_uri()
-    program = f"const m = await import({module!r}); console.log(JSON.stringify({rewards.tolist()}.map((r) => m.advantages(r, {estimator!r}))))"
+    program = (
+        f"const m = await import({module!r}); console.log(JSON.stringify({rewards.tolist()}.map((r) => "
+        f"m.advantages(r, {algorithm!r}))))"
+    )
     done = node("--input-type=module", "--eval", program)
-    assert np.allclose(json.loads(done.stdout), advantages(rewards, estimator), atol=1e-12), done.stderr
+    assert np.allclose(json.loads(done.stdout), advantages(rewards, algorithm), atol=1e-12), done.stderr

@@ -1,4 +1,6 @@
-"""Every check of an exercise says right to right answers, and to wrong ones what is wrong, without giving the answer away."""
+"""Every check of an exercise says right to right answers, and to wrong ones what is wrong, without giving the answer
+away.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""The explorables in a real browser: every slider, the address, small, dark and printed pages; and their numbers against Python's."""
+"""The explorables in a real browser: every slider, the address, small, dark and printed pages; and their numbers
+against Python's.
+"""
 
 import json
 import re
@@ -29,7 +31,9 @@ SUB_PATH = "some/sub/path"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Pages with explorables, as the book has them but without the book, served from a sub-path: `site("curves")` is an address."""
+    """Pages with explorables, as the book has them but without the book, served from a sub-path: `site("curves")` is an
+    address.
+    """
     root = tmp_path_factory.mktemp("site")
     folder = root / SUB_PATH
     shutil.copytree(WEB, folder / "_static/explore")
@@ -59,7 +63,8 @@ def drawn(page, nth=0):
     """What a figure shows: the drawing and its readouts, not the sliders."""
     settle(page)
     return page.evaluate(
-        "n => { const rv = document.querySelectorAll('.rv')[n]; return rv.querySelector('svg').innerHTML + rv.querySelector('.rv-readouts').innerText }",
+        "n => { const rv = document.querySelectorAll('.rv')[n]; return rv.querySelector('svg').innerHTML + "
+        "rv.querySelector('.rv-readouts').innerText }",
         nth,
     )
 
@@ -82,7 +87,7 @@ def turn(page, key, presses=1):
     settle(page)
 
 
-# ---- every control, by keyboard ----------------------------------------------------------------------------------------------
+# ---- every control, by keyboard --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +111,8 @@ def test_every_control_has_a_label_and_says_its_value(browser, site, kind):
         assert sliders.count() == sum(control["kind"] == "slider" for control in kind._controls)
         for i in range(sliders.count()):
             said = sliders.nth(i).evaluate(
-                "s => [s.labels[0].innerText, s.getAttribute('aria-valuetext'), s.parentNode.querySelector('output').innerText]"
+                "s => [s.labels[0].innerText, s.getAttribute('aria-valuetext'), "
+                "s.parentNode.querySelector('output').innerText]"
             )
             assert all(said) and said[1] == said[2]
         for control in page.locator("input:not([type=range])").all():
@@ -122,7 +128,7 @@ def test_arrow_keys_move_by_one_step(browser, site):
         assert page.locator("output").nth(4).inner_text() == str(Dial().outputs + 1)
 
 
-# ---- the address ---------------------------------------------------------------------------------------------------------------
+# ---- the address -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,7 +232,7 @@ def test_a_link_to_a_state_shows_its_figure(browser, site):
         assert page.locator("figure").evaluate("f => f.getBoundingClientRect().top") < 700
 
 
-# ---- pins ------------------------------------------------------------------------------------------------------------------------
+# ---- pins ------------------------------------------------------------------------------------------------------------
 
 
 def test_settings_can_be_pinned_compared_linked_to_and_unpinned(browser, site):
@@ -260,7 +266,7 @@ def test_pins_are_limited(browser, site):
         assert page.locator("text=Pin this setting").is_disabled()
 
 
-# ---- small, dark, printed, without scripts ---------------------------------------------------------------------------------------
+# ---- small, dark, printed, without scripts ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -270,7 +276,8 @@ def test_a_small_screen_needs_no_sideways_scrolling(browser, site, kind):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         width = page.locator(".rv-svg").evaluate("s => s.getBoundingClientRect().width")
         outside = page.locator(".rv-svg text").evaluate_all(
-            "(texts, width) => texts.filter(t => { const b = t.getBBox(); return b.x < -1 || b.x + b.width > width + 1 }).map(t => t.textContent)",
+            "(texts, width) => texts.filter(t => { const b = t.getBBox(); return b.x < -1 || b.x + b.width > width "
+            "+ 1 }).map(t => t.textContent)",
             width,
         )
         assert outside == []
@@ -328,7 +335,7 @@ def test_the_pictures_are_what_the_page_draws(kind):
     np.testing.assert_allclose(*values, rtol=0, atol=0.21, err_msg="run `python -m rvlib.explore.draw`")
 
 
-# ---- what moves by itself or by hand ------------------------------------------------------------------------------------------------
+# ---- what moves by itself or by hand ---------------------------------------------------------------------------------
 
 
 def test_the_race_plays_pauses_and_ends(browser, site):
@@ -386,12 +393,15 @@ def test_the_landscape_can_be_dragged(browser, site):
         assert state("turn") == azimuth + 48
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------------------
+# ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def computed(node, explorable, expression):
     """What a page computes for an explorable's state: the JavaScript `expression` of its `view`, as JSON."""
-    program = f"const {{ default: e }} = await import('{(WEB / explorable.name).as_uri()}.mjs'); const view = e.compute({json.dumps(explorable.state())}); console.log(JSON.stringify({expression}))"
+    program = (
+        f"const {{ default: e }} = await import('{(WEB / explorable.name).as_uri()}.mjs'); const view = "
+        f"e.compute({json.dumps(explorable.state())}); console.log(JSON.stringify({expression}))"
+    )
     done = node("--input-type=module", "--eval", program)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -415,7 +425,8 @@ def test_curves_are_those_of_the_library(node, change):
     page = computed(
         node,
         figure,
-        "{times: [...view.now.times], ...view.now.flow, probs: 0, logits: 0, t: 0, finish: view.now.truthTime, proxyFinish: view.now.proxyTime, bound: view.now.bound, made: [...view.now.made.reward]}",
+        "{times: [...view.now.times], ...view.now.flow, probs: 0, logits: 0, t: 0, finish: view.now.truthTime, "
+        "proxyFinish: view.now.proxyTime, bound: view.now.bound, made: [...view.now.made.reward]}",
     )
     np.testing.assert_allclose(page["made"], reward, atol=1e-12)
     at = flow(np.array(page["times"]))
@@ -429,9 +440,8 @@ def test_curves_are_those_of_the_library(node, change):
         np.testing.assert_allclose(page[key], exact, atol=2e-3 * max(1, exact.max()), err_msg=key)  # a third of a pixel
     for key, measured in {"finish": truth, "proxyFinish": None}.items():
         exact = time_to_gain(logits, reward, figure.gain, measured=measured, **options)
-        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, (
-            key
-        )  # later than that, or never
+        # The page has none for a time later than 1e9, or never.
+        assert page[key] == pytest.approx(exact, rel=1e-6) if page[key] else exact > 1e9, key
     assert page["bound"] == pytest.approx(
         bounds.tabular_slow_time_bound(reward_variance(reward, softmax(logits)), figure.gain), rel=1e-9
     )
@@ -444,7 +454,8 @@ def test_the_dial_shows_the_metrics_of_the_library(node):
     page = computed(
         node,
         figure,
-        "{variance: view.variance, covariance: view.covariance, wrong: view.wrong, pairs: view.made.pairs, normalised: view.normalised}",
+        "{variance: view.variance, covariance: view.covariance, wrong: view.wrong, pairs: view.made.pairs, "
+        "normalised: view.normalised}",
     )
     assert page["variance"] == pytest.approx(reward_variance(reward, probs), rel=1e-9)
     assert page["covariance"] == pytest.approx(reward_covariance(reward, truth, probs), rel=1e-9)
@@ -474,7 +485,7 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
         assert finish == pytest.approx(time_to_gain(logits, reward, figure.gain, measured=truth), rel=1e-6)
 
 
-# ---- the classes -------------------------------------------------------------------------------------------------------------------
+# ---- the classes -----------------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_parameter_is_named():
@@ -495,9 +506,8 @@ def test_it_is_a_widget_a_page_and_a_picture():
     data, _ = Curves()._repr_mimebundle_()
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "image/svg+xml"} <= set(data)
     assert 'data-explorable="curves"' in data["text/html"] and "<script" not in data["text/html"]
-    assert "./" not in re.sub(
-        r'"data:[^"]*"', "", Curves()._esm
-    )  # a widget's module has no address to resolve imports by
+    # A widget's module has no address to resolve imports by.
+    assert "./" not in re.sub(r'"data:[^"]*"', "", Curves()._esm)
 
 
 @pytest.mark.parametrize(
@@ -509,12 +519,13 @@ def test_imports_stay_light(module, unwanted):
     assert done.stdout.strip() == "False"
 
 
-# ---- the paper's tables --------------------------------------------------------------------------------------------------------
+# ---- the paper's tables ----------------------------------------------------------------------------------------------
 
 _TABLES = """
 const [module, states] = process.argv.slice(1);
 const { pearson, points } = await import(module);
-console.log(JSON.stringify(JSON.parse(states).map((state) => { const p = points(state); return pearson(p.map((q) => q.x), p.map((q) => q.y)); })));
+const correlation = (pairs) => pearson(pairs.map((pair) => pair.x), pairs.map((pair) => pair.y));
+console.log(JSON.stringify(JSON.parse(states).map((state) => correlation(points(state)))));
 """
 
 
@@ -546,15 +557,15 @@ def test_the_page_correlates_as_python_does():
                 expected.append(
                     np.corrcoef(*(paper.within_groups(x[kept], pair[kept]) for x in (values, gained)))[0, 1]
                 )
-            one = pair == list(dict.fromkeys(pair.tolist()))[3]
+            third_pair = pair == list(dict.fromkeys(pair.tolist()))[3]
             states.append({"property": column, "outcome": outcome, "pair": "3"} | dict.fromkeys(models, True))
-            expected.append(correlations({column: values[one]}, gained[one])[column]["pearson"])
+            expected.append(correlations({column: values[third_pair]}, gained[third_pair])[column]["pearson"])
     command = [draw.node(), "--input-type=module", "--eval", _TABLES, (WEB / "tables.mjs").as_uri(), json.dumps(states)]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert np.allclose(found, expected, atol=1e-8)
+    on_the_page = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert np.allclose(on_the_page, expected, atol=1e-8)
 
 
-# ---- the calculator -------------------------------------------------------------------------------------------------------------
+# ---- the calculator --------------------------------------------------------------------------------------------------
 
 
 def test_the_page_has_the_sizes_as_they_are():

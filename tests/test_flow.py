@@ -40,10 +40,10 @@ def test_flow_matches_the_reference(case):
 @by_name
 def test_time_to_gain_matches_the_reference(case):
     for gain, time in zip(case["gains"], case["gain_times"]):
-        found = time_to_gain(
+        t_gain = time_to_gain(
             outputs(case, "logits"), outputs(case, "reward"), gain, kl_coef=case["kl_coef"], n_prompts=case["n_prompts"]
         )
-        assert found == pytest.approx(float(time), rel=1e-8)
+        assert t_gain == pytest.approx(float(time), rel=1e-8)
 
 
 def test_the_page_matches_the_reference(node):
@@ -53,7 +53,8 @@ def test_the_page_matches_the_reference(node):
 
 @pytest.mark.parametrize("n, spread, scale", [(5_000, 3, 1), (1_000, 50, 1), (300, 1, 1e-6), (2, 50, 1)])
 def test_without_kl_every_flow_is_a_line_in_exp_of_minus_logits(n, spread, scale):
-    """For λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z: what exp(-θ_y) has gained is affine in r_y, the same line for all outputs.
+    """For λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z: what exp(-θ_y) has gained is affine in r_y, the same line for all
+    outputs.
 
     Also Σ θ is constant. Neither is used by the integrator, so together they check sizes that no reference reaches.
     """
@@ -91,7 +92,9 @@ def test_with_kl_the_flow_ends_at_the_tilted_reference(kl_coef):
 )
 @settings(max_examples=300)
 def test_the_flow_never_breaks(seed, outputs, spread, kl_coef, log_scale, log_horizon, levels):
-    """Any corner of the promised range, ties included: finite, a distribution, at the horizon, and climbing all the way."""
+    """Any corner of the promised range, ties included: finite, a distribution, at the horizon, and climbing all the
+    way.
+    """
     rng = np.random.default_rng(seed)
     logits, reward = rng.uniform(-spread, spread, outputs), rng.uniform(-1, 1, outputs)
     reward = 10**log_scale * (np.round(levels * reward) / levels if levels else reward)
@@ -152,20 +155,20 @@ def test_first_crossing_against_brute_force():
         rng.uniform(-1, 1, (problems, 8)),
     )
     kl_coef = rng.choice([0, 0.05, 0.2], problems)
-    found = time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef)
+    t_gain = time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef)
     times = np.concatenate([[0], np.geomspace(1e-3, horizon, 2_000)])
     values = gradient_flow(logits, reward, horizon, ground_truth=measured, kl_coef=kl_coef)(times).ground_truth
     above = values >= values[:, :1] + gain
     first = above.argmax(1)
     crosses = above.any(1)
     assert 20 < crosses.sum() < problems and (above[:, -1] < crosses).any()  # the sample has all three sorts
-    assert (found[crosses] <= times[first[crosses]] * (1 + 1e-9)).all()
-    assert (found[crosses] >= times[first[crosses] - 1] * (1 - 1e-9)).all()
+    assert (t_gain[crosses] <= times[first[crosses]] * (1 + 1e-9)).all()
+    assert (t_gain[crosses] >= times[first[crosses] - 1] * (1 - 1e-9)).all()
     # Where the grid saw no crossing there is none, but for one that hides between two of its times.
-    hidden = ~crosses & (found < horizon)
+    hidden = ~crosses & (t_gain < horizon)
     for i in np.flatnonzero(hidden):
         at = gradient_flow(logits[i], reward[i], horizon, ground_truth=measured[i], kl_coef=kl_coef[i])
-        assert at(found[i]).ground_truth - at(0.0).ground_truth >= gain - 1e-9
+        assert at(t_gain[i]).ground_truth - at(0.0).ground_truth >= gain - 1e-9
 
 
 @pytest.mark.parametrize(
@@ -185,13 +188,15 @@ def test_never_is_proved(logits, reward, measured, gain, kl_coef):
 
 def test_a_plateau_of_astronomical_length_is_crossed():
     """A likely second-best output holds the policy; the best one still wins, after e^40 or so, and t_γ says when."""
-    found = time_to_gain([40.0, 0.0, 0.0], [0.7, 1.0, -1.0], 0.2)
-    assert 1e16 < found < 1e40
+    t_gain = time_to_gain([40.0, 0.0, 0.0], [0.7, 1.0, -1.0], 0.2)
+    assert 1e16 < t_gain < 1e40
     assert time_to_gain([40.0, 0.0, 0.0], [0.7, 1.0, -1.0], 0.2, t_max=1e10) == np.inf
 
 
 def test_the_smallest_rewards_keep_their_digits():
-    """t scales as one over the reward: a variance of 1e-24 gives the same flow in 1e12 times the time, an offset changes nothing."""
+    """t scales as one over the reward: a variance of 1e-24 gives the same flow in 1e12 times the time, an offset
+    changes nothing.
+    """
     rng = np.random.default_rng(4)
     logits, reward = rng.normal(size=5), rng.uniform(-1, 1, 5)
     time = time_to_gain(logits, reward, 0.1)

@@ -1,4 +1,6 @@
-"""An explorable in a real JupyterLab: a slider moved in the browser is read by the kernel, and a trait set there moves the slider."""
+"""An explorable in a real JupyterLab: a slider moved in the browser is read by the kernel, and a trait set there moves
+the slider.
+"""
 
 import re
 

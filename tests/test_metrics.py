@@ -80,5 +80,8 @@ def test_objective_and_gradient():
 
 
 def test_the_exact_world_imports_no_torch():
-    code = "import sys, rvlib, rvlib.tabular; assert not {'torch', 'transformers', 'anywidget', 'plotly'} & set(sys.modules)"
+    code = (
+        "import sys, rvlib, rvlib.tabular; assert not {'torch', 'transformers', 'anywidget', 'plotly'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom as a reader would run it, leaves nothing blank, and is stored without outputs."""
+"""Every notebook runs from top to bottom as a reader would run it, leaves nothing blank, and is stored bare."""
 
 import pathlib
 

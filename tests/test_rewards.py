@@ -1,4 +1,6 @@
-"""Reward models have exactly the accuracy and the variance asked for; what is called attainable is, and nothing else is."""
+"""Reward models have exactly the accuracy and the variance asked for; what is called attainable is, and nothing else
+is.
+"""
 
 import itertools
 import json
@@ -30,7 +32,7 @@ PATH = pathlib.Path(__file__).parent / "cases" / "rewards.json"
 
 
 def cases():
-    """Problems for the page and for Python, made anew: the file holds what Python gives, so a change of either shows."""
+    """Problems for the page and for Python, made anew: the file has what Python gives, so a change of either shows."""
     rng = np.random.default_rng(0)
     for outputs, share, seed in itertools.product([2, 3, 7, 30], [1.0, 0.9, 0.3, 1e-6], [0, 12345, 4294967295]):
         truth = rng.uniform(-1, 1, outputs)
@@ -203,7 +205,9 @@ def test_the_range_of_accuracy_given_a_variance():
     "probs", [np.full(12, 1 / 12), np.r_[0.5, 0.125, np.full(9, 1e-6), 0.375 - 9e-6]], ids=["even", "lopsided"]
 )
 def test_rewards_move_continuously_with_the_variance(probs):
-    """What a slider needs. Under the lopsided policy the variance falls at first on the way from the even spread to the step."""
+    """What a slider needs. Under the lopsided policy the variance falls at first on the way from the even spread to the
+    step.
+    """
     truth = np.linspace(1, -1, 12)
     high = attainable_variance(truth, probs, 1.0, 8)[1]
 
@@ -222,8 +226,8 @@ def test_constructions_are_what_the_theorems_say():
     assert ranking_accuracy(fast, truth) == pytest.approx(2 / 4)  # Theorem 2: every pair wrong but those with y^γ
     assert fast[0] == 1 and (0 < fast[1:]).all() and (fast[1:] < probs[0]).all()
     assert ranking_accuracy(inaccurate_but_fast(truth, probs, 0, accuracy=5 / 6), truth) == pytest.approx(5 / 6)
-    one, other = policy_specific_teachers(4, good=0, other_good=2)
-    assert one.tolist() == [1, -1, -1, -1] and other.tolist() == [-1, -1, 1, -1]
+    own, others = policy_specific_teachers(4, good=0, other_good=2)
+    assert own.tolist() == [1, -1, -1, -1] and others.tolist() == [-1, -1, 1, -1]
 
 
 def test_best_of_n_against_every_draw():

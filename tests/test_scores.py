@@ -69,8 +69,10 @@ def test_the_page_gives_the_same_grades(node):
     ours = teacher_scores(probs, proxy, truth)
     module = (WEB / "grades.mjs").as_uri()
     program = (
-        f"const m = await import({module!r}); const [p, r, t] = {json.dumps([x.tolist() for x in (probs, proxy, truth)])}; "
-        "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => x.accuracy), g.map(x => x.variance))]))"
+        f"const m = await import({module!r}); const [p, r, t] = "
+        f"{json.dumps([x.tolist() for x in (probs, proxy, truth)])}; "
+        "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => "
+        "x.accuracy), g.map(x => x.variance))]))"
     )
     theirs, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
     for name, key in zip(

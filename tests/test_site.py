@@ -64,7 +64,8 @@ def settle(page):
 def drawn(figure):
     """What an explorable shows: its drawing and readouts, not its controls."""
     return figure.evaluate(
-        "figure => [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? e.outerHTML).join()"
+        "figure => [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? "
+        "e.outerHTML).join()"
     )
 
 
@@ -78,7 +79,8 @@ def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
         # Mathematics is typeset, all of it and without an error.
         assert (
             page.evaluate(
-                "[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => e.innerText)"
+                "[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => "
+                "e.innerText)"
             )
             == []
         )
@@ -112,9 +114,8 @@ def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
 @EVERY_PAGE
 def test_every_slider_changes_its_figure(browser, site, name):
     with watched(browser, viewport={"width": 1280, "height": 900}) as page:
-        open_page(
-            page, site(name) + "#race.time=50"
-        )  # at its start, where it stands before the bet, a KL penalty changes nothing yet
+        # At its start, where it stands before the bet, a KL penalty changes nothing yet.
+        open_page(page, site(name) + "#race.time=50")
         for figure in page.locator(".rv-explorable").all():
             for slider in figure.locator("input[type=range]").all():
                 label, low, at, high = slider.evaluate("s => [s.labels[0].innerText, +s.min, +s.value, +s.max]")
@@ -135,20 +136,21 @@ def test_nothing_is_wider_than_a_small_screen(browser, site, name):
         wide = page.evaluate("""() => [...document.querySelectorAll('article *')].filter(e => {
             if (e.getBoundingClientRect().right <= innerWidth + 1) return false
             for (let a = e; a; a = a.parentElement)  // what scrolls, or is cut off, inside its own box is no overflow
-                if (getComputedStyle(a).overflowX !== 'visible' || getComputedStyle(a).position === 'absolute') return false
+                if (getComputedStyle(a).overflowX !== 'visible' || getComputedStyle(a).position === 'absolute')
+                    return false
             return true
         }).map(e => e.outerHTML.slice(0, 200))""")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, wide
         # No note stands beside a proof and takes its room.
         assert (
             page.evaluate(
-                "[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270).map(e => e.innerText.slice(0, 80))"
+                "[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < "
+                "270).map(e => e.innerText.slice(0, 80))"
             )
             == []
         )
-        page.set_viewport_size(
-            {"width": 1100, "height": 740}
-        )  # and where there is no margin yet, notes do not stick out
+        # And where there is no margin yet, notes do not stick out.
+        page.set_viewport_size({"width": 1100, "height": 740})
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 
@@ -180,7 +182,8 @@ def test_no_number_came_out_as_none(browser, site, name):
         open_page(page, site(name))
         words = page.evaluate("""() => {
             const article = document.querySelector('article').cloneNode(true)
-            article.querySelectorAll('pre, code, script, style, .math, .rv-explorable, .rv-plotly').forEach(e => e.remove())
+            const others = 'pre, code, script, style, .math, .rv-explorable, .rv-plotly'
+            article.querySelectorAll(others).forEach(e => e.remove())
             return article.textContent
         }""")
         assert re.findall(r".{0,30}(?<![\w-])(?:inf|nan|NaN)(?![\w-]).{0,30}", words) == []

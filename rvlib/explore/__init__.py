@@ -1,8 +1,8 @@
 """Explorables: figures that a reader drives, computed where they are drawn, with no kernel needed.
 
-Each is one class here, whose parameters are traits, and one ES module of the same name in `web/`. Where a kernel runs it
-shows itself as a widget; in a static page as a `<figure>` that `web/mount.mjs` brings to life; and where no script runs as
-a picture with a text alternative.
+Each is one class here, whose parameters are traits, and one ES module of the same name in `web/`. Where a kernel runs
+it shows itself as a widget; in a static page as a `<figure>` that `web/mount.mjs` brings to life; and where no script
+runs as a picture with a text alternative.
 """
 
 import traitlets
@@ -11,11 +11,15 @@ from rvlib.explore._explorable import Explorable, choice, slider, toggle
 from rvlib.explore.calculator import Calculator
 from rvlib.explore.tables import Tables
 from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Steps, Teachers
+from rvlib.tabular.estimators import ADVANTAGES
 
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
+_ALGORITHM_LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"}
 
 
-def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
+def _accuracy(
+    default: float, group: str = _TEACHER, label: str = "accuracy", tone: str = "proxy"
+) -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -28,7 +32,9 @@ def _accuracy(default, group=_TEACHER, label="accuracy", tone="proxy"):
     )
 
 
-def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
+def _variance(
+    default: float, group: str = _TEACHER, label: str = "reward variance", tone: str = "proxy"
+) -> traitlets.TraitType:
     return slider(
         default,
         1e-6,
@@ -42,11 +48,11 @@ def _variance(default, group=_TEACHER, label="reward variance", tone="proxy"):
     )
 
 
-def _outputs(default, high):
+def _outputs(default: float, high: float) -> traitlets.TraitType:
     return slider(default, 2, high, 1, group=_POLICY, label="outputs", whole=True, help="How many outputs there are")
 
 
-def _peakedness(default):
+def _peakedness(default: float) -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -58,7 +64,7 @@ def _peakedness(default):
     )
 
 
-def _skill(default):
+def _skill(default: float) -> traitlets.TraitType:
     return slider(
         default,
         -4,
@@ -70,7 +76,7 @@ def _skill(default):
     )
 
 
-def _seed(default=1):
+def _seed(default: float = 1) -> traitlets.TraitType:
     return slider(
         default,
         1,
@@ -84,15 +90,19 @@ def _seed(default=1):
 
 
 class Dial(Explorable):
-    """A reward model's accuracy and reward variance, set apart from each other; and what scaling and normalising do to them."""
+    """A reward model's accuracy and reward variance, set apart from each other; and what scaling and normalising do to
+    them.
+    """
 
     alt = (
-        "Slope chart. Ten outputs, each a line from its ground truth reward on the left to its proxy reward on the right; where two lines cross, "
-        "the reward model has the pair in the wrong order. A shaded band shows one standard deviation of the proxy reward about its mean under the policy."
+        "Slope chart. Ten outputs, each a line from its ground truth reward on the left to its proxy reward on the "
+        "right; where two lines cross, the reward model has the pair in the wrong order. A shaded band shows one "
+        "standard deviation of the proxy reward about its mean under the policy."
     )
     caption = traitlets.Unicode(
-        "Each line is an output, from its ground truth reward to its proxy reward. Two lines cross exactly where the pair is misordered. "
-        "Accuracy counts the crossings; reward variance is half the width of the shaded band, squared."
+        "Each line is an output, from its ground truth reward to its proxy reward. Two lines cross exactly where the "
+        "pair is misordered. Accuracy counts the crossings; reward variance is half the width of the shaded band, "
+        "squared."
     ).tag(sync=True)
 
     accuracy = _accuracy(0.8)
@@ -121,7 +131,8 @@ class Dial(Explorable):
         False,
         group="The scale trap",
         label="normalise over all prompts",
-        help="Subtract the mean and divide by the standard deviation over prompts and outputs together, as the paper does",
+        help="Subtract the mean and divide by the standard deviation over prompts and outputs together, as the paper "
+        "does",
     )
     outputs = _outputs(10, 24)
     peakedness = _peakedness(0.7)
@@ -130,15 +141,19 @@ class Dial(Explorable):
 
 
 class Curves(Explorable):
-    """Gradient flow of a policy, solved: rewards, reward variance, KL and gradient norm against time, with t_γ and the bound of Prop. 3."""
+    """Gradient flow of a policy, solved: rewards, reward variance, KL and gradient norm against time, with t_γ and the
+    bound of Prop. 3.
+    """
 
     alt = (
-        "Curves against time on a logarithmic axis. The ground truth reward and the proxy reward of a policy in training; the time t_γ at which each has gained γ, "
-        "and, shaded, the times before which Proposition 3 rules it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, and gradient norm."
+        "Curves against time on a logarithmic axis. The ground truth reward and the proxy reward of a policy in "
+        "training; the time t_γ at which each has gained γ, and, shaded, the times before which Proposition 3 rules "
+        "it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, and gradient "
+        "norm."
     )
     caption = traitlets.Unicode(
-        "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance can have gained γ. "
-        "Pin a setting to compare others with it; a pin's letter goes back to it."
+        "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance "
+        "can have gained γ. Pin a setting to compare others with it; a pin's letter goes back to it."
     ).tag(sync=True)
 
     accuracy = _accuracy(0.8)
@@ -175,7 +190,7 @@ class Curves(Explorable):
     )
 
 
-def _mark(default, group, output):
+def _mark(default: float, group: str, output: str) -> traitlets.TraitType:
     return slider(
         default,
         -1,
@@ -189,15 +204,20 @@ def _mark(default, group, output):
 
 
 class Landscape(Explorable):
-    """Three outputs, two teachers: the objective as a surface over the policies or the logits, and the way of gradient flow on it."""
+    """Three outputs, two teachers: the objective as a surface over the policies or the logits, and the way of gradient
+    flow on it.
+    """
 
     alt = (
-        "Two surfaces side by side over the triangle of policies on three outputs, and below each its contours. Teacher A ranks all three outputs correctly with rewards 0.1, 0 and -0.1: "
-        "its surface is almost flat, and the way of gradient flow short. Teacher B, with rewards 1, -1 and -0.4, has one pair wrong: its surface is steep, and the way leads to the best output."
+        "Two surfaces side by side over the triangle of policies on three outputs, and below each its contours. "
+        "Teacher A ranks all three outputs correctly with rewards 0.1, 0 and -0.1: "
+        "its surface is almost flat, and the way of gradient flow short. Teacher B, with rewards 1, -1 and -0.4, has "
+        "one pair wrong: its surface is steep, and the way leads to the best output."
     )
     caption = traitlets.Unicode(
-        "The height is the objective under each teacher, to the same scale; contours are 0.1 apart. The ring is where the policy starts: drag it. The blue line is the finish, "
-        "where the ground truth reward (1, 0 and −1) has risen by γ; numbers along the way are times. Drag a surface to turn it."
+        "The height is the objective under each teacher, to the same scale; contours are 0.1 apart. The ring is where "
+        "the policy starts: drag it. The blue line is the finish, where the ground truth reward (1, 0 and −1) has "
+        "risen by γ; numbers along the way are times. Drag a surface to turn it."
     ).tag(sync=True)
 
     a_best = _mark(0.1, "Rewards by teacher A", "best")
@@ -252,12 +272,15 @@ class Race(Explorable):
     """Two teachers, one policy to start from: whose student's ground truth reward gains γ first?"""
 
     alt = (
-        "Two teachers side by side. Teacher A's marks are in the right order but nearly equal, and its student's probabilities have hardly moved; teacher B's marks are far apart, with pairs out of order, "
-        "and its student has moved to a good output. Below, both students' ground truth rewards against time: B's has crossed the finish, A's has not."
+        "Two teachers side by side. Teacher A's marks are in the right order but nearly equal, and its student's "
+        "probabilities have hardly moved; teacher B's marks are far apart, with pairs out of order, "
+        "and its student has moved to a good output. Below, both students' ground truth rewards against time: B's "
+        "has crossed the finish, A's has not."
     )
     caption = traitlets.Unicode(
-        "Bars are each student's probabilities of the outputs, worst to best; dots are each teacher's marks, and the line the true ones. Below, the ground truth reward of both students "
-        "against time. Whoever first gains γ has won."
+        "Bars are each student's probabilities of the outputs, worst to best; dots are each teacher's marks, and the "
+        "line the true ones. Below, the ground truth reward of both students against time. Whoever first gains γ has "
+        "won."
     ).tag(sync=True)
 
     time = slider(60.0, 0.1, 1e5, 0.02, group="Time", label="time", log=True, help="How long both students have learnt")
@@ -293,14 +316,17 @@ class Race(Explorable):
 
 
 class BestOfN(Explorable):
-    """Two reward models, each used twice: to train a policy by gradient flow, and to pick the best of N of its samples."""
+    """Two reward models, each used twice: to train a policy by gradient flow, and to pick its best of N samples."""
 
     alt = (
-        "Two panels, ground truth reward up in both. On the left, training by gradient flow against time: under the inaccurate reward model of high variance it has risen before the accurate one of low variance has begun to move. "
-        "On the right, the best of N samples against N: the accurate one's curve lies on the dotted curve of the ground truth itself, the other's below."
+        "Two panels, ground truth reward up in both. On the left, training by gradient flow against time: under the "
+        "inaccurate reward model of high variance it has risen before the accurate one of low variance has begun to "
+        "move. On the right, the best of N samples against N: the accurate one's curve lies on the dotted curve of "
+        "the ground truth itself, the other's below."
     )
     caption = traitlets.Unicode(
-        "The same two reward models on both sides. On the left the policy is trained on them; on the right it stays as it is, N outputs are sampled and the reward model keeps the one it likes best. "
+        "The same two reward models on both sides. On the left the policy is trained on them; on the right it stays "
+        "as it is, N outputs are sampled and the reward model keeps the one it likes best. "
         "Both are exact: nothing is sampled here."
     ).tag(sync=True)
 
@@ -335,15 +361,19 @@ class BestOfN(Explorable):
 
 
 class Samples(Explorable):
-    """Training on samples by REINFORCE, RLOO or GRPO, plainly or with Adam, beside the same steps with the exact gradient."""
+    """Training on samples by REINFORCE, RLOO or GRPO, plainly or with Adam, beside the same steps with the exact
+    gradient.
+    """
 
     alt = (
-        "Ground truth reward against training steps on a logarithmic axis: six sampled runs as thin lines, their mean as a thick one, and a dashed line for the same steps with the exact gradient. "
+        "Ground truth reward against training steps on a logarithmic axis: six sampled runs as thin lines, their "
+        "mean as a thick one, and a dashed line for the same steps with the exact gradient. "
         "With a low-variance teacher and plain steps all stay near the start."
     )
     caption = traitlets.Unicode(
-        "Six runs of 300 steps of one group each, and their mean; dashed, the same optimiser with the exact gradient of the expected reward. "
-        "Label noise is added to each mark before the multiplication, afresh for every sample. Adam's step is a twentieth of the step size."
+        "Six runs of 300 steps of one group each, and their mean; dashed, the same optimiser with the exact gradient "
+        "of the expected reward. Label noise is added to each mark before the multiplication, afresh for every "
+        "sample. Adam's step is a twentieth of the step size."
     ).tag(sync=True)
 
     accuracy = _accuracy(1.0, "Teacher")
@@ -382,7 +412,7 @@ class Samples(Explorable):
         help="Standard deviation of the noise in each mark",
     )
     estimator = choice(
-        {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"},
+        {algorithm: _ALGORITHM_LABELS[algorithm] for algorithm in ADVANTAGES},
         group="Algorithm",
         label="Advantage of a sample",
     )

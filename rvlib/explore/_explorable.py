@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 import urllib.parse
+from typing import Any
 
 import anywidget
 import traitlets
@@ -18,8 +19,10 @@ _IMPORT = re.compile(r'(\bfrom\s*)"\./(\w+)\.mjs"')
 
 
 @functools.cache
-def source(module):
-    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no address to resolve them by."""
+def source(module: str) -> str:
+    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no
+    address to resolve them by.
+    """
 
     def inline(match):
         code = base64.b64encode(source(match[2]).encode()).decode()
@@ -28,8 +31,24 @@ def source(module):
     return _IMPORT.sub(inline, (WEB / f"{module}.mjs").read_text(encoding="utf-8"))
 
 
-def slider(default, low, high, step, *, group, label, log=False, zero=False, whole=False, tone="", help=""):
-    """A number in [low, high] with a slider. log: steps are of log10; zero: 0 is allowed too, at the slider's left end."""
+def slider(
+    default: float,
+    low: float,
+    high: float,
+    step: float,
+    *,
+    group: str,
+    label: str,
+    log: bool = False,
+    zero: bool = False,
+    whole: bool = False,
+    tone: str = "",
+    help: str = "",
+) -> traitlets.TraitType:
+    """A number in [low, high] with a slider.
+
+    log: steps are of log10; zero: 0 is allowed too, at the slider's left end.
+    """
     kind = traitlets.CInt if whole else traitlets.CFloat
     control = dict(
         kind="slider",
@@ -47,14 +66,14 @@ def slider(default, low, high, step, *, group, label, log=False, zero=False, who
     return kind(default, min=0 if zero else low, max=high, help=help).tag(sync=True, control=control)
 
 
-def toggle(default, *, group, label, help=""):
+def toggle(default: bool, *, group: str, label: str, help: str = "") -> traitlets.TraitType:
     """A truth value with a checkbox."""
     return traitlets.CBool(default, help=help).tag(
         sync=True, control=dict(kind="toggle", group=group, label=label, help=help)
     )
 
 
-def choice(options, *, group, label, help=""):
+def choice(options: dict[str, str], *, group: str, label: str, help: str = "") -> traitlets.TraitType:
     """One of `options`, {value: label}, the first by default."""
     control = dict(kind="choice", options=list(options.items()), group=group, label=label, help=help)
     return traitlets.Enum(list(options), default_value=next(iter(options)), help=help).tag(sync=True, control=control)
@@ -69,11 +88,11 @@ class Explorable(anywidget.AnyWidget):
     """
 
     caption = traitlets.Unicode().tag(sync=True)
-    controls = traitlets.List().tag(sync=True)
+    controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     initial = traitlets.Dict().tag(sync=True)
     _css = (WEB / "explore.css").read_text(encoding="utf-8")
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "alt" in vars(cls):  # a class of ours, not one that traitlets derives from it
             cls.name = cls.__name__.lower()
@@ -83,7 +102,7 @@ class Explorable(anywidget.AnyWidget):
                 if isinstance(trait, traitlets.TraitType) and "control" in trait.metadata
             ]
 
-    def __init__(self, **state):
+    def __init__(self, **state: Any) -> None:
         unknown = set(state) - {*self.parameters(), "caption", "layout"}
         if unknown:
             raise TypeError(
@@ -93,25 +112,28 @@ class Explorable(anywidget.AnyWidget):
         self.initial = self.state()
 
     @classmethod
-    def parameters(cls):
+    def parameters(cls) -> list[str]:
         """Names of what a reader can set, in the order of the controls."""
         return [control["key"] for control in cls._controls] + (["pins"] if cls.class_traits().get("pins") else [])
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What a reader has set: {parameter: value}."""
         return {key: getattr(self, key) for key in self.parameters()}
 
     @property
-    def _esm(self):
+    def _esm(self) -> str:
         return source(self.name)
 
     @property
-    def mount(self):
-        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not run."""
+    def mount(self) -> str:
+        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not
+        run.
+        """
         state = {"controls": self.controls, "initial": self.initial, "caption": self.caption, **self.state()}
         picture = urllib.parse.quote((PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"), safe=" /:;=,.()-'!*+")
         return (
-            f'<figure class="rv-explorable" data-explorable="{self.name}" data-state="{html.escape(json.dumps(state))}">'
+            f'<figure class="rv-explorable" data-explorable="{self.name}" '
+            f'data-state="{html.escape(json.dumps(state))}">'
             f'<img src="data:image/svg+xml,{html.escape(picture)}" alt="{html.escape(self.alt)}" loading="lazy">'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )

@@ -1,6 +1,8 @@
-"""The explorable of what policy gradient costs: memory by part against a GPU's, hours and money, as `rvlib run RECIPE --dry-run` plans them.
+"""The explorable of what policy gradient costs: memory by part against a GPU's, hours and money, as `rvlib run RECIPE
+--dry-run` plans them.
 
-The page computes with web/cost.mjs, a port of `rvlib.lm.experiments.cost`, on the sizes in web/sizes.mjs, written by `python -m rvlib.explore.calculator`.
+The page computes with web/cost.mjs, a port of `rvlib.lm.experiments.cost`, on the sizes in web/sizes.mjs, written by
+`python -m rvlib.explore.calculator`.
 """
 
 import dataclasses
@@ -32,7 +34,7 @@ METHODS = {  # what `cost.memory` and `cost.step` are called with
 }
 
 
-def module():
+def module() -> str:
     """The text of web/sizes.mjs."""
     sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {
         "truth": dataclasses.asdict(cost.MODELS[TRUTH])
@@ -55,15 +57,20 @@ def module():
 
 
 class Calculator(Explorable):
-    """What a step of policy gradient costs: memory by part against the GPU's, hours and money, by model, method and GPU."""
+    """What a step of policy gradient costs: memory by part against the GPU's, hours and money, by model, method and
+    GPU.
+    """
 
     alt = (
-        "Memory of policy gradient on Llama-3.1-8B by part, each bar beginning where the one before it ends: weights, gradients and optimiser of some 16 GB each, reference, reward model and ground truth of some 15 GB each, "
-        "and on top of them the cache of sampling, the work of scoring and the activations of learning side by side. All stay left of the line at 141 GB. Below, the time of one step: sampling, scoring and learning."
+        "Memory of policy gradient on Llama-3.1-8B by part, each bar beginning where the one before it ends: weights, "
+        "gradients and optimiser of some 16 GB each, reference, reward model and ground truth of some 15 GB each, and "
+        "on top of them the cache of sampling, the work of scoring and the activations of learning side by side. All "
+        "stay left of the line at 141 GB. Below, the time of one step: sampling, scoring and learning."
     )
     caption = traitlets.Unicode(
-        "Each bar begins where the one above it ends. Sampling, scoring and learning take turns, so that of the last bars only the longest counts. "
-        "Memory is the planner’s, for the longest prompts and replies; time is an estimate at 35 % of the rates that the maker states, not a measurement."
+        "Each bar begins where the one above it ends. Sampling, scoring and learning take turns, so that of the last "
+        "bars only the longest counts. Memory is the planner’s, for the longest prompts and replies; time is an "
+        "estimate at 35 % of the rates that the maker states, not a measurement."
     ).tag(sync=True)
 
     policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Policy", label="Policy")

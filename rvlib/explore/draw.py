@@ -20,21 +20,21 @@ console.log(JSON.stringify(explorable.draw(explorable.compute(JSON.parse(state))
 """
 
 
-def node():
+def node() -> str:
     """The Node binary: the one that Playwright's wheel carries, else one on the PATH."""
-    try:
+    try:  # here, since the explorables themselves need no Node
         from playwright._impl._driver import compute_driver_executable
     except ImportError:
-        return shutil.which("node")
+        return shutil.which("node") or "node"
     return compute_driver_executable()[0]
 
 
-def palette():
+def palette() -> dict[str, str]:
     """{variable: its colour on a light page}, read from the explorables' own style sheet."""
     return dict(re.findall(r"(--rv-[\w-]+): light-dark\((#\w+),", (WEB / "explore.css").read_text(encoding="utf-8")))
 
 
-def plain(markup, colours):
+def plain(markup: str, colours: dict[str, str]) -> str:
     """Markup without the style sheet's variables and mixtures, which not every reader of SVG knows."""
     markup = re.sub(r"var\((--rv-[\w-]+)\)", lambda match: colours[match[1]], markup)
     return re.sub(
@@ -44,12 +44,12 @@ def plain(markup, colours):
     )
 
 
-def _mixed(first, share, second):
+def _mixed(first: str, share: float, second: str) -> str:
     channels = ((int(first[i : i + 2], 16) * share + int(second[i : i + 2], 16) * (1 - share)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(channel):02x}" for channel in channels)
 
 
-def draw(explorable, width=WIDTH):
+def draw(explorable: Explorable, width: int = WIDTH) -> str:
     """The SVG of an `Explorable` at its present state, as text."""
     module = (WEB / f"{explorable.name}.mjs").as_uri()
     command = [node(), "--input-type=module", "--eval", _PROGRAM, module, json.dumps(explorable.state()), str(width)]
@@ -58,7 +58,8 @@ def draw(explorable, width=WIDTH):
     style = re.sub(r"\s+", " ", "".join(rules))
     height, colours = drawn["height"], palette()
     return plain(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="{_FONT}" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" '
+        f'height="{height:g}" font-family="{_FONT}" font-size="12">'
         f'<style>text {{ fill: var(--rv-ink) }} {style}</style><rect width="100%" height="100%" fill="#fff"/>'
         + "\n".join(drawn["parts"])
         + "</svg>\n",

@@ -4,12 +4,15 @@ r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + s
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib.tabular.policy import softmax
 from rvlib.tabular.rewards import attainable_accuracies, attainable_variance, make_reward_model, random
 
 
-def problem(outputs, peakedness, skill, seed):
+def problem(
+    outputs: int, peakedness: float, skill: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(ground_truth, logits), each (outputs,), best output first: the same as web/problem.mjs, number for number."""
     draws = random(seed, 3 * outputs)
     ground_truth = 1 - 2 * (np.arange(outputs) + 0.5 + 0.7 * (draws[:outputs] - 0.5)) / outputs
@@ -18,8 +21,12 @@ def problem(outputs, peakedness, skill, seed):
     return ground_truth, peakedness * normal + skill * ground_truth
 
 
-def teacher(ground_truth, logits, accuracy, variance, seed):
-    """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with this seed."""
+def teacher(
+    ground_truth: ArrayLike, logits: ArrayLike, accuracy: float, variance: float, seed: int
+) -> NDArray[np.float64]:
+    """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with
+    this seed.
+    """
     probs, steps = softmax(logits), attainable_accuracies(ground_truth)
     nearest = steps[np.abs(steps - accuracy).argmin()]
     return make_reward_model(

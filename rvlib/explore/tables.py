@@ -4,6 +4,7 @@ Its data is `rvlib.paper`'s, written into web/papertables.mjs by `python -m rvli
 """
 
 import json
+from typing import Any
 
 import traitlets
 
@@ -19,21 +20,21 @@ _SHORT = {
 } | {f"Llama-3.2-{size}-Instruct": f"Llama-{size}-Instruct" for size in ("1B", "3B")}
 
 
-def pairs():
+def pairs() -> list[dict[str, Any]]:
     """[{"label", "models", a list for each of `COLUMNS`}]: the nine pairs of Tables 10 to 12, in their order."""
     table = paper.table("public_reward_models")
     keys = list(dict.fromkeys(zip(table["initial_policy"].tolist(), table["algorithm"].tolist())))
-    found = []
+    rows_by_pair = []
     for policy, algorithm in keys:
         rows = (table["initial_policy"] == policy) & (table["algorithm"] == algorithm)
-        found.append(
+        rows_by_pair.append(
             {"label": f"{_SHORT[policy]}, {algorithm}", "models": table["reward_model"][rows].tolist()}
             | {column: table[column][rows].tolist() for column in COLUMNS}
         )
-    return found
+    return rows_by_pair
 
 
-def module():
+def module() -> str:
     """The text of web/papertables.mjs."""
     return (
         "// Tables 10 to 12 of arXiv 2503.15477, written by `python -m rvlib.explore.tables`.\nexport default "
@@ -43,15 +44,19 @@ def module():
 
 
 class Tables(Explorable):
-    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught, with the correlation of those that are ticked."""
+    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught, with the
+    correlation of those that are ticked.
+    """
 
     alt = (
-        "Scatter plot of the paper's public reward models: across, reward variance, up, increase of the ground truth reward, both standardised within each of nine pairs of policy and algorithm. "
+        "Scatter plot of the paper's public reward models: across, reward variance, up, increase of the ground truth "
+        "reward, both standardised within each of nine pairs of policy and algorithm. "
         "The points of one reward model, RM-Gemma-2B, lie to the right and low; a falling line goes through the cloud."
     )
     caption = traitlets.Unicode(
-        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477), the correlations are computed here, from the reward models that are ticked. "
-        "“All nine” standardises each pair by itself, so that only differences within a pair count."
+        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477), the correlations are computed here, from "
+        "the reward models that are ticked. “All nine” standardises each pair by itself, so that only differences "
+        "within a pair count."
     ).tag(sync=True)
 
     property = choice(

@@ -1,4 +1,6 @@
-"""The explorables of the part on theory: constructions that make theorems sharp, and bounds for policies that write token by token."""
+"""The explorables of the part on theory: constructions that make theorems sharp, and bounds for policies that write
+token by token.
+"""
 
 import traitlets
 
@@ -6,15 +8,19 @@ from rvlib.explore._explorable import Explorable, choice, slider, toggle
 
 
 class Gradient(Explorable):
-    """Thousands of random autoregressive policies: gradient norm against the variance of the reward, under the bounds' lines."""
+    """Thousands of random autoregressive policies: gradient norm against the variance of the reward, under the bounds'
+    lines.
+    """
 
     alt = (
-        "Scatter plot of gradient norm against reward variance, both logarithmic: thousands of random policies of three tokens each. All lie under two lines: far under the one of "
-        "Proposition 2, of slope one third; and under the one of the book's own bound, of slope one half, along which the cloud's upper edge runs."
+        "Scatter plot of gradient norm against reward variance, both logarithmic: thousands of random policies of "
+        "three tokens each. All lie under two lines: far under the one of Proposition 2, of slope one third; and "
+        "under the one of the book's own bound, of slope one half, along which the cloud's upper edge runs."
     )
     caption = traitlets.Unicode(
-        "Every point is a random policy with a random reward model, its gradient and variance summed over all outputs. Above the lower line is forbidden. "
-        "The upper line is Proposition 2's, for the largest reward <i>M</i> of all the points."
+        "Every point is a random policy with a random reward model, its gradient and variance summed over all "
+        "outputs. Above the lower line is forbidden. The upper line is Proposition 2's, for the largest reward "
+        "<i>M</i> of all the points."
     ).tag(sync=True)
 
     length = slider(3, 1, 5, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
@@ -56,12 +62,15 @@ class Exponents(Explorable):
     """Least times to gain γ against initial reward variance: Theorem 4, the book's own bound, and trained policies."""
 
     alt = (
-        "Time to gain against initial reward variance, both logarithmic. The line of Theorem 4 falls with slope minus one third, the one of the book's own bound with slope minus one half, far above it. "
-        "Points are trained policies, all above both lines: with small rewards they run parallel to slope minus one half, with a nearly sure policy more steeply."
+        "Time to gain against initial reward variance, both logarithmic. The line of Theorem 4 falls with slope "
+        "minus one third, the one of the book's own bound with slope minus one half, far above it. "
+        "Points are trained policies, all above both lines: with small rewards they run parallel to slope minus one "
+        "half, with a nearly sure policy more steeply."
     )
     caption = traitlets.Unicode(
-        "Lines are least times by two theorems; points are policies trained until they have gained γ in a reward of ±1. No point may lie in the shaded region. "
-        "The dotted line is the variance that you choose; the readouts are for it."
+        "Lines are least times by two theorems; points are policies trained until they have gained γ in a reward of "
+        "±1. No point may lie in the shaded region. The dotted line is the variance that you choose; the readouts are "
+        "for it."
     ).tag(sync=True)
 
     variance = slider(
@@ -122,12 +131,15 @@ class Steps(Explorable):
     """A transformer that runs where it is drawn, and for it the proofs of two bounds on the gradient, link by link."""
 
     alt = (
-        "Two groups of bars on a logarithmic axis, each from a transformer's true gradient norm at the top, over the links of a proof, to a bound at the bottom. In the first group the bound of "
-        "Proposition 2 is a hundred times the gradient or more, and most of it comes in the last two links; in the second the bound of this book is some five to ten times the gradient."
+        "Two groups of bars on a logarithmic axis, each from a transformer's true gradient norm at the top, over the "
+        "links of a proof, to a bound at the bottom. In the first group the bound of "
+        "Proposition 2 is a hundred times the gradient or more, and most of it comes in the last two links; in the "
+        "second the bound of this book is some five to ten times the gradient."
     )
     caption = traitlets.Unicode(
-        "A GPT-2 of one layer with random weights and a random reward model, computed here. Every bar is the exact value of one expression in the proof; "
-        "each is at least as long as the one before. The dashed line marks the gradient norm."
+        "A GPT-2 of one layer with random weights and a random reward model, computed here. Every bar is the exact "
+        "value of one expression in the proof; each is at least as long as the one before. The dashed line marks the "
+        "gradient norm."
     ).tag(sync=True)
 
     length = slider(3, 1, 3, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
@@ -184,12 +196,15 @@ class Constructions(Explorable):
     """The two teachers of Theorem 5: one as accurate and as slow as the reader likes, one inaccurate and fast."""
 
     alt = (
-        "Two panels. On the left, ground truth reward against time on a logarithmic axis: under the inaccurate teacher B it rises to its best within the first hundredth of the axis, under the accurate teacher A far later. "
-        "On the right, time to gain against T, both logarithmic: A's grows in proportion to T, above the line of its lower bound; B's is level, under its upper bound."
+        "Two panels. On the left, ground truth reward against time on a logarithmic axis: under the inaccurate "
+        "teacher B it rises to its best within the first hundredth of the axis, under the accurate teacher A far "
+        "later. On the right, time to gain against T, both logarithmic: A's grows in proportion to T, above the line "
+        "of its lower bound; B's is level, under its upper bound."
     )
     caption = traitlets.Unicode(
-        "A ranks as accurately as you ask, with marks between 0 and 1/<i>T</i>; B puts one good output first and may have all other pairs wrong. "
-        "A's student cannot have finished in the shaded time; B's has by the dotted line. <i>λ</i> = 0."
+        "A ranks as accurately as you ask, with marks between 0 and 1/<i>T</i>; B puts one good output first and may "
+        "have all other pairs wrong. A's student cannot have finished in the shaded time; B's has by the dotted line. "
+        "<i>λ</i> = 0."
     ).tag(sync=True)
 
     slowness = slider(
@@ -260,14 +275,19 @@ class Constructions(Explorable):
 
 
 class Teachers(Explorable):
-    """Three policies by four teachers, each cell a training run: Theorem 6, in which the best teacher depends on the policy."""
+    """Three policies by four teachers, each cell a training run: Theorem 6, in which the best teacher depends on the
+    policy.
+    """
 
     alt = (
-        "Grid of small panels, three policies by four teachers; each shows the ground truth reward against time on a logarithmic axis. The policy that says y learns at once from the teacher that likes y and not from the one that likes y prime; "
-        "for the policy that says y prime it is the other way round; the perfectly accurate teacher of low variance is slow with both."
+        "Grid of small panels, three policies by four teachers; each shows the ground truth reward against time on a "
+        "logarithmic axis. The policy that says y learns at once from the teacher that likes y and not from the one "
+        "that likes y prime; for the policy that says y prime it is the other way round; the perfectly accurate "
+        "teacher of low variance is slow with both."
     )
     caption = traitlets.Unicode(
-        "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy, each column a reward model, each cell the ground truth reward against time (0.1 to 10⁷, logarithmic; dashed: the gain). "
+        "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy, each column a reward model, each cell "
+        "the ground truth reward against time (0.1 to 10⁷, logarithmic; dashed: the gain). "
         "A frame marks the fastest teacher of a row."
     ).tag(sync=True)
 
@@ -335,15 +355,19 @@ class Teachers(Explorable):
 
 
 class Grades(Explorable):
-    """Thirty-six random reward models for one policy: a grade before training against the true reward that training brings."""
+    """Thirty-six random reward models for one policy: a grade before training against the true reward that training
+    brings.
+    """
 
     alt = (
-        "On the left a scatter plot: each dot is a reward model, across its pi-squared-weighted covariance with the truth, up the true reward gained; the dots rise along a curve. "
-        "On the right, bars for seven grades: the covariances correlate with the gain best, then the product of deviation and accuracy, then accuracy and variance by themselves."
+        "On the left a scatter plot: each dot is a reward model, across its pi-squared-weighted covariance with the "
+        "truth, up the true reward gained; the dots rise along a curve. On the right, bars for seven grades: the "
+        "covariances correlate with the gain best, then the product of deviation and accuracy, then accuracy and "
+        "variance by themselves."
     )
     caption = traitlets.Unicode(
-        "All reward models teach the same policy by the exact gradient flow; the scatter has one grade, the bars all of them. "
-        "Make the time long, the scales equal, or the KL coefficient large, and see which grades fail."
+        "All reward models teach the same policy by the exact gradient flow; the scatter has one grade, the bars all "
+        "of them. Make the time long, the scales equal, or the KL coefficient large, and see which grades fail."
     ).tag(sync=True)
 
     grade = choice(

@@ -1,28 +1,35 @@
-"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed exactly.
+"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed
+exactly.
 
     π(y) = ∏_l softmax(θ_{y_<l})_{y_l},        E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h
 
-h is a prefix, π(h) the probability that an output begins with it, p_h its distribution over the next token, and A_h(v) =
-E[b | hv] - E[b | h] what that token adds to the expected value b. In its own logits the policy has Jacobian norm 1; the
-gradient of a network is this one times the network's Jacobian. Prefixes lie on one axis, shorter ones first and equally
-long ones in the order of their tokens; so do the V^L outputs on theirs. Leading axes are policies and broadcast.
+h is a prefix, π(h) the probability that an output begins with it, p_h its distribution over the next token, and A_h(v)
+= E[b | hv] - E[b | h] what that token adds to the expected value b. In its own logits the policy has Jacobian norm 1;
+the gradient of a network is this one times the network's Jacobian. Prefixes lie on one axis, shorter ones first and
+equally long ones in the order of their tokens; so do the V^L outputs on theirs. Leading axes are policies and
+broadcast.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
-from scipy.integrate import solve_ivp
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from rvlib import _checks
 
 
-def shape_of(vocabulary, length):
+def shape_of(vocabulary: int, length: int) -> tuple[int, int]:
     """(prefixes, outputs) for strings of `length` tokens: (V^L - 1)/(V - 1) rows of logits, V^L outputs."""
     vocabulary, length = _checks.whole("vocabulary", vocabulary, low=2), _checks.whole("length", length)
     return (vocabulary**length - 1) // (vocabulary - 1), vocabulary**length
 
 
-def log_probs(logits):
-    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one length."""
+def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
+    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one
+    length.
+    """
     total = np.zeros(1)
     for rows in _levels(_checked(logits)):
         total = total[..., None] + log_softmax(rows, axis=-1)
@@ -30,13 +37,25 @@ def log_probs(logits):
     return total
 
 
-def kl_reward(logits, reward, reference_logits, kl_coef):
-    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef (...)."""
+def kl_reward(
+    logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
+) -> NDArray[np.float64]:
+    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef
+    (...).
+    """
     ratio = log_probs(logits) - log_probs(reference_logits)
     return _values("reward", reward, ratio.shape[-1]) - _checks.real("kl_coef", kl_coef, low=0.0)[..., None] * ratio
 
 
-def tokens(logits, values):
+class TokenTable(NamedTuple):
+    """p (..., prefixes, V), π(h) (..., prefixes) and A (..., prefixes, V); a tuple, so that it unpacks."""
+
+    probs: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    advantage: NDArray[np.float64]
+
+
+def tokens(logits: ArrayLike, values: ArrayLike) -> TokenTable:
     """What the next token can be and what it adds: p (..., prefixes, V), π(h) (..., prefixes) and A (..., prefixes, V).
 
     values: b (..., V^L). The advantages split the variance: Var_π[b] = Σ_h π(h) Σ_v p_h(v) A_h(v)².
@@ -54,24 +73,27 @@ def tokens(logits, values):
         value = (rows * ahead).sum(-1)
         advantage.append(ahead - value[..., None])
     advantage = [np.broadcast_to(rows, (*batch, *rows.shape[-2:])) for rows in reversed(advantage)]
-    return np.concatenate(probs, -2), np.concatenate(reach, -1), np.concatenate(advantage, -2)
+    return TokenTable(np.concatenate(probs, -2), np.concatenate(reach, -1), np.concatenate(advantage, -2))
 
 
-def policy_gradient(logits, values):
+def policy_gradient(logits: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
     """E_{y~π}[b(y) ∇ ln π(y)] in the logits, (..., prefixes, V), for values b (..., V^L) held fixed.
 
-    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2, arXiv 2503.15477).
+    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2,
+    arXiv 2503.15477).
     """
     probs, reach, advantage = tokens(logits, values)
     return reach[..., None] * probs * advantage
 
 
-def proof_steps(logits, values, jacobian=None):
+def proof_steps(
+    logits: ArrayLike, values: ArrayLike, jacobian: NDArray[np.float64] | None = None
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """The chain of inequalities behind Prop. 2 and behind the book's sharper bound, each as numbers that only grow.
 
-    logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes, V,
-    parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last entry
-    (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
+    logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes,
+    V, parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last
+    entry (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
     """
     probs, reach, advantage = tokens(logits, values)
     values, outputs = np.asarray(values, dtype=float), np.exp(log_probs(logits))
@@ -108,20 +130,31 @@ def proof_steps(logits, values, jacobian=None):
     return paper, sharper
 
 
-def jacobian_norm(jacobian):
+def jacobian_norm(jacobian: ArrayLike) -> NDArray[np.float64]:
     """J: the largest spectral norm over the prefixes, (...), of a Jacobian (..., prefixes, V, parameters)."""
     return np.linalg.norm(jacobian, 2, axis=(-2, -1)).max(-1)
 
 
-def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, t_max=1e6):
+def time_to_gain(
+    logits: ArrayLike,
+    reward: ArrayLike,
+    gain: float,
+    *,
+    measured: ArrayLike | None = None,
+    kl_coef: float = 0.0,
+    t_max: float = 1e6,
+) -> float:
     """t_γ of one table policy (prefixes, V) under gradient flow, to a relative 1e-6; inf if not reached by t_max.
 
     reward, measured: (V^L,); measured is `reward` by default. Source: section 2.1, arXiv 2503.15477.
     """
+    # Here, since scipy.integrate takes a second to import, and most of what the library does has no need of it.
+    from scipy.integrate import solve_ivp
+
     start = _checked(logits)
     measured = _values("measured", reward if measured is None else measured, np.size(reward))
-    gain, t_max = _checks.real("gain", gain, above=0.0), _checks.number("t_max", t_max, above=0.0)
-    goal = np.exp(log_probs(start)) @ measured + gain
+    t_max = _checks.number("t_max", t_max, above=0.0)
+    goal = np.exp(log_probs(start)) @ measured + _checks.real("gain", gain, above=0.0)
 
     def field(_, flat):
         now = flat.reshape(start.shape)
@@ -130,12 +163,12 @@ def time_to_gain(logits, reward, gain, *, measured=None, kl_coef=0.0, t_max=1e6)
     def reached(_, flat):
         return np.exp(log_probs(flat.reshape(start.shape))) @ measured - goal
 
-    reached.terminal, reached.direction = True, 1
+    reached.terminal, reached.direction = True, 1  # type: ignore[attr-defined]  # SciPy reads them off the function
     path = solve_ivp(field, (0.0, t_max), start.ravel(), method="DOP853", events=reached, rtol=1e-8, atol=1e-10)
     return float(path.t_events[0][0]) if path.t_events[0].size else np.inf
 
 
-def _token_errors(logits):
+def _token_errors(logits: ArrayLike) -> NDArray[np.float64]:
     """Σ_l ‖e_{y_l} - p_l‖₁ of every output, (..., V^L)."""
     total = np.zeros(1)
     for rows in _levels(np.asarray(logits)):
@@ -144,7 +177,7 @@ def _token_errors(logits):
     return total
 
 
-def _levels(logits):
+def _levels(logits: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
     """The rows of each length of prefix: (..., 1, V), (..., V, V), (..., V², V) and so on."""
     start, rows = 0, 1
     while start < logits.shape[-2]:
@@ -152,7 +185,7 @@ def _levels(logits):
         start, rows = start + rows, rows * logits.shape[-1]
 
 
-def _checked(logits):
+def _checked(logits: ArrayLike) -> NDArray[np.float64]:
     logits = _checks.array("logits", logits)
     prefixes, vocabulary = logits.shape[-2:] if logits.ndim > 1 else (0, 0)
     rows = 0
@@ -160,12 +193,13 @@ def _checked(logits):
         rows = 1 + vocabulary * rows
     if rows != prefixes or vocabulary < 2:
         raise ValueError(
-            f"logits must have shape (..., (V^L - 1)/(V - 1), V), a row for each prefix, got shape {logits.shape}; shape_of(V, L) gives the rows."
+            f"logits must have shape (..., (V^L - 1)/(V - 1), V), a row for each prefix, got shape {logits.shape}; "
+            "shape_of(V, L) gives the rows."
         )
     return logits
 
 
-def _values(name, values, outputs):
+def _values(name: str, values: ArrayLike, outputs: int) -> NDArray[np.float64]:
     values = _checks.array(name, values)
     if values.shape[-1] != outputs:
         raise ValueError(

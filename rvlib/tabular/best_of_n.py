@@ -2,17 +2,19 @@
 
     P(the best of n has proxy level l) = F_l^n - F_{l-1}^n,    F_l = P_{y~π}(r(y) ≤ the l-th smallest proxy reward)
 
-Given the level, the kept output is distributed as π restricted to that level: a tie is broken evenly among the samples, which
-are exchangeable, and what else a sample is does not depend on how many others reached its level. Two bounds stand beside it,
-proved in the chapter "Where accuracy is everything": how far from π it can move, and what a reward model's mistakes cost.
+Given the level, the kept output is distributed as π restricted to that level: a tie is broken evenly among the samples,
+which are exchangeable, and what else a sample is does not depend on how many others reached its level. Two bounds stand
+beside it, proved in the chapter "Where accuracy is everything": how far from π it can move, and what a reward model's
+mistakes cost.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
 
-def best_of_n_probs(probs, reward, n):
+def best_of_n_probs(probs: ArrayLike, reward: ArrayLike, n: int) -> NDArray[np.float64]:
     """Distribution (outputs,) of the output that Best-of-n keeps: probs and reward (outputs,), n >= 1 samples."""
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
@@ -32,19 +34,20 @@ def best_of_n_probs(probs, reward, n):
     return np.where(probs > 0, probs / np.where(mass > 0, mass, 1)[level] * kept[level], 0.0)
 
 
-def best_of_n(probs, reward, ground_truth, n):
+def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: int) -> float:
     """Expected ground truth reward of the output that Best-of-n under `reward` keeps, exact, ties split evenly.
 
-    probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does it is
-    the expected maximum of n samples (Prop. 1, arXiv 2503.15477). ValueError on bad arguments.
+    probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does
+    it is the expected maximum of n samples (Prop. 1, arXiv 2503.15477). ValueError on bad arguments.
     """
     truth = _checks.array("ground_truth", ground_truth)
     kept, truth = _checks.broadcast(probs=best_of_n_probs(probs, reward, n), ground_truth=truth)
     return float(kept @ truth)
 
 
-def best_of_n_kl_bound(n):
-    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, for any policy and reward (arXiv 2401.01879).
+def best_of_n_kl_bound(n: int) -> float:
+    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, for any policy and reward (arXiv
+    2401.01879).
 
     n >= 1 samples. Returns a float. It is approached as the reward's levels become many and none has much probability.
     """
@@ -52,13 +55,15 @@ def best_of_n_kl_bound(n):
     return float(np.log(n) - (n - 1) / n)
 
 
-def best_of_n_loss_bound(probs, reward, ground_truth, n):
-    """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets; this book's own.
+def best_of_n_loss_bound(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: int) -> float:
+    """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets; this
+    book's own.
 
         n(n-1)/2 · E[ w |r_G(y) - r_G(y')| H(y, y')^(n-2) ],    y, y' ~ π
 
-    w: 1 if the rewards order y and y' in opposite ways, 1/2 if `reward` alone ties them, else 0. H: probability that another
-    sample has no reward and no ground truth above the pair's best. Arguments as in `best_of_n`. Exact for n = 1 and n = 2.
+    w: 1 if the rewards order y and y' in opposite ways, 1/2 if `reward` alone ties them, else 0. H: probability that
+    another sample has no reward and no ground truth above the pair's best. Arguments as in `best_of_n`. Exact for n = 1
+    and n = 2.
     """
     probs, reward, truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

@@ -1,31 +1,38 @@
-"""Every bound of the paper, a function named after its result: what theory says a gradient or a time can be at most or at least.
+"""Every bound of the paper, a function named after its result: the most or the least that a gradient or a time can be.
 
-    Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}           tabular
-    Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}         autoregressive
-    Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                          tabular
+    Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}    tabular
+    Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}  autoregressive
+    Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                   tabular
 
-Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape, unless a
-docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
+Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape,
+unless a docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 
 
-def tabular_gradient_bound(variance):
-    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv 2503.15477).
+def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
+    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv
+    2503.15477).
 
     variance: >= 0, in squared units of the reward. At the start r^KL = r_RM, so Var is the reward variance.
     """
     return np.sqrt(_checks.real("variance", variance, low=0.0))[()]
 
 
-def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
-    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv 2503.15477).
+def gradient_norm_bound(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, reward_bound: ArrayLike
+) -> NDArray[np.float64]:
+    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv
+    2503.15477).
 
-    variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of the
-    logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
+    variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of
+    the logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
     """
     variance = _checks.real("variance", variance, low=0.0)
     length = _checks.real("length", length, low=1.0)
@@ -34,11 +41,11 @@ def gradient_norm_bound(variance, length, jacobian_norm, reward_bound):
     return (6 * np.cbrt(reward_bound * variance) * length * jacobian_norm)[()]
 
 
-def tabular_slow_time_bound(variance, gain, n_prompts=1):
+def tabular_slow_time_bound(variance: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (Prop. 3, arXiv 2503.15477).
 
-    variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is inf.
-    gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
+    variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is
+    inf. gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
     """
     deviation = tabular_gradient_bound(variance)
     gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
@@ -46,13 +53,16 @@ def tabular_slow_time_bound(variance, gain, n_prompts=1):
         return (2 * n_prompts * -np.expm1(-gain / 2) / deviation)[()]
 
 
-def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
+def slow_time_bound(
+    variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Least t_γ of an autoregressive policy, for any reward in [-1, 1] (Theorem 4, arXiv 2503.15477).
 
         min{ 1 - e^{-γ/9}, 1 - e^{-7/(3λ)} } / (8 L² J²) · Var^{-1/3}
 
-    variance: mean over the training prompts of the proxy's reward variance under the initial policy, >= 0; where it is 0 the
-    bound is inf. gain: γ > 0. length: L >= 1. jacobian_norm: J > 0, the largest along the trajectory up to t_γ. kl_coef: λ >= 0.
+    variance: mean over the training prompts of the proxy's reward variance under the initial policy, >= 0; where it is
+    0 the bound is inf. gain: γ > 0. length: L >= 1. jacobian_norm: J > 0, the largest along the trajectory up to t_γ.
+    kl_coef: λ >= 0.
     """
     variance = _checks.real("variance", variance, low=0.0)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -63,20 +73,27 @@ def slow_time_bound(variance, gain, length, jacobian_norm, kl_coef=0.0):
         return (reach / (8 * length**2 * jacobian_norm**2 * np.cbrt(variance)))[()]
 
 
-def sharper_gradient_norm_bound(variance, length, jacobian_norm):
+def sharper_gradient_norm_bound(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
     """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, J √(L Var/2); ours, for rewards of any size.
 
-    Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on Prop. 2.
+    Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on
+    Prop. 2.
     """
     length = _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
     return (jacobian_norm * np.sqrt(length * _checks.real("variance", variance, low=0.0) / 2))[()]
 
 
-def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
-    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ >= 0; ours.
+def sharper_slow_time_bound(
+    variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
+    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ
+    >= 0; ours.
 
-    Arguments as in `slow_time_bound`, which is never more than a sixteenth of it. The proxy may have values of any size.
+    Arguments as in `slow_time_bound`, which is never more than a sixteenth of it. The proxy may have values of any
+    size.
     """
     deviation = tabular_gradient_bound(variance)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -85,8 +102,9 @@ def sharper_slow_time_bound(variance, gain, length, jacobian_norm):
         return (-2 * np.expm1(-gain * np.sqrt(length)) / (length**1.5 * jacobian_norm**2 * deviation))[()]
 
 
-def variance_growth_bound(variance, length, jacobian_norm):
-    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5, arXiv 2503.15477).
+def variance_growth_bound(variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike) -> NDArray[np.float64]:
+    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5,
+    arXiv 2503.15477).
 
     Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean over the training prompts.
     """
@@ -96,7 +114,9 @@ def variance_growth_bound(variance, length, jacobian_norm):
     return (24 * length**2 * jacobian_norm**2 * variance ** (4 / 3))[()]
 
 
-def horizon(variance, length, jacobian_norm, kl_coef=0.0):
+def horizon(
+    variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Time up to which r^KL stays in [-8, 8] from a start with r_RM in [-1, 1] (Lemma 6, arXiv 2503.15477).
 
         (1 - e^{-7/(3λ)}) / (8 L² J² Var^{1/3})
@@ -106,12 +126,15 @@ def horizon(variance, length, jacobian_norm, kl_coef=0.0):
     return slow_time_bound(variance, np.inf, length, jacobian_norm, kl_coef)
 
 
-def movement_bound(variance, time, length, jacobian_norm):
+def movement_bound(
+    variance: ArrayLike, time: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
+) -> NDArray[np.float64]:
     """Largest Euclidean ‖θ(t) - θ(0)‖ of an autoregressive policy, before `horizon` (Lemma 5, arXiv 2503.15477).
 
         (3 / (2LJ)) ln( 1 / (1 - 8 L² J² Var^{1/3} t) )
 
-    variance: of the start, as in `slow_time_bound`. time: t >= 0. inf from the time on at which the variance may have blown up.
+    variance: of the start, as in `slow_time_bound`. time: t >= 0. inf from the time on at which the variance may have
+    blown up.
     """
     time, length = _checks.real("time", time, low=0.0), _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, above=0.0)
@@ -119,30 +142,35 @@ def movement_bound(variance, time, length, jacobian_norm):
     return (-1.5 / (length * jacobian_norm) * _log1m(spent))[()]
 
 
-def tabular_variance_growth_bound(variance, n_prompts=1):
-    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv 2503.15477)."""
+def tabular_variance_growth_bound(variance: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
+    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv
+    2503.15477).
+    """
     n_prompts = _checks.real("n_prompts", n_prompts, low=1.0)
     return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
 
 
-def tabular_movement_bound(variance, time, n_prompts=1):
+def tabular_movement_bound(variance: ArrayLike, time: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Largest ℓ1 norm of θ(t) - θ(0) for one prompt of a tabular policy (proof of Prop. 3, arXiv 2503.15477).
 
         2 ln( 1 / (1 - √Var t/(2|S|)) )
 
-    variance: the proxy's reward variance at the start. time: t >= 0. inf from the time on at which the variance may have blown up.
+    variance: the proxy's reward variance at the start. time: t >= 0. inf from the time on at which the variance may
+    have blown up.
     """
     time, n_prompts = _checks.real("time", time, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
     return (-2 * _log1m(tabular_gradient_bound(variance) * time / (2 * n_prompts)))[()]
 
 
-def _log1m(spent):
+def _log1m(spent: NDArray[np.float64]) -> NDArray[np.float64]:
     """ln(1 - spent), -inf from 1 on."""
     with np.errstate(divide="ignore"):
         return np.log1p(-np.minimum(spent, 1.0))
 
 
-def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
+def tabular_mass_bound(
+    mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (Lemma 10, arXiv 2503.15477).
 
         π_t(A) ≤ π_0(A) exp( (4 + 2λ ln(1/min_y π_0(y))) t/|S| )
@@ -152,12 +180,16 @@ def tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
     return _mass_bound(4.0, mass, time, min_prob, kl_coef, n_prompts)
 
 
-def sharper_tabular_mass_bound(mass, time, min_prob, kl_coef=0.0, n_prompts=1):
+def sharper_tabular_mass_bound(
+    mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
     """As `tabular_mass_bound`, with 1 in place of 4: this book's own, "Accurate is not enough"."""
     return _mass_bound(1.0, mass, time, min_prob, kl_coef, n_prompts)
 
 
-def _mass_bound(rate, mass, time, min_prob, kl_coef, n_prompts):
+def _mass_bound(
+    rate: float, mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike, n_prompts: ArrayLike
+) -> NDArray[np.float64]:
     mass, time = _checks.real("mass", mass, low=0.0, high=1 + 1e-9), _checks.real("time", time, low=0.0)
     min_prob = _checks.real("min_prob", min_prob, above=0.0, high=1.0)
     kl_coef, n_prompts = _checks.real("kl_coef", kl_coef, low=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
@@ -165,22 +197,53 @@ def _mass_bound(rate, mass, time, min_prob, kl_coef, n_prompts):
         return np.exp(np.minimum(np.log(mass) + (rate - 2 * kl_coef * np.log(min_prob)) * time / n_prompts, 0.0))[()]
 
 
-def tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
+def tabular_fast_time_bound(
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
     """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (Prop. 4, arXiv 2503.15477).
 
-    probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a mask,
-    of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that fails.
+    probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a
+    mask, of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that
+    fails.
     """
     return _fast_time(4.0, 5.0, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
-def sharper_tabular_fast_time_bound(probs, reward, ground_truth, gain, good_outputs, kl_coef=0.0, n_prompts=1):
-    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own, "Accurate is not enough"."""
+def sharper_tabular_fast_time_bound(
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
+    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own,
+    "Accurate is not enough".
+    """
     return _fast_time(1.6, 1.25, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
-def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts):
-    """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most `growth`."""
+def _fast_time(
+    constant: float,
+    growth: float,
+    probs: ArrayLike,
+    reward: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    good_outputs: ArrayLike,
+    kl_coef: float,
+    n_prompts: int,
+) -> float:
+    """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most
+    `growth`.
+    """
     probs, reward, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),
         reward=_checks.array("reward", reward, low=-1.0, high=1.0),
@@ -196,9 +259,9 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     count, mass = int(good.sum()), float(probs[good].sum())
     proxy_start, truth_start = float(probs @ reward), float(probs @ ground_truth)
 
-    def require(condition, what):
+    def require(condition: bool, requirement: str) -> None:
         if not condition:
-            raise ValueError(f"good_outputs do not meet Prop. 4: {what}")
+            raise ValueError(f"good_outputs do not meet Prop. 4: {requirement}")
 
     require(
         ground_truth[good].min() > truth_start + gain,
@@ -220,12 +283,13 @@ def _fast_time(constant, growth, probs, reward, ground_truth, gain, good_outputs
     largest_bad = mass**2 * (1 - rho) * delta / (16 * count) * np.exp(-growth * wait)
     require(
         bad <= largest_bad,
-        f"the other outputs whose reward exceeds V_RM(0) must have probability at most {largest_bad:.6g}, got {bad:.6g}.",
+        f"the other outputs whose reward exceeds V_RM(0) must have probability at most {largest_bad:.6g}, got "
+        f"{bad:.6g}.",
     )
     return n_prompts * max(wait, 0.0)
 
 
-def _mask(name, outputs, size):
+def _mask(name: str, outputs: ArrayLike, size: int) -> NDArray[np.bool_]:
     """Indices or booleans as a mask (size,) with at least one output in it."""
     outputs = np.atleast_1d(outputs)
     if not outputs.size:
@@ -240,34 +304,48 @@ def _mask(name, outputs, size):
     return mask
 
 
-def accurate_but_slow_time_bound(gain, slowness, n_prompts=1):
-    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward and λ.
+def accurate_but_slow_time_bound(gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
+    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward
+    and λ.
 
     gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
     """
     return tabular_slow_time_bound(_checks.real("slowness", slowness, low=1.0) ** -2.0, gain, n_prompts)
 
 
-def inaccurate_but_fast_time_bound(probs, ground_truth, gain, best, kl_coef=0.0, n_prompts=1):
+def inaccurate_but_fast_time_bound(
+    probs: ArrayLike, ground_truth: ArrayLike, gain: float, best: int, kl_coef: float = 0.0, n_prompts: int = 1
+) -> float:
     """Greatest t_γ under the fast reward model of Theorem 5 (arXiv 2503.15477), 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
 
-    probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError naming
-    the condition that fails.
+    probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError
+    naming the condition that fails.
     """
-    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    output = _good_output(probs, ground_truth, gain, best)
+    prob, rho, least = output.prob, output.rho, output.least_prob
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
     _require_kl(kl_coef, largest_kl, "Theorem 5")
     return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
 
 
-def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_coef=0.0, n_prompts=1):
-    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c (Theorem 6).
+def matching_teacher_time_bound(
+    probs: ArrayLike,
+    ground_truth: ArrayLike,
+    gain: float,
+    best: int,
+    least_prob: float,
+    kl_coef: float = 0.0,
+    n_prompts: int = 1,
+) -> float:
+    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c
+    (Theorem 6).
 
         t_γ ≤ 2|S|/(1-ρ)³ (1/c - 1/ρ)    if λ ≤ c (1-ρ)³ / (16 (1/(2e) - 2 ln min π))
 
     probs, ground_truth: (n,). least_prob: c in (0, 1), at most π(best). Returns a float. ValueError naming what fails.
     """
-    prob, rho, least = _good_output(probs, ground_truth, gain, best)
+    output = _good_output(probs, ground_truth, gain, best)
+    prob, rho, least = output.prob, output.rho, output.least_prob
     c = _checks.number("least_prob", least_prob, above=0.0, high=1.0)
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
@@ -275,30 +353,38 @@ def matching_teacher_time_bound(probs, ground_truth, gain, best, least_prob, kl_
     return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
 
 
-def mismatched_teacher_time_bound(gain, slowness, n_prompts=1):
-    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T (Theorem 6)."""
+def mismatched_teacher_time_bound(
+    gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
+    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T
+    (Theorem 6).
+    """
     gain, slowness = _checks.real("gain", gain, above=0.0), _checks.real("slowness", slowness, low=1.0)
     return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
 
 
-def two_marks_time_bound(liked, gain, n_prompts=1):
-    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4 π_0(liked)).
+def two_marks_time_bound(liked: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
+    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4
+    π_0(liked)).
 
-    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another policy,
-    another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the root.
+    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another
+    policy, another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the
+    root.
     """
     liked, gain = _checks.real("liked", liked, low=0.0, high=1 + 1e-9), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
-_GROWTH = (
-    8 / 5
-)  # gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?"
+# Gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?".
+_GROWTH = 8 / 5
 
 
-def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
-    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in [-1, 1].
+def gradient_slow_time_bound(
+    gradient_norm: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
+) -> NDArray[np.float64]:
+    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in
+    [-1, 1].
 
     gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the start. gain: γ > 0. inf where the gradient is 0.
     This book's own, "How loose, and what is sharp?".
@@ -310,8 +396,11 @@ def gradient_slow_time_bound(gradient_norm, gain, n_prompts=1):
         )[()]
 
 
-def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
-    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as γ → 0.
+def gradient_time_bounds(
+    probs: ArrayLike, reward: ArrayLike, measured: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as
+    γ → 0.
 
         t = |S|/(κ ‖g‖) · 2/(1 + cw + √((1 + cw)² ± 4(1 ∓ c)w)),     c = cos(g, u),   w = ‖u‖/(κγ),   κ = 8/5
 
@@ -336,18 +425,27 @@ def gradient_time_bounds(probs, reward, measured, gain, n_prompts=1):
         return tuple((n_prompts * z / (_GROWTH * size))[()] for z in (least, greatest))
 
 
-def _good_output(probs, ground_truth, gain, best):
-    """π(y^γ), ρ and the least probability, for an output good enough for the gain."""
+@dataclass(frozen=True)
+class _GoodOutput:
+    """An output y^γ that is good enough for a gain: π(y^γ), ρ, and the least probability of any output."""
+
+    prob: float
+    rho: float
+    least_prob: float
+
+
+def _good_output(probs: ArrayLike, ground_truth: ArrayLike, gain: float, best: int) -> _GoodOutput:
+    """Output `best` as a y^γ; ValueError unless it is good enough for the gain."""
     probs = _checks.probabilities("probs", probs)
     truth = _checks.array("ground_truth", ground_truth, low=-1.0, high=1.0)
     probs, truth = _checks.broadcast(probs=probs, ground_truth=truth)
     good = np.flatnonzero(_mask("best", best, probs.shape[-1]))[0]
-    wanted = float(probs @ truth) + _checks.number("gain", gain, above=0.0)
-    if not truth[good] > wanted:
-        raise ValueError(f"best must have a ground truth above V_G(0) + γ = {wanted:.6g}, got {truth[good]:.6g}.")
-    return float(probs[good]), float((wanted + 1) / (truth[good] + 1)), float(probs.min())
+    target = float(probs @ truth) + _checks.number("gain", gain, above=0.0)
+    if not truth[good] > target:
+        raise ValueError(f"best must have a ground truth above V_G(0) + γ = {target:.6g}, got {truth[good]:.6g}.")
+    return _GoodOutput(float(probs[good]), float((target + 1) / (truth[good] + 1)), float(probs.min()))
 
 
-def _require_kl(kl_coef, largest, theorem):
+def _require_kl(kl_coef: float, largest: float, theorem: str) -> None:
     if not _checks.number("kl_coef", kl_coef, low=0.0) <= largest:
         raise ValueError(f"kl_coef must be at most {largest:.6g} for {theorem}, got {float(kl_coef):.6g}.")

@@ -2,60 +2,94 @@
 
     ĝ = (1/k) Σ_i A_i ∇_θ ln π(y_i) = (1/k) Σ_i A_i (e_{y_i} - π),     y_1 … y_k ~ π, a group
 
-    reinforce      A_i = r_i                                                  Williams 1992
-    rloo           A_i = r_i - mean of the other k - 1 rewards                Ahmadian et al. 2024, arXiv 2402.14740
-    grpo           A_i = (r_i - mean) / (standard deviation + 1e-4)           Shao et al. 2024, arXiv 2402.03300
-    dr_grpo  A_i = r_i - mean                                           Liu et al. 2025, arXiv 2503.20783 (Dr. GRPO)
+    rloo           A_i = r_i - mean of the other k - 1 rewards     Ahmadian et al. 2024, arXiv 2402.14740
+    grpo           A_i = (r_i - mean) / (deviation + 1e-4)         Shao et al. 2024, arXiv 2402.03300
+    dr_grpo        A_i = r_i - mean                                Dr. GRPO: Liu et al. 2025, arXiv 2503.20783
+    reinforce      A_i = r_i                                       Williams 1992
 
-The first two are unbiased for ∇φ = π ⊙ (r - E r); dr_grpo is (k-1)/k of rloo, sample by sample. r is the KL-regularised
-reward, the KL term being part of the reward as in the paper's RLOO.
+REINFORCE's and RLOO's are unbiased for ∇φ = π ⊙ (r - E r); dr_grpo is (k-1)/k of rloo, sample by sample. r is the
+KL-regularised reward, the KL term being part of the reward as in the paper's RLOO.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.tabular.policy import kl_reward, softmax
 
-ESTIMATORS = ("reinforce", "rloo", "grpo", "dr_grpo")
+RNG = int | Sequence[int] | np.random.Generator  # what numpy.random.default_rng takes
 _STD_FLOOR = 1e-4  # TRL's, added to the group's standard deviation (ddof=1)
 
 
-def advantages(rewards, estimator):
+def _centred(rewards: NDArray[np.float64], algorithm: str) -> NDArray[np.float64]:
+    """Rewards less their group's mean, (..., k)."""
+    if rewards.shape[-1] < 2:
+        raise ValueError(f"rewards must hold groups of at least two samples for {algorithm}, got 1; sample more.")
+    return rewards - rewards.mean(-1, keepdims=True)
+
+
+def _rloo(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    group_size = rewards.shape[-1]
+    return _centred(rewards, "rloo") * group_size / (group_size - 1)
+
+
+def _grpo(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _centred(rewards, "grpo") / (rewards.std(-1, ddof=1, keepdims=True) + _STD_FLOOR)
+
+
+def _dr_grpo(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _centred(rewards, "dr_grpo")
+
+
+def _reinforce(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rewards
+
+
+# The one list of algorithms: recipes, the slider of the explorable and the tests of its JavaScript port follow it.
+ADVANTAGES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "rloo": _rloo,
+    "grpo": _grpo,
+    "dr_grpo": _dr_grpo,
+    "reinforce": _reinforce,
+}
+ESTIMATORS = ("reinforce", *(name for name in ADVANTAGES if name != "reinforce"))  # in a figure, the plainest first
+
+
+def advantages(rewards: ArrayLike, algorithm: str) -> NDArray[np.float64]:
     """A_i of each sample, (..., k), from the rewards (..., k) of groups of k samples.
 
-    ValueError for an estimator not in `ESTIMATORS`, or fewer than two samples where a group is compared within itself.
+    ValueError for an algorithm not in `ADVANTAGES`, or fewer than two samples where a group is compared within itself.
     """
-    rewards = _checks.array("rewards", rewards)
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
-    if estimator == "reinforce":
-        return rewards
-    samples = rewards.shape[-1]
-    if samples < 2:
-        raise ValueError(f"rewards must hold groups of at least two samples for {estimator}, got 1; sample more.")
-    centred = rewards - rewards.mean(-1, keepdims=True)
-    if estimator == "rloo":
-        return centred * samples / (samples - 1)
-    return centred / (rewards.std(-1, ddof=1, keepdims=True) + _STD_FLOOR) if estimator == "grpo" else centred
+    checked = _checks.array("rewards", rewards)
+    if algorithm == "grpo_unscaled":
+        raise ValueError("algorithm must be dr_grpo for GRPO without the division, got its old name 'grpo_unscaled'.")
+    if algorithm not in ADVANTAGES:
+        raise ValueError(f"algorithm must be one of {', '.join(ADVANTAGES)}, got {algorithm!r}.")
+    return ADVANTAGES[algorithm](checked)
 
 
-def sample_outputs(probs, samples, seed, draws=None):
-    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if given.
+def sample_outputs(probs: ArrayLike, samples: int, rng: RNG, draws: int | None = None) -> NDArray[np.intp]:
+    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if
+    given.
 
-    seed: anything that numpy.random.default_rng takes, a Generator included.
+    rng: a Generator, or a seed of one: anything that numpy.random.default_rng takes.
     """
     probs, samples = _checks.probabilities("probs", probs), _checks.whole("samples", samples)
     groups = () if draws is None else (_checks.whole("draws", draws),)
-    uniform = np.random.default_rng(seed).random((*probs.shape[:-1], *groups, samples))
+    uniform = np.random.default_rng(rng).random((*probs.shape[:-1], *groups, samples))
     edges = np.cumsum(probs, -1)
     flat = uniform.reshape(-1, uniform.size // max(edges.size // probs.shape[-1], 1))
     rows = edges.reshape(-1, probs.shape[-1])
-    picked = np.stack([np.searchsorted(row / row[-1], u, side="right") for row, u in zip(rows, flat, strict=True)])
-    return picked.reshape(uniform.shape)
+    outputs = np.stack([np.searchsorted(row / row[-1], u, side="right") for row, u in zip(rows, flat, strict=True)])
+    return outputs.reshape(uniform.shape)
 
 
-def gradient_estimate(logits, outputs, advantages):
-    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before broadcast."""
+def gradient_estimate(logits: ArrayLike, outputs: ArrayLike, advantages: ArrayLike) -> NDArray[np.float64]:
+    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before
+    broadcast.
+    """
     logits = _checks.array("logits", logits)
     outputs, advantages = np.broadcast_arrays(outputs, _checks.array("advantages", advantages))
     if outputs.min() < 0 or outputs.max() >= logits.shape[-1]:
@@ -68,32 +102,42 @@ def gradient_estimate(logits, outputs, advantages):
 
 
 def estimate_gradient(
-    logits, reward, samples, seed, *, estimator="rloo", reference_logits=None, kl_coef=0.0, draws=None
-):
-    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws, n).
+    logits: ArrayLike,
+    reward: ArrayLike,
+    samples: int,
+    rng: RNG,
+    *,
+    algorithm: str = "rloo",
+    reference_logits: ArrayLike | None = None,
+    kl_coef: ArrayLike = 0.0,
+    draws: int | None = None,
+) -> NDArray[np.float64]:
+    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws,
+    n).
 
-    logits, reward, reference_logits (the logits by default): (..., n). estimator: one of `ESTIMATORS`. ValueError on bad
-    arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
+    logits, reward, reference_logits (the logits by default): (..., n). algorithm: one of `ADVANTAGES`. ValueError on
+    bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
     """
     logits = _checks.array("logits", logits)
     regularised = kl_reward(logits, reward, logits if reference_logits is None else reference_logits, kl_coef)
     probs = np.broadcast_to(softmax(logits), regularised.shape)
-    outputs = sample_outputs(probs, samples, seed, draws)
+    outputs = sample_outputs(probs, samples, rng, draws)
     if draws is not None:
         regularised, logits = regularised[..., None, :], logits[..., None, :]
     rewards = np.take_along_axis(
         np.broadcast_to(regularised, (*outputs.shape[:-1], regularised.shape[-1])), outputs, -1
     )
-    return gradient_estimate(logits, outputs, advantages(rewards, estimator))
+    return gradient_estimate(logits, outputs, advantages(rewards, algorithm))
 
 
-def signal_to_noise(probs, reward, samples, noise=0.0):
-    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float or (...).
+def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: ArrayLike = 0.0) -> NDArray[np.float64]:
+    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float
+    or (...).
 
-        SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,   ξ_i independent of all, of mean 0
+        SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,  ξ_i independent, of mean 0
 
-    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0 where the
-    reward has no spread. It does not change when reward and noise are multiplied by the same number.
+    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0
+    where the reward has no spread. It does not change when reward and noise are multiplied by the same number.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
@@ -108,8 +152,9 @@ def signal_to_noise(probs, reward, samples, noise=0.0):
         return np.where(signal > 0, np.sqrt(samples * signal / np.maximum(spread, 0)), 0.0)[()]
 
 
-def no_spread_probability(probs, reward, samples):
-    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group then teaches nothing.
+def no_spread_probability(probs: ArrayLike, reward: ArrayLike, samples: int) -> float:
+    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group
+    then teaches nothing.
 
     probs, reward: (n,); samples: k >= 1. Returns a float.
     """

@@ -1,21 +1,25 @@
 """Rankings of outputs that agree with the ground truth on an exact number of pairs (Defs. 1 and 3, arXiv 2503.15477).
 
-    rank outputs by  noise_y - c · rank_G(y):    y above y' in truth is misordered if  (noise_y - noise_y')/(rank_G(y) - rank_G(y')) < c
+    outputs are ranked by  noise_y - c · rank_G(y)
+    y above y' in truth is misordered if  (noise_y - noise_y')/(rank_G(y) - rank_G(y')) < c
 
-As c grows, each pair turns over once, in the order of these slopes: from the true ranking, over pure noise, to the reverse. So
-the k pairs of smallest slope are the misordered pairs of a ranking, and more misordered pairs only add to fewer. Ties in the
-ground truth are kept only by tying too; `free` and what follows it say what that allows.
+As c grows, each pair turns over once, in the order of these slopes: from the true ranking, over pure noise, to the
+reverse. So the k pairs of smallest slope are the misordered pairs of a ranking, and more misordered pairs only add to
+fewer. Ties in the ground truth are kept only by tying too; `free` and what follows it say what that allows.
 """
 
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MOST_WORK = 400_000  # of the search among rankings that break few ties; a second or two
 
 
-def random(seed, count):
-    """`count` numbers in [0, 1) of the generator mulberry32, which is a counter and a hash and so as short in JavaScript."""
+def random(seed: int, count: int) -> NDArray[np.float64]:
+    """`count` numbers in [0, 1) of the generator mulberry32, which is a counter and a hash and so as short in
+    JavaScript.
+    """
     with np.errstate(over="ignore"):
         a = np.uint32(seed % 2**32) + np.uint32(0x6D2B79F5) * np.arange(1, count + 1, dtype=np.uint32)
         b = (a ^ (a >> np.uint32(15))) * (a | np.uint32(1))
@@ -23,14 +27,17 @@ def random(seed, count):
     return (b ^ (b >> np.uint32(14))) / 2**32
 
 
-def pairs(outputs):
+def pairs(outputs: int) -> int:
+    """How many pairs there are of so many outputs."""
     return outputs * (outputs - 1) // 2
 
 
-def wrong_counts(truth):
-    """(free, few): the numbers of misordered pairs that a ranking can have are `few`, increasing, and all from `free` to C(n, 2).
+def wrong_counts(truth: NDArray[np.float64]) -> tuple[int, list[int]]:
+    """(free, few): the numbers of misordered pairs that a ranking can have are `few`, increasing, and all from `free`
+    to C(n, 2).
 
-    Complete unless several values of the ground truth are shared by hundreds of outputs each: then some of `few` are missing.
+    Complete unless several values of the ground truth are shared by hundreds of outputs each: then some of `few` are
+    missing.
     """
     sizes = _sizes(truth)
     free = _chain(sizes)[0]
@@ -41,8 +48,10 @@ def wrong_counts(truth):
     return free, sorted(costs)
 
 
-def ranking(truth, wrong, seed):
-    """Levels (n,), 0 the worst, of a ranking that misorders exactly `wrong` of the pairs, a number that `wrong_counts` allows."""
+def ranking(truth: NDArray[np.float64], wrong: int, seed: int) -> NDArray[np.intp]:
+    """Levels (n,), 0 the worst, of a ranking that misorders exactly `wrong` of the pairs, a number that `wrong_counts`
+    allows.
+    """
     order = np.argsort(-truth, kind="stable")
     noise = random(seed + 2**31, truth.size)  # not the numbers that a caller with the same seed draws
     sizes = _sizes(truth)
@@ -64,7 +73,7 @@ def _sizes(truth):
 
 
 def _strict(rank, noise, wrong):
-    """An order, best first, that misorders `wrong` of the pairs of different rank, the outputs being given best first."""
+    """An order, best first, that misorders `wrong` of the pairs of different rank; outputs are given best first."""
     outputs = rank.size
     # An output with `worse` worse ones is above the last `worse`.
     below = ((i, slice(outputs - worse, None)) for i, worse in enumerate(rank))
@@ -76,7 +85,7 @@ def _strict(rank, noise, wrong):
     else:
         c = np.partition(slopes, (wrong - 1, wrong))[wrong - 1 : wrong + 1].sum() / 2
     order = np.argsort(c * rank - noise, kind="stable")
-    # Slopes that are equal, or nearly, leave a pair too many or too few: neighbours change places until the number is right.
+    # Slopes that are nearly equal leave a pair too many or too few: neighbours swap places until the number is right.
     ranked = rank[order]
     missing = wrong - sum(int((ranked[i + 1 :] > r).sum()) for i, r in enumerate(ranked))
     while missing:
@@ -88,16 +97,18 @@ def _strict(rank, noise, wrong):
     return order
 
 
-# ---- ties in the ground truth -------------------------------------------------------------------------------------------
+# ---- ties in the ground truth ----------------------------------------------------------------------------------------
 #
-# A level that holds outputs of different value costs what it would cost reversed, so levels within one value are enough.
-# A value shared by m outputs, its levels holding p_1, p_2, ..., costs C(m, 2) - Σ C(p_i, 2) pairs. All tied, it costs 0; the
-# cheapest break costs m - 1; from some cost on every number is possible.
+# A level that holds outputs of different value costs what it would cost reversed, so levels within one value are
+# enough. A value shared by m outputs, its levels holding p_1, p_2, ..., costs C(m, 2) - Σ C(p_i, 2) pairs. All tied,
+# it costs 0; the cheapest break costs m - 1; from some cost on every number is possible.
 
 
 @lru_cache(maxsize=2)
 def _fewest(size):
-    """For each number of tied pairs up to C(size, 2), the fewest outputs whose levels can hold it: min Σ p_i, Σ C(p_i, 2) given."""
+    """For each number of tied pairs up to C(size, 2), the fewest outputs whose levels can hold it: min Σ p_i, Σ C(p_i,
+    2) given.
+    """
     fewest = np.full(pairs(size) + 1, np.iinfo(np.int16).max, dtype=np.int16)
     fewest[:3] = [0, 2, 4][: fewest.size]
     for largest in range(3, size + 1):
@@ -131,9 +142,10 @@ def _split(size, cost):
 def _chain(sizes):
     """(free, pieces): a chain of pieces whose costs, independent of each other, add up to every number from `free` on.
 
-    A piece is (first group, number of groups): a shared value, or a run of values not shared, whose outputs can misorder any
-    number of their pairs. The first piece alone can cost anything from `free` to its most; each next one, whose costs have no
-    larger gap than what is covered by then, moves the end on. Beyond the last end every tie can be broken.
+    A piece is (first group, number of groups): a shared value, or a run of values not shared, whose outputs can
+    misorder any number of their pairs. The first piece alone can cost anything from `free` to its most; each next one,
+    whose costs have no larger gap than what is covered by then, moves the end on. Beyond the last end every tie can be
+    broken.
     """
     pieces, start = [], 0
     while start < len(sizes):
@@ -160,10 +172,12 @@ def _chain(sizes):
 
 @lru_cache(maxsize=4)
 def _search(sizes, limit):
-    """All ways to misorder fewer than `limit` pairs: for what is left to place, the pairs misordered so far, as bits of an int.
+    """All ways to misorder fewer than `limit` pairs: for what is left to place, the pairs misordered so far, as bits of
+    an int.
 
-    A ranking is built from its top. A level that takes p outputs of one value misorders them with the better ones still left
-    and with those of their own value. Returns a dictionary for each number of outputs left, or None if that is too much work.
+    A ranking is built from its top. A level that takes p outputs of one value misorders them with the better ones still
+    left and with those of their own value. Returns a dictionary for each number of outputs left, or None if that is too
+    much work.
     """
     layers = [{} for _ in range(sum(sizes) + 1)]
     layers[-1][sizes] = 1
@@ -220,9 +234,8 @@ def _spend(sizes, noise, wrong, free, chain):
     plan = {group: [(group, size)] for group, size in enumerate(sizes)}
     for group, count in reversed(chain):
         possible = _costs(sizes[group]) if count == 1 else np.arange(pairs(count) + 1)
-        affordable = possible[
-            np.searchsorted(possible, wrong - free, side="right") - 1
-        ]  # leaves the others enough to spend
+        # The most that leaves the others enough to spend.
+        affordable = possible[np.searchsorted(possible, wrong - free, side="right") - 1]
         cost = wrong if (group, count) == chain[0] else int(affordable)
         wrong -= cost
         if count == 1:

@@ -5,8 +5,10 @@
 so a teacher's pull is its size, which variance bounds, times its direction, which is agreement with the ground truth.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy.stats import rankdata
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
@@ -22,13 +24,15 @@ SCORES = (
 )
 
 
-def teacher_scores(probs, proxy, ground_truth):
-    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n), broadcast.
+def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n),
+    broadcast.
 
-    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and accuracy:
-    their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1): the standard
-    deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy. π²-weighted covariance:
-    Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on bad arguments.
+    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and
+    accuracy: their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1):
+    the standard deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy.
+    π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on
+    bad arguments.
     """
     probs, proxy, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),
@@ -51,23 +55,39 @@ def teacher_scores(probs, proxy, ground_truth):
     return dict(zip(SCORES, values, strict=True))
 
 
-def rank_correlation(score, outcome):
-    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (..., teachers).
+def rank_correlation(score: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64]:
+    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (...,
+    teachers).
 
     An outcome may be infinite: it ranks last, or first. NaN where all are tied.
     """
+    # Here, since scipy.stats takes a second to import, and most of what the library does has no need of it.
+    from scipy.stats import rankdata
+
     a, b = (rankdata(x, axis=-1) for x in np.broadcast_arrays(score, outcome))
     a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
-def mean_with_interval(values, seed=0, level=0.95, resamples=2000):
-    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile bootstrap)."""
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    if not values.size:
+class MeanWithInterval(NamedTuple):
+    """A mean and the ends of its interval; a tuple, so that it unpacks and goes into arrays."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_with_interval(
+    values: ArrayLike, seed: int = 0, level: float = 0.95, resamples: int = 2000
+) -> MeanWithInterval:
+    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile
+    bootstrap).
+    """
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]
+    if not numbers.size:
         raise ValueError("values must hold at least one number, got none.")
-    picked = np.random.default_rng(seed).integers(0, values.size, (resamples, values.size))
-    low, high = np.quantile(values[picked].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    resampled = np.random.default_rng(seed).integers(0, numbers.size, (resamples, numbers.size))
+    low, high = np.quantile(numbers[resampled].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return MeanWithInterval(float(numbers.mean()), float(low), float(high))

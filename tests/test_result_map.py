@@ -1,4 +1,4 @@
-"""The map of the results is what the chapters say: every labelled result is on it, and no proof goes round in a circle."""
+"""The map of the results is what the chapters say: every labelled result is on it, and no proof is circular."""
 
 import re
 
@@ -46,11 +46,11 @@ def test_results_are_read_with_what_their_proofs_use(tmp_path):
 
 
 def test_every_labelled_result_of_the_book_is_on_the_map():
-    found = {result.label for result in result_map.results(ROOT / "book", CHAPTERS)}
+    on_the_map = {result.label for result in result_map.results(ROOT / "book", CHAPTERS)}
     pattern = r"^`{3,}\{prf:(?:" + "|".join(result_map.KINDS) + r")\}[^\n]*\n:label: *(\S+)"
     text = "\n".join((ROOT / f"book/{chapter}.md").read_text() for chapter in CHAPTERS)
     labels = re.findall(pattern, text, re.MULTILINE)
-    assert len(labels) == len(set(labels)) and set(labels) == found
+    assert len(labels) == len(set(labels)) and set(labels) == on_the_map
     page = result_map.picture(result_map.results(ROOT / "book", CHAPTERS))
     assert all(f"#{label}" in page for label in labels)
 
