@@ -11,7 +11,8 @@ class Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def sentence(error: BaseException) -> str:
-    """An error as one sentence; what the system says of a file becomes one that says what was expected and what to do."""
+    """An error as one sentence; what the system says of a file becomes one that says what was expected and what to
+    do."""
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)
     return (

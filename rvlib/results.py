@@ -1,4 +1,5 @@
-"""Numbers that the book reads: what the library's long commands wrote into `rvlib/data/results`, as arrays. Needs no torch."""
+"""Numbers that the book reads: what the library's long commands wrote into `rvlib/data/results`, as arrays. Needs no
+torch."""
 
 import json
 import pathlib
@@ -15,8 +16,8 @@ ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
     """What `rvlib samples` wrote, by default for the book.
 
-    A dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays (prompts, replies) `sentiment`,
-    `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first reply with the same text).
+    A dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays (prompts, replies)
+    `sentiment`, `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first reply with the same text).
     """
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     rows = content["prompts"]
@@ -29,7 +30,8 @@ def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
 
 
 def load_enumerated_transformers(path: pathlib.Path | str = ENUMERATED_TRANSFORMERS) -> dict[str, Any]:
-    """What `python -m rvlib.lm.enumerable.study` wrote: {"made": how and when, "one": …, "many": …}, lists as arrays."""
+    """What `python -m rvlib.lm.enumerable.study` wrote: {"made": how and when, "one": …, "many": …}, lists as
+    arrays."""
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
 

@@ -26,7 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Here as below: tests that need no such package run where it is not installed.
     import hypothesis
 
-    # Random instances of a bound, in `make quick`, `make test` and `make nightly`; a test that says max_examples keeps it.
+    # Random instances of a bound, in `make quick`, `make test` and `make nightly`; a test that says max_examples keeps
+    # it.
     for name, examples in {"quick": 50, "ci": 2_000, "nightly": 100_000}.items():
         hypothesis.settings.register_profile(
             name,

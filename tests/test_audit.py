@@ -510,7 +510,11 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
 
 
 def test_the_report_of_another_needs_no_torch(nasty):
-    code = f"import sys; from rvlib.audit import Audit; from rvlib import audit_report as a; a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    code = (
+        "import sys; from rvlib.audit import Audit; from rvlib import audit_report as a; "
+        f"a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & "
+        "set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

