@@ -53,3 +53,8 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> 
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a text, in UTF-8, as `write_whole` does."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))

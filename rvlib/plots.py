@@ -190,7 +190,7 @@ def histogram(
 
 
 def scatter(
-    groups: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
     alt: str,
     x: str,
@@ -452,8 +452,9 @@ class drive:
 
     def _redraw(self, _):
         new = self.figure
-        with self.view.batch_update():
-            self.view.data = ()
-            self.view.add_traces(new.data)
-            self.view.layout = new.layout
-            self.view.layout.width = _LIVE_WIDTH
+        view: Any = self.view  # what is drawn again has been drawn
+        with view.batch_update():
+            view.data = ()
+            view.add_traces(new.data)
+            view.layout = new.layout
+            view.layout.width = _LIVE_WIDTH

@@ -73,9 +73,9 @@ def ids(policy, text):
 def token_by_token(policy, prompt, reply):
     """ln π(y|x) with one forward pass a token and no padding anywhere."""
     total = 0.0
-    for l, token in enumerate(reply):
+    for length, token in enumerate(reply):
         with torch.inference_mode():
-            logits = policy.model(torch.tensor([prompt + reply[:l]])).logits[0, -1]
+            logits = policy.model(torch.tensor([prompt + reply[:length]])).logits[0, -1]
         total += logits.double().log_softmax(-1)[token].item()
     return total
 

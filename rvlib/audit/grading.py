@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from rvlib import estimates
-from rvlib.files import RESULTS, write_whole
+from rvlib.files import RESULTS, write_text
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 
 ALMOST_NONE = 0.01  # of the mean reward variance: below it a prompt counts as having (almost) none
@@ -55,9 +55,7 @@ class Audit:
             ("audit.json", json.dumps(asdict(self), allow_nan=False)),
             ("audit.html", report.page(self)),
         ):
-            write_whole(
-                pathlib.Path(folder, name), lambda partial, text=text: partial.write_text(text, encoding="utf-8")
-            )
+            write_text(pathlib.Path(folder, name), text)
 
     def _repr_html_(self) -> str:
         from rvlib.audit import report

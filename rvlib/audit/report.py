@@ -159,7 +159,7 @@ def order_figure(audit: Audit) -> plots.Figure:
 def spread_figure(audit: Audit) -> plots.Figure:
     """Reward variance of the prompts in growing order, a line a teacher: how long it lies on the floor is the share
     that teaches nothing."""
-    shares, series = None, {}
+    shares, series = np.zeros(0), {}
     for name in audit.order["names"]:
         series[name] = np.sort(audit.teachers[name]["per_prompt"]["reward_variance"])
         shares = (np.arange(len(series[name])) + 0.5) / len(series[name])
@@ -239,8 +239,8 @@ def page(audit: Audit) -> str:
                 full_html=False, include_plotlyjs=script, config={"displaylogo": False, "responsive": True}
             )
             shown += (
-                '<figure><div role="img" '
-                f'aria-label="{html.escape(figure.alt, quote=True)}">{drawn}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
+                f'<figure><div role="img" aria-label="{html.escape(figure.alt, quote=True)}">{drawn}</div>'
+                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
             script = False
     left = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])

@@ -159,7 +159,7 @@ def _chain(sizes):
         elif end - start > 1:
             pieces.append((0, pairs(end - start), 1, (start, end - start)))
         start = end
-    best = sum(map(pairs, sizes)), []
+    best: tuple[int, list] = sum(map(pairs, sizes)), []
     for first in sorted(pieces):
         covered, chain = first[1] - first[0] + 1, [first]
         for piece in sorted((piece for piece in pieces if piece is not first), key=lambda piece: piece[2]):
@@ -179,7 +179,7 @@ def _search(sizes, limit):
     left and with those of their own value. Returns a dictionary for each number of outputs left, or None if that is too
     much work.
     """
-    layers = [{} for _ in range(sum(sizes) + 1)]
+    layers: list[dict] = [{} for _ in range(sum(sizes) + 1)]
     layers[-1][sizes] = 1
     mask, work = (1 << limit) - 1, 0
     for left in range(sum(sizes), 0, -1):

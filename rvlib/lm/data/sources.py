@@ -30,6 +30,15 @@ class Example:
     rejected: str | None = None
 
 
+@dataclass(frozen=True)
+class Preference:
+    """A prompt and two replies to it, the preferred one first."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
 def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:
     """The `Example`s of source `name`, `count` of them chosen by `seed` or all: a list. ValueError or OSError in one
     sentence."""

@@ -47,7 +47,7 @@ class Enumeration:
             n_inner=2 * hidden,
             tie_word_embeddings=False,
             use_cache=False,
-            attn_implementation="eager",  # type: ignore[call-arg]  # a field of every configuration
+            attn_implementation="eager",
             bos_token_id=None,
             eos_token_id=None,
         )

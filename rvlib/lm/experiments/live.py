@@ -61,7 +61,7 @@ class World:
     records: list[dict[str, Any]]  # of replies to the first of them, on which teachers are measured
     truth: NDArray[np.float64]  # the ground truth of these replies, (prompts, replies), before normalisation
 
-    def __init__(self, folder: str | pathlib.Path | None = None):
+    def __init__(self, folder: str | pathlib.Path | None = None) -> None:
         self.recipe = recipes.load("tiny-4.1", SMALLER)
         self.run = Run(self.recipe, folder or data_folder() / "runs/live")
         (self.name,) = self.recipe.policies
@@ -132,6 +132,7 @@ class Teacher:
 
     @property
     def name(self) -> str:
+        """How it is called in a figure."""
         return f"noise {self.noise:.2f}, {self.flattened:.0%} flat"
 
     def raw(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -146,6 +147,7 @@ class Teacher:
         return self._scale(prompts) * (np.sqrt(1 - self.noise**2) * truth + self.noise * self.world.spread * xi)
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """Rewards, normalised, (prompts, replies)."""
         return self._normalizer.transform(self.raw(prompts, replies))
 
     @cached_property

@@ -73,6 +73,7 @@ class PlannedStage:
 
     @property
     def largest_part(self) -> str:
+        """What takes most of its memory."""
         return max(self.memory, key=lambda part: self.memory[part])
 
 
@@ -187,7 +188,7 @@ class _Plan:
         rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * SHARE * self.gpus
         return 2 * passes * tokens * parameters / rate / 3600
 
-    def sampling_hours(self, policy: Size, replies: float, dtype: str) -> float:
+    def sampling_hours(self, policy: Size, replies: int, dtype: str) -> float:
         rows = self.recipe.runtime.batch_size
         return cost.sampling(policy, replies, rows, self.usual, self.reply, self.machine, dtype, self.gpus) / 3600
 
@@ -263,7 +264,8 @@ class _Plan:
             **self.arithmetic,
         )
         evaluation = recipe.evaluation
-        replies = evaluation.prompts * evaluation.outputs * (gradient.epochs * evaluation.per_epoch + 1)
+        evaluations = round(gradient.epochs * evaluation.per_epoch) + 1
+        replies = evaluation.prompts * evaluation.outputs * evaluations
         evaluating = self.sampling_hours(model, replies, runtime.compute_dtype) + self.hours(
             1, replies * (self.usual + self.reply), 2 * model.parameters + teacher.parameters + truth.parameters
         )

@@ -23,6 +23,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
+from typing_extensions import override
 
 from rvlib._terminal import sentence
 from rvlib.files import RECIPES
@@ -55,10 +56,11 @@ RENAMED = {  # fields and values that recipes had by other names
 }
 RENAMED_ALGORITHMS = {"grpo_unscaled": "dr_grpo"}
 NOT_DEVIATIONS = ("title", "runtime")  # neither changes a number beyond rounding
-"""Prompts and lists of as many replies to each → rewards (prompts, replies)."""
 
 
 class Settings(BaseModel):
+    """A group of a recipe's fields: what is not one of them is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
@@ -89,6 +91,8 @@ class PolicySettings(Settings):
 
 
 class GroundTruth(Settings):
+    """The reward that stands for what is wanted, by its name, a folder or a name on the hub."""
+
     model: str
     trust_remote_code: bool = False
 
@@ -160,30 +164,37 @@ class TrainedRewardModel(RewardModelSettings):
     on_policy: float = Field(ge=0, le=1)
     policy: str | None = None  # trained from this policy and on its replies; by default from the one that it teaches
 
+    @override
     def check_recipe(self, key: str, recipe: "Recipe") -> None:
         if self.policy is not None and self.policy not in recipe.policies:
             raise ValueError(
                 f"reward_models.{key}.policy must be one of {', '.join(recipe.policies)}, got {self.policy!r}"
             )
 
+    @override
     def is_trained_from(self, policy: str) -> bool:
         return (self.policy or policy) == policy
 
+    @override
     def draws_pairs(self, policy: str) -> bool:
         return self.on_policy > 0 and self.is_trained_from(policy)
 
+    @override
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         return policy
 
+    @override
     def check(self, run: "Run") -> None:
         from rvlib.lm.experiments import stages  # imports torch
 
         pairs = stages.split(run).pairs
         stages.check_batch(len(pairs), run.recipe.reward_training, "pairs for reward models")
 
+    @override
     def prepare(self, run: "Run", key: str, policy: str) -> None:
         self._train(run, key, policy)
 
+    @override
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
         return run.load_reward_model(self._train(run, key, policy))
 
@@ -200,15 +211,19 @@ class NamedRewardModel(RewardModelSettings):
     model: str
     trust_remote_code: bool = False
 
+    @override
     def downloads(self) -> list[str]:
         return [self.model]
 
+    @override
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         return size_of(self.model)
 
+    @override
     def check(self, run: "Run") -> None:
         run.check_reward_model(self.model, self.trust_remote_code)
 
+    @override
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
         return run.load_reward_model(self.model, self.trust_remote_code)
 
@@ -221,9 +236,11 @@ class ScaledGroundTruth(RewardModelSettings):
     scale: float = Field(gt=0)
     share: float = Field(default=1.0, ge=0, le=1)
 
+    @override
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         return ground_truth
 
+    @override
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
         scaled, ground_truth = self._scaled_prompts(run), run.ground_truth()
 
@@ -254,6 +271,8 @@ class TrainingSettings(Settings):
 
 
 class RewardTrainingSettings(TrainingSettings):
+    """Training of reward models on pairs."""
+
     center_rewards_coef: float = Field(ge=0)  # coefficient of (r(y) + r(y'))² in the loss
     pairs: int | None = Field(default=None, ge=1)  # None: one for each prompt kept for reward models
 
@@ -326,6 +345,8 @@ class RuntimeSettings(Settings):
 
 
 class Recipe(Settings):
+    """An experiment: everything that its numbers depend on, and how it fits a machine."""
+
     title: str
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     data: Data
@@ -410,6 +431,7 @@ def deviations(recipe: Recipe, reference: Recipe | None = None) -> dict[str, tup
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """`rvlib recipes`: list them, or show what one resolves to."""
     parser = argparse.ArgumentParser(
         prog="rvlib recipes", description="List the recipes, or show what one resolves to."
     )

@@ -42,7 +42,7 @@ class Run:
     recipe: Recipe
     folder: pathlib.Path
 
-    def __init__(self, recipe: Recipe, folder: str | pathlib.Path):
+    def __init__(self, recipe: Recipe, folder: str | pathlib.Path) -> None:
         self.recipe, self.folder = recipe, pathlib.Path(folder)
         processes.only_first(self._claim)
 
@@ -96,7 +96,7 @@ class Run:
     def load_reward_model(self, model: str | pathlib.Path, trust_remote_code: bool = False) -> RewardFunction:
         """A reward model by its name or folder, in the precision of what is only read."""
         return reward_models.load_reward_model(
-            model, dtype=self.recipe.runtime.frozen_dtype, trust_remote_code=trust_remote_code
+            str(model), dtype=self.recipe.runtime.frozen_dtype, trust_remote_code=trust_remote_code
         )
 
     def check_reward_model(self, model: str, trust_remote_code: bool = False) -> None:
@@ -195,6 +195,7 @@ def run(recipe: Recipe, folder: str | pathlib.Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """`rvlib run`. Exits with one sentence for what is missing or wrong."""
     description = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="rvlib run", description=description, formatter_class=Defaults)
     parser.add_argument("recipe", help="a recipe's name (`rvlib recipes` lists them), or a YAML file")

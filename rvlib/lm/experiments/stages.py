@@ -12,7 +12,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def write_json(path: pathlib.Path, content: Any, **options: Any) -> None:
 class Split:
     """The prompts of a run: `pairs` for reward models, each with an off-policy pair; `prompts` for policy gradient."""
 
-    pairs: list[sources.Example]
+    pairs: list[sources.Preference]
     prompts: list[Prompt]
 
 
@@ -117,8 +117,12 @@ def split(run: "Run") -> Split:
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
     tokenizer = policies.load_tokenizer(policy.model)
     examples = processes.only_first(lambda: sources.load_examples(data.preferences, data.prompts))
-
-    if any(example.rejected is None for example in examples):
+    preferences = [
+        sources.Preference(example.prompt, example.chosen, example.rejected)
+        for example in examples
+        if example.chosen is not None and example.rejected is not None
+    ]
+    if len(preferences) < len(examples):
         raise ValueError(
             f"The data must be preferences, two replies to each prompt, got {data.preferences} with one; "
             "name preferences in data.preferences."
@@ -127,14 +131,14 @@ def split(run: "Run") -> Split:
     def short(text: str) -> bool:
         return len(tokenizer(text)["input_ids"]) <= data.max_tokens
 
-    examples = [e for e in examples if short(e.prompt.text) and short(e.chosen) and short(e.rejected)]
-    if len(examples) < 4:
+    pairs = [p for p in preferences if short(p.prompt.text) and short(p.chosen) and short(p.rejected)]
+    if len(pairs) < 4:
         raise ValueError(
             f"The data must have at least four examples of at most {data.max_tokens} tokens, "
-            f"got {len(examples)} of {data.preferences}; raise data.max_tokens or data.prompts."
+            f"got {len(pairs)} of {data.preferences}; raise data.max_tokens or data.prompts."
         )
-    order, cut = np.random.default_rng(0).permutation(len(examples)), round(data.reward_model_share * len(examples))
-    shuffled = [examples[i] for i in order]
+    order, cut = np.random.default_rng(0).permutation(len(pairs)), round(data.reward_model_share * len(pairs))
+    shuffled = [pairs[i] for i in order]
     return Split(shuffled[:cut], [e.prompt for e in shuffled[cut:]])
 
 
@@ -146,19 +150,21 @@ def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
     policies.add_template(policy)
     tokens, trainer = 0, None
     if spec.demonstrations:
-        demonstrations = processes.only_first(lambda: sources.load_examples(spec.demonstrations, spec.count, seed=1))
+        source, count = spec.demonstrations, spec.count
+        demonstrations = processes.only_first(lambda: sources.load_examples(source, count, seed=1))
         rows = [
-            (encode_prompt(policy.tokenizer, e.prompt.text), encode_reply(policy, e.prompt.text, e.chosen))
+            (encode_prompt(policy.tokenizer, e.prompt.text), encode_reply(policy, e.prompt.text, e.chosen or ""))
             for e in demonstrations
         ]
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
         policy = replace(policy, sharing=trainer.adam)
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
-            written, count = sum(len(reply) for _, reply in batch), len(batch)
+            written, batch_size = sum(len(reply) for _, reply in batch), len(batch)
 
-            def loss_of(some, written=written, count=count):  # the mean over the tokens of the batch
-                return -reply_log_probs(policy, *map(list, zip(*some))) * count / written
+            def loss_of(examples, written=written, batch_size=batch_size):  # the mean over the tokens of the batch
+                prompt_ids, completion_ids = map(list, zip(*examples))
+                return -reply_log_probs(policy, prompt_ids, completion_ids) * batch_size / written
 
             trainer.log(step, loss=trainer.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written)
             tokens += written

@@ -44,7 +44,7 @@ class Adam(WholeWeights):
     parameters: dict[str, torch.Tensor]  # that are moved, by name
     optimizer: Any
 
-    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> None:
         self.model, self.runtime = model, runtime
         copies = runtime.compute_dtype == "bfloat16" and runtime.weights_dtype == "float32"
         self.parameters = {

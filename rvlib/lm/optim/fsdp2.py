@@ -34,7 +34,7 @@ class Fsdp2(adam.Adam):
     model: Any  # an FSDPModule too, once it is shared out; its parameters are DTensors
     parameters: dict[str, Any]
 
-    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> None:
         fsdp = torch.distributed.fsdp
         plugin = accelerate.FullyShardedDataParallelPlugin(fsdp_version=2)
         self.model, self.runtime, self.reshard = model, runtime, plugin.reshard_after_forward

@@ -49,7 +49,7 @@ class Zero3(adam.Adam):
     model: Any  # its parameters have what DeepSpeed keeps of each
     parameters: dict[str, Any]
 
-    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings):
+    def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> None:
         self.model, self.runtime = model, runtime
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         moved = list(self.parameters.values())

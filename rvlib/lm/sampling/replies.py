@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rvlib import _checks
-from rvlib.files import fingerprint, write_whole
+from rvlib.files import fingerprint, write_text, write_whole
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.policies import Policy
@@ -86,7 +86,7 @@ def sample_replies(
             start = time.perf_counter()
             records = _draw(policy, batch, sampling, number, engine, batch_size, server)
             text = "".join(json.dumps(record) + "\n" for record in records)
-            write_whole(path, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+            write_text(path, text)
             with (folder / "seconds.txt").open("a") as clock:
                 clock.write(f"{time.perf_counter() - start:.2f}\n")
     processes.gather([])  # all have written

@@ -276,6 +276,6 @@ def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int)
     return [int(orders[place // num_prompts][place % num_prompts]) for place in places]
 
 
-def group_by_prompt(flat: Sequence[T], num_generations: int) -> list[Sequence[T]]:
+def group_by_prompt(flat: Sequence[T], num_generations: int) -> list[list[T]]:
     """A flat list as a list of lists of `num_generations`."""
-    return [flat[i : i + num_generations] for i in range(0, len(flat), num_generations)]
+    return [list(flat[i : i + num_generations]) for i in range(0, len(flat), num_generations)]

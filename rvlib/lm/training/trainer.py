@@ -53,7 +53,7 @@ class Trainer:
         folder: str | pathlib.Path,
         learning_rate: float,
         runtime: RuntimeSettings,
-    ):
+    ) -> None:
         self.folder, self.runtime, self.micro_batch = pathlib.Path(folder), runtime, runtime.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
