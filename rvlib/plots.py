@@ -107,8 +107,9 @@ def _axis(title: str, log: bool) -> dict[str, Any]:
 
 
 def _mark(figure: go.Figure, label: str, at: float, colour: str, log: bool) -> None:
-    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as
-    its logarithm.
+    """A dashed vertical line, labelled along its upper end.
+
+    Plotly wants an annotation's place on a logarithmic axis as its logarithm.
     """
     figure.add_vline(x=at, line=dict(color=colour, dash="dash"))
     where = dict(x=np.log10(at) if log else at, y=1, yref="paper", xanchor="right", yanchor="top")
@@ -167,6 +168,7 @@ def histogram(
     bins: int = 50,
 ) -> Figure:
     """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value.
+
     marks: {label: value}. Values above `most` count in the last bin.
     """
     flat = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
@@ -237,8 +239,9 @@ def bars(
     marks: Mapping[str, float] | None = None,
     log_value: bool = False,
 ) -> Figure:
-    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across
-    at each label's place.
+    """Bars side by side: {name: values (labels)}, NaN where there is none.
+
+    marks: {label: value}, a dashed line across at each label's place.
     """
     figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
     for index, (name, values) in enumerate(groups.items()):
@@ -267,8 +270,10 @@ def heatmaps(
     y: str = "",
     text: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns;
-    text: {title: (rows, columns)}.
+    """Square grids side by side.
+
+    matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows,
+    columns)}.
     """
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
     for column, (title, matrix) in enumerate(matrices.items(), 1):

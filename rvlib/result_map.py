@@ -45,8 +45,9 @@ class Result:
 
 
 def results(folder: str | pathlib.Path, chapters: Iterable[str]) -> list[Result]:
-    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order. ValueError for a label given
-    twice.
+    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order.
+
+    ValueError for a label given twice.
     """
     by_label: dict[str, Result] = {}
     owner: dict[str, str] = {}  # of an equation: the result that it stands in

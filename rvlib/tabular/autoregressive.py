@@ -27,8 +27,9 @@ def shape_of(vocabulary: int, length: int) -> tuple[int, int]:
 
 
 def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
-    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one
-    length.
+    """ln π of every output, (..., V^L), from logits (..., prefixes, V).
+
+    ValueError if the prefixes are not those of one length.
     """
     total = np.zeros(1)
     for rows in _levels(_checked(logits)):

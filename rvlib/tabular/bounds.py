@@ -325,6 +325,8 @@ def inaccurate_but_fast_time_bound(
     prob, rho, least = output.prob, output.rho, output.least_prob
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
     _require_kl(kl_coef, largest_kl, "Theorem 5")
+    if rho == 1:  # in double precision: the output is hardly better than the gain asks for
+        return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
 
 
@@ -350,6 +352,8 @@ def matching_teacher_time_bound(
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
     _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "Theorem 6")
+    if rho == 1:  # as above
+        return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
 
 
