@@ -74,8 +74,7 @@ def over_samples(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its
-    samples.
+    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals.
 
     rewards: each (prompts, samples). Returns an `Estimate` of arrays (prompts,). ValueError for fewer than two samples.
     """

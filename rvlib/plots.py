@@ -1,5 +1,4 @@
-"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute
-nothing.
+"""Plotly figures shared by the book, the notebooks and reports, which draw what the other modules return.
 
 Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can
 do to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book
@@ -96,9 +95,7 @@ def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
 
 
 def _colour(name: str, index: int) -> str:
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the
-    others.
-    """
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else another."""
     return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
 
 
@@ -202,8 +199,7 @@ def scatter(
     size: float = 5,
     intervals: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound
-    as the line.
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey, such as a bound.
 
     intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through
     its points.
@@ -414,8 +410,7 @@ _LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever i
 
 
 class drive:
-    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every
-    move.
+    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, at every move.
 
     sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider
     starts at the function's default for that argument. In a static page it is the figure at the sliders' starting

@@ -1,5 +1,4 @@
-"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed
-exactly.
+"""An autoregressive policy as a table, one row of logits for each prefix, and all V^L strings of L tokens summed.
 
     π(y) = ∏_l softmax(θ_{y_<l})_{y_l},        E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h
 
@@ -41,8 +40,9 @@ def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
 def kl_reward(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef
-    (...).
+    """r - λ ln(π/π_ref), (..., V^L).
+
+    logits, reference_logits: (..., prefixes, V); reward: (..., V^L); kl_coef: λ >= 0, (...).
     """
     ratio = log_probs(logits) - log_probs(reference_logits)
     return _values("reward", reward, ratio.shape[-1]) - _checks.real("kl_coef", kl_coef, low=0.0)[..., None] * ratio

@@ -17,9 +17,7 @@ _MOST_WORK = 400_000  # of the search among rankings that break few ties; a seco
 
 
 def random(seed: int, count: int) -> NDArray[np.float64]:
-    """`count` numbers in [0, 1) of the generator mulberry32, which is a counter and a hash and so as short in
-    JavaScript.
-    """
+    """`count` numbers in [0, 1) of the generator mulberry32: a counter and a hash, and so as short in JavaScript."""
     with np.errstate(over="ignore"):
         a = np.uint32(seed % 2**32) + np.uint32(0x6D2B79F5) * np.arange(1, count + 1, dtype=np.uint32)
         b = (a ^ (a >> np.uint32(15))) * (a | np.uint32(1))
@@ -33,8 +31,7 @@ def pairs(outputs: int) -> int:
 
 
 def wrong_counts(truth: NDArray[np.float64]) -> tuple[int, list[int]]:
-    """(free, few): the numbers of misordered pairs that a ranking can have are `few`, increasing, and all from `free`
-    to C(n, 2).
+    """(free, few): a ranking can misorder `few` pairs, increasing numbers, or any number from `free` to C(n, 2).
 
     Complete unless several values of the ground truth are shared by hundreds of outputs each: then some of `few` are
     missing.
