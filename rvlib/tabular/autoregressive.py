@@ -103,7 +103,7 @@ def proof_steps(
     variance = (outputs * centred**2).sum(-1)
     norm = 1.0 if jacobian is None else jacobian_norm(jacobian)
 
-    def length_of(gradient):
+    def length_of(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         if jacobian is None:
             return np.linalg.norm(gradient, axis=(-2, -1))
         return np.linalg.norm(np.einsum("...hvp,...hv->...p", jacobian, gradient), axis=-1)
@@ -157,11 +157,11 @@ def time_to_gain(
     t_max = _checks.number("t_max", t_max, above=0.0)
     goal = np.exp(log_probs(start)) @ measured + _checks.real("gain", gain, above=0.0)
 
-    def field(_, flat):
+    def field(_: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         now = flat.reshape(start.shape)
         return policy_gradient(now, kl_reward(now, reward, start, kl_coef)).ravel()
 
-    def reached(_, flat):
+    def reached(_: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.exp(log_probs(flat.reshape(start.shape))) @ measured - goal
 
     reached.terminal, reached.direction = True, 1  # type: ignore[attr-defined]  # SciPy reads them off the function
