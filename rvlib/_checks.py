@@ -35,8 +35,9 @@ def array(
 
 
 def probabilities(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """`value` as an array of distributions over its last axis; ValueError unless each is non-negative and sums to 1
-    within 1e-8.
+    """`value` as an array of distributions over its last axis.
+
+    ValueError unless each is non-negative and sums to 1 within 1e-8.
     """
     result = array(name, value)
     if (result < 0).any():
@@ -55,8 +56,9 @@ def probabilities(name: str, value: ArrayLike) -> NDArray[np.float64]:
 def real(
     name: str, value: ArrayLike, *, low: float = -np.inf, high: float = np.inf, above: float | None = None
 ) -> NDArray[np.float64]:
-    """`value`, a number or an array of numbers broadcast over prompts, as float64; ValueError outside [low, high], at
-    or below `above`, or NaN.
+    """`value`, a number or an array of numbers broadcast over prompts, as float64.
+
+    ValueError outside [low, high], at or below `above`, or NaN.
     """
     try:
         result = np.asarray(value, dtype=np.float64)

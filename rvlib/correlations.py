@@ -1,5 +1,4 @@
-"""How well properties of reward models go with what they teach: the correlation tables (Tables 2, 4, 6, 8, 9, arXiv
-2503.15477).
+"""How well properties of reward models go with what they teach: Tables 2, 4, 6, 8, 9 of arXiv 2503.15477.
 
     property of a reward model at the start   ↔   reward increase of the policy that it taught
 
@@ -27,10 +26,10 @@ PROPERTIES = (
 def properties(
     reward_variance: ArrayLike, on_policy_accuracy: ArrayLike, off_policy_accuracy: ArrayLike
 ) -> dict[str, NDArray[np.float64]]:
-    """The paper's five, {name: (rows,)}: the two accuracies' mean, and the mean of that and of the reward variance,
-    beside the three.
+    """The paper's five `PROPERTIES`, {name: (rows,)}: the three given, the accuracies' mean, and variance & accuracy.
 
-    The last is as the paper has it, a sum of two things of different units; `rvlib.tabular.scores` has better ones.
+    The last is as the paper has it, the mean of the reward variance and of the accuracies' mean, two things of
+    different units; `rvlib.tabular.scores` has better ones.
     """
     variance, on, off = (
         _checks.array(name, values)
@@ -47,8 +46,7 @@ def properties(
 def correlations(
     columns: Mapping[str, ArrayLike], outcome: ArrayLike, *, level: float = 0.95
 ) -> dict[str, dict[str, float]]:
-    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval of
-    the first.
+    """{property: {"pearson", "spearman", "low", "high"}}: its correlations with the outcome, and Fisher's interval.
 
     columns: {property: (rows,)}; outcome: (rows,), at least three rows. A property without spread has NaN everywhere,
     and an interval needs a fourth row. Fisher's takes the rows for draws from a normal distribution: with six of them

@@ -58,8 +58,9 @@ def variance(rewards: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Est
 
 
 def covariance(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
-    """Covariance of two rewards for each prompt, in the product of their units. proxy, ground_truth: (prompts,
-    samples).
+    """Covariance of two rewards for each prompt, in the product of their units.
+
+    proxy, ground_truth: (prompts, samples).
     """
     return over_samples(
         lambda p, r, g: metrics.reward_covariance(r, g, p) / _different(p), proxy, ground_truth, **bootstrap_options
@@ -73,13 +74,12 @@ def over_samples(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals over its
-    samples.
+    """`statistic(probs, *rewards of one prompt)` for each prompt at equal probs, with percentile intervals.
 
     rewards: each (prompts, samples). Returns an `Estimate` of arrays (prompts,). ValueError for fewer than two samples.
     """
-    by_prompt = list(zip(*(np.atleast_2d(np.asarray(r, dtype=float)) for r in rewards)))
-    draws = by_prompt[0][0].size
+    arrays = [np.atleast_2d(np.asarray(r, dtype=float)) for r in rewards]
+    by_prompt, draws = list(zip(*arrays)), arrays[0].shape[-1]
     if draws < 2:
         raise ValueError(f"rewards must hold at least two samples of each prompt, got {draws}; draw more.")
 
@@ -92,8 +92,9 @@ def over_samples(
 
 
 def over_prompts(values: ArrayLike, *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Estimate:
-    """The mean of one value a prompt, with a BCa bootstrap interval over prompts. values: (prompts,). Returns an
-    `Estimate` of numbers.
+    """The mean of one value a prompt, with a BCa bootstrap interval over prompts.
+
+    values: (prompts,). Returns an `Estimate` of numbers.
 
     Prompts are drawn again, not samples: the noise within a prompt is part of how values differ between prompts.
     """

@@ -1,5 +1,4 @@
-"""Checks of the book's exercises that have a computable answer: right, or which property the answer fails; never the
-answer.
+"""Checks of the book's exercises that have a computable answer: right, or what the answer fails; never the answer.
 
     check("best-cut", 6.0)   →   Not yet: another c gives a smaller constant.
 

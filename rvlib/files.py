@@ -1,6 +1,4 @@
-"""Files of the library: where data is kept, fingerprints of what they were made from, and writing one whole or not at
-all.
-"""
+"""Files of the library: where data is kept, what files were made from, and writing one whole or not at all."""
 
 import hashlib
 import json
@@ -41,8 +39,9 @@ def read_lines(path: str | os.PathLike[str]) -> list[Any]:
 
 
 def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
-    """Call write(a temporary path) and rename the result to `path`: a reader finds all of it or nothing, after a crash
-    too.
+    """Call write(a temporary path) and rename the result to `path`.
+
+    So a reader finds all of it or nothing, after a crash too.
     """
     partial = path.with_name(path.name + ".partial")
     try:

@@ -16,8 +16,7 @@ TABLES = tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
 def table(name: str) -> dict[str, NDArray]:
-    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is the paper's number of
-    it.
+    """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is its number.
 
     name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12)
     and reward_model_properties (Tables 1, 3, 5, 7). An empty cell among numbers is NaN. ValueError for another name.
@@ -37,8 +36,7 @@ def _column(cells: list[str]) -> NDArray:
 
 
 def within_groups(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
-    """Values (rows,) less their mean within each group, over their standard deviation there: what differs inside a
-    group only.
+    """Values (rows,) less their mean within each group, over their standard deviation there.
 
     groups: (rows,), any labels. ValueError for a group in which all values are equal.
     """

@@ -1,5 +1,4 @@
-"""Plotly figures shared by the book, the notebooks and reports: they draw what the other modules return and compute
-nothing.
+"""Plotly figures shared by the book, the notebooks and reports, which draw what the other modules return.
 
 Every function returns a `Figure`, a `plotly.graph_objects.Figure` with a text alternative, so anything that Plotly can
 do to a figure can be done to it. It shows itself as Plotly's own output where a kernel runs, and in a page of the book
@@ -96,9 +95,7 @@ def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
 
 
 def _colour(name: str, index: int) -> str:
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else the index-th of the
-    others.
-    """
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else another."""
     return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
 
 
@@ -107,8 +104,9 @@ def _axis(title: str, log: bool) -> dict[str, Any]:
 
 
 def _mark(figure: go.Figure, label: str, at: float, colour: str, log: bool) -> None:
-    """A dashed vertical line, labelled along its upper end. Plotly wants an annotation's place on a logarithmic axis as
-    its logarithm.
+    """A dashed vertical line, labelled along its upper end.
+
+    Plotly wants an annotation's place on a logarithmic axis as its logarithm.
     """
     figure.add_vline(x=at, line=dict(color=colour, dash="dash"))
     where = dict(x=np.log10(at) if log else at, y=1, yref="paper", xanchor="right", yanchor="top")
@@ -167,6 +165,7 @@ def histogram(
     bins: int = 50,
 ) -> Figure:
     """Distributions of {name: values (any shape)}, overlaid, as shares; bins are even in log10(value) if log_value.
+
     marks: {label: value}. Values above `most` count in the last bin.
     """
     flat = {name: np.minimum(np.ravel(values), most) for name, values in groups.items()}
@@ -200,8 +199,7 @@ def scatter(
     size: float = 5,
     intervals: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Points {name: (x values, y values)} and lines of the same form, dashed grey: measured against variance, a bound
-    as the line.
+    """Points {name: (x values, y values)} and lines of the same form, dashed grey, such as a bound.
 
     intervals: {name of a group: ((low, high) across, (low, high) up)}, each end an array as the group's, drawn through
     its points.
@@ -237,8 +235,9 @@ def bars(
     marks: Mapping[str, float] | None = None,
     log_value: bool = False,
 ) -> Figure:
-    """Bars side by side: {name: values (labels)}, NaN where there is none. marks: {label: value}, a dashed line across
-    at each label's place.
+    """Bars side by side: {name: values (labels)}, NaN where there is none.
+
+    marks: {label: value}, a dashed line across at each label's place.
     """
     figure = _dressed(None, alt, yaxis=_axis(value, log_value) | dict(rangemode="tozero"), barmode="group")
     for index, (name, values) in enumerate(groups.items()):
@@ -267,8 +266,10 @@ def heatmaps(
     y: str = "",
     text: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Square grids side by side. matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns;
-    text: {title: (rows, columns)}.
+    """Square grids side by side.
+
+    matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows,
+    columns)}.
     """
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
     for column, (title, matrix) in enumerate(matrices.items(), 1):
@@ -409,8 +410,7 @@ _LIVE_WIDTH = 640  # pixels; a FigureWidget left to itself takes 700, whatever i
 
 
 class drive:
-    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, again at every
-    move.
+    """A figure driven by sliders: `drive(function, **sliders)` shows `function(**values)`, a `Figure`, at every move.
 
     sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider
     starts at the function's default for that argument. In a static page it is the figure at the sliders' starting

@@ -22,9 +22,7 @@ _WIDTH, _NODE, _LINE, _GAP = 676, 28, 46, 30
 
 @dataclass
 class Result:
-    """One result: its label, kind and title, the chapter's file name and title, and the labels of the results that its
-    proof uses.
-    """
+    """One result, its chapter's file name and title, and the labels of the results that its proof uses."""
 
     label: str
     kind: str
@@ -45,8 +43,9 @@ class Result:
 
 
 def results(folder: str | pathlib.Path, chapters: Iterable[str]) -> list[Result]:
-    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order. ValueError for a label given
-    twice.
+    """The results in folder/CHAPTER.md, for each name in `chapters`, in their order.
+
+    ValueError for a label given twice.
     """
     by_label: dict[str, Result] = {}
     owner: dict[str, str] = {}  # of an equation: the result that it stands in
@@ -108,8 +107,9 @@ def _layout(book_results: list[Result]) -> _Layout:
 
 
 def picture(book_results: list[Result]) -> str:
-    """The map as HTML: an SVG in which every result is a link, arrows run from what is used, and pointing at a result
-    shows its own.
+    """The map as HTML: an SVG in which every result is a link, and arrows run from what is used.
+
+    Pointing at a result shows its own arrows.
     """
     layout = _layout(book_results)
     number = {result.label: i for i, result in enumerate(book_results)}

@@ -394,6 +394,13 @@ def test_theorem_5(seed, outputs, spread, slowness, kl_coef, prompts):
     )
 
 
+def test_a_gain_that_double_precision_hardly_knows_has_no_bound():
+    """ρ rounds to 1, by which the bounds of Theorems 5 and 6 divide."""
+    probs, truth, gain = np.array([1 - 4e-14, 4e-14]), np.array([-0.011, -0.012]), 1e-17
+    assert bounds.inaccurate_but_fast_time_bound(probs, truth, gain, 0) == np.inf
+    assert bounds.matching_teacher_time_bound(probs, truth, gain, 0, 0.5) == np.inf
+
+
 def check_theorem_6(matching, mismatched, seed, outputs, slowness, kl_coef, swap):
     """From a policy of Π, or of Π' if `swap`, the teacher of its likely good output is fast and the other's slow."""
     rng = np.random.default_rng(seed)

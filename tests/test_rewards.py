@@ -205,8 +205,9 @@ def test_the_range_of_accuracy_given_a_variance():
     "probs", [np.full(12, 1 / 12), np.r_[0.5, 0.125, np.full(9, 1e-6), 0.375 - 9e-6]], ids=["even", "lopsided"]
 )
 def test_rewards_move_continuously_with_the_variance(probs):
-    """What a slider needs. Under the lopsided policy the variance falls at first on the way from the even spread to the
-    step.
+    """What a slider needs.
+
+    Under the lopsided policy the variance falls at first on the way from the even spread to the step.
     """
     truth = np.linspace(1, -1, 12)
     high = attainable_variance(truth, probs, 1.0, 8)[1]

@@ -90,9 +90,7 @@ def _seed(default: float = 1) -> traitlets.TraitType:
 
 
 class Dial(Explorable):
-    """A reward model's accuracy and reward variance, set apart from each other; and what scaling and normalising do to
-    them.
-    """
+    """A reward model's accuracy and reward variance, set apart; and what scaling and normalising do to them."""
 
     alt = (
         "Slope chart. Ten outputs, each a line from its ground truth reward on the left to its proxy reward on the "
@@ -141,9 +139,7 @@ class Dial(Explorable):
 
 
 class Curves(Explorable):
-    """Gradient flow of a policy, solved: rewards, reward variance, KL and gradient norm against time, with t_γ and the
-    bound of Prop. 3.
-    """
+    """Gradient flow of a policy, solved: what it earns and how it moves, with t_γ and the bound of Prop. 3."""
 
     alt = (
         "Curves against time on a logarithmic axis. The ground truth reward and the proxy reward of a policy in "
@@ -204,9 +200,7 @@ def _mark(default: float, group: str, output: str) -> traitlets.TraitType:
 
 
 class Landscape(Explorable):
-    """Three outputs, two teachers: the objective as a surface over the policies or the logits, and the way of gradient
-    flow on it.
-    """
+    """Three outputs, two teachers: the objective as a surface, and the way of gradient flow on it."""
 
     alt = (
         "Two surfaces side by side over the triangle of policies on three outputs, and below each its contours. "
@@ -361,9 +355,7 @@ class BestOfN(Explorable):
 
 
 class Samples(Explorable):
-    """Training on samples by REINFORCE, RLOO or GRPO, plainly or with Adam, beside the same steps with the exact
-    gradient.
-    """
+    """Training on samples by REINFORCE, RLOO or GRPO, plainly or with Adam, beside steps with the exact gradient."""
 
     alt = (
         "Ground truth reward against training steps on a logarithmic axis: six sampled runs as thin lines, their "

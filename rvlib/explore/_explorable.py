@@ -24,7 +24,7 @@ def source(module: str) -> str:
     address to resolve them by.
     """
 
-    def inline(match):
+    def inline(match: re.Match[str]) -> str:
         code = base64.b64encode(source(match[2]).encode()).decode()
         return f'{match[1]}"data:text/javascript;base64,{code}"'
 

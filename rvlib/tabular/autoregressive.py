@@ -1,5 +1,4 @@
-"""An autoregressive policy as a table, one row of logits for each prefix: every string of L tokens from V, summed
-exactly.
+"""An autoregressive policy as a table, one row of logits for each prefix, and all V^L strings of L tokens summed.
 
     π(y) = ∏_l softmax(θ_{y_<l})_{y_l},        E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h
 
@@ -27,8 +26,9 @@ def shape_of(vocabulary: int, length: int) -> tuple[int, int]:
 
 
 def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
-    """ln π of every output, (..., V^L), from logits (..., prefixes, V). ValueError if the prefixes are not those of one
-    length.
+    """ln π of every output, (..., V^L), from logits (..., prefixes, V).
+
+    ValueError if the prefixes are not those of one length.
     """
     total = np.zeros(1)
     for rows in _levels(_checked(logits)):
@@ -40,8 +40,9 @@ def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
 def kl_reward(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """r - λ ln(π/π_ref), (..., V^L), from logits and reference_logits (..., prefixes, V), reward (..., V^L), kl_coef
-    (...).
+    """r - λ ln(π/π_ref), (..., V^L).
+
+    logits, reference_logits: (..., prefixes, V); reward: (..., V^L); kl_coef: λ >= 0, (...).
     """
     ratio = log_probs(logits) - log_probs(reference_logits)
     return _values("reward", reward, ratio.shape[-1]) - _checks.real("kl_coef", kl_coef, low=0.0)[..., None] * ratio
@@ -102,7 +103,7 @@ def proof_steps(
     variance = (outputs * centred**2).sum(-1)
     norm = 1.0 if jacobian is None else jacobian_norm(jacobian)
 
-    def length_of(gradient):
+    def length_of(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         if jacobian is None:
             return np.linalg.norm(gradient, axis=(-2, -1))
         return np.linalg.norm(np.einsum("...hvp,...hv->...p", jacobian, gradient), axis=-1)
@@ -156,11 +157,11 @@ def time_to_gain(
     t_max = _checks.number("t_max", t_max, above=0.0)
     goal = np.exp(log_probs(start)) @ measured + _checks.real("gain", gain, above=0.0)
 
-    def field(_, flat):
+    def field(_: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         now = flat.reshape(start.shape)
         return policy_gradient(now, kl_reward(now, reward, start, kl_coef)).ravel()
 
-    def reached(_, flat):
+    def reached(_: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.exp(log_probs(flat.reshape(start.shape))) @ measured - goal
 
     reached.terminal, reached.direction = True, 1  # type: ignore[attr-defined]  # SciPy reads them off the function

@@ -46,24 +46,23 @@ def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: i
 
 
 def best_of_n_kl_bound(n: int) -> float:
-    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, for any policy and reward (arXiv
-    2401.01879).
+    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n (arXiv 2401.01879).
 
-    n >= 1 samples. Returns a float. It is approached as the reward's levels become many and none has much probability.
+    n >= 1 samples. Returns a float. For any policy and reward; it is approached as the reward's levels become many and
+    none has much probability.
     """
     n = _checks.whole("n", n)
     return float(np.log(n) - (n - 1) / n)
 
 
 def best_of_n_loss_bound(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: int) -> float:
-    """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets; this
-    book's own.
+    """Most ground truth reward that mistakes of `reward` can cost: E max of n samples, less what Best-of-n gets.
 
         n(n-1)/2 · E[ w |r_G(y) - r_G(y')| H(y, y')^(n-2) ],    y, y' ~ π
 
     w: 1 if the rewards order y and y' in opposite ways, 1/2 if `reward` alone ties them, else 0. H: probability that
     another sample has no reward and no ground truth above the pair's best. Arguments as in `best_of_n`. Exact for n = 1
-    and n = 2.
+    and n = 2. This book's own.
     """
     probs, reward, truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

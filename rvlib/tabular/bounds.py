@@ -17,8 +17,7 @@ from rvlib import _checks
 
 
 def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
-    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var, where Var is of r^KL (Lemma 8, arXiv
-    2503.15477).
+    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var of r^KL (Lemma 8, arXiv 2503.15477).
 
     variance: >= 0, in squared units of the reward. At the start r^KL = r_RM, so Var is the reward variance.
     """
@@ -28,8 +27,7 @@ def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
 def gradient_norm_bound(
     variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, reward_bound: ArrayLike
 ) -> NDArray[np.float64]:
-    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv
-    2503.15477).
+    """Largest ‖∇φ(θ; x)‖₂ for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv 2503.15477).
 
     variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of
     the logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
@@ -89,11 +87,10 @@ def sharper_gradient_norm_bound(
 def sharper_slow_time_bound(
     variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
 ) -> NDArray[np.float64]:
-    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var), for any reward in [-1, 1] and any λ
-    >= 0; ours.
+    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var); ours.
 
-    Arguments as in `slow_time_bound`, which is never more than a sixteenth of it. The proxy may have values of any
-    size.
+    It holds for any measured reward in [-1, 1] and any λ >= 0. Arguments as in `slow_time_bound`, which is never more
+    than a sixteenth of it. The proxy may have values of any size.
     """
     deviation = tabular_gradient_bound(variance)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -103,10 +100,10 @@ def sharper_slow_time_bound(
 
 
 def variance_growth_bound(variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike) -> NDArray[np.float64]:
-    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3}, while r^KL is in [-8, 8] (Lemma 5,
-    arXiv 2503.15477).
+    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3} (Lemma 5, arXiv 2503.15477).
 
-    Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean over the training prompts.
+    It holds while r^KL is in [-8, 8]. Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean
+    over the training prompts.
     """
     variance = _checks.real("variance", variance, low=0.0)
     length = _checks.real("length", length, low=1.0)
@@ -143,8 +140,9 @@ def movement_bound(
 
 
 def tabular_variance_growth_bound(variance: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0 (proof of Prop. 3, arXiv
-    2503.15477).
+    """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0.
+
+    Source: proof of Prop. 3, arXiv 2503.15477.
     """
     n_prompts = _checks.real("n_prompts", n_prompts, low=1.0)
     return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
@@ -224,8 +222,9 @@ def sharper_tabular_fast_time_bound(
     kl_coef: float = 0.0,
     n_prompts: int = 1,
 ) -> float:
-    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked: this book's own,
-    "Accurate is not enough".
+    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked.
+
+    This book's own, "Accurate is not enough".
     """
     return _fast_time(1.6, 1.25, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
@@ -305,10 +304,9 @@ def _mask(name: str, outputs: ArrayLike, size: int) -> NDArray[np.bool_]:
 
 
 def accurate_but_slow_time_bound(gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T: any policy, reward
-    and λ.
+    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T.
 
-    gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
+    It holds for any policy, measured reward and λ. gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
     """
     return tabular_slow_time_bound(_checks.real("slowness", slowness, low=1.0) ** -2.0, gain, n_prompts)
 
@@ -325,6 +323,8 @@ def inaccurate_but_fast_time_bound(
     prob, rho, least = output.prob, output.rho, output.least_prob
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
     _require_kl(kl_coef, largest_kl, "Theorem 5")
+    if rho == 1:  # in double precision: the output is hardly better than the gain asks for
+        return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
 
 
@@ -337,8 +337,7 @@ def matching_teacher_time_bound(
     kl_coef: float = 0.0,
     n_prompts: int = 1,
 ) -> float:
-    """Greatest t_γ under the teacher whose only good output `best` the policy gives with probability at least c
-    (Theorem 6).
+    """Greatest t_γ under the teacher whose only good output, `best`, has probability at least c (Theorem 6).
 
         t_γ ≤ 2|S|/(1-ρ)³ (1/c - 1/ρ)    if λ ≤ c (1-ρ)³ / (16 (1/(2e) - 2 ln min π))
 
@@ -350,22 +349,26 @@ def matching_teacher_time_bound(
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
     _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "Theorem 6")
+    if rho == 1:  # as above
+        return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
 
 
 def mismatched_teacher_time_bound(
     gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1
 ) -> NDArray[np.float64]:
-    """Least t_γ under the teacher whose only good output has probability at most T^-2: (|S|/√2)(1 - e^{-γ/2}) T
-    (Theorem 6).
+    """Least t_γ under the teacher whose only good output has probability at most T^-2 (Theorem 6).
+
+    (|S|/√2) (1 - e^{-γ/2}) T
     """
     gain, slowness = _checks.real("gain", gain, above=0.0), _checks.real("slowness", slowness, low=1.0)
     return (_checks.real("n_prompts", n_prompts, low=1.0) / np.sqrt(2) * -np.expm1(-gain / 2) * slowness)[()]
 
 
 def two_marks_time_bound(liked: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others: |S| (1 - e^{-2γ})/(4
-    π_0(liked)).
+    """Least t_γ, λ = 0, under a teacher that gives 1 to some outputs and -1 to all others.
+
+        |S| (1 - e^{-2γ}) / (4 π_0(liked))
 
     liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another
     policy, another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the
@@ -383,11 +386,10 @@ _GROWTH = 8 / 5
 def gradient_slow_time_bound(
     gradient_norm: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
 ) -> NDArray[np.float64]:
-    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5, for any measured reward in
-    [-1, 1].
+    """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5.
 
-    gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the start. gain: γ > 0. inf where the gradient is 0.
-    This book's own, "How loose, and what is sharp?".
+    It holds for any measured reward in [-1, 1]. gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the
+    start. gain: γ > 0. inf where the gradient is 0. This book's own, "How loose, and what is sharp?".
     """
     norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
@@ -399,13 +401,13 @@ def gradient_slow_time_bound(
 def gradient_time_bounds(
     probs: ArrayLike, reward: ArrayLike, measured: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start; both approach |S| γ/⟨g, u⟩ as
-    γ → 0.
+    """(least, greatest) t_γ, λ = 0, from the gradients g, u of both rewards at the start.
 
         t = |S|/(κ ‖g‖) · 2/(1 + cw + √((1 + cw)² ± 4(1 ∓ c)w)),     c = cos(g, u),   w = ‖u‖/(κγ),   κ = 8/5
 
-    with the upper signs for the least; the greatest is inf unless cw > 1 and the root is real. probs, reward, measured:
-    (..., n), rewards of any size; gain: γ > 0, (...). This book's own, "How loose, and what is sharp?".
+    with the upper signs for the least; both approach |S| γ/⟨g, u⟩ as γ → 0; the greatest is inf unless cw > 1 and the
+    root is real. probs, reward, measured: (..., n), rewards of any size; gain: γ > 0, (...). This book's own, "How
+    loose, and what is sharp?".
     """
     probs, reward, measured = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

@@ -71,8 +71,7 @@ def advantages(rewards: ArrayLike, algorithm: str) -> NDArray[np.float64]:
 
 
 def sample_outputs(probs: ArrayLike, samples: int, rng: RNG, draws: int | None = None) -> NDArray[np.intp]:
-    """Indices of outputs drawn from probs (..., n): (..., samples), with an axis of `draws` groups before the last if
-    given.
+    """Indices of outputs drawn from probs (..., n): (..., samples), or (..., draws, samples) if `draws` is given.
 
     rng: a Generator, or a seed of one: anything that numpy.random.default_rng takes.
     """
@@ -87,8 +86,9 @@ def sample_outputs(probs: ArrayLike, samples: int, rng: RNG, draws: int | None =
 
 
 def gradient_estimate(logits: ArrayLike, outputs: ArrayLike, advantages: ArrayLike) -> NDArray[np.float64]:
-    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k); the axes before
-    broadcast.
+    """ĝ, (..., n), from logits (..., n), sampled output indices (..., k) and their advantages (..., k).
+
+    The axes before the last broadcast.
     """
     logits = _checks.array("logits", logits)
     outputs, advantages = np.broadcast_arrays(outputs, _checks.array("advantages", advantages))
@@ -112,8 +112,7 @@ def estimate_gradient(
     kl_coef: ArrayLike = 0.0,
     draws: int | None = None,
 ) -> NDArray[np.float64]:
-    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them, (..., draws,
-    n).
+    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them.
 
     logits, reward, reference_logits (the logits by default): (..., n). algorithm: one of `ADVANTAGES`. ValueError on
     bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
@@ -131,8 +130,7 @@ def estimate_gradient(
 
 
 def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: ArrayLike = 0.0) -> NDArray[np.float64]:
-    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact: a float
-    or (...).
+    """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact.
 
         SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,  ξ_i independent, of mean 0
 
@@ -153,8 +151,7 @@ def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: Ar
 
 
 def no_spread_probability(probs: ArrayLike, reward: ArrayLike, samples: int) -> float:
-    """Probability that all k samples of a group have the same reward, Σ_levels (mass of the level)^k: (...), a group
-    then teaches nothing.
+    """Probability that all k samples of a group have the same reward, so that it teaches nothing: Σ_levels mass^k.
 
     probs, reward: (n,); samples: k >= 1. Returns a float.
     """

@@ -71,7 +71,7 @@ class Problem:
         m_pp = lengths * (probs * probs_scaled).sum(-1, keepdims=True)
         scale = lengths / (m_aa * m_pp - m_ap**2)
 
-        def solve(rows, b):
+        def solve(rows: slice, b: NDArray[np.float64]) -> NDArray[np.float64]:
             along_a = (a_scaled[rows] * b).sum(-1, keepdims=True)
             along_p = (probs_scaled[rows] * b).sum(-1, keepdims=True)
             y_a = scale[rows] * (m_pp[rows] * along_a - m_ap[rows] * along_p)

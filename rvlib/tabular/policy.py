@@ -37,9 +37,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
 def kl_reward(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """The KL-regularised reward r - λ ln(π/π_ref), (..., n): its expectation under π is the RLHF objective (section
-    2.1).
-    """
+    """The KL-regularised reward r - λ ln(π/π_ref), (..., n), whose expectation under π is the RLHF objective."""
     logits, reward, reference_logits = _checks.broadcast(
         logits=_checks.array("logits", logits),
         reward=_checks.array("reward", reward),
@@ -60,8 +58,9 @@ def kl_reward(
 def rlhf_objective(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """φ(θ; x) = E_π r - λ KL(π ‖ π_ref): (...,) from logits, reward, reference_logits (..., n) and kl_coef λ >= 0
-    (...).
+    """φ(θ; x) = E_π r - λ KL(π ‖ π_ref): (...,).
+
+    logits, reward, reference_logits: (..., n); kl_coef: λ >= 0, (...).
     """
     regularised = kl_reward(logits, reward, reference_logits, kl_coef)
     return (softmax(logits) * regularised).sum(-1)

@@ -8,18 +8,18 @@ reverse. So the k pairs of smallest slope are the misordered pairs of a ranking,
 fewer. Ties in the ground truth are kept only by tying too; `free` and what follows it say what that allows.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+_Level = tuple[int, int]  # the value, counted from the best, and how many of its outputs the level has
 _MOST_WORK = 400_000  # of the search among rankings that break few ties; a second or two
 
 
 def random(seed: int, count: int) -> NDArray[np.float64]:
-    """`count` numbers in [0, 1) of the generator mulberry32, which is a counter and a hash and so as short in
-    JavaScript.
-    """
+    """`count` numbers in [0, 1) of the generator mulberry32: a counter and a hash, and so as short in JavaScript."""
     with np.errstate(over="ignore"):
         a = np.uint32(seed % 2**32) + np.uint32(0x6D2B79F5) * np.arange(1, count + 1, dtype=np.uint32)
         b = (a ^ (a >> np.uint32(15))) * (a | np.uint32(1))
@@ -33,14 +33,13 @@ def pairs(outputs: int) -> int:
 
 
 def wrong_counts(truth: NDArray[np.float64]) -> tuple[int, list[int]]:
-    """(free, few): the numbers of misordered pairs that a ranking can have are `few`, increasing, and all from `free`
-    to C(n, 2).
+    """(free, few): a ranking can misorder `few` pairs, increasing numbers, or any number from `free` to C(n, 2).
 
     Complete unless several values of the ground truth are shared by hundreds of outputs each: then some of `few` are
     missing.
     """
     sizes = _sizes(truth)
-    free = _chain(sizes)[0]
+    free = _chain(sizes).free
     if len(sizes) > 1 and (layers := _search(sizes, free)) is not None:
         few = layers[0].get((0,) * len(sizes), 0)
         return free, [wrong for wrong in range(free) if few >> wrong & 1]
@@ -67,12 +66,12 @@ def ranking(truth: NDArray[np.float64], wrong: int, seed: int) -> NDArray[np.int
     return levels
 
 
-def _sizes(truth):
+def _sizes(truth: NDArray[np.float64]) -> tuple[int, ...]:
     """How many outputs share each value of the ground truth, best value first."""
     return tuple(int(count) for count in np.unique(-truth, return_counts=True)[1])
 
 
-def _strict(rank, noise, wrong):
+def _strict(rank: NDArray[np.intp], noise: NDArray[np.float64], wrong: int) -> NDArray[np.intp]:
     """An order, best first, that misorders `wrong` of the pairs of different rank; outputs are given best first."""
     outputs = rank.size
     # An output with `worse` worse ones is above the last `worse`.
@@ -105,7 +104,7 @@ def _strict(rank, noise, wrong):
 
 
 @lru_cache(maxsize=2)
-def _fewest(size):
+def _fewest(size: int) -> NDArray[np.int16]:
     """For each number of tied pairs up to C(size, 2), the fewest outputs whose levels can hold it: min Σ p_i, Σ C(p_i,
     2) given.
     """
@@ -123,12 +122,12 @@ def _fewest(size):
     return fewest
 
 
-def _costs(size):
+def _costs(size: int) -> NDArray[np.intp]:
     """What breaking ties among `size` outputs can cost, increasing."""
     return pairs(size) - np.flatnonzero(_fewest(size) <= size)[::-1]
 
 
-def _split(size, cost):
+def _split(size: int, cost: int) -> list[int]:
     """Sizes of the levels that break ties among `size` outputs at this cost."""
     fewest, held, levels = _fewest(size), pairs(size) - cost, []
     while held:
@@ -138,14 +137,35 @@ def _split(size, cost):
     return levels + [1] * (size - sum(levels))
 
 
-@lru_cache(maxsize=64)
-def _chain(sizes):
-    """(free, pieces): a chain of pieces whose costs, independent of each other, add up to every number from `free` on.
+@dataclass(frozen=True)
+class _Piece:
+    """A shared value, or a run of values not shared, whose outputs can misorder any number of their pairs.
 
-    A piece is (first group, number of groups): a shared value, or a run of values not shared, whose outputs can
-    misorder any number of their pairs. The first piece alone can cost anything from `free` to its most; each next one,
-    whose costs have no larger gap than what is covered by then, moves the end on. Beyond the last end every tie can be
-    broken.
+    It is `count` values from `group` on. It can cost any number from `free` to `most`, and some below; no two
+    next costs are further apart than `gap`.
+    """
+
+    free: int
+    most: int
+    gap: int
+    group: int
+    count: int
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Pieces whose costs, independent of each other, add up to every number from `free` on."""
+
+    free: int
+    pieces: tuple[_Piece, ...]
+
+
+@lru_cache(maxsize=64)
+def _chain(sizes: tuple[int, ...]) -> _Chain:
+    """The chain of least `free`.
+
+    The first piece alone can cost anything from `free` to its most; each next one, whose costs have no larger gap than
+    what is covered by then, moves the end on. Beyond the last end every tie can be broken.
     """
     pieces, start = [], 0
     while start < len(sizes):
@@ -155,23 +175,24 @@ def _chain(sizes):
         if sizes[start] > 1:
             short = np.flatnonzero(_fewest(sizes[start]) > sizes[start])
             most = pairs(sizes[start])
-            pieces.append((most - int(short[0]) + 1 if short.size else 0, most, sizes[start] - 1, (start, 1)))
+            free = most - int(short[0]) + 1 if short.size else 0
+            pieces.append(_Piece(free, most, sizes[start] - 1, start, 1))
         elif end - start > 1:
-            pieces.append((0, pairs(end - start), 1, (start, end - start)))
+            pieces.append(_Piece(0, pairs(end - start), 1, start, end - start))
         start = end
-    best: tuple[int, list] = sum(map(pairs, sizes)), []
-    for first in sorted(pieces):
-        covered, chain = first[1] - first[0] + 1, [first]
-        for piece in sorted((piece for piece in pieces if piece is not first), key=lambda piece: piece[2]):
-            if piece[2] <= covered:
-                covered, chain = covered + piece[1], [*chain, piece]
-        if len(chain) == len(pieces) and first[0] < best[0]:
-            best = first[0], [piece[3] for piece in chain]
+    best = _Chain(sum(map(pairs, sizes)), ())
+    for first in sorted(pieces, key=lambda piece: (piece.free, piece.most, piece.gap, piece.group)):
+        covered, chain = first.most - first.free + 1, [first]
+        for piece in sorted((piece for piece in pieces if piece is not first), key=lambda piece: piece.gap):
+            if piece.gap <= covered:
+                covered, chain = covered + piece.most, [*chain, piece]
+        if len(chain) == len(pieces) and first.free < best.free:
+            best = _Chain(first.free, tuple(chain))
     return best
 
 
 @lru_cache(maxsize=4)
-def _search(sizes, limit):
+def _search(sizes: tuple[int, ...], limit: int) -> list[dict[tuple[int, ...], int]] | None:
     """All ways to misorder fewer than `limit` pairs: for what is left to place, the pairs misordered so far, as bits of
     an int.
 
@@ -179,7 +200,7 @@ def _search(sizes, limit):
     left and with those of their own value. Returns a dictionary for each number of outputs left, or None if that is too
     much work.
     """
-    layers: list[dict] = [{} for _ in range(sum(sizes) + 1)]
+    layers: list[dict[tuple[int, ...], int]] = [{} for _ in range(sum(sizes) + 1)]
     layers[-1][sizes] = 1
     mask, work = (1 << limit) - 1, 0
     for left in range(sum(sizes), 0, -1):
@@ -200,24 +221,26 @@ def _search(sizes, limit):
     return layers
 
 
-def _tied(sizes, noise, wrong):
+def _tied(sizes: tuple[int, ...], noise: NDArray[np.float64], wrong: int) -> list[list[int]]:
     """Blocks of tied outputs, best first, the outputs being numbered best first, where not every tie can be broken."""
-    free, chain = _chain(sizes)
-    layers = _search(sizes, free) if wrong < free and len(sizes) > 1 else None
+    chain = _chain(sizes)
+    layers = _search(sizes, chain.free) if wrong < chain.free and len(sizes) > 1 else None
     if layers is not None:
         levels = _path(sizes, layers, wrong)
     else:
-        if wrong < free:  # one value alone pays for all
-            free, chain = wrong, [(next(group for group, size in enumerate(sizes) if wrong in _costs(size)), 1)]
-        levels = _spend(sizes, noise, wrong, free, chain)
+        if wrong < chain.free:  # one value alone pays for all
+            group = next(group for group, size in enumerate(sizes) if wrong in _costs(size))
+            chain = _Chain(wrong, (_Piece(wrong, wrong, 0, group, 1),))
+        levels = _spend(sizes, noise, wrong, chain)
     ends = np.cumsum(sizes)
     members = [list(end - size + np.argsort(noise[end - size : end], kind="stable")) for size, end in zip(sizes, ends)]
     return [[members[group].pop() for _ in range(size)] for group, size in levels]
 
 
-def _path(sizes, layers, wrong):
+def _path(sizes: tuple[int, ...], layers: list[dict[tuple[int, ...], int]], wrong: int) -> list[_Level]:
     """Levels (group, size), best first, along the first path that `_search` has found to misorder `wrong` pairs."""
-    state, left, levels = (0,) * len(sizes), 0, []
+    state: tuple[int, ...] = (0,) * len(sizes)
+    left, levels = 0, []
     while left < sum(sizes):  # from the bottom up
         for group, size in ((g, p) for g in range(len(sizes)) for p in range(sizes[g] - state[g], 0, -1)):
             before = state[:group] + (state[group] + size,) + state[group + 1 :]
@@ -229,14 +252,15 @@ def _path(sizes, layers, wrong):
     return levels[::-1]
 
 
-def _spend(sizes, noise, wrong, free, chain):
-    """Levels (group, size), best first, whose pieces in the chain misorder `wrong` >= `free` pairs together."""
-    plan = {group: [(group, size)] for group, size in enumerate(sizes)}
-    for group, count in reversed(chain):
+def _spend(sizes: tuple[int, ...], noise: NDArray[np.float64], wrong: int, chain: _Chain) -> list[_Level]:
+    """Levels, best first, whose pieces in the chain misorder `wrong` >= `chain.free` pairs together."""
+    plan: dict[int, list[_Level]] = {group: [(group, size)] for group, size in enumerate(sizes)}
+    for piece in reversed(chain.pieces):
+        group, count = piece.group, piece.count
         possible = _costs(sizes[group]) if count == 1 else np.arange(pairs(count) + 1)
         # The most that leaves the others enough to spend.
-        affordable = possible[np.searchsorted(possible, wrong - free, side="right") - 1]
-        cost = wrong if (group, count) == chain[0] else int(affordable)
+        affordable = possible[np.searchsorted(possible, wrong - chain.free, side="right") - 1]
+        cost = wrong if piece is chain.pieces[0] else int(affordable)
         wrong -= cost
         if count == 1:
             plan[group] = [(group, size) for size in _split(sizes[group], cost)]

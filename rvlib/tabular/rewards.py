@@ -195,8 +195,9 @@ def _without(truth: NDArray[np.float64], first: int | None) -> tuple[NDArray[np.
 
 
 def _levels(truth: NDArray[np.float64], accuracy: float, seed: int, first: int | None = None) -> NDArray[np.intp]:
-    """Levels (n,), 0 the worst, of the ranking that this accuracy and seed mean; ValueError unless the accuracy is
-    attainable.
+    """Levels (n,), 0 the worst, of the ranking that this accuracy and seed mean.
+
+    ValueError unless the accuracy is attainable.
     """
     accuracy = _checks.number("accuracy", accuracy, low=0.0, high=1.0)
     seed = _checks.whole("seed", seed, low=0)

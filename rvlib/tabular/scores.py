@@ -25,14 +25,13 @@ SCORES = (
 
 
 def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy; probs, proxy, ground_truth: (..., n),
-    broadcast.
+    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy.
 
-    accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from the policy, different outputs. variance and
-    accuracy: their mean, as in the paper's Tables 2 to 9 (there with normalised rewards). deviation × (2 accuracy − 1):
-    the standard deviation times the on-policy accuracy's excess. covariance: of the rewards under the policy.
-    π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training. ValueError on
-    bad arguments.
+    probs, proxy, ground_truth: (..., n), broadcast. accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from
+    the policy, different outputs. variance and accuracy: their mean, as in the paper's Tables 2 to 9 (there with
+    normalised rewards). deviation × (2 accuracy − 1): the standard deviation times the on-policy accuracy's excess.
+    covariance: of the rewards under the policy. π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S|
+    dV_G/dt at the start of training. ValueError on bad arguments.
     """
     probs, proxy, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),
@@ -56,10 +55,10 @@ def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) 
 
 
 def rank_correlation(score: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64]:
-    """Spearman's correlation along the last axis, ties sharing their mean rank: (...) from score and outcome (...,
-    teachers).
+    """Spearman's correlation along the last axis, ties sharing their mean rank.
 
-    An outcome may be infinite: it ranks last, or first. NaN where all are tied.
+    (...) from score and outcome (..., teachers). An outcome may be infinite: it ranks last, or first. NaN where all are
+    tied.
     """
     # Here, since scipy.stats takes a second to import, and most of what the library does has no need of it.
     from scipy.stats import rankdata
@@ -81,9 +80,7 @@ class MeanWithInterval(NamedTuple):
 def mean_with_interval(
     values: ArrayLike, seed: int = 0, level: float = 0.95, resamples: int = 2000
 ) -> MeanWithInterval:
-    """(mean, low, high) of values (problems,), NaN left out; the interval by resampling whole problems (percentile
-    bootstrap).
-    """
+    """The mean of values (problems,), NaN left out, with a percentile bootstrap interval over whole problems."""
     numbers = np.asarray(values, dtype=float)
     numbers = numbers[~np.isnan(numbers)]
     if not numbers.size:

@@ -28,11 +28,16 @@ from typing_extensions import override
 from rvlib._terminal import sentence
 from rvlib.files import RECIPES
 from rvlib.lm.models import RewardFunction
+from rvlib.tabular.estimators import ADVANTAGES
 
 if TYPE_CHECKING:  # a recipe is read without torch
     from rvlib.lm.data.prompts import Prompt
     from rvlib.lm.experiments.cost import Size
     from rvlib.lm.experiments.run import Run
+
+    Algorithm = str
+else:
+    Algorithm = Literal[tuple(ADVANTAGES)]  # the registry of estimators is the only list of them
 
 FOLDER = RECIPES
 PAPER = "paper"
@@ -288,7 +293,7 @@ class Measure(Settings):
 class PolicyGradient(TrainingSettings):
     """Policy gradient. `batch_size` counts replies, and so does an epoch: as many replies as there are prompts."""
 
-    algorithm: Literal["rloo", "grpo", "dr_grpo", "reinforce"]
+    algorithm: Algorithm
     num_generations: int = Field(ge=1)  # k replies to each prompt of a batch
     num_mini_batches: int = Field(ge=1)
     clip_range: float = Field(gt=0)  # of the ratio of probabilities, after the first mini-batch
