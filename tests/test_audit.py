@@ -511,7 +511,7 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
 
 def test_the_report_of_another_needs_no_torch(nasty):
     code = (
-        "import sys; from rvlib.audit import Audit; from rvlib import audit_report as a; "
+        "import sys; from rvlib.audit import Audit; from rvlib.audit import report as a; "
         f"a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & "
         "set(sys.modules)))"
     )

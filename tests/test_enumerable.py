@@ -159,7 +159,7 @@ def test_the_numbers_of_the_book_are_these_models():
 
 def test_the_numbers_of_the_book_are_read_without_torch():
     code = (
-        "import sys; from rvlib.lm.enumerable import study; results.load_enumerated_transformers(); "
+        "import sys; from rvlib import results; results.load_enumerated_transformers(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

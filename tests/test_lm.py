@@ -246,9 +246,18 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
         policies.load_policy()
 
 
+# As if it were not installed: SciPy looks into sys.modules, so that a None there would not do.
+NO_TORCH = (
+    "import importlib.abc, sys; "
+    "find_spec = lambda self, name, *_: (_ for _ in ()).throw(ModuleNotFoundError(name=name)) if name == "
+    "'torch' else None; "
+    "sys.meta_path.insert(0, type('NoTorch', (importlib.abc.MetaPathFinder,), {'find_spec': find_spec})())"
+)
+
+
 @pytest.mark.parametrize("command", [["run", "tiny-4.1"], ["samples"], ["bench", "cpu"], ["audit", "--help"]])
 def test_a_command_without_torch_is_one_sentence_that_says_how_to_get_it(command):
-    code = f"import sys; sys.modules['torch'] = None; from rvlib.cli import main; main({command})"
+    code = f"{NO_TORCH}; from rvlib.cli import main; main({command})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     sentence = (
         "The language models need the package torch, which is not installed here; get it with `pip install -r "
