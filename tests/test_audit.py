@@ -634,3 +634,13 @@ def test_prompts_of_a_data_set(tmp_path, monkeypatch):
 def test_prompts_of_the_books_sources():
     examples, bad = files.read_examples("reviews-plain", limit=3)
     assert len(examples) == 3 and not bad and examples[0].rejected
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json", "adapter_config.json"])
+def test_a_model_whose_template_or_configuration_changes_is_scored_again(tmp_path, name):
+    from rvlib.audit.run import _stamp
+
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = _stamp(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert _stamp(tmp_path) != before

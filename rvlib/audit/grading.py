@@ -21,7 +21,7 @@ BOOK = RESULTS / "audit.json"  # what the book's chapter reads
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found, all of it made of what JSON can hold; `audit_report` shows it. An interval is [value, low,
+    """What an audit found, all of it made of what JSON can hold; `report` shows it. An interval is [value, low,
     high].
 
     made: when, with what versions, where, in how many seconds. policy, sampling: as recorded. prompts: {"source",
