@@ -11,9 +11,8 @@ from rvlib.audit.grading import Audit, advice, grade, order_of_teachers
 __all__ = ["Audit", "advice", "audit", "grade", "order_of_teachers"]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "audit":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rvlib.audit.run import audit
+def audit(*args: Any, **kwargs: Any) -> Audit:
+    """`rvlib.audit.run.audit`, whose arguments it takes; torch is imported when it is called, not before."""
+    from rvlib.audit import run  # needs torch
 
-    return audit
+    return run.audit(*args, **kwargs)
