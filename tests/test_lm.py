@@ -36,9 +36,9 @@ def make_policy(folder, words=WORDS, spread=0.5):
     """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as
     SmolLM2's is."""
     from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers import models as kinds
+    from tokenizers import models as tokenizer_models
 
-    tokenizer = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(tokenizer_models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", unk_token="<unk>"
@@ -105,9 +105,9 @@ def test_samples_follow_the_policy_itself_at_its_temperature(tmp_path):
     policy = make_policy(tmp_path / "policy", words=WORDS[:5], spread=1.0)
     questions = [prompts.Prompt("short", "rain", ""), prompts.Prompt("long", "rain sun wind rain", "")]
     for temperature in (1.0, 2.0):
-        how = Sampling(samples=3000, max_new_tokens=2, temperature=temperature, seed=3)
+        sampling = Sampling(samples=3000, max_new_tokens=2, temperature=temperature, seed=3)
         for prompt, record in zip(
-            questions, sample_replies(policy, questions, tmp_path / f"{temperature}", how, progress=False)
+            questions, sample_replies(policy, questions, tmp_path / f"{temperature}", sampling, progress=False)
         ):
             outputs = [(0,), *itertools.product(range(1, 5), range(5))]
             exact = np.exp(
@@ -121,8 +121,8 @@ def test_samples_follow_the_policy_itself_at_its_temperature(tmp_path):
             assert exact.sum() == pytest.approx(1, abs=1e-5)
             counts = np.array([record["tokens"].count(list(y)) for y in outputs])
             assert counts.sum() == 3000
-            few = exact * 3000 < 5  # outputs too rare for the test go together
-            grouped = [np.append(v[~few], v[few].sum()) for v in (counts, exact * 3000 / exact.sum())]
+            rare = exact * 3000 < 5  # outputs too rare for the test go together
+            grouped = [np.append(v[~rare], v[rare].sum()) for v in (counts, exact * 3000 / exact.sum())]
             assert chisquare(*[v[grouped[1] > 0] for v in grouped]).pvalue > 1e-4
 
 
@@ -131,8 +131,8 @@ def test_log_probs_do_not_depend_on_company_or_padding(policy):
     prompts = [rng.integers(2, len(WORDS), rng.integers(1, 9)).tolist() for _ in range(12)]
     replies = [rng.integers(0, len(WORDS), rng.integers(1, 7)).tolist() for _ in range(12)]
     expected = [token_by_token(policy, *pair) for pair in zip(prompts, replies)]
-    for rows in (1, 5, 12):
-        assert log_probs(policy, prompts, replies, batch_size=rows) == pytest.approx(expected, abs=1e-4)
+    for batch_size in (1, 5, 12):
+        assert log_probs(policy, prompts, replies, batch_size=batch_size) == pytest.approx(expected, abs=1e-4)
     # Padded on the left, as for sampling, and with the padding's own id in the midst of things.
     inputs = policy.tokenizer.pad(
         {"input_ids": [p + r for p, r in zip(prompts, replies)]}, padding_side="left", return_tensors="pt"
@@ -156,12 +156,12 @@ def test_a_run_that_was_cut_off_ends_with_the_same_files(policy, tmp_path, monke
     expected = sample_replies(policy, PROMPTS, whole, SMALL, progress=False)
     draw, drawn = sampling_module._draw, []
 
-    def until_the_second(policy, batch, sampling, number, *how):
+    def until_the_second(policy, batch, sampling, number, *options):
         if number == 1 and 1 not in drawn:
             drawn.append(1)
             raise KeyboardInterrupt
         drawn.append(number)
-        return draw(policy, batch, sampling, number, *how)
+        return draw(policy, batch, sampling, number, *options)
 
     monkeypatch.setattr(sampling_module, "_draw", until_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -186,7 +186,7 @@ def test_sampling_leaves_the_global_generator_alone(policy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "setting",
     [
         dict(samples=0),
         dict(max_new_tokens=1.5),
@@ -196,9 +196,9 @@ def test_sampling_leaves_the_global_generator_alone(policy, tmp_path):
         dict(seed=-1),
     ],
 )
-def test_sampling_settings_are_checked(wrong):
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be [^\n]*\\.$"):
-        Sampling(**wrong)
+def test_sampling_settings_are_checked(setting):
+    with pytest.raises(ValueError, match=f"^{next(iter(setting))} must be [^\n]*\\.$"):
+        Sampling(**setting)
 
 
 @pytest.mark.parametrize("prompts", [[], [PROMPTS[0], PROMPTS[0]]])
@@ -346,11 +346,11 @@ def test_estimates_are_those_of_metrics():
 
 def test_intervals_of_one_prompt_hold_the_truth_about_as_often_as_they_say():
     proxy, truth = scored(250)
-    many = [r[0] for r in scored(1, 5000, seed=1)]
+    rewards = [r[0] for r in scored(1, 5000, seed=1)]
     for estimate, exact in (
-        (estimates.accuracy(proxy, truth, resamples=500), metrics.ranking_accuracy(*many)),
-        (estimates.variance(proxy, resamples=500), metrics.reward_variance(many[0])),
-        (estimates.covariance(proxy, truth, resamples=500), metrics.reward_covariance(*many)),
+        (estimates.accuracy(proxy, truth, resamples=500), metrics.ranking_accuracy(*rewards)),
+        (estimates.variance(proxy, resamples=500), metrics.reward_variance(rewards[0])),
+        (estimates.covariance(proxy, truth, resamples=500), metrics.reward_covariance(*rewards)),
     ):
         covered = ((estimate.low <= exact) & (exact <= estimate.high)).mean()
         assert 0.86 < covered <= 1  # 0.95 as the samples grow; with 16 a percentile interval falls a little short
@@ -367,8 +367,8 @@ def test_a_sample_drawn_twice_is_no_pair():
         np.array([[1.0, 2.0, 3.0]]),
         np.array([[3.0, 2.0, 1.0]]),
     )  # every pair is wrong, so every resample's is
-    wrong = estimates.accuracy(proxy, truth, resamples=200)
-    assert (wrong.low, wrong.value, wrong.high) == (0, 0, 0)
+    accuracy = estimates.accuracy(proxy, truth, resamples=200)
+    assert (accuracy.low, accuracy.value, accuracy.high) == (0, 0, 0)
     flat = estimates.variance(np.zeros((2, 5)), resamples=50)
     assert not np.any([flat.low, flat.value, flat.high])
 
@@ -407,36 +407,41 @@ def test_the_command_writes_what_the_book_reads(policy, few_prompts, monkeypatch
     ]
     real_policy.main(command)
     assert f"Numbers: {out}" in capsys.readouterr().out
-    found = results.load_real_policy(out)
-    assert found["sentiment"].shape == found["similarity"].shape == (9, 4) and list(found["own"]) == found["names"][:4]
+    numbers = results.load_real_policy(out)
+    assert (
+        numbers["sentiment"].shape == numbers["similarity"].shape == (9, 4)
+        and list(numbers["own"]) == numbers["names"][:4]
+    )
     assert "rain" not in "".join(
         line for line in out.read_text().splitlines() if "alpaca-eval/" in line
     )  # none of their texts
     for part in ("date", "policy", "sampling", "seconds", "device", "versions"):
-        assert found["made"][part]
+        assert numbers["made"][part]
     with pytest.raises(SystemExit, match="^count must be at most 12, [^\n]*\\.$"):
         real_policy.main([*command, "--prompts", "13"])
 
 
 def test_the_committed_numbers_are_whole():
-    found = results.load_real_policy()
-    made, shape = found["made"], found["sentiment"].shape
+    numbers = results.load_real_policy()
+    made, shape = numbers["made"], numbers["sentiment"].shape
     assert (
-        shape == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["samples"]) == found["similarity"].shape
+        shape
+        == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["samples"])
+        == numbers["similarity"].shape
     )
-    assert len(set(found["names"])) == shape[0]
+    assert len(set(numbers["names"])) == shape[0]
     for reward in ("sentiment", "similarity"):
-        assert np.abs(found[reward]).max() <= 1
-        assert estimates.variance(found[reward], resamples=10).value == pytest.approx(
-            found[reward].var(-1, ddof=1), abs=1e-12
+        assert np.abs(numbers[reward]).max() <= 1
+        assert estimates.variance(numbers[reward], resamples=10).value == pytest.approx(
+            numbers[reward].var(-1, ddof=1), abs=1e-12
         )
-    assert found["tokens"].min() >= 1 and found["tokens"].max() <= made["sampling"]["max_new_tokens"]
-    assert (found["log_probs"] < 0).all() and (found["same_as"] <= np.arange(shape[1])).all()
-    assert (found["tokens"][~found["ended"]] == made["sampling"]["max_new_tokens"]).all()
+    assert numbers["tokens"].min() >= 1 and numbers["tokens"].max() <= made["sampling"]["max_new_tokens"]
+    assert (numbers["log_probs"] < 0).all() and (numbers["same_as"] <= np.arange(shape[1])).all()
+    assert (numbers["tokens"][~numbers["ended"]] == made["sampling"]["max_new_tokens"]).all()
     # Def. 1 spelt out, ties included, against the array code.
-    signs = [np.sign(found[r][:, :, None] - found[r][:, None, :]) for r in ("sentiment", "similarity")]
+    signs = [np.sign(numbers[r][:, :, None] - numbers[r][:, None, :]) for r in ("sentiment", "similarity")]
     pairs = np.triu_indices(shape[1], 1)
-    assert metrics.ranking_accuracy(found["sentiment"], found["similarity"]) == pytest.approx(
+    assert metrics.ranking_accuracy(numbers["sentiment"], numbers["similarity"]) == pytest.approx(
         (signs[0] == signs[1])[:, *pairs].mean(-1)
     )
 

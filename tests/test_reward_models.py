@@ -51,7 +51,14 @@ def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=False):
 
 
 def make_llama(
-    folder, *, labels=1, pad="<pad>", seed=0, template=TEMPLATE, kind="LlamaForSequenceClassification", most=64
+    folder,
+    *,
+    labels=1,
+    pad="<pad>",
+    seed=0,
+    template=TEMPLATE,
+    architecture="LlamaForSequenceClassification",
+    max_tokens=64,
 ):
     """A folder with a Llama of two layers, random weights and a chat template."""
     make_tokenizer(folder, pad=pad, template=template)
@@ -66,12 +73,19 @@ def make_llama(
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=pad and WORDS.index(pad),
-        max_position_embeddings=most,
+        max_position_embeddings=max_tokens,
     )
-    if kind == "LlamaForSequenceClassification":
+    if architecture == "LlamaForSequenceClassification":
         config.num_labels = labels
-    getattr(transformers, kind)(config).save_pretrained(folder)
+    getattr(transformers, architecture)(config).save_pretrained(folder)
     return folder
+
+
+def load_classifier(folder, **options):
+    """The reward model in a folder, which is a classifier and no fixed function."""
+    score = load_reward_model(folder, **options)
+    assert isinstance(score, SequenceReward)
+    return score
 
 
 def alone(score, prompt, reply):
@@ -85,12 +99,12 @@ def alone(score, prompt, reply):
     "pad", ["<pad>", "<end>", None], ids=["own padding token", "padding is the ending token", "no padding token"]
 )
 def test_a_reward_depends_on_its_text_alone(tmp_path, pad):
-    score = load_reward_model(make_llama(tmp_path, pad=pad))
-    expected = [[alone(score, prompt, reply) for reply in some] for prompt, some in zip(PROMPTS, REPLIES)]
-    for rows in (1, 2, 4, 32):
-        found = SequenceReward(score.name, score.model, score.tokenizer, score.source, rows)(PROMPTS, REPLIES)
-        assert found.shape == (3, 3) and found.dtype == np.float64
-        assert found == pytest.approx(np.array(expected), abs=1e-4)
+    score = load_classifier(make_llama(tmp_path, pad=pad))
+    expected = [[alone(score, prompt, reply) for reply in replies] for prompt, replies in zip(PROMPTS, REPLIES)]
+    for batch_size in (1, 2, 4, 32):
+        rewards = SequenceReward(score.name, score.model, score.tokenizer, score.source, batch_size)(PROMPTS, REPLIES)
+        assert rewards.shape == (3, 3) and rewards.dtype == np.float64
+        assert rewards == pytest.approx(np.array(expected), abs=1e-4)
     assert score(PROMPTS[::-1], REPLIES[::-1])[::-1] == pytest.approx(np.array(expected), abs=1e-4)
     assert score(PROMPTS[1:2], [["a"]])[0, 0] == pytest.approx(expected[1][1], abs=1e-4)
     assert np.ptp(expected) > 0.1  # else all of this would be easy
@@ -98,16 +112,16 @@ def test_a_reward_depends_on_its_text_alone(tmp_path, pad):
 
 
 def test_the_tokenizers_padding_side_does_not_matter(tmp_path):
-    found = []
+    rewards = []
     for side in ("left", "right"):
-        score = load_reward_model(make_llama(tmp_path / side, pad="<end>"))
+        score = load_classifier(make_llama(tmp_path / side, pad="<end>"))
         score.tokenizer.padding_side = side
-        found.append(score(PROMPTS, REPLIES))
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
+        rewards.append(score(PROMPTS, REPLIES))
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-6)
 
 
 def test_a_gradient_passes_through(tmp_path):
-    score = load_reward_model(make_llama(tmp_path))
+    score = load_classifier(make_llama(tmp_path))
     reward_models.forward(
         score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]
     ).sum().backward()
@@ -115,7 +129,7 @@ def test_a_gradient_passes_through(tmp_path):
 
 
 def test_a_conversation_is_written_as_the_template_says(tmp_path):
-    score = load_reward_model(make_llama(tmp_path))
+    score = load_classifier(make_llama(tmp_path))
     ids = encode(score.tokenizer, "rain sun", "snow")
     assert [WORDS[i] for i in ids] == "<user> rain sun <end> <assistant> snow <end>".split()  # its specials once
 
@@ -135,10 +149,10 @@ def test_without_a_template_prompt_and_reply_are_a_pair(tmp_path):
         num_labels=1,
     )
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
-    score = load_reward_model(tmp_path)
+    score = load_classifier(tmp_path)
     assert [WORDS[i] for i in encode(score.tokenizer, "rain sun", "snow")] == "rain sun <end> snow <end>".split()
-    for prompt, some, found in zip(PROMPTS, REPLIES, score(PROMPTS, REPLIES)):
-        for reply, reward in zip(some, found):
+    for prompt, replies, rewards in zip(PROMPTS, REPLIES, score(PROMPTS, REPLIES)):
+        for reply, reward in zip(replies, rewards):
             with torch.inference_mode():  # which token belongs to which text is told as well
                 assert reward == pytest.approx(
                     score.model(**score.tokenizer(prompt.text, reply, return_tensors="pt")).logits.item(), abs=1e-4
@@ -152,7 +166,7 @@ def test_bfloat16_is_nearly_the_same(tmp_path):
 
 
 def test_what_is_recorded_of_a_model(tmp_path):
-    score = load_reward_model(make_llama(tmp_path))
+    score = load_classifier(make_llama(tmp_path))
     assert (
         score.name == score.source["name"] == str(tmp_path)
         and score.source["parameters"] > 1000
@@ -167,7 +181,7 @@ def test_what_is_recorded_of_a_model(tmp_path):
 def test_sentiment_is_called_like_a_model():
     prompts, replies = PROMPTS[:2], [["What a lovely day!", "a table"], ["Awful.", "I like it."]]
     score = load_reward_model("sentiment")
-    assert score(prompts, replies).tolist() == [fixed_rewards.sentiment(some) for some in replies]
+    assert score(prompts, replies).tolist() == [fixed_rewards.sentiment(texts) for texts in replies]
     assert load_reward_model("positivity")(prompts, replies) == pytest.approx((1 + score(prompts, replies)) / 2)
     assert score.name == "sentiment" and score.source == {"name": "sentiment"}
 
@@ -262,14 +276,14 @@ def armorm(tmp_path, monkeypatch):
 
 
 def test_armorm_gives_its_score(armorm):
-    score = load_reward_model(armorm[0], trust_remote_code=True)
-    found = score(PROMPTS, REPLIES)
-    for prompt, some, values in zip(PROMPTS, REPLIES, found):
-        for reply, value in zip(some, values):
+    score = load_classifier(armorm[0], trust_remote_code=True)
+    rewards = score(PROMPTS, REPLIES)
+    for prompt, replies, values in zip(PROMPTS, REPLIES, rewards):
+        for reply, value in zip(replies, values):
             with torch.inference_mode():
                 output = score.model(torch.tensor([encode(score.tokenizer, prompt.text, reply)]))
             assert value == pytest.approx((output.rewards * output.gating_output).sum().item(), abs=1e-4)
-    assert np.ptp(found) > 0.1
+    assert np.ptp(rewards) > 0.1
 
 
 def test_code_that_comes_with_a_model_is_not_run(armorm):
@@ -277,8 +291,8 @@ def test_code_that_comes_with_a_model_is_not_run(armorm):
     with pytest.raises(ValueError, match="^[^\n]* runs code of its own, which must be trusted by name; [^\n]*\\.$"):
         load_reward_model(folder)
     config = json.loads((folder / "config.json").read_text())
-    for kind in ("SomeoneElsesModel", None):  # of a class that nobody knows, and of none
-        (folder / "config.json").write_text(json.dumps(config | {"architectures": kind and [kind]}))
+    for architecture in ("SomeoneElsesModel", None):  # of a class that nobody knows, and of none
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": architecture and [architecture]}))
         with pytest.raises((ValueError, OSError)):
             load_reward_model(folder)
     assert not ran.exists()
@@ -323,7 +337,7 @@ def test_more_than_one_output(tmp_path, labels):
 
 
 def test_a_language_model_is_no_reward_model(tmp_path):
-    make_llama(tmp_path, kind="LlamaForCausalLM")
+    make_llama(tmp_path, architecture="LlamaForCausalLM")
     with pytest.raises(ValueError, match="^A reward model must have one output, got 2 of"):
         load_reward_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -357,7 +371,7 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
 
 
 def test_texts_that_are_too_long(tmp_path):
-    score = load_reward_model(make_llama(tmp_path, most=16))
+    score = load_classifier(make_llama(tmp_path, max_tokens=16))
     with pytest.raises(
         ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25; [^\n]*\\.$"
     ):

