@@ -11,13 +11,6 @@ import pytest
 from browser import served, watched
 from conftest import ROOT
 
-from rvlib import metrics
-from rvlib.audit import report
-from rvlib.audit import run as auditing
-from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers
-from rvlib.audit.run import audit
-from rvlib.lm.models.tiny import make_tiny_model
-
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
@@ -25,8 +18,14 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib import metrics  # noqa: E402
+from rvlib.audit import report  # noqa: E402
+from rvlib.audit import run as auditing  # noqa: E402
+from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers  # noqa: E402
+from rvlib.audit.run import audit  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.models.tiny import make_tiny_model  # noqa: E402
 from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
 
@@ -109,7 +108,7 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
 
 
 def rewards(prompts=200, samples=6, seed=0):
-    return np.random.default_rng(seed).normal(size=(files, samples))
+    return np.random.default_rng(seed).normal(size=(prompts, samples))
 
 
 def test_a_reward_in_another_unit_is_the_same_teacher():
@@ -164,12 +163,12 @@ def test_prompts_without_spread_are_counted():
 
 def known(prompts=120):
     """{teacher: rewards} of which the best is known, and the ground truth."""
-    truth = rewards(files)
-    noise = rewards(files, seed=1)
+    truth = rewards(prompts)
+    noise = rewards(prompts, seed=1)
     teachers = {
         "against it": -truth + noise,
         "only noise": noise,
-        "truth, hardly audible": np.where(np.arange(files)[:, None] % 2, 0.02, 1)
+        "truth, hardly audible": np.where(np.arange(prompts)[:, None] % 2, 0.02, 1)
         * truth,  # always right, and silent on half of the prompts
         "the truth": 3 * truth,
         "truth and noise": truth + noise,
@@ -510,7 +509,7 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
 
 
 def test_the_report_of_another_needs_no_torch(nasty):
-    code = f"import sys; from rvlib.audit import Audit; from rvlib import audit_report as a; a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    code = f"import sys; from rvlib.audit import Audit; from rvlib.audit import report as a; a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
