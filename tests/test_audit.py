@@ -1,5 +1,6 @@
 """The audit: its numbers are those of `metrics`, its order is right where it is known, and what it shows is whole."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -357,8 +358,21 @@ def test_the_report_is_one_whole_page(nasty):
     assert page.asked == []  # nothing is asked of anybody
     assert "<img src=x" not in text and "&lt;img src=x" in text
     assert report.headline(nasty[0]) in page.words
-    for measure, _, texts in report.rows(nasty[0]):
-        assert measure in page.words and all(cell in page.words for cell in texts)
+    for row in report.rows(nasty[0]):
+        assert row.measure in page.words and all(cell in page.words for cell in row.cells)
+
+
+@pytest.mark.parametrize("teachers", [2, 5])
+def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsys, teachers):
+    book = Audit.load()
+    names = [f"{name}-{'long' * i}-name" for i, name in enumerate(["similarity", "sentiment"] * 3)][:teachers]
+    grades = {name: book.teachers[name.split("-")[0]] for name in names}
+    monkeypatch.setenv("COLUMNS", "80")
+    report.show(dataclasses.replace(book, teachers=grades, order=order_of_teachers(grades), advice=[]))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("0.018 [-0.033, 0.070]") == teachers // 2
+    assert out.count("0.0281 [0.0242, 0.0332]") == (teachers + 1) // 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -415,7 +429,8 @@ def test_the_books_audit_is_what_the_command_wrote():
 # The command
 
 
-def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
+def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # on a narrower terminal a measure may take two lines
     arguments = [
         "--policy",
         "tiny",
@@ -509,7 +524,10 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
 
 
 def test_the_report_of_another_needs_no_torch(nasty):
-    code = f"import sys; from rvlib.audit import Audit; from rvlib.audit import report as a; a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    code = (
+        "import sys; from rvlib.audit import Audit; from rvlib.audit import report; "
+        f"report.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -127,8 +127,8 @@ def grade(
 
     rewards, ground_truth: (prompts, replies). preferences: (pairs, 2), rewards of a preferred reply and of the other.
     different: (prompts, replies, replies), which two replies differ as texts, all by default; a reply that was drawn
-    twice is no pair for accuracy. "per_prompt" has "reward_variance", and with a ground truth "covariance" and "accuracy"
-    (None where no two differ).
+    twice is no pair for accuracy. "per_prompt" has "reward_variance", and with a ground truth "covariance" and
+    "accuracy" (None where no two differ).
     """
     rewards = np.asarray(rewards, dtype=float)
     scale = Normalizer.fit(rewards).scale if np.ptp(rewards) else 0.0
@@ -243,8 +243,8 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
     if flat > 0.2:
         sentences.append(
             f"{name} gives (almost) the same reward to all {audit.sampling['samples']} replies on "
-            f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, draw more replies, "
-            "or use a finer reward."
+            f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, "
+            "draw more replies, or use a finer reward."
         )
     if teacher["reward_variance"][2] < 0.25:
         sentences.append(

@@ -1,11 +1,14 @@
-"""`rvlib audit`: is this reward model a good teacher for this policy? Replies are drawn once, and every reward model scores them.
+"""`rvlib audit`: is this reward model a good teacher for this policy?
 
-    reward variance   Var_{y~π}[r(x, y)]          how fast it can teach                              Def. 2, arXiv 2503.15477
-    accuracy          P[orders a pair as r_G]     whether it is right                                Def. 1
-    covariance        Cov_{y~π}[r, r_G]           both at once: what the order of teachers goes by   `rvlib.tabular.scores`
+Replies are drawn once, and every reward model scores them.
 
-The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models compare. Means
-and 95 % intervals are over prompts. `grade` and the report need neither torch nor transformers.
+    reward variance   Var_{y~π}[r(x, y)]        how fast it can teach              Def. 2, arXiv 2503.15477
+    accuracy          P[orders a pair as r_G]   whether it is right                Def. 1
+    covariance        Cov_{y~π}[r, r_G]         both at once: what teachers are    `rvlib.tabular.scores`
+                                                ordered by
+
+The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models
+compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
 """
 
 import argparse
@@ -14,62 +17,86 @@ import pathlib
 import shlex
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
+from tqdm import tqdm
 
-from rvlib.audit.grading import Audit, advice, grade, order_of_teachers
+from rvlib.audit import report
+from rvlib.audit.grading import Audit, Grade, advice, grade, order_of_teachers
 from rvlib.cli import Defaults, sentence
-from rvlib.files import data_folder
+from rvlib.files import data_folder, fingerprint, write_whole
+from rvlib.lm import origin
+from rvlib.lm.data.files import read_examples
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.reward_models import check_reward_model
+from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 CHUNK = 64  # prompts scored between two moves of the progress bar
 
+Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
+RewardModel = str | pathlib.Path | Score
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Prompts and as many replies to each of them: what is scored."""
+
+    prompts: list[Prompt]
+    replies: list[list[str]]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Rewards of one reward model. rewards: (prompts, replies) of the policy's; preferences: (pairs, 2)."""
+
+    rewards: list[list[float]]
+    preferences: list[list[float]]
+
 
 def audit(
-    policy,
-    reward_models,
-    prompts,
+    policy: str | pathlib.Path,
+    reward_models: Sequence[str | pathlib.Path] | Mapping[str, RewardModel],
+    prompts: str | pathlib.Path,
     *,
-    ground_truth=None,
-    samples=8,
-    max_new_tokens=64,
-    temperature=1.0,
-    seed=0,
-    dtype="float32",
-    limit=None,
-    skip_bad_lines=False,
-    trust_remote_code=False,
-    folder=None,
-    progress=True,
-    command=None,
-):
+    ground_truth: RewardModel | None = None,
+    samples: int = 8,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    seed: int = 0,
+    dtype: str = "float32",
+    limit: int | None = None,
+    skip_bad_lines: bool = False,
+    trust_remote_code: bool = False,
+    folder: str | pathlib.Path | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> Audit:
     """Draw replies of a policy, score them with each reward model, and say what kind of teacher it is: an `Audit`.
 
-    policy: a name (`models.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name or a
-    function score(prompts, replies) → (prompts, samples)}. prompts: as `prompts.read` takes them. ground_truth: a name or such a
-    function. What was drawn and scored stays in `folder` (one of the data folder by default), and a run that was cut off goes
-    on from there. OSError or ValueError, in one sentence, for what is missing or wrong.
+    policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
+    or a function score(prompts, replies) → (prompts, replies)}. prompts: as `read_examples` takes them. ground_truth: a
+    name or such a function. samples: replies to each prompt. What was drawn and scored stays in `folder` (one of the
+    data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for
+    what is missing or wrong.
     """
-    from rvlib.files import fingerprint
-    from rvlib.lm import origin
-    from rvlib.lm.data.files import read_examples
-    from rvlib.lm.models import policies
-    from rvlib.lm.models import reward_models as loaders
-    from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
-
-    judges = reward_models if isinstance(reward_models, dict) else _labelled(reward_models)
+    judges: Mapping[str, RewardModel] = (
+        reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
+    )
     if not judges:
         raise ValueError("reward_models must name at least one reward model, got none.")
-    if ground_truth is not None:
-        judges = judges | {None: ground_truth}
-    examples, bad = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
+    examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
     if len(examples) < 2 or samples < 2:
         raise ValueError(
-            f"An audit needs at least two prompts and two samples of each, got {len(examples)} and {samples}; its intervals are over prompts."
+            "An audit needs at least two prompts and two samples of each, "
+            f"got {len(examples)} and {samples}; its intervals are over prompts."
         )
-    for judge in judges.values():  # before the long part
+    for judge in [*judges.values(), *([] if ground_truth is None else [ground_truth])]:  # before the long part
         if not callable(judge):
-            loaders.check_reward_model(judge, trust_remote_code=trust_remote_code)
+            check_reward_model(judge, trust_remote_code=trust_remote_code)
     sampling = Sampling(samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     asked = [example.prompt for example in examples]
     student = policies.load_policy(policy, dtype=dtype)
@@ -83,22 +110,25 @@ def audit(
     del student  # a reward model may need its memory
 
     replies = [record["replies"] for record in records]
-    paired = [example for example in examples if example.rejected is not None]
-    texts = [(asked, replies), ([e.prompt for e in paired], [[e.chosen, e.rejected] for e in paired])]
-    rewards, preferences = {}, {}
-    for label, judge in judges.items():
-        start = time.perf_counter()
-        rewards[label], preferences[label] = _scores(
-            label or "the ground truth", judge, texts, folder, dtype, trust_remote_code, progress
-        )
-        seconds[label or "ground truth"] = round(time.perf_counter() - start, 1)
+    pairs = [example for example in examples if example.rejected is not None]
+    drawn = _Texts(asked, replies)
+    preferred = _Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
 
-    truth = rewards.pop(None, None)
-    different = [[[a != b for a in some] for b in some] for some in replies]
-    shown = {
-        label: grade(r, truth, preferences[label], different) | {"rewards": r, "preferences": preferences[label]}
-        for label, r in rewards.items()
-    }
+    def scores_of(label: str, judge: RewardModel, clock: str) -> _Scores:
+        start = time.perf_counter()
+        scores = _scores(label, judge, drawn, preferred, folder, dtype, trust_remote_code, progress)
+        seconds[clock] = round(time.perf_counter() - start, 1)
+        return scores
+
+    scores = {label: scores_of(label, judge, label) for label, judge in judges.items()}
+    truth = None if ground_truth is None else scores_of("the ground truth", ground_truth, "ground truth")
+    different = [[[a != b for a in row] for b in row] for row in replies]
+
+    def graded(scores: _Scores) -> Grade:
+        result = grade(scores.rewards, None if truth is None else truth.rewards, scores.preferences, different)
+        return result | {"rewards": scores.rewards, "preferences": scores.preferences}
+
+    teachers = {label: graded(teacher) for label, teacher in scores.items()}
     result = Audit(
         made=origin.record() | {"command": command, "seconds": seconds},
         policy=source,
@@ -106,22 +136,16 @@ def audit(
         prompts={
             "source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts),
             "names": [prompt.name for prompt in asked],
-            "left_out": bad,
+            "left_out": bad_lines,
         },
-        ground_truth=truth
-        and (
-            _labelled([ground_truth]).popitem()[0]
-            if isinstance(ground_truth, str)
-            else getattr(ground_truth, "name", "the ground truth")
-        ),
+        ground_truth=None if ground_truth is None else _name(ground_truth),
         replies={
             "cut_off": float(np.mean([not ended for record in records for ended in record["ended"]])),
-            "same": float(np.mean([1 - len(set(some)) / len(some) for some in replies])),
+            "same": float(np.mean([1 - len(set(row)) / len(row) for row in replies])),
         },
-        teachers=shown,
-        reference=truth
-        and grade(truth, truth, preferences[None], different) | {"rewards": truth, "preferences": preferences[None]},
-        order=order_of_teachers(shown),
+        teachers=teachers,
+        reference=None if truth is None else graded(truth),
+        order=order_of_teachers(teachers),
         advice=[],
     )
     result.advice.extend(advice(result))
@@ -131,7 +155,7 @@ def audit(
     return result
 
 
-def _labelled(names):
+def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Path]:
     """{label: name}: the last part of each name, the whole where two would be alike."""
     last = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in names]
     labels = last if len(set(last)) == len(last) else [str(name) for name in names]
@@ -140,7 +164,14 @@ def _labelled(names):
     return dict(zip(labels, names))
 
 
-def _stamp(name):
+def _name(ground_truth: RewardModel) -> str:
+    """What a report calls the ground truth."""
+    if callable(ground_truth):
+        return getattr(ground_truth, "name", "the ground truth")
+    return next(iter(_labelled([ground_truth])))
+
+
+def _stamp(name: str | pathlib.Path | Score) -> dict[str, list]:
     """What changes when the weights in a folder do; nothing for a name on the hub."""
     folder = pathlib.Path(str(name))
     if not folder.is_dir():
@@ -152,45 +183,50 @@ def _stamp(name):
     }
 
 
-def _scores(label, judge, texts, folder, dtype, trust_remote_code, progress):
-    """Rewards of each of `texts` [(prompts, replies), …] as lists, from a file in `folder` where they were written before."""
-    from rvlib.files import fingerprint
-    from rvlib.lm.models import reward_models
-
+def _scores(
+    label: str,
+    judge: RewardModel,
+    drawn: _Texts,
+    preferred: _Texts,
+    folder: pathlib.Path,
+    dtype: str,
+    trust_remote_code: bool,
+    progress: bool,
+) -> _Scores:
+    """Rewards of both kinds of texts, from a file in `folder` where they were written before."""
     if callable(judge):
-        return [_score(judge, *some, label, progress) for some in texts]
-    path = (
-        folder
-        / f"scores-{fingerprint([str(judge), dtype, _stamp(judge), [[[vars(p) for p in prompts], replies] for prompts, replies in texts]])[:12]}.json"
-    )
+        return _Scores(*(_score(judge, texts, label, progress) for texts in (drawn, preferred)))
+    contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
+    path = folder / f"scores-{fingerprint([str(judge), dtype, _stamp(judge), contents])[:12]}.json"
     if not path.exists():
         score = reward_models.load_reward_model(judge, dtype=dtype, trust_remote_code=trust_remote_code)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps([_score(score, *some, label, progress) for some in texts]), encoding="utf-8")
-        partial.replace(path)
-    return json.loads(path.read_text(encoding="utf-8"))
+        rewards = [_score(score, texts, label, progress) for texts in (drawn, preferred)]
+        write_whole(path, lambda partial: partial.write_text(json.dumps(rewards), encoding="utf-8"))
+    return _Scores(*json.loads(path.read_text(encoding="utf-8")))
 
 
-def _score(score, prompts, replies, label, progress):
-    """Rewards (prompts, samples) as lists; ValueError unless they are finite and as many as the replies."""
-    from tqdm import tqdm
-
-    if not prompts:
+def _score(score: Score, texts: _Texts, label: str, progress: bool) -> list[list[float]]:
+    """Rewards (prompts, replies) as lists; ValueError unless they are finite and as many as the replies."""
+    if not texts.prompts:
         return []
-    starts = tqdm(range(0, len(prompts), CHUNK), desc=f"Scoring by {label}", unit="batch", disable=not progress)
-    found = np.concatenate(
-        [np.asarray(score(prompts[i : i + CHUNK], replies[i : i + CHUNK]), dtype=float) for i in starts]
+    starts = tqdm(range(0, len(texts.prompts), CHUNK), desc=f"Scoring by {label}", unit="batch", disable=not progress)
+    rewards = np.concatenate(
+        [np.asarray(score(texts.prompts[i : i + CHUNK], texts.replies[i : i + CHUNK]), dtype=float) for i in starts]
     )
-    if found.shape != (len(prompts), len(replies[0])) or not np.isfinite(found).all():
-        wanted = f"{len(prompts)} × {len(replies[0])}"
+    shape = (len(texts.prompts), len(texts.replies[0]))
+    if rewards.shape != shape or not np.isfinite(rewards).all():
         raise ValueError(
-            f"A reward must be one finite number for each of {wanted} replies, got shape {found.shape} with {int((~np.isfinite(found)).sum())} not finite of {label}."
+            f"A reward must be one finite number for each of {shape[0]} × {shape[1]} replies, "
+            f"got shape {rewards.shape} with {int((~np.isfinite(rewards)).sum())} not finite of {label}."
         )
-    return [[float(f"{x:.8g}") for x in row] for row in found]
+    return [[float(f"{reward:.8g}") for reward in row] for row in rewards]
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="rvlib audit", description=__doc__.split("\n")[0], formatter_class=Defaults)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command `rvlib audit`; exits with one sentence for what is missing or wrong."""
+    parser = argparse.ArgumentParser(
+        prog="rvlib audit", description=(__doc__ or "").split("\n")[0], formatter_class=Defaults
+    )
     parser.add_argument("--policy", required=True, help="SmolLM2-135M-Instruct, a folder, or a name on the hub")
     parser.add_argument(
         "--reward-model",
@@ -218,19 +254,17 @@ def main(arguments=None):
         "--folder", type=pathlib.Path, help="for replies, scores and the report (default: one in the data folder)"
     )
     arguments = sys.argv[1:] if arguments is None else arguments
-    given = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_args(arguments))
     try:
-        from rvlib.audit import report
-
-        found = audit(
-            given.pop("policy"),
-            given.pop("reward_model"),
-            given.pop("prompts"),
-            **given,
+        result = audit(
+            options.pop("policy"),
+            options.pop("reward_model"),
+            options.pop("prompts"),
+            **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except (OSError, ValueError, ModuleNotFoundError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(sentence(error))
     except KeyboardInterrupt:
         sys.exit("Stopped; the same command goes on from what was drawn and scored.")
-    report.show(found)
+    report.show(result)
