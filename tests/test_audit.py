@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import json
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -290,8 +291,6 @@ def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
 
 
 def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_path):
-    import shutil
-
     judge = shutil.copytree(judges[0], tmp_path / "judge")
     before = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
     shutil.copy(f"{judges[1]}/model.safetensors", judge / "model.safetensors")
@@ -307,6 +306,40 @@ def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_pat
         match="^folder must be new or hold a run of the same settings, got [^\n]* another policy; [^\n]*\\.$",
     ):
         audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+
+
+TEMPLATE = "{% for message in messages %}{{ message['content'] }} food food food {% endfor %}"
+
+
+def test_a_chat_template_that_changed_is_scored_and_sampled_again(judges, file, tmp_path):
+    judge = shutil.copytree(judges[0], tmp_path / "judge")
+    before = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
+    (judge / "chat_template.jinja").write_text(TEMPLATE)
+    after = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
+    assert after.teachers["judge"]["rewards"] != before.teachers["judge"]["rewards"]
+    policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
+    audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+    (policy / "chat_template.jinja").write_text(TEMPLATE)
+    with pytest.raises(ValueError, match="^folder must be new or hold a run of the same settings, "):
+        audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "config.json", "vocab.txt", "modeling.py", "additional_chat_templates/rag.jinja"]
+)
+def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        (folder / "additional_chat_templates").mkdir(parents=True)
+        (folder / name).write_text("before")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    stamp = auditing._stamp(base), auditing._stamp(adapter)
+    for other in ("training.log", "checkpoint-5/config.json"):
+        (base / other).parent.mkdir(exist_ok=True)
+        (base / other).write_text("no part of the model")
+    assert stamp == (auditing._stamp(base), auditing._stamp(adapter))
+    (base / name).write_text("after!")  # as long as before
+    assert stamp[0] != auditing._stamp(base) and stamp[1] != auditing._stamp(adapter)
 
 
 # What it shows

@@ -36,6 +36,22 @@ from rvlib.lm.models.reward_models import check_reward_model
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 CHUNK = 64  # prompts scored between two moves of the progress bar
+# Files in a model's folder, beside its weights, on which replies or rewards depend.
+READ_NAMES = {
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+}
+READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
 
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
 RewardModel = str | pathlib.Path | Score
@@ -172,15 +188,27 @@ def _name(ground_truth: RewardModel) -> str:
 
 
 def _stamp(name: str | pathlib.Path | Score) -> dict[str, list]:
-    """What changes when the weights in a folder do; nothing for a name on the hub."""
+    """What changes when any file that a model in a folder is read from does; nothing for a name on the hub.
+
+    Weights are known by size and time, since to read them takes long; other files by what is in them. An adapter's
+    folder stands for that of its base model too.
+    """
     folder = pathlib.Path(str(name))
     if not folder.is_dir():
         return {}
-    return {
-        "files": sorted(
-            [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in folder.glob("*.safetensors")
-        )
+    weights = sorted(folder.glob("*.safetensors"))
+    others = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
+    others += folder.glob("additional_chat_templates/*")
+    stamp: dict[str, list] = {
+        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
+        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(others) if path.is_file()]
     }
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if base and pathlib.Path(base).resolve() != folder.resolve():
+            stamp["base"] = _stamp(base).get("files", [base])
+    return stamp
 
 
 def _scores(
