@@ -148,6 +148,58 @@ def test_ties_are_wrong_in_accuracy_and_counted():
     assert found["preference_accuracy"][0] == 0.5
 
 
+def test_a_prompt_that_comes_twice_counts_once():
+    r, g = rewards(12), rewards(12, seed=1)
+    r[3] = 1.0  # without spread
+    pairs = np.sort(rewards(12, 2, seed=5))[:, ::-1]
+    names = [f"prompt {i}" for i in range(12)]
+    once = grade(r, g, pairs, prompts=names, pair_prompts=names)
+    assert once == grade(r, g, pairs)
+    four = grade(*(np.tile(x, (4, 1)) for x in (r, g, pairs)), prompts=names * 4, pair_prompts=names * 4)
+    assert four["prompts"] == 12 and four["pairs"] == 48 and len(four["per_prompt"]["covariance"]) == 48
+    for key in ("reward_variance", "covariance", "preference_covariance"):  # whose unit is of 4 times as many replies
+        assert four[key] == pytest.approx(once[key], rel=0.05)
+    for key in ("accuracy", "flat", "preference_accuracy"):
+        assert four[key] == pytest.approx(once[key])
+    other = r + rewards(12, seed=3)
+    gap, gap_of_four = (
+        order_of_teachers({"one": one, "other": another})["gaps"][0]
+        for one, another in (
+            (once, grade(other, g)),
+            (four, grade(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
+        )
+    )
+    assert gap_of_four["difference"] == pytest.approx(gap["difference"], rel=0.05, abs=0.01)
+
+
+def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
+    file.write_text(file.read_text() * 3)
+    result = audit("tiny", {"mine": lambda p, r: [[len(x) for x in row] for row in r]}, file, folder=tmp_path, **HOW)
+    assert result.teachers["mine"]["prompts"] == 9 and len(result.prompts["names"]) == 27
+    assert report.sizes(result).startswith("27 prompts of prompts.jsonl (9 different), 3 replies")
+    file.write_text(2 * (file.read_text().splitlines()[0] + "\n"))
+    with pytest.raises(ValueError, match="at least two prompts and two samples of each, got 1 different and 3; "):
+        audit("tiny", {"mine": lambda p, r: np.zeros((len(p), 3))}, file, folder=tmp_path / "other", **HOW)
+
+
+def test_a_ground_truth_that_ties_has_another_chance_level():
+    score = rewards(2000, 6)
+    verdict = (score > 0).astype(float)
+    truth_tied = grade(verdict, verdict)["tied"]
+    assert truth_tied == pytest.approx(0.5, abs=0.02)
+    same, strangers, coarse = (
+        grade(score, verdict),
+        grade(rewards(2000, 6, seed=1), verdict),
+        grade((rewards(2000, 6, seed=1) > 0).astype(float), verdict),
+    )
+    assert same["accuracy"][0] == pytest.approx(1 - truth_tied)  # the most that a reward without ties can have
+    assert same["chance"] == strangers["chance"] == pytest.approx((1 - truth_tied) / 2)
+    for stranger in (strangers, coarse):
+        assert stranger["accuracy"][0] == pytest.approx(stranger["chance"], abs=0.02)
+    assert grade(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(0.5, abs=0.02)
+    assert grade(score, rewards(2000, 6, seed=2))["chance"] == 0.5
+
+
 def test_prompts_without_spread_are_counted():
     r = rewards(10)
     r[:4] = 1.0  # none
@@ -252,6 +304,58 @@ def test_advice_is_given_when_it_applies(file, tmp_path):
     assert found.order["by"] == "reward_variance" and found.advice[0].startswith(
         "There is no ground truth and there are no preferences"
     )
+
+
+def made_up(teachers, ground_truth=None, preferences=()):
+    """An audit of given rewards."""
+    grades = {name: grade(r, ground_truth, preferences) for name, r in teachers.items()}
+    return Audit(
+        made={},
+        policy={"name": "a policy"},
+        sampling={"samples": 6, "max_new_tokens": 64, "temperature": 1.0},
+        prompts={"source": "a file", "names": ["x"] * len(next(iter(teachers.values()))), "left_out": []},
+        ground_truth=None if ground_truth is None else "the verifier",
+        replies={"cut_off": 0.125, "same": 0.0},
+        teachers=grades,
+        reference=None if ground_truth is None else grade(ground_truth, ground_truth, preferences),
+        order=order_of_teachers(grades),
+        advice=[],
+    )
+
+
+def test_advice_on_ties_knows_those_of_the_ground_truth():
+    score = rewards(200, 6)
+    verdict = (score > 0).astype(float)
+    result = made_up({"score": score, "the same": verdict, "silent": np.maximum(score, 0.5)}, verdict)
+    sentences = " ".join(advice(result))
+    assert "the same ties" not in sentences  # every tie of it is right
+    assert re.search(r"silent ties [34]\d% of the pairs that the verifier orders, which accuracy counts as", sentences)
+    assert re.search(
+        r"the verifier itself ties \d\d% of the pairs, and accuracy counts a tie as right only where both tie: "
+        r"a reward that ties none has at most 0\.\d\d, and 0\.2\d by chance\. Go by the covariance\.",
+        sentences,
+    )
+    table = {row.measure: row for row in report.rows(result)}
+    assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
+    assert re.search(r"the verifier itself ties \d\d\.\d% of the pairs", table["accuracy by chance"].meaning)
+    finer = made_up({"coarse": np.round(score), "score": score}, score)
+    assert re.search(r"coarse ties \d\d% of the pairs, which accuracy counts as wrong", " ".join(advice(finer)))
+    assert "itself ties" not in " ".join(advice(finer))
+
+
+def test_a_reward_against_the_preferences_gets_the_advice_of_one_against_the_ground_truth():
+    pairs = np.sort(rewards(80, 2, seed=5))[:, ::-1]
+    against = "mine pulls against the preferences: training on it will lower what you want."
+    unknown = "mine cannot be told from one that has nothing to do with the preferences: its covariance may be 0."
+    for preferences, sentence in ((pairs[:, ::-1], against), (rewards(80, 2, seed=6), unknown), (pairs, None)):
+        sentences = advice(made_up({"mine": rewards()}, preferences=preferences))
+        assert [s for s in sentences if s in (against, unknown)] == ([sentence] if sentence else [])
+
+
+def test_the_share_cut_off_is_always_shown():
+    result = made_up({"mine": rewards()})
+    assert advice(result) and not any("cut off" in sentence for sentence in advice(result))
+    assert "of at most 64 tokens (12% were cut off there) at temperature 1; " in report.sizes(result)
 
 
 # Nothing is done twice

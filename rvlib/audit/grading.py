@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from rvlib import estimates
 from rvlib.files import RESULTS, write_whole
@@ -33,12 +33,14 @@ class Grade(TypedDict, total=False):
     spread: list[float]  # the 10 %, 50 % and 90 % quantiles of the reward variance over prompts
     spread_of_mean: list[float]  # the same with the mean reward variance as the unit (scheme="variance")
     flat: Interval  # share of prompts with (almost) no reward variance
-    prompts: int
-    per_prompt: dict[str, list]
+    prompts: int  # that differ
+    per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
 
     accuracy: Interval | None
     covariance: Interval
+    chance: float  # the accuracy of a reward that ties as many pairs and has nothing to do with the ground truth
     tied: float  # share of the pairs of different replies
+    tied_in_error: float  # the same of those pairs that the ground truth orders
 
     preference_accuracy: Interval
     preference_covariance: Interval
@@ -107,14 +109,16 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Agreement:
-    """How a reward agrees with a ground truth, prompt by prompt, and the share of all pairs that it ties.
+    """How a reward agrees with a ground truth, prompt by prompt, and what share of all pairs it ties.
 
-    accuracy: (prompts,), NaN where no two replies differ. covariance: (prompts,).
+    accuracy, chance: (prompts,), NaN where no two replies differ. covariance: (prompts,).
     """
 
     accuracy: NDArray[np.float64]
+    chance: NDArray[np.float64]
     covariance: NDArray[np.float64]
     tied: float
+    tied_in_error: float
 
 
 def grade(
@@ -122,49 +126,62 @@ def grade(
     ground_truth: ArrayLike | None = None,
     preferences: ArrayLike = (),
     different: ArrayLike | None = None,
+    *,
+    prompts: Sequence[str] | None = None,
+    pair_prompts: Sequence[str] | None = None,
 ) -> Grade:
     """What is known of one teacher, a dictionary; a mean over prompts is [value, low, high], with its 95 % interval.
 
     rewards, ground_truth: (prompts, replies). preferences: (pairs, 2), rewards of a preferred reply and of the other.
     different: (prompts, replies, replies), which two replies differ as texts, all by default; a reply that was drawn
-    twice is no pair for accuracy. "per_prompt" has "reward_variance", and with a ground truth "covariance" and
-    "accuracy" (None where no two differ).
+    twice is no pair for accuracy. prompts, pair_prompts: the texts, all different by default; equal ones count as one
+    prompt, whose value is their mean. "per_prompt" has "reward_variance", and with a ground truth "covariance" and
+    "accuracy" (None where no two differ), a value for every row of `rewards`.
     """
     rewards = np.asarray(rewards, dtype=float)
+    prompt = _numbered(prompts, len(rewards))
     scale = Normalizer.fit(rewards).scale if np.ptp(rewards) else 0.0
-    variance = reward_variance(rewards)
-    normalised = variance / (scale**2 or 1)
-    flat = int((variance <= ALMOST_NONE * variance.mean()).sum())
+    normalised = reward_variance(rewards) / (scale**2 or 1)
+    variances = _averaged(reward_variance(rewards), prompt)  # (prompts that differ,)
+    flat = reward_variance(rewards) <= ALMOST_NONE * variances.mean()
     deciles = [0.1, 0.5, 0.9]
     result: Grade = {
         "mean": float(rewards.mean()),
         "scale": scale,
-        "reward_variance": _mean(normalised),
-        "reward_variance_own_unit": _mean(variance),
-        "spread": np.quantile(normalised, deciles).tolist(),
-        "spread_of_mean": (np.quantile(variance, deciles) / (variance.mean() or 1)).tolist(),
-        "flat": _share(flat, len(variance)),
-        "prompts": len(variance),
+        "reward_variance": _mean(normalised, prompt),
+        "reward_variance_own_unit": _mean(variances),
+        "spread": np.quantile(_averaged(normalised, prompt), deciles).tolist(),
+        "spread_of_mean": (np.quantile(variances, deciles) / (variances.mean() or 1)).tolist(),
+        "flat": _share(flat, prompt),
+        "prompts": len(variances),
         "per_prompt": {"reward_variance": normalised.tolist()},
     }
+    if len(variances) < len(rewards):
+        result["per_prompt"]["prompt"] = prompt.tolist()
     if ground_truth is not None:
         agreement = _agreement(rewards, np.asarray(ground_truth, dtype=float), different, scale or 1.0)
         defined = ~np.isnan(agreement.accuracy)
-        result["accuracy"] = _mean(agreement.accuracy[defined]) if defined.sum() > 1 else None
-        result["covariance"] = _mean(agreement.covariance)
+        enough = len(set(prompt[defined])) > 1
+        result["accuracy"] = _mean(agreement.accuracy[defined], prompt[defined]) if enough else None
+        result["covariance"] = _mean(agreement.covariance, prompt)
+        result["chance"] = float(_averaged(agreement.chance[defined], prompt[defined]).mean()) if enough else 0.5
         result["tied"] = agreement.tied
+        result["tied_in_error"] = agreement.tied_in_error
         result["per_prompt"]["accuracy"] = [
             None if np.isnan(accuracy) else float(accuracy) for accuracy in agreement.accuracy
         ]
         result["per_prompt"]["covariance"] = agreement.covariance.tolist()
     pairs = np.asarray(preferences, dtype=float)
-    if len(pairs) > 1:
+    pair_prompt = _numbered(pair_prompts, len(pairs))
+    if len(set(pair_prompt)) > 1:
         margins = (pairs[:, 0] - pairs[:, 1]) / (scale or 1)
         covariance = margins / 2  # of the reward with 1 for the preferred reply and 0 for the other
-        result["preference_accuracy"] = _share(int((margins > 0).sum()), len(margins))
-        result["preference_covariance"] = _mean(covariance)
+        result["preference_accuracy"] = _share(margins > 0, pair_prompt)
+        result["preference_covariance"] = _mean(covariance, pair_prompt)
         result["pairs"] = len(margins)
         result["per_prompt"]["preference_covariance"] = covariance.tolist()
+        if len(set(pair_prompt)) < len(pairs):
+            result["per_prompt"]["pair_prompt"] = pair_prompt.tolist()
     return result
 
 
@@ -182,10 +199,13 @@ def order_of_teachers(teachers: Mapping[str, Grade]) -> Order:
     )
     values: dict[str, Any] = {name: teacher[by] for name, teacher in teachers.items()}  # type: ignore[literal-required]  # one of the three
     names = sorted(teachers, key=lambda name: -values[name][0])
-    gaps = [
-        _gap(np.array(teachers[better]["per_prompt"][by]), np.array(teachers[worse]["per_prompt"][by]))
-        for better, worse in zip(names, names[1:])
-    ]
+    number = "pair_prompt" if by == "preference_covariance" else "prompt"
+
+    def per_prompt(name: str) -> NDArray[np.float64]:
+        row = teachers[name]["per_prompt"]
+        return _averaged(np.array(row[by]), np.array(row.get(number, range(len(row[by])))))
+
+    gaps = [_gap(per_prompt(better), per_prompt(worse)) for better, worse in zip(names, names[1:])]
     return {"by": by, "names": names, "gaps": gaps}
 
 
@@ -194,7 +214,13 @@ def advice(audit: Audit) -> list[str]:
     sentences = _advice_on_the_order(audit)
     for name, teacher in audit.teachers.items():
         sentences += _advice_on_a_teacher(audit, name, teacher)
-    names = audit.order["names"]
+    names, tied = audit.order["names"], _truths_ties(audit)
+    if tied > 0.1:
+        sentences.append(
+            f"{audit.ground_truth} itself ties {tied:.0%} of the pairs, and accuracy counts a tie as right only where "
+            f"both tie: a reward that ties none has at most {1 - tied:.2f}, and {(1 - tied) / 2:.2f} by chance. "
+            "Go by the covariance."
+        )
     if audit.order["by"] == "covariance" and len(names) > 1:
         first_by = {
             "accuracy": max(names, key=lambda name: (audit.teachers[name]["accuracy"] or [0.0])[0]),
@@ -260,12 +286,27 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
                 f"{name} cannot be told from one that has nothing to do with {audit.ground_truth}: "
                 "its covariance may be 0."
             )
-        if teacher["tied"] > 0.1:
+        tied = teacher.get("tied_in_error", teacher["tied"])
+        if tied > 0.1:
+            that_are_ordered = f" that {audit.ground_truth} orders" * (_truths_ties(audit) > 0)
             sentences.append(
-                f"{name} ties {teacher['tied']:.0%} of the pairs, which accuracy counts as wrong and a policy gradient "
-                "does not count at all: go by the covariance."
+                f"{name} ties {tied:.0%} of the pairs{that_are_ordered}, which accuracy counts as wrong and a policy "
+                "gradient does not count at all: go by the covariance."
+            )
+    elif "preference_covariance" in teacher:
+        _, low, high = teacher["preference_covariance"]
+        if high < 0:
+            sentences.append(f"{name} pulls against the preferences: training on it will lower what you want.")
+        elif low <= 0:
+            sentences.append(
+                f"{name} cannot be told from one that has nothing to do with the preferences: its covariance may be 0."
             )
     return sentences
+
+
+def _truths_ties(audit: Audit) -> float:
+    """The share of the pairs that the ground truth ties."""
+    return audit.reference["tied"] if audit.reference else 0.0
 
 
 def _agreement(
@@ -275,13 +316,23 @@ def _agreement(
     prompts, replies = rewards.shape
     pairs = np.ones((prompts, replies, replies)) if different is None else np.array(different, dtype=float)
     pairs *= ~np.eye(replies, dtype=bool)
-    defined = pairs.any((1, 2))
+    counts = pairs.sum((1, 2))
+    defined = counts > 0
     accuracy = np.full(prompts, np.nan)
     if defined.any():
         accuracy[defined] = ranking_accuracy(rewards[defined], truth[defined], pairs[defined])
+    ties, truth_ties = (pairs * (r[:, :, None] == r[:, None, :]) for r in (rewards, truth))
+    with np.errstate(invalid="ignore"):  # NaN where no two replies differ
+        tied, truth_tied = (t.sum((1, 2)) / counts for t in (ties, truth_ties))
     truth_scale = Normalizer.fit(truth).scale if np.ptp(truth) else 1.0
-    tied = (pairs * (rewards[:, :, None] == rewards[:, None, :])).sum() / max(pairs.sum(), 1)
-    return _Agreement(accuracy, reward_covariance(rewards, truth) / (scale * truth_scale), float(tied))
+    ordered = pairs - truth_ties
+    return _Agreement(
+        accuracy=accuracy,
+        chance=tied * truth_tied + (1 - tied) * (1 - truth_tied) / 2,
+        covariance=reward_covariance(rewards, truth) / (scale * truth_scale),
+        tied=float(ties.sum() / max(counts.sum(), 1)),
+        tied_in_error=float((ties * ordered).sum() / max(ordered.sum(), 1)),
+    )
 
 
 def _gap(better: NDArray[np.float64], worse: NDArray[np.float64]) -> Gap:
@@ -293,12 +344,30 @@ def _gap(better: NDArray[np.float64], worse: NDArray[np.float64]) -> Gap:
     return {"difference": [value, low, high], "prompts": needed, "apart": low > 0}
 
 
-def _mean(values: ArrayLike) -> Interval:
-    estimate = estimates.over_prompts(values)
+def _numbered(texts: Sequence[str] | None, count: int) -> NDArray[np.int64]:
+    """(count,) numbers of the texts that differ, in the order in which they come first; all differ by default."""
+    if texts is None:
+        return np.arange(count)
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
+
+
+def _averaged(values: NDArray, prompt: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean value of each prompt that differs, by its number."""
+    _, prompt = np.unique(prompt, return_inverse=True)
+    return np.bincount(prompt, values) / np.bincount(prompt)
+
+
+def _mean(values: NDArray[np.float64], prompt: NDArray[np.int64] | None = None) -> Interval:
+    """The mean over prompts that differ, [value, low, high]."""
+    estimate = estimates.over_prompts(values if prompt is None else _averaged(values, prompt))
     return [float(estimate.value), float(estimate.low), float(estimate.high)]
 
 
-def _share(count: int, total: int) -> Interval:
+def _share(flags: NDArray[np.bool_], prompt: NDArray[np.int64]) -> Interval:
     """A share with its exact interval (Clopper and Pearson's), which a bootstrap of zeros would miss."""
-    ends = binomtest(count, total).proportion_ci()
-    return [count / total, float(ends.low), float(ends.high)]
+    shares = _averaged(flags, prompt)
+    count, total = shares.sum(), len(shares)  # by way of beta, which takes a fraction of a prompt too
+    low = beta.ppf(0.025, count, total - count + 1) if count > 0 else 0.0
+    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
+    return [float(count / total), float(low), float(high)]

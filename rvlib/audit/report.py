@@ -76,13 +76,25 @@ def rows(audit: Audit) -> list[Row]:
                 f"share of pairs of replies to one prompt that it orders as {truth} does; a tie agrees only with a tie",
                 lambda grade: _interval(grade["accuracy"]),
             ),
-            row("pairs that it ties", "accuracy counts them as wrong", lambda grade: f"{grade['tied']:.1%}"),
+            row(
+                "pairs that it ties",
+                f"accuracy counts them as wrong, unless {truth} ties them too",
+                lambda grade: f"{grade['tied']:.1%}",
+            ),
             row(
                 "covariance",
                 f"with {truth}, within prompts, in units of both: what the order goes by",
                 lambda grade: _interval(grade["covariance"], ".3f"),
             ),
         ]
+        if audit.reference and all("chance" in grade for grade in grades):
+            by_chance = row(
+                "accuracy by chance",
+                f"of a reward that ties as many and has nothing to do with {truth}; "
+                f"{truth} itself ties {audit.reference['tied']:.1%} of the pairs",
+                lambda grade: f"{grade['chance']:.2f}",
+            )
+            table.insert(-2, by_chance)
     if all("pairs" in grade for grade in grades):
         table += [
             row(
@@ -111,10 +123,13 @@ def headline(audit: Audit) -> str:
 def sizes(audit: Audit) -> str:
     """What the numbers rest on, in a sentence."""
     count, sampling = len(audit.prompts["names"]), audit.sampling
+    teacher = audit.teachers[audit.order["names"][0]]
+    different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
     left = f" ({len(audit.prompts['left_out'])} bad lines left out)" * bool(audit.prompts["left_out"])
     return (
-        f"{count} prompts of {audit.prompts['source']}{left}, {sampling['samples']} replies of {audit.policy['name']} "
-        f"to each, of at most {sampling['max_new_tokens']} tokens at temperature {sampling['temperature']:g}; "
+        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['samples']} replies of "
+        f"{audit.policy['name']} to each, of at most {sampling['max_new_tokens']} tokens "
+        f"({audit.replies['cut_off']:.0%} were cut off there) at temperature {sampling['temperature']:g}; "
         "intervals are of 95 %, over prompts."
     )
 
@@ -208,7 +223,9 @@ def plane_figure(audit: Audit) -> Any:
         size=7,
         alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
     )
-    return figure.add_vline(x=0.5, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+    for chance in sorted({round(audit.teachers[name].get("chance", 0.5), 2) for name in groups}):
+        figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+    return figure
 
 
 def tables(audit: Audit) -> str:
@@ -238,7 +255,10 @@ def page(audit: Audit) -> str:
             f"Who is expected to teach most. The dashed line is 0: {zero}, nothing taught.",
         ),
         (spread_figure(audit), "A prompt on the floor teaches nothing, whatever its replies."),
-        (plane_figure(audit), "One point a prompt. A good teacher's lie to the right of the dashed line, and high."),
+        (
+            plane_figure(audit),
+            "One point a prompt. A good teacher's lie to the right of the dashed line, which is chance, and high.",
+        ),
     ]
     shown, script = "", True
     for figure, caption in figures:

@@ -105,10 +105,12 @@ def audit(
     if not judges:
         raise ValueError("reward_models must name at least one reward model, got none.")
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
-    if len(examples) < 2 or samples < 2:
+    count = len({example.prompt.text for example in examples})
+    if count < 2 or samples < 2:
+        different_ones = " different" * (count < len(examples))
         raise ValueError(
             "An audit needs at least two prompts and two samples of each, "
-            f"got {len(examples)} and {samples}; its intervals are over prompts."
+            f"got {count}{different_ones} and {samples}; its intervals are over prompts."
         )
     for judge in [*judges.values(), *([] if ground_truth is None else [ground_truth])]:  # before the long part
         if not callable(judge):
@@ -141,7 +143,14 @@ def audit(
     different = [[[a != b for a in row] for b in row] for row in replies]
 
     def graded(scores: _Scores) -> Grade:
-        result = grade(scores.rewards, None if truth is None else truth.rewards, scores.preferences, different)
+        result = grade(
+            scores.rewards,
+            None if truth is None else truth.rewards,
+            scores.preferences,
+            different,
+            prompts=[prompt.text for prompt in drawn.prompts],
+            pair_prompts=[prompt.text for prompt in preferred.prompts],
+        )
         return result | {"rewards": scores.rewards, "preferences": scores.preferences}
 
     teachers = {label: graded(teacher) for label, teacher in scores.items()}
