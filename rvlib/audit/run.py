@@ -99,10 +99,10 @@ def audit(
     data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for
     what is missing or wrong.
     """
-    judges: Mapping[str, RewardModel] = (
+    labelled_models: Mapping[str, RewardModel] = (
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
     )
-    if not judges:
+    if not labelled_models:
         raise ValueError("reward_models must name at least one reward model, got none.")
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
     count = len({example.prompt.text for example in examples})
@@ -112,33 +112,34 @@ def audit(
             "An audit needs at least two prompts and two samples of each, "
             f"got {count}{different_ones} and {samples}; its intervals are over prompts."
         )
-    for judge in [*judges.values(), *([] if ground_truth is None else [ground_truth])]:  # before the long part
-        if not callable(judge):
-            check_reward_model(judge, trust_remote_code=trust_remote_code)
+    scoring = list(labelled_models.values()) + ([] if ground_truth is None else [ground_truth])
+    for reward_model in scoring:  # before the long part
+        if not callable(reward_model):
+            check_reward_model(reward_model, trust_remote_code=trust_remote_code)
     sampling = Sampling(samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    asked = [example.prompt for example in examples]
-    student = policies.load_policy(policy, dtype=dtype)
-    student = replace(student, source=student.source | _stamp(policy))
-    key = fingerprint([student.source, asdict(sampling), [[p.name, p.text] for p in asked]])
+    audited = [example.prompt for example in examples]
+    loaded_policy = policies.load_policy(policy, dtype=dtype)
+    loaded_policy = replace(loaded_policy, source=loaded_policy.source | _stamp(policy))
+    key = fingerprint([loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
     folder = pathlib.Path(
         folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
     )
-    records = sample_replies(student, asked, folder / "samples", sampling, progress=progress)
-    source, seconds = student.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
-    del student  # a reward model may need its memory
+    records = sample_replies(loaded_policy, audited, folder / "samples", sampling, progress=progress)
+    source, seconds = loaded_policy.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
+    del loaded_policy  # a reward model may need its memory
 
     replies = [record["replies"] for record in records]
     pairs = [example for example in examples if example.rejected is not None]
-    drawn = _Texts(asked, replies)
+    drawn = _Texts(audited, replies)
     preferred = _Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
 
-    def scores_of(label: str, judge: RewardModel, clock: str) -> _Scores:
+    def scores_of(label: str, reward_model: RewardModel, clock: str) -> _Scores:
         start = time.perf_counter()
-        scores = _scores(label, judge, drawn, preferred, folder, dtype, trust_remote_code, progress)
+        scores = _scores(label, reward_model, drawn, preferred, folder, dtype, trust_remote_code, progress)
         seconds[clock] = round(time.perf_counter() - start, 1)
         return scores
 
-    scores = {label: scores_of(label, judge, label) for label, judge in judges.items()}
+    scores = {label: scores_of(label, reward_model, label) for label, reward_model in labelled_models.items()}
     truth = None if ground_truth is None else scores_of("the ground truth", ground_truth, "ground truth")
     different = [[[a != b for a in row] for b in row] for row in replies]
 
@@ -160,7 +161,7 @@ def audit(
         sampling=asdict(sampling),
         prompts={
             "source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts),
-            "names": [prompt.name for prompt in asked],
+            "names": [prompt.name for prompt in audited],
             "left_out": bad_lines,
         },
         ground_truth=None if ground_truth is None else _name(ground_truth),
@@ -222,7 +223,7 @@ def _stamp(name: str | pathlib.Path | Score) -> dict[str, list]:
 
 def _scores(
     label: str,
-    judge: RewardModel,
+    reward_model: RewardModel,
     drawn: _Texts,
     preferred: _Texts,
     folder: pathlib.Path,
@@ -231,12 +232,12 @@ def _scores(
     progress: bool,
 ) -> _Scores:
     """Rewards of both kinds of texts, from a file in `folder` where they were written before."""
-    if callable(judge):
-        return _Scores(*(_score(judge, texts, label, progress) for texts in (drawn, preferred)))
+    if callable(reward_model):
+        return _Scores(*(_score(reward_model, texts, label, progress) for texts in (drawn, preferred)))
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
-    path = folder / f"scores-{fingerprint([str(judge), dtype, _stamp(judge), contents])[:12]}.json"
+    path = folder / f"scores-{fingerprint([str(reward_model), dtype, _stamp(reward_model), contents])[:12]}.json"
     if not path.exists():
-        score = reward_models.load_reward_model(judge, dtype=dtype, trust_remote_code=trust_remote_code)
+        score = reward_models.load_reward_model(reward_model, dtype=dtype, trust_remote_code=trust_remote_code)
         rewards = [_score(score, texts, label, progress) for texts in (drawn, preferred)]
         write_whole(path, lambda partial: partial.write_text(json.dumps(rewards), encoding="utf-8"))
     return _Scores(*json.loads(path.read_text(encoding="utf-8")))
