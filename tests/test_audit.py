@@ -335,7 +335,7 @@ def made_up(teachers, ground_truth=None, preferences=()):
 def test_advice_on_ties_knows_those_of_the_ground_truth():
     score = rewards(200, 6)
     verdict = (score > 0).astype(float)
-    result = made_up({"score": score, "the same": verdict, "silent": np.maximum(score, 0.5)}, verdict)
+    result: Any = made_up({"score": score, "the same": verdict, "silent": np.maximum(score, 0.5)}, verdict)
     sentences = " ".join(advice(result))
     assert "the same ties" not in sentences  # every tie of it is right
     assert re.search(r"silent ties [34]\d% of the pairs that the verifier orders, which accuracy counts as", sentences)
@@ -347,6 +347,8 @@ def test_advice_on_ties_knows_those_of_the_ground_truth():
     table = {row.measure: row for row in report.rows(result)}
     assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
     assert re.search(r"the verifier itself ties \d\d\.\d% of the pairs", table["accuracy by chance"].meaning)
+    line = report.plane_figure(result).layout.shapes[0]
+    assert line.x0 == line.x1 == (1 - result.reference["tied"]) / 2
     finer = made_up({"coarse": np.round(score), "score": score}, score)
     assert re.search(r"coarse ties \d\d% of the pairs, which accuracy counts as wrong", " ".join(advice(finer)))
     assert "itself ties" not in " ".join(advice(finer))

@@ -185,6 +185,11 @@ def grade(
     return result
 
 
+def interval_of(grade: Grade, measure: str) -> Interval:
+    """[value, low, high] of one of the measures that teachers are ordered by."""
+    return grade[measure]  # type: ignore[literal-required]  # a variable is no literal
+
+
 def order_of_teachers(teachers: Mapping[str, Grade]) -> Order:
     """Who is expected to teach most: by "covariance" with the ground truth, else by "preference_covariance", else by
     "reward_variance" alone. teachers: {name: `grade`}.
@@ -197,8 +202,7 @@ def order_of_teachers(teachers: Mapping[str, Grade]) -> Order:
         for key in ("covariance", "preference_covariance", "reward_variance")
         if all(key in teacher for teacher in teachers.values())
     )
-    values: dict[str, Any] = {name: teacher[by] for name, teacher in teachers.items()}  # type: ignore[literal-required]  # one of the three
-    names = sorted(teachers, key=lambda name: -values[name][0])
+    names = sorted(teachers, key=lambda name: -interval_of(teachers[name], by)[0])
     number = "pair_prompt" if by == "preference_covariance" else "prompt"
 
     def per_prompt(name: str) -> NDArray[np.float64]:
@@ -214,7 +218,7 @@ def advice(audit: Audit) -> list[str]:
     sentences = _advice_on_the_order(audit)
     for name, teacher in audit.teachers.items():
         sentences += _advice_on_a_teacher(audit, name, teacher)
-    names, tied = audit.order["names"], _truths_ties(audit)
+    names, tied = audit.order["names"], share_the_truth_ties(audit)
     if tied > 0.1:
         sentences.append(
             f"{audit.ground_truth} itself ties {tied:.0%} of the pairs, and accuracy counts a tie as right only where "
@@ -288,7 +292,7 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
             )
         tied = teacher.get("tied_in_error", teacher["tied"])
         if tied > 0.1:
-            that_are_ordered = f" that {audit.ground_truth} orders" * (_truths_ties(audit) > 0)
+            that_are_ordered = f" that {audit.ground_truth} orders" * (share_the_truth_ties(audit) > 0)
             sentences.append(
                 f"{name} ties {tied:.0%} of the pairs{that_are_ordered}, which accuracy counts as wrong and a policy "
                 "gradient does not count at all: go by the covariance."
@@ -304,8 +308,8 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
     return sentences
 
 
-def _truths_ties(audit: Audit) -> float:
-    """The share of the pairs that the ground truth ties."""
+def share_the_truth_ties(audit: Audit) -> float:
+    """The share of the pairs of different replies that the ground truth ties; 0 without one."""
     return audit.reference["tied"] if audit.reference else 0.0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rvlib import plots
-from rvlib.audit.grading import ALMOST_NONE, Audit, Grade
+from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -87,11 +87,11 @@ def rows(audit: Audit) -> list[Row]:
                 lambda grade: _interval(grade["covariance"], ".3f"),
             ),
         ]
-        if audit.reference and all("chance" in grade for grade in grades):
+        if all("chance" in grade for grade in grades):
             by_chance = row(
                 "accuracy by chance",
                 f"of a reward that ties as many and has nothing to do with {truth}; "
-                f"{truth} itself ties {audit.reference['tied']:.1%} of the pairs",
+                f"{truth} itself ties {share_the_truth_ties(audit):.1%} of the pairs",
                 lambda grade: f"{grade['chance']:.2f}",
             )
             table.insert(-2, by_chance)
@@ -149,7 +149,7 @@ def origin(audit: Audit) -> str:
 def order_figure(audit: Audit) -> Any:
     """The mean by which the teachers are ordered, with its interval; the ground truth itself as the mark to reach."""
     by, names = audit.order["by"], audit.order["names"][::-1]
-    intervals = np.array([_ordered_by(audit.teachers[name], by) for name in names])
+    intervals = np.array([interval_of(audit.teachers[name], by) for name in names])
     means, low, high = intervals.T
     heights = np.arange(len(names))
     in_words = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], intervals[::-1]))
@@ -167,7 +167,7 @@ def order_figure(audit: Audit) -> Any:
     )
     figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
     if audit.reference and by in ("covariance", "preference_covariance"):
-        mark = _ordered_by(audit.reference, by)[0]
+        mark = interval_of(audit.reference, by)[0]
         figure.add_vline(x=mark, line=dict(color=plots.COLOURS["accent"]))
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
@@ -223,9 +223,8 @@ def plane_figure(audit: Audit) -> Any:
         size=7,
         alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
     )
-    for chance in sorted({round(audit.teachers[name].get("chance", 0.5), 2) for name in groups}):
-        figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
-    return figure
+    chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none
+    return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
 
 
 def tables(audit: Audit) -> str:
@@ -257,7 +256,7 @@ def page(audit: Audit) -> str:
         (spread_figure(audit), "A prompt on the floor teaches nothing, whatever its replies."),
         (
             plane_figure(audit),
-            "One point a prompt. A good teacher's lie to the right of the dashed line, which is chance, and high.",
+            "One point a prompt. A good teacher's lie to the right of the dashed line, chance without ties, and high.",
         ),
     ]
     shown, script = "", True
@@ -309,11 +308,6 @@ def show(audit: Audit) -> None:
     console.print(headline(audit), style="bold", markup=False)
     for sentence in audit.advice:
         console.print(f"- {sentence}", markup=False)
-
-
-def _ordered_by(grade: Grade, by: str) -> list[float]:
-    """[value, low, high] of what the order goes by."""
-    return grade[by]  # type: ignore[literal-required]  # `by` is one of MEASURES
 
 
 def _interval(interval: list[float] | None, spec: str = ".2f") -> str:
