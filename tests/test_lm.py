@@ -247,17 +247,21 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(monkeypatch):
 
 
 # As if it were not installed: SciPy looks into sys.modules, so that a None there would not do.
-NO_TORCH = (
-    "import importlib.abc, sys; "
-    "find_spec = lambda self, name, *_: (_ for _ in ()).throw(ModuleNotFoundError(name=name)) if name == "
-    "'torch' else None; "
-    "sys.meta_path.insert(0, type('NoTorch', (importlib.abc.MetaPathFinder,), {'find_spec': find_spec})())"
-)
+NO_TORCH = """
+import importlib.abc, sys
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+"""
 
 
 @pytest.mark.parametrize("command", [["run", "tiny-4.1"], ["samples"], ["bench", "cpu"], ["audit", "--help"]])
 def test_a_command_without_torch_is_one_sentence_that_says_how_to_get_it(command):
-    code = f"{NO_TORCH}; from rvlib.cli import main; main({command})"
+    code = f"{NO_TORCH}\nfrom rvlib.cli import main\nmain({command})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     sentence = (
         "The language models need the package torch, which is not installed here; get it with `pip install -r "

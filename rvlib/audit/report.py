@@ -1,12 +1,14 @@
-"""What an `audit.Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for
-anything."""
+"""What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rvlib import plots
-from rvlib.audit.grading import ALMOST_NONE, Audit
+from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -20,41 +22,51 @@ MEASURES = {
     "preference_covariance": "covariance with the preferences",
     "reward_variance": "reward variance",
 }
+MEASURE_WIDTH = 20  # characters in the terminal that the first column has at least
 
 
-def rows(audit: Audit) -> list[tuple[str, str, list[str]]]:
-    """The table: [(measure, what it means, [text for each teacher])], teachers in the predicted order."""
-    names, truth = audit.order["names"], audit.ground_truth
-    grades = [audit.teachers[name] for name in names]
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what is measured, what that means, and the text for each teacher, in the predicted order."""
 
-    def row(measure, meaning, text):
-        return measure, meaning, [text(grade) for grade in grades]
+    measure: str
+    meaning: str
+    cells: list[str]
 
-    def interval(key, digits=2):
-        return lambda grade: (
-            "none" if grade[key] is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*grade[key], d=digits)
-        )
 
-    def three(key):
-        return lambda grade: ", ".join(f"{x:.2f}" for x in grade[key])
+def rows(audit: Audit) -> list[Row]:
+    """The table, one `Row` a measure."""
+    truth = audit.ground_truth
+    grades = [audit.teachers[name] for name in audit.order["names"]]
+
+    def row(measure: str, meaning: str, text: Callable[[Any], str]) -> Row:
+        return Row(measure, meaning, [text(grade) for grade in grades])
 
     table = [
         row(
             "reward variance",
             "how fast it can teach; in units of its own standard deviation over all replies",
-            interval("reward_variance"),
+            lambda grade: _interval(grade["reward_variance"]),
         ),
-        row("its spread over prompts", "10 %, 50 % and 90 % of the prompts lie below", three("spread")),
-        row("the same, of its mean", "where the mean variance is the unit, so that it is 1", three("spread_of_mean")),
+        row(
+            "its spread over prompts",
+            "10 %, 50 % and 90 % of the prompts lie below",
+            lambda grade: _numbers(grade["spread"]),
+        ),
+        row(
+            "the same, of its mean",
+            "where the mean variance is the unit, so that it is 1",
+            lambda grade: _numbers(grade["spread_of_mean"]),
+        ),
         row(
             "in its own unit, squared",
             "as the reward comes; compares nothing",
-            lambda grade: "{:.3g} [{:.3g}, {:.3g}]".format(*grade["reward_variance_own_unit"]),
+            lambda grade: _interval(grade["reward_variance_own_unit"], ".3g"),
         ),
         row(
             "prompts with (almost) none",
             f"reward variance under {ALMOST_NONE:.0%} of the mean",
-            lambda grade: "{:.0%} [{:.0%}, {:.0%}]".format(*grade["flat"]),
+            lambda grade: _interval(grade["flat"], ".0%"),
         ),
     ]
     if truth:
@@ -62,27 +74,38 @@ def rows(audit: Audit) -> list[tuple[str, str, list[str]]]:
             row(
                 "accuracy",
                 f"share of pairs of replies to one prompt that it orders as {truth} does; a tie agrees only with a tie",
-                interval("accuracy"),
+                lambda grade: _interval(grade["accuracy"]),
             ),
-            row("pairs that it ties", "accuracy counts them as wrong", lambda grade: f"{grade['tied']:.1%}"),
+            row(
+                "pairs that it ties",
+                f"accuracy counts them as wrong, unless {truth} ties them too",
+                lambda grade: f"{grade['tied']:.1%}",
+            ),
             row(
                 "covariance",
                 f"with {truth}, within prompts, in units of both: what the order goes by",
-                interval("covariance", 3),
+                lambda grade: _interval(grade["covariance"], ".3f"),
             ),
         ]
+        if all("chance" in grade for grade in grades):
+            by_chance = row(
+                "accuracy by chance",
+                f"of a reward that ties as many and has nothing to do with {truth}; "
+                f"{truth} itself ties {share_the_truth_ties(audit):.1%} of the pairs",
+                lambda grade: f"{grade['chance']:.2f}",
+            )
+            table.insert(-2, by_chance)
     if all("pairs" in grade for grade in grades):
-        pairs = grades[0]["pairs"]
         table += [
             row(
                 "accuracy on the preferences",
-                f"share of the {pairs} given pairs that it orders rightly",
-                lambda grade: "{:.2f} [{:.2f}, {:.2f}]".format(*grade["preference_accuracy"]),
+                f"share of the {grades[0]['pairs']} given pairs that it orders rightly",
+                lambda grade: _interval(grade["preference_accuracy"]),
             ),
             row(
                 "covariance with the preferences",
                 "half its margin on them, in its unit",
-                interval("preference_covariance", 3),
+                lambda grade: _interval(grade["preference_covariance"], ".3f"),
             ),
         ]
     return table
@@ -100,12 +123,14 @@ def headline(audit: Audit) -> str:
 def sizes(audit: Audit) -> str:
     """What the numbers rest on, in a sentence."""
     count, sampling = len(audit.prompts["names"]), audit.sampling
+    teacher = audit.teachers[audit.order["names"][0]]
+    different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
     left = f" ({len(audit.prompts['left_out'])} bad lines left out)" * bool(audit.prompts["left_out"])
     return (
-        f"{count} prompts of {audit.prompts['source']}{left}, {sampling['samples']} replies of "
-        f"{audit.policy['name']} to each, of at most "
-        f"{sampling['max_new_tokens']} tokens at temperature {sampling['temperature']:g}; intervals are of 95 "
-        "%, over prompts."
+        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['samples']} replies of "
+        f"{audit.policy['name']} to each, of at most {sampling['max_new_tokens']} tokens "
+        f"({audit.replies['cut_off']:.0%} were cut off there) at temperature {sampling['temperature']:g}; "
+        "intervals are of 95 %, over prompts."
     )
 
 
@@ -121,116 +146,118 @@ def origin(audit: Audit) -> str:
     )
 
 
-def order_figure(audit: Audit) -> plots.Figure:
+def order_figure(audit: Audit) -> Any:
     """The mean by which the teachers are ordered, with its interval; the ground truth itself as the mark to reach."""
     by, names = audit.order["by"], audit.order["names"][::-1]
-    values = np.array([audit.teachers[name][by] for name in names])
-    across, up = values[:, 0], np.arange(len(names))
-    said = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], values[::-1]))
+    intervals = np.array([interval_of(audit.teachers[name], by) for name in names])
+    means, low, high = intervals.T
+    heights = np.arange(len(names))
+    in_words = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], intervals[::-1]))
     figure = plots.scatter(
-        {"teachers": (across, up)},
-        intervals={"teachers": ((values[:, 1], values[:, 2]), (up, up))},
+        {"teachers": (means, heights)},
+        intervals={"teachers": ((low, high), (heights, heights))},
         x=MEASURES[by],
         y="",
         log=(False, False),
         size=12,
-        alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {said}.",
+        alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {in_words}.",
     )
     figure.update_traces(
         marker_opacity=1, error_x=dict(width=5, thickness=2, color=plots.COLOURS["ground truth"]), showlegend=False
     )
     figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
     if audit.reference and by in ("covariance", "preference_covariance"):
-        figure.add_vline(x=audit.reference[by][0], line=dict(color=plots.COLOURS["accent"]))
+        mark = interval_of(audit.reference, by)[0]
+        figure.add_vline(x=mark, line=dict(color=plots.COLOURS["accent"]))
         figure.add_annotation(
-            x=audit.reference[by][0],
-            y=1,
-            yref="paper",
-            yanchor="bottom",
-            text=f"{audit.ground_truth} itself",
-            showarrow=False,
+            x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
         )
     return figure.update_layout(
-        yaxis=dict(tickvals=list(up), ticktext=[_short(name) for name in names], range=[-0.6, len(names) - 0.4]),
+        yaxis=dict(tickvals=list(heights), ticktext=[_short(name) for name in names], range=[-0.6, len(names) - 0.4]),
         height=140 + 46 * len(names),
     )
 
 
-def spread_figure(audit: Audit) -> plots.Figure:
-    """Reward variance of the prompts in growing order, a line a teacher: how long it lies on the floor is the share
-    that teaches nothing."""
-    shares, series = np.zeros(0), {}
-    for name in audit.order["names"]:
-        series[name] = np.sort(audit.teachers[name]["per_prompt"]["reward_variance"])
-        shares = (np.arange(len(series[name])) + 0.5) / len(series[name])
-    flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in series)
+def spread_figure(audit: Audit) -> Any:
+    """Reward variance of the prompts in growing order, a line a teacher.
+
+    How long a line lies on the floor is the share of the prompts that teaches nothing.
+    """
+    names = audit.order["names"]
+    variances = {name: np.sort(audit.teachers[name]["per_prompt"]["reward_variance"]) for name in names}
+    prompts = len(variances[names[0]])
+    flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
     return plots.trajectories(
-        series,
-        shares,
+        variances,
+        (np.arange(prompts) + 0.5) / prompts,
         value="reward variance, normalised",
         time="share of the prompts",
         alt=(
-            "Reward variance against the share of the prompts that have less, a rising line a teacher. On "
-            f"(almost) no variance lie: {flat}."
+            "Reward variance against the share of the prompts that have less, a rising line a teacher. "
+            f"On (almost) no variance lie: {flat}."
         ),
     )
 
 
-def plane_figure(audit: Audit) -> plots.Figure | None:
+def plane_figure(audit: Audit) -> Any:
     """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
     groups = {}
     for name in audit.order["names"]:
         per_prompt = audit.teachers[name]["per_prompt"]
         points = [
-            (a, v) for a, v in zip(per_prompt.get("accuracy", []), per_prompt["reward_variance"]) if a is not None
+            (accuracy, variance)
+            for accuracy, variance in zip(per_prompt.get("accuracy", []), per_prompt["reward_variance"])
+            if accuracy is not None
         ]
         if points:
-            groups[name] = tuple(np.transpose(points))
+            accuracies, variances = np.transpose(points)
+            groups[name] = accuracies, variances
     if not groups:
         return None
     means = "; ".join(f"{name} {a.mean():.2f}, {v.mean():.2f}" for name, (a, v) in groups.items())
     figure = plots.scatter(
         groups,
-        x=f"accuracy against {_short(str(audit.ground_truth))}",
+        x=f"accuracy against {_short(audit.ground_truth or '')}",
         y="reward variance, normalised",
         log=(False, False),
         size=7,
         alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
     )
-    return figure.add_vline(x=0.5, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+    chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none
+    return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
 
 
 def tables(audit: Audit) -> str:
     """The order, the table and the advice as HTML, for a page and for a notebook."""
-    names = audit.order["names"]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in audit.order["names"])
     body = "".join(
-        f'<tr><th>{html.escape(measure)}<br><small style="font-weight: 400">{html.escape(meaning)}</small></th>'
-        + "".join(f"<td>{html.escape(text)}</td>" for text in texts)
+        f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells)
         + "</tr>"
-        for measure, meaning, texts in rows(audit)
+        for row in rows(audit)
     )
-    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in audit.advice)
+    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in audit.advice)
     return (
         f"<p><strong>{html.escape(headline(audit))}</strong></p><p>{html.escape(sizes(audit))}</p>"
-        '<div style="overflow-x: auto"><table class="table"><thead><tr><th>per prompt, then '
-        f"averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>" + (f"<ul>{said}</ul>" if said else "")
+        '<div style="overflow-x: auto"><table class="table">'
+        f"<thead><tr><th>per prompt, then averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        + (f"<ul>{sentences}</ul>" if sentences else "")
     )
 
 
 def page(audit: Audit) -> str:
     """The whole report: one HTML file with its own copy of plotly.js."""
+    zero = "no difference" if audit.order["by"] == "reward_variance" else "no agreement"
     figures = [
         (
             order_figure(audit),
-            (
-                "Who is expected to teach most. The dashed line is 0: "
-                f"{'no difference' if audit.order['by'] == 'reward_variance' else 'no agreement'}, nothing "
-                "taught."
-            ),
+            f"Who is expected to teach most. The dashed line is 0: {zero}, nothing taught.",
         ),
         (spread_figure(audit), "A prompt on the floor teaches nothing, whatever its replies."),
-        (plane_figure(audit), "One point a prompt. A good teacher's lie to the right of the dashed line, and high."),
+        (
+            plane_figure(audit),
+            "One point a prompt. A good teacher's lie to the right of the dashed line, chance without ties, and high.",
+        ),
     ]
     shown, script = "", True
     for figure, caption in figures:
@@ -243,33 +270,52 @@ def page(audit: Audit) -> str:
                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
             script = False
-    left = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])
+    left_out = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
         f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>{tables(audit)}{shown}"
-        + (f"<h2>Lines left out</h2><ul>{left}</ul>" if left else "")
+        + (f"<h2>Lines left out</h2><ul>{left_out}</ul>" if left_out else "")
         + f"<p><small>{html.escape(origin(audit))}</small></p></body></html>"
     )
 
 
 def show(audit: Audit) -> None:
-    """Print the order, the table and the advice."""
-    from rich.console import Console
+    """Print the order, the table and the advice, as wide as the terminal is.
+
+    Where the teachers do not fit beside each other, the table goes on below with the next of them, rather than break
+    intervals.
+    """
+    from rich.console import Console  # not among the packages of the book, which shows audits too
     from rich.markup import escape
     from rich.table import Table
 
-    console, table = Console(), Table("", *map(escape, audit.order["names"]))
-    for measure, _, texts in rows(audit):
-        table.add_row(measure, *map(escape, texts))
+    console, names, table_rows = Console(), audit.order["names"], rows(audit)
     for line in audit.prompts["left_out"]:
         console.print(f"Left out {line}", markup=False)
     console.print(sizes(audit), markup=False)
-    console.print(table)
+    cell_width = max(len(cell) for row in table_rows for cell in row.cells)
+    room = console.width - MEASURE_WIDTH - 4  # 4, and 3 of each further column: frames and margins
+    abreast = max(1, room // (cell_width + 3))
+    for start in range(0, len(names), abreast):
+        table = Table("")
+        for name in names[start : start + abreast]:
+            table.add_column(escape(name), min_width=min(cell_width, max(1, room - 3)), overflow="fold")
+        for row in table_rows:
+            table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
+        console.print(table)
     console.print(headline(audit), style="bold", markup=False)
     for sentence in audit.advice:
         console.print(f"- {sentence}", markup=False)
+
+
+def _interval(interval: list[float] | None, spec: str = ".2f") -> str:
+    return "none" if interval is None else "{:{s}} [{:{s}}, {:{s}}]".format(*interval, s=spec)
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def _short(name: str, most: int = 24) -> str:

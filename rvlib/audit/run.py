@@ -1,14 +1,14 @@
-"""`rvlib audit`: is this reward model a good teacher for this policy? Replies are drawn once, and every reward model
-scores them.
+"""`rvlib audit`: is this reward model a good teacher for this policy?
 
-    reward variance   Var_{y~π}[r(x, y)]          how fast it can teach                              Def. 2, arXiv
-    2503.15477
-    accuracy          P[orders a pair as r_G]     whether it is right                                Def. 1
-    covariance        Cov_{y~π}[r, r_G]           both at once: what the order of teachers goes by
-    `rvlib.tabular.scores`
+Replies are drawn once, and every reward model scores them.
+
+    reward variance   Var_{y~π}[r(x, y)]        how fast it can teach              Def. 2, arXiv 2503.15477
+    accuracy          P[orders a pair as r_G]   whether it is right                Def. 1
+    covariance        Cov_{y~π}[r, r_G]         both at once: what teachers are    `rvlib.tabular.scores`
+                                                ordered by
 
 The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models
-compare. Means and 95 % intervals are over prompts. `grade` and the report need neither torch nor transformers.
+compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
 """
 
 import argparse
@@ -17,34 +17,69 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from rvlib._terminal import Defaults, sentence
 from rvlib.audit import report
-from rvlib.audit.grading import Audit, advice, grade, order_of_teachers
+from rvlib.audit.grading import Audit, Grade, advice, grade, order_of_teachers
 from rvlib.files import data_folder, fingerprint, write_whole
 from rvlib.lm import origin
 from rvlib.lm.data.files import read_examples
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models import RewardFunction, policies
-from rvlib.lm.models import reward_models as loaders
+from rvlib.lm.data.sources import Preference
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.reward_models import check_reward_model
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
-Scored = tuple[Sequence[Prompt], Sequence[Sequence[str]]]  # prompts, and the replies to each
 CHUNK = 64  # prompts scored between two moves of the progress bar
+# Files in a model's folder, beside its weights, on which replies or rewards depend.
+READ_NAMES = {
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+}
+READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
+
+Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
+RewardModel = str | pathlib.Path | Score
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Prompts and as many replies to each of them: what is scored."""
+
+    prompts: list[Prompt]
+    replies: list[list[str]]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Rewards of one reward model. rewards: (prompts, replies) of the policy's; preferences: (pairs, 2)."""
+
+    rewards: list[list[float]]
+    preferences: list[list[float]]
 
 
 def audit(
-    policy: str,
-    reward_models: Sequence[str] | Mapping[str, str | RewardFunction],
+    policy: str | pathlib.Path,
+    reward_models: Sequence[str | pathlib.Path] | Mapping[str, RewardModel],
     prompts: str | pathlib.Path,
     *,
-    ground_truth: str | RewardFunction | None = None,
+    ground_truth: RewardModel | None = None,
     samples: int = 8,
     max_new_tokens: int = 64,
     temperature: float = 1.0,
@@ -59,79 +94,88 @@ def audit(
 ) -> Audit:
     """Draw replies of a policy, score them with each reward model, and say what kind of teacher it is: an `Audit`.
 
-    policy: a name (`models.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
-    or a function score(prompts, replies) → (prompts, samples)}. prompts: as `prompts.read` takes them. ground_truth: a
-    name or such a function. What was drawn and scored stays in `folder` (one of the data folder by default), and a run
-    that was cut off goes on from there. OSError or ValueError, in one sentence, for what is missing or wrong.
+    policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
+    or a function score(prompts, replies) → (prompts, replies)}. prompts: as `read_examples` takes them. ground_truth: a
+    name or such a function. samples: replies to each prompt. What was drawn and scored stays in `folder` (one of the
+    data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for
+    what is missing or wrong.
     """
-
-    judges = dict(reward_models) if isinstance(reward_models, Mapping) else dict(_labelled(reward_models))
-    if not judges:
+    labelled_models: Mapping[str, RewardModel] = (
+        reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
+    )
+    if not labelled_models:
         raise ValueError("reward_models must name at least one reward model, got none.")
-    examples, bad = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
-    if len(examples) < 2 or samples < 2:
+    examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
+    count = len({example.prompt.text for example in examples})
+    if count < 2 or samples < 2:
+        different_ones = " different" * (count < len(examples))
         raise ValueError(
-            f"An audit needs at least two prompts and two samples of each, got {len(examples)} and {samples}; "
-            "its intervals are over prompts."
+            "An audit needs at least two prompts and two samples of each, "
+            f"got {count}{different_ones} and {samples}; its intervals are over prompts."
         )
-    for judge in [*judges.values(), ground_truth]:  # before the long part
-        if isinstance(judge, str):
-            loaders.check_reward_model(judge, trust_remote_code=trust_remote_code)
+    scoring = list(labelled_models.values()) + ([] if ground_truth is None else [ground_truth])
+    for reward_model in scoring:  # before the long part
+        if not callable(reward_model):
+            check_reward_model(reward_model, trust_remote_code=trust_remote_code)
     sampling = Sampling(samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    asked = [example.prompt for example in examples]
-    student = policies.load_policy(policy, dtype=dtype)
-    student = replace(student, source=student.source | _stamp(policy))
-    key = fingerprint([student.source, asdict(sampling), [[p.name, p.text] for p in asked]])
+    audited = [example.prompt for example in examples]
+    loaded_policy = policies.load_policy(policy, dtype=dtype)
+    loaded_policy = replace(loaded_policy, source=loaded_policy.source | _stamp(policy))
+    key = fingerprint([loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
     folder = pathlib.Path(
         folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
     )
-    records = sample_replies(student, asked, folder / "samples", sampling, progress=progress)
-    source, seconds = student.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
-    del student  # a reward model may need its memory
+    records = sample_replies(loaded_policy, audited, folder / "samples", sampling, progress=progress)
+    source, seconds = loaded_policy.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
+    del loaded_policy  # a reward model may need its memory
 
     replies = [record["replies"] for record in records]
-    paired = [example for example in examples if example.rejected is not None]
-    texts = [(asked, replies), ([e.prompt for e in paired], [[e.chosen, e.rejected] for e in paired])]
+    pairs = [
+        Preference(example.prompt, example.chosen, example.rejected)
+        for example in examples
+        if example.chosen is not None and example.rejected is not None
+    ]
+    drawn = _Texts(audited, replies)
+    preferred = _Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
 
-    def score(label: str, judge: str | RewardFunction) -> list[list[list[float]]]:
-        return _scores(label, judge, texts, folder, dtype, trust_remote_code, progress)
+    def scores_of(label: str, reward_model: RewardModel, clock: str) -> _Scores:
+        start = time.perf_counter()
+        scores = _scores(label, reward_model, drawn, preferred, folder, dtype, trust_remote_code, progress)
+        seconds[clock] = round(time.perf_counter() - start, 1)
+        return scores
 
-    different = [[[a != b for a in to_prompt] for b in to_prompt] for to_prompt in replies]
-    scores = {}
-    for label, judge in judges.items():
-        start = time.perf_counter()
-        scores[label] = score(label, judge)
-        seconds[label] = round(time.perf_counter() - start, 1)
-    truth, reference, truth_name = None, None, None
-    if ground_truth is not None:
-        start = time.perf_counter()
-        truth, truth_preferences = score("the ground truth", ground_truth)
-        seconds["ground truth"] = round(time.perf_counter() - start, 1)
-        properties = grade(truth, truth, truth_preferences, different)
-        reference = properties | {"rewards": truth, "preferences": truth_preferences}
-        truth_name = getattr(ground_truth, "name", "the ground truth")
-        if isinstance(ground_truth, str):
-            (truth_name,) = _labelled([ground_truth])
-    teachers = {
-        label: grade(rewards, truth, preferences, different) | {"rewards": rewards, "preferences": preferences}
-        for label, (rewards, preferences) in scores.items()
-    }
+    scores = {label: scores_of(label, reward_model, label) for label, reward_model in labelled_models.items()}
+    truth = None if ground_truth is None else scores_of("the ground truth", ground_truth, "ground truth")
+    different = [[[a != b for a in row] for b in row] for row in replies]
+
+    def graded(scores: _Scores) -> Grade:
+        result = grade(
+            scores.rewards,
+            None if truth is None else truth.rewards,
+            scores.preferences,
+            different,
+            prompts=[prompt.text for prompt in drawn.prompts],
+            pair_prompts=[prompt.text for prompt in preferred.prompts],
+        )
+        return result | {"rewards": scores.rewards, "preferences": scores.preferences}
+
+    teachers = {label: graded(teacher) for label, teacher in scores.items()}
     result = Audit(
         made=origin.record() | {"command": command, "seconds": seconds},
         policy=source,
         sampling=asdict(sampling),
         prompts={
             "source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts),
-            "names": [prompt.name for prompt in asked],
-            "left_out": bad,
+            "names": [prompt.name for prompt in audited],
+            "left_out": bad_lines,
         },
-        ground_truth=truth_name,
+        ground_truth=None if ground_truth is None else _name(ground_truth),
         replies={
             "cut_off": float(np.mean([not ended for record in records for ended in record["ended"]])),
-            "same": float(np.mean([1 - len(set(texts)) / len(texts) for texts in replies])),
+            "same": float(np.mean([1 - len(set(row)) / len(row) for row in replies])),
         },
         teachers=teachers,
-        reference=reference,
+        reference=None if truth is None else graded(truth),
         order=order_of_teachers(teachers),
         advice=[],
     )
@@ -142,7 +186,7 @@ def audit(
     return result
 
 
-def _labelled(names: Sequence[str]) -> dict[str, str]:
+def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Path]:
     """{label: name}: the last part of each name, the whole where two would be alike."""
     last = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in names]
     labels = last if len(set(last)) == len(last) else [str(name) for name in names]
@@ -151,65 +195,81 @@ def _labelled(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(labels, names))
 
 
-def _stamp(name: Any) -> dict[str, Any]:
-    """What changes when a file in a model's folder does: weights, adapter, configuration, tokenizer or chat template.
+def _name(ground_truth: RewardModel) -> str:
+    """What a report calls the ground truth."""
+    if callable(ground_truth):
+        return getattr(ground_truth, "name", "the ground truth")
+    return next(iter(_labelled([ground_truth])))
 
-    Nothing for a name on the hub.
+
+def _stamp(name: str | pathlib.Path | Score) -> dict[str, list]:
+    """What changes when any file that a model in a folder is read from does; nothing for a name on the hub.
+
+    Weights are known by size and time, since to read them takes long; other files by what is in them. An adapter's
+    folder stands for that of its base model too.
     """
     folder = pathlib.Path(str(name))
     if not folder.is_dir():
         return {}
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    stamps = [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    return {"files": sorted(stamps)}
+    weights = sorted(folder.glob("*.safetensors"))
+    others = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
+    others += folder.glob("additional_chat_templates/*")
+    stamp: dict[str, list] = {
+        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
+        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(others) if path.is_file()]
+    }
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if base and pathlib.Path(base).resolve() != folder.resolve():
+            stamp["base"] = _stamp(base).get("files", [base])
+    return stamp
 
 
 def _scores(
     label: str,
-    judge: str | RewardFunction,
-    texts: Sequence[Scored],
+    reward_model: RewardModel,
+    drawn: _Texts,
+    preferred: _Texts,
     folder: pathlib.Path,
     dtype: str,
     trust_remote_code: bool,
     progress: bool,
-) -> list[list[list[float]]]:
-    """Rewards of each of `texts` [(prompts, replies), …] as lists, from a file in `folder` where they were written
-    before."""
-
-    if callable(judge):
-        return [_score(judge, prompts, replies, label, progress) for prompts, replies in texts]
-    judged = [[[vars(prompt) for prompt in prompts], replies] for prompts, replies in texts]
-    path = folder / f"scores-{fingerprint([str(judge), dtype, _stamp(judge), judged])[:12]}.json"
+) -> _Scores:
+    """Rewards of both kinds of texts, from a file in `folder` where they were written before."""
+    if callable(reward_model):
+        return _Scores(*(_score(reward_model, texts, label, progress) for texts in (drawn, preferred)))
+    contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
+    path = folder / f"scores-{fingerprint([str(reward_model), dtype, _stamp(reward_model), contents])[:12]}.json"
     if not path.exists():
-        score = loaders.load_reward_model(judge, dtype=dtype, trust_remote_code=trust_remote_code)
-        scores = [_score(score, prompts, replies, label, progress) for prompts, replies in texts]
-        write_whole(path, lambda partial: partial.write_text(json.dumps(scores), encoding="utf-8"))
-    return json.loads(path.read_text(encoding="utf-8"))
+        score = reward_models.load_reward_model(reward_model, dtype=dtype, trust_remote_code=trust_remote_code)
+        rewards = [_score(score, texts, label, progress) for texts in (drawn, preferred)]
+        write_whole(path, lambda partial: partial.write_text(json.dumps(rewards), encoding="utf-8"))
+    return _Scores(*json.loads(path.read_text(encoding="utf-8")))
 
 
-def _score(
-    score: RewardFunction, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], label: str, progress: bool
-) -> list[list[float]]:
-    """Rewards (prompts, samples) as lists; ValueError unless they are finite and as many as the replies."""
-
-    if not prompts:
+def _score(score: Score, texts: _Texts, label: str, progress: bool) -> list[list[float]]:
+    """Rewards (prompts, replies) as lists; ValueError unless they are finite and as many as the replies."""
+    if not texts.prompts:
         return []
-    starts = tqdm(range(0, len(prompts), CHUNK), desc=f"Scoring by {label}", unit="batch", disable=not progress)
+    starts = tqdm(range(0, len(texts.prompts), CHUNK), desc=f"Scoring by {label}", unit="batch", disable=not progress)
     rewards = np.concatenate(
-        [np.asarray(score(prompts[i : i + CHUNK], replies[i : i + CHUNK]), dtype=float) for i in starts]
+        [np.asarray(score(texts.prompts[i : i + CHUNK], texts.replies[i : i + CHUNK]), dtype=float) for i in starts]
     )
-    if rewards.shape != (len(prompts), len(replies[0])) or not np.isfinite(rewards).all():
-        expected = f"{len(prompts)} × {len(replies[0])}"
+    shape = (len(texts.prompts), len(texts.replies[0]))
+    if rewards.shape != shape or not np.isfinite(rewards).all():
         raise ValueError(
-            f"A reward must be one finite number for each of {expected} replies, got shape {rewards.shape} with "
-            f"{int((~np.isfinite(rewards)).sum())} not finite of {label}."
+            f"A reward must be one finite number for each of {shape[0]} × {shape[1]} replies, "
+            f"got shape {rewards.shape} with {int((~np.isfinite(rewards)).sum())} not finite of {label}."
         )
-    return [[float(f"{x:.8g}") for x in row] for row in rewards]
+    return [[float(f"{reward:.8g}") for reward in row] for row in rewards]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`rvlib audit`. Exits with one sentence for what is missing or wrong."""
-    parser = argparse.ArgumentParser(prog="rvlib audit", description=__doc__.split("\n")[0], formatter_class=Defaults)
+    """The command `rvlib audit`; exits with one sentence for what is missing or wrong."""
+    parser = argparse.ArgumentParser(
+        prog="rvlib audit", description=(__doc__ or "").split("\n")[0], formatter_class=Defaults
+    )
     parser.add_argument("--policy", required=True, help="SmolLM2-135M-Instruct, a folder, or a name on the hub")
     parser.add_argument(
         "--reward-model",
@@ -237,17 +297,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--folder", type=pathlib.Path, help="for replies, scores and the report (default: one in the data folder)"
     )
     arguments = sys.argv[1:] if arguments is None else arguments
-    given = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_args(arguments))
     try:
-        found = audit(
-            given.pop("policy"),
-            given.pop("reward_model"),
-            given.pop("prompts"),
-            **given,
+        result = audit(
+            options.pop("policy"),
+            options.pop("reward_model"),
+            options.pop("prompts"),
+            **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except (OSError, ValueError, ModuleNotFoundError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(sentence(error))
     except KeyboardInterrupt:
         sys.exit("Stopped; the same command goes on from what was drawn and scored.")
-    report.show(found)
+    report.show(result)

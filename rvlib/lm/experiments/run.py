@@ -25,7 +25,7 @@ import numpy as np
 from rvlib import metrics
 from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, write_whole
-from rvlib.lm import missing, processes
+from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     except ModuleNotFoundError as error:  # told here, since of several processes one alone is to tell it
-        sys.exit(processes.said(str(missing(error.name) if error.name else error)))
+        sys.exit(processes.said(sentence(error)))
     except (ValueError, FloatingPointError, MemoryError) as error:
         sys.exit(processes.said(str(error)))
     except KeyboardInterrupt:
