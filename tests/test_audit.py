@@ -34,7 +34,7 @@ from rvlib.lm.models.tiny import make_tiny_model  # noqa: E402
 from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
 
-SETTINGS: dict[str, Any] = dict(samples=3, max_new_tokens=6, seed=1, progress=False)
+SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, seed=1, progress=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,7 +182,7 @@ def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
     assert result.teachers["mine"]["prompts"] == 9 and len(result.prompts["names"]) == 27
     assert report.sizes(result).startswith("27 prompts of prompts.jsonl (9 different), 3 replies")
     file.write_text(2 * (file.read_text().splitlines()[0] + "\n"))
-    with pytest.raises(ValueError, match="at least two prompts and two samples of each, got 1 different and 3; "):
+    with pytest.raises(ValueError, match="at least two prompts and two replies to each, got 1 different and 3; "):
         audit("tiny", {"mine": lambda p, r: np.zeros((len(p), 3))}, file, folder=tmp_path / "other", **SETTINGS)
 
 
@@ -321,7 +321,7 @@ def made_up(teachers, ground_truth=None, preferences=()):
     return Audit(
         made={},
         policy={"name": "a policy"},
-        sampling={"samples": 6, "max_new_tokens": 64, "temperature": 1.0},
+        sampling={"num_generations": 6, "max_new_tokens": 64, "temperature": 1.0},
         prompts={"source": "a file", "names": ["x"] * len(next(iter(teachers.values()))), "left_out": []},
         ground_truth=None if ground_truth is None else "the verifier",
         replies={"cut_off": 0.125, "same": 0.0},
@@ -566,7 +566,7 @@ def test_the_books_audit_is_what_the_command_wrote():
         and np.shape(truth)
         == (
             len(result.prompts["names"]),
-            result.sampling["samples"],
+            result.sampling["num_generations"],
         )
     )
     for teacher in result.teachers.values():
@@ -595,7 +595,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         judges[1],
         "--prompts",
         str(file),
-        "--samples",
+        "--num-generations",
         "3",
         "--max-new-tokens",
         "4",
@@ -630,8 +630,11 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         ({"--ground-truth": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
         ({"--prompts": "none.jsonl"}, "^The prompts must be [^\n]* which is not there\\.$"),
         ({"--prompts": "no-such-data-set"}, "^The prompts must be [^\n]* which did not load [^\n]*\\.$"),
-        ({"--samples": "1"}, "^An audit needs at least two prompts and two samples of each, got 9 and 1; [^\n]*\\.$"),
-        ({"--limit": "1"}, "^An audit needs at least two prompts and two samples of each, got 1 and 3; [^\n]*\\.$"),
+        (
+            {"--num-generations": "1"},
+            "^An audit needs at least two prompts and two replies to each, got 9 and 1; [^\n]*\\.$",
+        ),
+        ({"--limit": "1"}, "^An audit needs at least two prompts and two replies to each, got 1 and 3; [^\n]*\\.$"),
         ({"--limit": "0"}, "^limit must be a whole number of at least 1, got 0\\.$"),
         ({"--temperature": "0"}, "^temperature must be greater than 0, got 0\\.$"),
         ({"--dtype": "int3"}, "^dtype must be [^\n]*\\.$"),
@@ -642,7 +645,7 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
         "--policy": "tiny",
         "--reward-model": judges[0],
         "--prompts": str(file),
-        "--samples": "3",
+        "--num-generations": "3",
         "--max-new-tokens": "4",
         "--folder": str(tmp_path / "run"),
     } | changed
@@ -815,7 +818,7 @@ def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
         judges[0],
         "--prompts",
         str(path),
-        "--samples",
+        "--num-generations",
         "2",
         "--max-new-tokens",
         "2",

@@ -29,7 +29,7 @@ transformers = pytest.importorskip(
 
 WORDS = "<end> <unk> rain sun wind snow a b c d e f".split()
 PROMPTS = [prompts.Prompt(f"p{i}", " ".join(WORDS[2 : 3 + i]), "sun") for i in range(5)]
-SMALL = Sampling(samples=3, max_new_tokens=6, prompts_per_batch=2, seed=1)
+SMALL = Sampling(num_generations=3, max_new_tokens=6, prompts_per_batch=2, seed=1)
 
 
 def make_policy(folder, words=WORDS, spread=0.5):
@@ -105,7 +105,7 @@ def test_samples_follow_the_policy_itself_at_its_temperature(tmp_path):
     policy = make_policy(tmp_path / "policy", words=WORDS[:5], spread=1.0)
     questions = [prompts.Prompt("short", "rain", ""), prompts.Prompt("long", "rain sun wind rain", "")]
     for temperature in (1.0, 2.0):
-        sampling = Sampling(samples=3000, max_new_tokens=2, temperature=temperature, seed=3)
+        sampling = Sampling(num_generations=3000, max_new_tokens=2, temperature=temperature, seed=3)
         for prompt, record in zip(
             questions, sample_replies(policy, questions, tmp_path / f"{temperature}", sampling, progress=False)
         ):
@@ -188,7 +188,7 @@ def test_sampling_leaves_the_global_generator_alone(policy, tmp_path):
 @pytest.mark.parametrize(
     "setting",
     [
-        dict(samples=0),
+        dict(num_generations=0),
         dict(max_new_tokens=1.5),
         dict(temperature=0.0),
         dict(temperature=float("nan")),
@@ -400,7 +400,7 @@ def test_the_command_writes_what_the_book_reads(policy, few_prompts, monkeypatch
         policy.model.name_or_path,
         "--prompts",
         "5",
-        "--samples",
+        "--num-generations",
         "4",
         "--max-new-tokens",
         "3",
@@ -430,7 +430,7 @@ def test_the_committed_numbers_are_whole():
     made, shape = numbers["made"], numbers["sentiment"].shape
     assert (
         shape
-        == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["samples"])
+        == (len(prompts.OWN) + made["prompts"]["count"], made["sampling"]["num_generations"])
         == numbers["similarity"].shape
     )
     assert len(set(numbers["names"])) == shape[0]

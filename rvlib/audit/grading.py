@@ -272,7 +272,7 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
     flat, count = teacher["flat"][0], teacher["prompts"]
     if flat > 0.2:
         sentences.append(
-            f"{name} gives (almost) the same reward to all {audit.sampling['samples']} replies on "
+            f"{name} gives (almost) the same reward to all {audit.sampling['num_generations']} replies on "
             f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, "
             "draw more replies, or use a finer reward."
         )

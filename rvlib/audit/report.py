@@ -127,7 +127,7 @@ def sizes(audit: Audit) -> str:
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
     left = f" ({len(audit.prompts['left_out'])} bad lines left out)" * bool(audit.prompts["left_out"])
     return (
-        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['samples']} replies of "
+        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['num_generations']} replies of "
         f"{audit.policy['name']} to each, of at most {sampling['max_new_tokens']} tokens "
         f"({audit.replies['cut_off']:.0%} were cut off there) at temperature {sampling['temperature']:g}; "
         "intervals are of 95 %, over prompts."

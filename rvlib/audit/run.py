@@ -80,7 +80,7 @@ def audit(
     prompts: str | pathlib.Path,
     *,
     ground_truth: RewardModel | None = None,
-    samples: int = 8,
+    num_generations: int = 8,
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     seed: int = 0,
@@ -96,9 +96,9 @@ def audit(
 
     policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
     or a function score(prompts, replies) → (prompts, replies)}. prompts: as `read_examples` takes them. ground_truth: a
-    name or such a function. samples: replies to each prompt. What was drawn and scored stays in `folder` (one of the
-    data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for
-    what is missing or wrong.
+    name or such a function. num_generations: replies to each prompt. What was drawn and scored stays in `folder` (one
+    of the data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one
+    sentence, for what is missing or wrong.
     """
     labelled_models: Mapping[str, RewardModel] = (
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
@@ -107,17 +107,19 @@ def audit(
         raise ValueError("reward_models must name at least one reward model, got none.")
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
     count = len({example.prompt.text for example in examples})
-    if count < 2 or samples < 2:
+    if count < 2 or num_generations < 2:
         different_ones = " different" * (count < len(examples))
         raise ValueError(
-            "An audit needs at least two prompts and two samples of each, "
-            f"got {count}{different_ones} and {samples}; its intervals are over prompts."
+            "An audit needs at least two prompts and two replies to each, "
+            f"got {count}{different_ones} and {num_generations}; its intervals are over prompts."
         )
     scoring = list(labelled_models.values()) + ([] if ground_truth is None else [ground_truth])
     for reward_model in scoring:  # before the long part
         if not callable(reward_model):
             check_reward_model(reward_model, trust_remote_code=trust_remote_code)
-    sampling = Sampling(samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    sampling = Sampling(
+        num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    )
     audited = [example.prompt for example in examples]
     loaded_policy = policies.load_policy(policy, dtype=dtype)
     loaded_policy = replace(loaded_policy, source=loaded_policy.source | _stamp(policy))
@@ -283,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="a .jsonl file, a text file, a data set's name[:split], alpaca-eval or demo-preferences",
     )
     parser.add_argument("--ground-truth", help="what you want, named as a reward model is")
-    parser.add_argument("--samples", type=int, default=8, help="replies to each prompt")
+    parser.add_argument("--num-generations", type=int, default=8, help="replies to each prompt")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="the longest reply")
     parser.add_argument("--temperature", type=float, default=1.0, help="of sampling")
     parser.add_argument("--limit", type=int, help="how many prompts")

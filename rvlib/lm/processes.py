@@ -103,7 +103,7 @@ def first() -> bool:
     return rank() == 0
 
 
-def said(sentence: str) -> str | int:
+def exit_message(sentence: str) -> str | int:
     """What this process exits with, for the launcher to end the others: the sentence, or 1 if another failed first.
 
     An error that all meet is so told once.

@@ -215,29 +215,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.dry_run:
             sys.exit(processes.only_first(lambda: plan.show(recipe, folder, options.gpus)))
         if lacks := plan.hardware(recipe):
-            sys.exit(processes.said("\n".join(lacks)))
+            sys.exit(processes.exit_message("\n".join(lacks)))
         run(recipe, folder)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         again = "make room and run the same command: it goes on from its last checkpoint"
-        sys.exit(processes.said(f"The disk of {folder} is full; {again}." if full else sentence(error)))
+        sys.exit(processes.exit_message(f"The disk of {folder} is full; {again}." if full else sentence(error)))
     except RuntimeError as error:
         if not accelerate.utils.memory.should_reduce_batch_size(error):
-            sys.exit(processes.said(str(error)))
+            sys.exit(processes.exit_message(str(error)))
         largest = plan.largest(plan.plan(recipe, processes.world()))
         sys.exit(
-            processes.said(
+            processes.exit_message(
                 f"Memory ran out ({str(error).splitlines()[0]}); the plan's largest stage is {largest.name} with "
                 f"{largest.peak:.1f} GB, of which {largest.largest_part} take most: see `rvlib run {options.recipe} "
                 "--dry-run`, and lower runtime.batch_size."
             )
         )
     except ModuleNotFoundError as error:  # told here, since of several processes one alone is to tell it
-        sys.exit(processes.said(sentence(error)))
+        sys.exit(processes.exit_message(sentence(error)))
     except (ValueError, FloatingPointError, MemoryError) as error:
-        sys.exit(processes.said(str(error)))
+        sys.exit(processes.exit_message(str(error)))
     except KeyboardInterrupt:
-        sys.exit(processes.said(f"Stopped; the same command goes on from the last checkpoint in {folder}."))
+        sys.exit(processes.exit_message(f"Stopped; the same command goes on from the last checkpoint in {folder}."))
     if processes.first():
         print(f"Run: {folder}\nReport: {folder / 'report.html'}")
     processes.stop()

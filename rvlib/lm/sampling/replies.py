@@ -28,16 +28,16 @@ from rvlib.lm.sampling.log_probs import log_probs
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn: `samples` for each prompt, each of at most `max_new_tokens` tokens, at `temperature`."""
+    """`num_generations` replies to each prompt, each of at most `max_new_tokens` tokens, drawn at `temperature`."""
 
-    samples: int = 16
+    num_generations: int = 16
     max_new_tokens: int = 64
     temperature: float = 1.0
     prompts_per_batch: int = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("samples", "max_new_tokens", "prompts_per_batch"):
+        for name in ("num_generations", "max_new_tokens", "prompts_per_batch"):
             _checks.whole(name, getattr(self, name))
         _checks.whole("seed", self.seed, low=0)
         _checks.real("temperature", self.temperature, above=0.0)
@@ -118,7 +118,10 @@ def _draw(
     server: str | None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
-    prompt_ids, num_generations = [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch], sampling.samples
+    prompt_ids, num_generations = (
+        [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch],
+        sampling.num_generations,
+    )
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
         completion_ids = generate(
