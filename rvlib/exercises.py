@@ -119,11 +119,11 @@ def lambda_takes_over(lam: float) -> str | None:
 
 
 @exercise
-def thousandth_of_the_variance(paper: float, ours: float) -> str | None:
+def thousandth_of_the_variance(paper: float, book: float) -> str | None:
     """By what factors the two least times grow as the variance falls to a thousandth: the paper's, this book's."""
     cases: tuple[tuple[str, float, Callable[..., NDArray[np.float64]]], ...] = (
         ("the paper's", paper, bounds.slow_time_bound),
-        ("this book's", ours, bounds.sharper_slow_time_bound),
+        ("this book's", book, bounds.sharper_slow_time_bound),
     )
     for name, factor, bound in cases:
         if not near(factor, bound(1e-5, 0.3, 3, 1.0) / bound(1e-2, 0.3, 3, 1.0)):

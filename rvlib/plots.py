@@ -69,7 +69,7 @@ class Figure(go.Figure):
         """What the figure shows, in words."""
         return (self.layout.meta or {}).get("alt", "")
 
-    def _repr_mimebundle_(self, *args, **kwargs):
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
         data, alt = self.to_json(), html.escape(self.alt, quote=True)
@@ -437,7 +437,7 @@ class drive:
         """The figure at the sliders' present values."""
         return self.function(**{name: control.value for name, control in self.controls.items()})
 
-    def _repr_mimebundle_(self, *args, **kwargs):
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         import ipywidgets  # as above
 
         figure = self.figure
@@ -450,7 +450,7 @@ class drive:
                 control.observe(self._redraw, "value")
         return page | ipywidgets.VBox([*self.controls.values(), self.view])._repr_mimebundle_()
 
-    def _redraw(self, _):
+    def _redraw(self, _: Any) -> None:
         new = self.figure
         view: Any = self.view  # what is drawn again has been drawn
         with view.batch_update():

@@ -88,12 +88,12 @@ def reduced(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
         below.setdefault(source, set()).add(target)
 
     def reach(start: str) -> set[str]:
-        found, open_ = set(), list(below.get(start, ()))
+        reached, open_ = set(), list(below.get(start, ()))
         while open_:
-            if (current := open_.pop()) not in found:
-                found.add(current)
+            if (current := open_.pop()) not in reached:
+                reached.add(current)
                 open_ += below.get(current, ())
-        return found
+        return reached
 
     return {(a, b) for a, b in pairs if not any(b in reach(c) for c in below[a] if c != b)}
 
@@ -109,14 +109,14 @@ def purpose(module: str) -> str:
 
 def places() -> dict[str, tuple[float, float, float]]:
     """{box: (left edge, upper edge, width)}; boxes of one row and lane share its width."""
-    found = {}
+    at = {}
     for index, row in enumerate(ROWS):
         for lane in {lane for lane, _, _ in row}:
             own = [names[0] for other, names, _ in row if other == lane]
             width = (lane[1] - lane[0] - GAP * (len(own) + 1)) / len(own)
             for place, name in enumerate(own):
-                found[f"rvlib.{name}"] = (lane[0] + GAP + place * (width + GAP), 34 + index * ROW, width)
-    return found
+                at[f"rvlib.{name}"] = (lane[0] + GAP + place * (width + GAP), 34 + index * ROW, width)
+    return at
 
 
 def lines(pairs: set[tuple[str, str]], at: dict[str, tuple[float, float, float]]) -> list[str]:
@@ -131,9 +131,9 @@ def lines(pairs: set[tuple[str, str]], at: dict[str, tuple[float, float, float]]
             others = [b if leaving else a for a, b in pairs if name == (a if leaving else b)]
             others.sort(key=lambda other: (centre(other), at[other][1], other))
             for rank, other in enumerate(others):
-                wanted = min(max(centre(other), left + 20), left + width - 20)
+                straight = min(max(centre(other), left + 20), left + width - 20)
                 even = left + width * (rank + 1) / (len(others) + 1)
-                ends[(name, other, leaving)] = (wanted + even) / 2
+                ends[(name, other, leaving)] = (straight + even) / 2
     drawn = []
     for source, target in sorted(pairs):
         x0, y0 = ends[(source, target, True)], at[source][1] + BOX
@@ -152,9 +152,11 @@ def boxes(at: dict[str, tuple[float, float, float]]) -> list[str]:
     """The boxes with their names and what each is for."""
     drawn = []
     for row in ROWS:
-        for _, names, said in row:
+        for _, names, text_of_row in row:
             left, top, width = at[f"rvlib.{names[0]}"]
-            wrapped = textwrap.wrap(said or purpose(names[0]), int((width - 20) / 6.7), max_lines=3, placeholder=" …")
+            wrapped = textwrap.wrap(
+                text_of_row or purpose(names[0]), int((width - 20) / 6.7), max_lines=3, placeholder=" …"
+            )
             title = textwrap.shorten(", ".join(names), int((width - 20) / 7.6), placeholder=" …")
             drawn.append(f'<rect class="box" x="{left:.0f}" y="{top}" width="{width:.0f}" height="{BOX}" rx="5"/>')
             drawn.append(f'<text class="name" x="{left + 10:.0f}" y="{top + 19}">{html.escape(title)}</text>')
@@ -172,8 +174,8 @@ def picture() -> str:
     top, bottom = 34 + ROW - 22, 34 + (len(ROWS) - 1) * ROW - 14
     lanes = [
         f'<rect x="{lane[0]}" y="{top}" width="{lane[1] - lane[0]}" height="{bottom - top}" rx="8" fill="{colour}"/>'
-        f'<text class="lane" x="{lane[0] + 10}" y="{top + 15}">{said}</text>'
-        for lane, colour, said in (
+        f'<text class="lane" x="{lane[0] + 10}" y="{top + 15}">{label}</text>'
+        for lane, colour, label in (
             (LEFT, "#e6f0fa", "language models"),
             (RIGHT, "#eef6ea", "arrays alone: neither torch nor transformers"),
         )

@@ -40,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together where several processes share the work: they share what is slow to make."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def find_browser(playwright: "Playwright") -> str | None:
     """Path of a Chromium: the system's, else Playwright's own; None if there is neither."""
     own = playwright.chromium.executable_path

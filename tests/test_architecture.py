@@ -50,11 +50,11 @@ def packages(lines):
 
 def test_every_extra_is_pinned():
     pinned = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in ROOT.glob("requirements-*.txt")}
-    for extra, wanted in PYPROJECT["project"]["optional-dependencies"].items():
+    for extra, requirements in PYPROJECT["project"]["optional-dependencies"].items():
         beside = (
             pinned if extra == "test" else ("requirements-book", f"requirements-{extra}")
         )  # the tests have them all
-        missing = packages(wanted) - packages(line for name in beside for line in pinned[name])
+        missing = packages(requirements) - packages(line for name in beside for line in pinned[name])
         assert not missing, f"run make pins: {', '.join(sorted(missing))}"
     (backend,) = PYPROJECT["build-system"]["requires"]
     assert backend.replace("_", "-") in pinned["requirements-test"]

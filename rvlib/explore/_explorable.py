@@ -138,7 +138,7 @@ class Explorable(anywidget.AnyWidget):
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs)
         if "google.colab" not in sys.modules:  # which would show the HTML, where its page has no mount.mjs
             data |= {

@@ -236,21 +236,21 @@ def panel(world: World) -> "ipywidgets.VBox":
         curves: dict[str, list[Point]]
         thread: threading.Thread | None
 
-        def _repr_mimebundle_(self, **kwargs):  # with the figure for where no widget is shown
+        def _repr_mimebundle_(self, **kwargs: Any) -> Any:  # with the figure for where no widget is shown
             drawn = figure(self.curves, world, value.value)
             return super()._repr_mimebundle_(**kwargs) | {"text/html": drawn._repr_mimebundle_()["text/html"]}
 
     box = Panel([widgets.HBox([noise, flattened]), description, widgets.HBox([train, stop, clear, value]), view])
     box.curves, box.thread, stop.disabled = {}, None, True
 
-    def draw(*_):
+    def draw(*_: Any) -> None:
         new = figure(box.curves, world, value.value)
         with view.batch_update():
             view.data = ()
             view.add_traces(new.data)
             view.layout.yaxis.title = new.layout.yaxis.title
 
-    def describe(*_):
+    def describe(*_: Any) -> None:
         teacher = world.teacher(noise.value, flattened.value)
         description.value = (
             f"accuracy {teacher.accuracy:.2f}, reward variance {teacher.variance:.2f}, "
@@ -267,13 +267,13 @@ def panel(world: World) -> "ipywidgets.VBox":
         finally:
             train.disabled, stop.disabled = False, True
 
-    def begin(_):
+    def begin(_: Any) -> None:
         stopped.clear()
         train.disabled, stop.disabled = True, False
         box.thread = threading.Thread(target=work, args=(world.teacher(noise.value, flattened.value),), daemon=True)
         box.thread.start()
 
-    def forget(_):
+    def forget(_: Any) -> None:
         box.curves.clear()
         draw()
 

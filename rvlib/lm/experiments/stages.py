@@ -162,7 +162,8 @@ def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
             written, batch_size = sum(len(reply) for _, reply in batch), len(batch)
 
-            def loss_of(examples, written=written, batch_size=batch_size):  # the mean over the tokens of the batch
+            # The mean over the tokens of the batch.
+            def loss_of(examples: list[Any], written: int = written, batch_size: int = batch_size) -> torch.Tensor:
                 prompt_ids, completion_ids = map(list, zip(*examples))
                 return -reply_log_probs(policy, prompt_ids, completion_ids) * batch_size / written
 
