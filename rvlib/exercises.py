@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
-from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, rlhf_gradient, scores, softmax
+from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, geometry, rlhf_gradient, scores, softmax
 
 
 @dataclass(frozen=True)
@@ -454,3 +454,34 @@ def balanced_batch(replies: float) -> str | None:
     if not near(replies, 989e12 / 4.8e12):
         return "at this batch one of the two times is still the longer."
     return None
+
+
+# ---- Geometry decides what rarity costs ------------------------------------------------------------------------------
+
+
+@exercise
+def million_to_one(time: float) -> str | None:
+    """Time of natural gradient flow until an output of probability a millionth, with rewards of ±1, has 0.9."""
+    right = float(geometry.two_output_time(1e-6, 0.9, power=0.0))
+    if near(time, 2 * right):
+        return "the odds grow by the difference of the two rewards, which is 2."
+    if near(time, np.log(1e6) / 2):
+        return "this is the time until its probability is one half."
+    return None if near(time, right) else "look at how the odds p/(1 - p) grow with time."
+
+
+@exercise
+def two_reasons(first: float, second: float) -> str | None:
+    """The least times under the natural gradient for two reward models of variance 4e-6 and a gain of 0.5."""
+    for name, time, width in (("first", first, 2.0), ("second", second, 0.004)):
+        if not near(time, float(geometry.natural_slow_time_bound(4e-6, 0.5, width))):
+            return f"for the {name} reward model it is not this; R is its largest reward less its least."
+    return None
+
+
+@exercise
+def first_spread(steps: float) -> str | None:
+    """Mean number of steps until a group of eight has a spread, with praise of probability 0.001."""
+    if near(steps, 125.0) and not near(steps, 1 / (1 - 0.001**8 - 0.999**8)):
+        return "this is the lower bound 1/(kp); the mean itself is a little more."
+    return None if near(steps, 1 / (1 - 0.001**8 - 0.999**8)) else "it is the inverse of the chance of a spread."

@@ -11,6 +11,7 @@ from rvlib.files import RESULTS
 
 REAL_POLICY = RESULTS / "real_policy.json"
 ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
+RARITY = RESULTS / "rarity.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
@@ -34,6 +35,15 @@ def load_enumerated_transformers(path: pathlib.Path | str = ENUMERATED_TRANSFORM
     arrays."""
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
+
+
+def load_rarity(path: pathlib.Path | str = RARITY) -> dict[str, Any]:
+    """What `python -m rvlib.lm.enumerable.rarity` wrote: `made` (how and when), and arrays (models,) `probability`,
+    `flow`, `natural` (times) and `adam` (steps)."""
+    return {
+        name: np.array(value) if isinstance(value, list) else value
+        for name, value in json.loads(pathlib.Path(path).read_text(encoding="utf-8")).items()
+    }
 
 
 def _arrays(value: Any) -> Any:

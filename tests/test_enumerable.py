@@ -21,6 +21,7 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib.lm.enumerable import rarity  # noqa: E402
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # noqa: E402
 
 
@@ -200,3 +201,28 @@ def test_the_page_runs_the_same_transformer(node, tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     result = node("--test", "tests/transformer.test.mjs", env={**os.environ, "CASES": str(tmp_path / "cases.json")})
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_natural_gradient_of_a_transformer_rises_at_the_rate_of_the_variance():
+    students = rarity.Students(4)
+    probs, step = students.praised_probs(students.vectors), 1e-5
+    for direction, rate in (
+        (students.natural_direction(students.vectors), 4 * probs * (1 - probs)),  # the scores span every direction
+        (students.gradient(students.vectors), (students.gradient(students.vectors) ** 2).sum(-1)),
+    ):
+        ends = [2 * students.praised_probs(students.vectors + way * direction) - 1 for way in (step, -step)]
+        assert np.allclose((ends[0] - ends[1]) / (2 * step), rate, rtol=1e-4)
+
+
+def test_the_time_until_half_counts_a_part_of_the_last_step():
+    class Logits:  # students whose one parameter is the logit of the praised output
+        vectors = np.array([[-1.0], [-2.6]])
+
+        def praised_probs(self, vectors):
+            return 1 / (1 + np.exp(-vectors[:, 0]))
+
+    def climb(vectors, _):
+        return vectors + 0.4, np.full(2, 0.2)  # at two units of the logit a unit of time
+
+    assert rarity.time_until_half(Logits(), climb, 50) == pytest.approx([0.5, 1.3])
+    assert rarity.time_until_half(Logits(), climb, 4)[1] == np.inf

@@ -43,6 +43,9 @@ ANSWERS = {
     "steps-until-it-moves": (39062.5, [(19531.25, "rounding to nearest"), (78125, "above 1"), (100, "probability")]),
     "balanced-batch": (206.04, [(103.02, "two bytes"), (412.08, "two bytes"), (32, "longer")]),
     "worth-of-silence": (2 / 3, [(0.5, "Sheppard"), (0.75, "half of the prompts"), (0.6, "first find")]),
+    "million-to-one": (8.0064, [(16.0127, "difference"), (6.9078, "one half"), (3, "odds")]),
+    "two-reasons": ((5.5255, 202.7326), [((202.73, 5.53), "first"), ((5.5255, 5.5255), "second")]),
+    "first-spread": (125.439, [(125.0, "lower bound"), (1000, "inverse")]),
 }
 
 
