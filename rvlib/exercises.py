@@ -10,6 +10,7 @@ import inspect
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,9 +47,25 @@ def check(slug: str, answer: ArrayLike) -> bool:
         numbers = np.array([np.nan])
     if numbers.size != asked.numbers or not np.isfinite(numbers).all():
         raise ValueError(f"answer must be {asked.numbers} number{'s' * (asked.numbers > 1)}, got {answer!r}.")
-    failure = asked.failure(*map(float, numbers.ravel()))
+    given = tuple(map(float, numbers.ravel()))
+    failure = asked.failure(*given)
+    if failure and _right_once_rounded(asked, given):
+        failure = "this is close; give more digits."
+    elif failure and _right_once_rounded(asked, tuple(number / 100 for number in given)):
+        failure = "this looks like a percentage; give a share, as 0.25 for 25 %."
     print(f"Not yet: {failure}" if failure else "Right.")
     return not failure
+
+
+def _right_once_rounded(asked: _Exercise, given: tuple[float, ...]) -> bool:
+    """Whether some right answer, rounded to the digits that were given, is the answer that was given."""
+    candidates = []
+    for number in given:
+        exponent = Decimal(repr(number)).normalize().as_tuple().exponent
+        half = min(0.5 * 10.0 ** int(exponent), 0.05 * abs(number))
+        # A check accepts 1e-3 of a number to either side, so steps of that size miss none.
+        candidates.append(np.append(number, np.arange(number - half, number + half, 1e-3 * abs(number) or 1.0)))
+    return any(asked.failure(*map(float, numbers)) is None for numbers in itertools.product(*candidates))
 
 
 def exercise(function: Callable[..., str | None]) -> Callable[..., str | None]:
@@ -482,6 +499,4 @@ def two_reasons(first: float, second: float) -> str | None:
 @exercise
 def first_spread(steps: float) -> str | None:
     """Mean number of steps until a group of eight has a spread, with praise of probability 0.001."""
-    if near(steps, 125.0) and not near(steps, 1 / (1 - 0.001**8 - 0.999**8)):
-        return "this is the lower bound 1/(kp); the mean itself is a little more."
     return None if near(steps, 1 / (1 - 0.001**8 - 0.999**8)) else "it is the inverse of the chance of a spread."

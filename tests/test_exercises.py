@@ -45,7 +45,7 @@ ANSWERS = {
     "worth-of-silence": (2 / 3, [(0.5, "Sheppard"), (0.75, "half of the prompts"), (0.6, "first find")]),
     "million-to-one": (8.0064, [(16.0127, "difference"), (6.9078, "one half"), (3, "odds")]),
     "two-reasons": ((5.5255, 202.7326), [((202.73, 5.53), "first"), ((5.5255, 5.5255), "second")]),
-    "first-spread": (125.439, [(125.0, "lower bound"), (1000, "inverse")]),
+    "first-spread": (125.439, [(125.0, "more digits"), (1000, "inverse")]),
 }
 
 
@@ -75,3 +75,17 @@ def test_answers_that_are_none():
             exercises.check("best-cut", answer)
     with pytest.raises(ValueError, match="answer must be 2 numbers"):
         exercises.check("thousandth-of-the-variance", 1)
+
+
+@pytest.mark.parametrize(
+    "slug, answer", [("silent-group", 0.41), ("fast-numbers", 43), ("six-points", 0.81), ("two-reasons", (5.5, 203))]
+)
+def test_a_right_answer_with_too_few_digits_is_told_so(slug, answer, capsys):
+    assert exercises.check(slug, answer) is False
+    assert capsys.readouterr().out == "Not yet: this is close; give more digits.\n"
+
+
+@pytest.mark.parametrize("slug, answer", [("silent-group", 41.12), ("hardly-right", 5), ("six-points", 81)])
+def test_a_percentage_is_told_so(slug, answer, capsys):
+    assert exercises.check(slug, answer) is False
+    assert "percentage" in capsys.readouterr().out

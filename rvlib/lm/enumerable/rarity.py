@@ -107,7 +107,8 @@ def rarity(models: int = 40, *, learning_rate: float = 1e-3, max_steps: int = 60
     """p and the times of three ways of ascent, each (models,): a dictionary of arrays.
 
     "flow": time of gradient flow, followed by steps of length 0.02 in the parameters. "natural": time of the natural
-    gradient, by steps of 0.05 in time. "adam": steps of Adam at `learning_rate`, with PyTorch's other defaults.
+    gradient, by steps of at most 0.05 in time and 0.2 in the parameters. "adam": steps of Adam at `learning_rate`,
+    with PyTorch's other defaults.
     """
     students = Students(models)
 
@@ -117,8 +118,10 @@ def rarity(models: int = 40, *, learning_rate: float = 1e-3, max_steps: int = 60
         return vectors + 0.02 * gradient / norm[:, None], 0.02 / norm
 
     def follow_natural(vectors: Array, _: int) -> tuple[Array, Array]:  # by the midpoint rule
-        halfway = vectors + 0.025 * students.natural_direction(vectors)
-        return vectors + 0.05 * students.natural_direction(halfway), np.full(len(vectors), 0.05)
+        direction = students.natural_direction(vectors)
+        passed = np.minimum(0.05, 0.2 / np.linalg.norm(direction, axis=-1))  # shorter where the scores nearly depend
+        halfway = vectors + passed[:, None] / 2 * direction
+        return vectors + passed[:, None] * students.natural_direction(halfway), passed
 
     parameters = torch.tensor(students.vectors, requires_grad=True)
     adam = torch.optim.Adam([parameters], lr=learning_rate, maximize=True)
