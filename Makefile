@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null && echo $$p && break; done)
 
 # What `make quick` leaves out: a browser, the built pages, notebooks, several processes, engines that compile, whole runs.
-WHOLE := explore site jupyterlab notebooks processes run live engines enumerate enumerable bench wheel
+WHOLE := explore site slides jupyterlab notebooks processes run live engines enumerate enumerable bench wheel
 QUICK = $(filter-out $(WHOLE:%=tests/test_%.py),$(wildcard tests/test_*.py))
 
 .PHONY: help book html lab lm models lint quick test nightly generated samples audit study bench screenshot wheel pins clean

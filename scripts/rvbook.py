@@ -3,6 +3,7 @@
 What it does, and why it cannot be a line of `_config.yml`:
 - copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so
   that there is one copy of each in the repository or none;
+- writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
 - drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
   the browser's console, which stays empty unless something is wrong.
@@ -15,6 +16,7 @@ import re
 import shutil
 
 import plotly
+import slides
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
@@ -31,7 +33,7 @@ CODE = [
     "requirements-book.txt",
 ]
 # What a page depends on besides its own text and outputs.
-STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scripts/templates/**/*"]
+STATIC = ["rvlib/explore/web/*", "site_static/**/*", "book/teaching/slides/*", "scripts/*.py", "scripts/templates/**/*"]
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
@@ -52,6 +54,9 @@ def gather(app: Sphinx, config: Config) -> None:
     (static / "vendor").mkdir()
     shutil.copy(pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js", static / "vendor")
     config.html_static_path = [*config.html_static_path, str(static)]
+
+    slides.write(static / "slides")
+    config.hide_solutions = os.environ.get("SOLUTIONS") == "0"
 
     config.rvbook_code = fingerprint(CODE)  # registered as "env": Sphinx reads every page again when it changes
     config.rvbook_static = fingerprint(STATIC)  # registered as "html": it writes them again
