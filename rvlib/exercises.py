@@ -15,6 +15,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
@@ -500,3 +501,35 @@ def two_reasons(first: float, second: float) -> str | None:
 def first_spread(steps: float) -> str | None:
     """Mean number of steps until a group of eight has a spread, with praise of probability 0.001."""
     return None if near(steps, 1 / (1 - 0.001**8 - 0.999**8)) else "it is the inverse of the chance of a spread."
+
+
+# ---- What to do about low variance -----------------------------------------------------------------------------------
+
+
+@exercise
+def smoothed_difference(difference: float) -> str | None:
+    """Difference of two rewards after training on labels smoothed by 0.1, where the true one is 2."""
+    label = 0.8 * expit(2.0) + 0.1
+    if near(difference, label):
+        return "this is the smoothed label; the difference is its logit."
+    return None if near(difference, logit(label)) else "the loss is least where σ(d) is the smoothed label."
+
+
+@exercise
+def keep_two(ratio: float) -> str | None:
+    """Variance of the two extremes of (0, 0.1, 0.4, 1), over that of all four."""
+    rewards = np.array([0.0, 0.1, 0.4, 1.0])
+    if near(ratio, rewards[[0, 3]].var(ddof=1) / rewards.var(ddof=1)):
+        return "divide by the number of samples in both variances, not by one less."
+    return None if near(ratio, 0.25 / rewards.var()) else "the two with the largest variance are the extremes."
+
+
+# ---- Other views -----------------------------------------------------------------------------------------------------
+
+
+@exercise
+def plateau_wait(time: float) -> str | None:
+    """Time to leave a plateau at a reward of 0.5 for an answer of reward 1 and probability 0.001."""
+    if near(time, 500):
+        return "the two rewards differ by 0.5, not by 1."
+    return None if near(time, 1000) else "for small q the probability rises as 2Δq²."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
@@ -369,3 +370,32 @@ def first_spread(rng: np.random.Generator) -> Question:
     text = f"""A group has {group} samples, and the praised outputs have probability {rare}; there are two rewards.
     After how many steps, on average, does the first update come that is not zero?"""
     return text, float(1 / (1 - rare**group - (1 - rare) ** group))
+
+
+@problem
+def smoothed_difference(rng: np.random.Generator) -> Question:
+    """Difference of two rewards trained on smoothed labels."""
+    difference, smoothing = _pick(rng, 1.0, 1.5, 3.0), _pick(rng, 0.05, 0.2)
+    text = f"""A Bradley–Terry model sees two outputs whose true rewards differ by {difference}, with labels smoothed by
+    $\\varepsilon={smoothing}$. By how much do its rewards differ after training without a penalty?"""
+    return text, float(logit((1 - 2 * smoothing) * expit(difference) + smoothing))
+
+
+@problem
+def keep_two(rng: np.random.Generator) -> Question:
+    """Variance of the two extremes over that of all four."""
+    rewards = np.array([0.0, _pick(rng, 0.2, 0.3), _pick(rng, 0.5, 0.6), 1.0])
+    text = f"""Four samples have rewards 0, {rewards[1]:g}, {rewards[2]:g} and 1. Two are kept,
+    those of the largest variance. What is their variance over that of all four, each divided by the number of
+    samples?"""
+    return text, float(0.25 / rewards.var())
+
+
+@problem
+def plateau_wait(rng: np.random.Generator) -> Question:
+    """Time to leave a plateau."""
+    mediocre, rare = _pick(rng, 0.2, 0.4, 0.6, 0.8), _pick(rng, 0.002, 0.0005)
+    text = f"""A policy gives a mediocre answer of reward {mediocre} almost always and a good one of reward 1 with
+    probability $q={rare}$. About how long does gradient flow on the logits take to leave, to first order in
+    $1/q$?"""
+    return text, 1 / (2 * (1 - mediocre) * rare)

@@ -12,6 +12,7 @@ from rvlib.files import RESULTS
 REAL_POLICY = RESULTS / "real_policy.json"
 ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
 RARITY = RESULTS / "rarity.json"
+REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
@@ -44,6 +45,17 @@ def load_rarity(path: pathlib.Path | str = RARITY) -> dict[str, Any]:
         name: np.array(value) if isinstance(value, list) else value
         for name, value in json.loads(pathlib.Path(path).read_text(encoding="utf-8")).items()
     }
+
+
+def load_remedies(path: pathlib.Path | str = REMEDIES_ON_TRANSFORMERS) -> dict[str, Any]:
+    """What `python -m rvlib.lm.enumerable.remedies` wrote: `made` (how and when), and for each of `remedies` arrays
+    (worlds,) `accuracy`, `variance`, `steps` (inf where the gain was not reached), `gained` and `lost_again`."""
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    remedies = {
+        name: {key: np.array([np.inf if value is None else value for value in values]) for key, values in row.items()}
+        for name, row in content["remedies"].items()
+    }
+    return {"made": content["made"], "remedies": remedies}
 
 
 def _arrays(value: Any) -> Any:

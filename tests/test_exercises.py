@@ -46,6 +46,9 @@ ANSWERS = {
     "million-to-one": (8.0064, [(16.0127, "difference"), (6.9078, "one half"), (3, "odds")]),
     "two-reasons": ((5.5255, 202.7326), [((202.73, 5.53), "first"), ((5.5255, 5.5255), "second")]),
     "first-spread": (125.439, [(125.0, "more digits"), (1000, "inverse")]),
+    "smoothed-difference": (1.4153, [(0.8046, "logit"), (2.0, "smoothed label")]),
+    "keep-two": (1.646, [(2.469, "number of samples"), (1.0, "extremes")]),
+    "plateau-wait": (1000, [(500, "differ by 0.5"), (250, "2Δq²")]),
 }
 
 
