@@ -89,10 +89,10 @@ def load_classifier(folder, **options):
 
 
 def alone(score, prompt, reply):
-    """The reward of one text that goes through the model by itself, with no padding: the definition."""
+    """The head's reward of the last token of one text, with no padding: the definition."""
     with torch.inference_mode():
         ids = torch.tensor([encode(score.tokenizer, prompt.text, reply)])
-        return score.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0].item()
+        return score.model.score(score.model.model(input_ids=ids).last_hidden_state)[0, -1, 0].item()
 
 
 @pytest.mark.parametrize(
@@ -365,6 +365,8 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from error
 
+    monkeypatch.setattr(reward_models, "locate", lambda name: "0123abcd")
+    monkeypatch.setattr(reward_models, "adapted", lambda name: None)
     monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", refuse)
     with pytest.raises(OSError, match="^The reward model must be [^\n]* `hf auth login`\\)\\.$"):
         load_reward_model("somebody/gated")
