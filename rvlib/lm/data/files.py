@@ -73,21 +73,20 @@ def read_examples(
             examples.append(rows.example(place, make(), column))
         except ValueError as error:
             bad.append(f"{place}: {error}")
-    refuse_bad_lines(source, bad, skip_bad_lines=skip_bad_lines)
+    if bad and not skip_bad_lines:
+        raise ValueError(
+            f"Each line of {source} must hold a prompt, got {listed(bad)}; mend them, or leave them out with "
+            "--skip-bad-lines (skip_bad_lines=True)."
+        )
     if not examples:
-        listed = f" ({'; '.join(bad[:MAX_LISTED_LINES])})" * bool(bad)
-        raise ValueError(f"{source} must hold at least one prompt, got none{listed}.")
+        raise ValueError(f"{source} must hold at least one prompt, got none{f' ({listed(bad)})' * bool(bad)}.")
     return examples, bad
 
 
-def refuse_bad_lines(source: str | pathlib.Path, bad: list[str], *, skip_bad_lines: bool) -> None:
-    """ValueError, in one sentence that lists the first `bad` lines of a source, if there are any and none may be."""
-    if bad and not skip_bad_lines:
-        unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
-        raise ValueError(
-            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:MAX_LISTED_LINES])}{unlisted}; mend "
-            "them, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
-        )
+def listed(bad: list[str]) -> str:
+    """The first few of what is wrong with lines, and how many more there are."""
+    unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
+    return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
 
 
 def _rows(source: str) -> Iterator[Row]:
@@ -95,7 +94,8 @@ def _rows(source: str) -> Iterator[Row]:
     path = pathlib.Path(source)
     if path.is_file():
         return _file_rows(path)
-    if not path.is_dir() and (misspelt := hub.local_path(source.partition(":")[0])):
+    name = source.partition(":")[0]
+    if not pathlib.Path(name).is_dir() and (misspelt := hub.local_path(name)):
         raise _not_loaded(source, misspelt)
     return _data_set_rows(source)
 
@@ -120,6 +120,8 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
         return _table_rows(path, content, "," if ending == ".csv" else "\t")
     if ending == ".json" and content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
         return _array_rows(path, content)
+    if ending == ".json" and (item := _one_object(content)) is not None:
+        return iter([("item 1", functools.partial(_same, item))])
     if ending not in (*JSON_LINES, ".json", *TEXT):
         raise ValueError(
             f"A file of prompts must end in {', '.join(ENDINGS)}, perhaps with .gz, got {path.name}; rename it."
@@ -139,6 +141,14 @@ def _array_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
             return ((f"line {n}", functools.partial(_parse_json, line)) for n, line in enumerate(lines, 1))
         raise ValueError(f"{path} must be JSON, an array or an object a line, but is not ({error}).") from error
     return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
+
+
+def _one_object(content: bytes) -> dict[str, Any] | None:
+    """The object that a file is one of, over several lines; None of a file of lines."""
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[Row]:
@@ -165,8 +175,8 @@ def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[
     skipped_lines = [re.fullmatch(r"Skipping line (\d+): expected (\d+) fields, saw (\d+)", m) for m in messages]
     if not all(skipped_lines):  # lines that are all longer than the first
         raise ValueError(
-            f"{path} must have as many cells in each line as in the first, which names its columns, but has more; quote "
-            "cells that hold a separator."
+            f"{path} must have as many cells in each line as in the first, which names its columns, but has more; "
+            "quote cells that hold a separator."
         )
     records = table.where(table.notna(), None).to_dict("records")
     keys = list(map(str, table.columns))

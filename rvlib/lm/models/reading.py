@@ -1,6 +1,7 @@
 """How a model reads texts: which tokens of a prompt and a reply, how many it can read, and which it embeds."""
 
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +27,25 @@ class Reader:
     max_tokens: float
     vocabulary: int
 
-    def features(self, prompt: Prompt | str, reply: str) -> dict[str, list[int]]:
+    def row(self, prompt: Prompt | str, reply: str) -> dict[str, list[int]]:
         """What it reads of each token: {"input_ids": list, perhaps "token_type_ids": list}.
 
-        ValueError, in one sentence, for a text that is too long, and for a token that it does not embed.
+        ValueError, in one sentence, for a token that it does not embed.
         """
-        row = _features(self.tokenizer, prompt, reply)
+        row = features(self.tokenizer, prompt, reply)
         check_vocabulary(self.name, row["input_ids"], self.tokenizer, self.vocabulary)
-        if len(row["input_ids"]) > self.max_tokens:
-            raise ValueError(
-                f"A prompt with its reply must have at most the {self.max_tokens} tokens that the reward model "
-                f"{self.name} reads, got {len(row['input_ids'])}; draw shorter replies, or leave out long prompts."
-            )
         return row
+
+    def rows(self, prompt: Prompt, replies: Sequence[str]) -> list[dict[str, list[int]]]:
+        """The row of each reply to a prompt. ValueError, in one sentence, for a text that is too long."""
+        rows = [self.row(prompt, reply) for reply in replies]
+        longest = max(len(row["input_ids"]) for row in rows)
+        if longest > self.max_tokens:
+            raise ValueError(
+                f"A prompt with its reply must have at most the {self.max_tokens:.0f} tokens that the reward model "
+                f"{self.name} reads, got {longest} of {prompt.name}; draw shorter replies, or leave out long prompts."
+            )
+        return rows
 
     @classmethod
     def of(cls, name: str, tokenizer: PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> "Reader":
@@ -52,10 +59,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: str)
 
     A pair of texts where there is no template.
     """
-    return _features(tokenizer, prompt, reply)["input_ids"]
+    return features(tokenizer, prompt, reply)["input_ids"]
 
 
-def _features(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: str) -> dict[str, list[int]]:
+def features(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: str) -> dict[str, list[int]]:
     """What a model reads of each token of a prompt and a reply: {"input_ids": list, perhaps "token_type_ids": list}."""
     if tokenizer.chat_template:
         messages = [*chat.messages_of(prompt), {"role": "assistant", "content": reply}]

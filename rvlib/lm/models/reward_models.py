@@ -81,8 +81,7 @@ class SequenceReward:
 
         ValueError, one sentence, for a text longer than the model reads, and for a reward that is no finite number.
         """
-        reader, pairs = self.reader, _pairs(prompts, replies)
-        encoded = [reader.features(prompt, reply) for prompt, texts in pairs for reply in texts]
+        encoded = [row for prompt, texts in _pairs(prompts, replies) for row in self.reader.rows(prompt, texts)]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # similar lengths together
         rewards = np.empty(len(encoded))
         for indices in (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)):

@@ -1,0 +1,74 @@
+"""Whether prompts fit the models of an audit, told by line before anything is drawn: lengths, templates, tokens."""
+
+from collections.abc import Mapping, Sequence
+
+import transformers
+
+from rvlib.lm.data.files import listed
+from rvlib.lm.data.sources import Example
+from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.policies import Policy
+from rvlib.lm.models.reading import Reader, check_vocabulary, max_tokens
+from rvlib.lm.sampling.encoding import encode_prompt
+
+
+def fitting(
+    examples: Sequence[Example],
+    policy: Policy,
+    readers: Mapping[str, Reader],
+    *,
+    max_new_tokens: int,
+    skip_bad_lines: bool = False,
+) -> tuple[list[Example], list[str]]:
+    """(those that fit, bad): the examples whose prompt, with a reply of `max_new_tokens` tokens, every model can read.
+
+    readers: how each reward model reads texts, by label. bad: texts, "line 3: a prompt of 70 tokens, …". ValueError,
+    in one sentence, that lists them unless `skip_bad_lines`, and if none fits.
+    """
+    fit, bad, refused = [], [], []
+    most = max_tokens(policy.model.config, policy.tokenizer, transformers.AutoModelForCausalLM)
+    with quiet():  # or transformers would warn of long texts, which are told here
+        for example in examples:
+            try:
+                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(
+                    filter(None, (_too_long(example, label, readers[label], max_new_tokens) for label in readers)), None
+                )
+            except ValueError as error:
+                refused.append(error)
+                reason = str(error).rstrip(".")
+            if reason is None:
+                fit.append(example)
+            else:
+                bad.append(f"{example.prompt.name}: {reason}")
+    if refused and len(refused) == len(examples):
+        raise refused[0]
+    if bad and not (skip_bad_lines and fit):
+        raise ValueError(
+            f"Every prompt, with a reply of {max_new_tokens} tokens, must be one that all models can read, got "
+            f"{listed(bad)}; lower --max-new-tokens, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
+        )
+    return fit, bad
+
+
+def _too_long_for_policy(example: Example, policy: Policy, most: float, max_new_tokens: int) -> str | None:
+    """What is wrong with a prompt for the policy; None where it fits."""
+    token_ids = encode_prompt(policy.tokenizer, example.prompt)
+    if not token_ids:
+        return "a prompt without a token for the policy"
+    vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+    check_vocabulary(policy.source["name"], token_ids, policy.tokenizer, vocabulary)
+    if len(token_ids) + max_new_tokens > most:
+        return f"a prompt of {len(token_ids)} tokens, and the policy reads {most:.0f} with a reply of {max_new_tokens}"
+    return None
+
+
+def _too_long(example: Example, label: str, reader: Reader, max_new_tokens: int) -> str | None:
+    """What is wrong with a prompt or its pair of replies for a reward model; None where they fit."""
+    count = len(reader.row(example.prompt, "")["input_ids"])
+    if count + max_new_tokens > reader.max_tokens:
+        return f"a prompt of {count} tokens, and {label} reads {reader.max_tokens:.0f} with a reply of {max_new_tokens}"
+    for kind, reply in (("chosen", example.chosen), ("rejected", example.rejected)):
+        count = 0 if reply is None else len(reader.row(example.prompt, reply)["input_ids"])
+        if count > reader.max_tokens:
+            return f"a {kind} of {count} tokens with its prompt, and {label} reads {reader.max_tokens:.0f}"
+    return None
