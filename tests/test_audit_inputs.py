@@ -1,12 +1,8 @@
-"""What an audit reads, and what it refuses before anything is drawn: prompts of every form, and models that fit them."""
+"""What an audit reads, and what it refuses before anything is drawn: prompts of every form, models that fit."""
 
-import csv
-import gzip
 import json
 import re
-from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip(
@@ -18,7 +14,6 @@ transformers = pytest.importorskip(
 
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.lm.data import files  # noqa: E402
-
 
 # Prompts
 

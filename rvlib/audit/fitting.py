@@ -8,7 +8,7 @@ from rvlib.lm.data.files import listed
 from rvlib.lm.data.sources import Example
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.models.policies import Policy
-from rvlib.lm.models.reading import Reader, check_vocabulary, max_tokens
+from rvlib.lm.models.reading import NoEmbedding, Reader, check_vocabulary, max_tokens
 from rvlib.lm.sampling.encoding import encode_prompt
 
 
@@ -33,6 +33,8 @@ def fitting(
                 reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(
                     filter(None, (_too_long(example, label, readers[label], max_new_tokens) for label in readers)), None
                 )
+            except NoEmbedding:
+                raise
             except ValueError as error:
                 refused.append(error)
                 reason = str(error).rstrip(".")

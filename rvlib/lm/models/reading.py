@@ -15,6 +15,10 @@ from rvlib.lm.models import chat
 from rvlib.lm.models.loading import quiet
 
 
+class NoEmbedding(ValueError):
+    """A tokenizer with more tokens than its model embeds."""
+
+
 @dataclass(frozen=True)
 class Reader:
     """What a reward model takes of texts, known before its weights are read: its tokens, and how many.
@@ -71,7 +75,9 @@ def features(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: st
         )  # the template wrote them
         special = [0] * len(encoding["input_ids"])
     else:
-        encoding = tokenizer(chat.single_turn(tokenizer, prompt), reply, return_special_tokens_mask=True)
+        # A batch of one: alone, transformers takes a pair whose second text is empty for one text, with other marks.
+        batch = tokenizer([chat.single_turn(tokenizer, prompt)], [reply], return_special_tokens_mask=True)
+        encoding = {key: values[0] for key, values in batch.items()}
         special = encoding.pop("special_tokens_mask")
     # A tokenizer that begins each of two texts with BOS would write it into the middle.
     kept = [
@@ -107,10 +113,10 @@ def check_vocabulary(
     tokenizer: PreTrainedTokenizerBase,
     embeddings: int,
 ) -> None:
-    """ValueError, in one sentence, for a token that the model has no embedding of."""
+    """NoEmbedding, in one sentence, for a token that the model has no embedding of."""
     largest = max(token_ids, default=0)
     if largest >= embeddings:
-        raise ValueError(
+        raise NoEmbedding(
             f"{name} must embed every token of its tokenizer, got {tokenizer.convert_ids_to_tokens(largest)!r} with "
             f"number {largest} and {embeddings} embeddings; give it the tokenizer that it was trained with, or enlarge "
             "it with model.resize_token_embeddings(len(tokenizer)) and train that."
