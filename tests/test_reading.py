@@ -1,4 +1,4 @@
-"""How a policy's text is read and written: what its template prefills, what in a reply is content, what it cannot be."""
+"""How a policy's text is read and written: what its template prefills, what in a reply is content."""
 
 import pytest
 
@@ -68,7 +68,9 @@ def test_special_tokens_inside_a_reply_are_content(tmp_path):
 
 def test_what_the_template_prefills_is_the_beginning_of_the_reply(tmp_path):
     policy = make_policy(tmp_path, TEMPLATE + PREFILLED)
-    assert [WORDS[i] for i in encode_prompt(policy.tokenizer, "rain")] == "<user> rain <end> <assistant> <think>".split()
+    assert [
+        WORDS[i] for i in encode_prompt(policy.tokenizer, "rain")
+    ] == "<user> rain <end> <assistant> <think>".split()
     assert decode_replies(policy, [ids("a </think> b <end>")]) == ["<think> a </think> b"]
     # The policy is taught to write what comes after it.
     assert encode_reply(policy, "rain", "<think> a </think> b") == ids("a </think> b <end>")

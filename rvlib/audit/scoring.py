@@ -110,8 +110,8 @@ def without_noise(rewards: Sequence[Sequence[float | None]], noise: float = 0.0)
     if not values.size:
         return values
     for axis in (1, None):
-        limit = 2 * np.maximum(noise, _step(np.abs(values).max(axis, keepdims=True), MANTISSA["float32"]))
-        flat = np.ptp(values, axis, keepdims=True) <= limit
+        limit = 2.02 * np.maximum(noise, _step(np.abs(values).max(axis, keepdims=True), MANTISSA["float32"]))
+        flat = np.ptp(values, axis, keepdims=True) <= limit  # a hundredth more, since what is kept is in decimals
         values = np.where(flat, np.broadcast_to(values.mean(axis, keepdims=True), values.shape), values)
     return values
 
@@ -167,5 +167,5 @@ def _checked(rewards: Any, texts: Texts, label: str) -> Rewards:
     abstained = np.frompyfunc(lambda value: value is None, 1, 1)(np.array(rewards, dtype=object)).astype(bool)
     check_finite(label, texts.prompts, texts.replies, np.where(abstained, 0.0, values))
     return [
-        [None if absent else float(f"{value:.8g}") for value, absent in zip(*row)] for row in zip(values, abstained)
+        [None if absent else float(f"{value:.10g}") for value, absent in zip(*row)] for row in zip(values, abstained)
     ]

@@ -7,9 +7,6 @@ import difflib
 import functools
 import pathlib
 
-import huggingface_hub
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
 TIMEOUT = 10  # seconds for the one question to the hub
 FILE_ENDINGS = (
     ".json",
@@ -42,7 +39,7 @@ def local_path(name: str) -> str | None:
     if not parent_is_here and not looks_like_a_path:
         return None
     neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, neighbours, n=1)
+    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
     return "it is not there" + (f"; {path.parent / similar[0]} is" if similar else "")
 
 
@@ -53,12 +50,15 @@ def revision(name: str, kind: str = "model") -> str | None:
     kind: "model" or "dataset". NotThere for a name that is none or that nobody has, and for one that is not in the
     cache where the hub cannot be asked.
     """
+    import huggingface_hub  # of the language models' packages; files of prompts are read without it
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
     try:
         return huggingface_hub.HfApi().repo_info(name, repo_type=kind, timeout=TIMEOUT).sha
     except HFValidationError:
         raise NotThere("it is not there, and no name on the hub looks like that") from None
     except RepositoryNotFoundError as error:
-        similar = difflib.get_close_matches(name, [entry.name for entry in pathlib.Path().iterdir()], n=1)
+        similar = difflib.get_close_matches(name, [entry.name for entry in pathlib.Path().iterdir()], n=1, cutoff=0.75)
         nearest = f" ({similar[0]} is)" if similar else ""
         raise NotThere(f"it is neither here{nearest} nor on the hub; a private one needs `hf auth login`") from error
     except Exception as error:  # whatever a network can do
@@ -70,6 +70,8 @@ def revision(name: str, kind: str = "model") -> str | None:
 
 def _cached(name: str, kind: str) -> str | None:
     """The commit of a repository in the cache; None where it is not there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     folder = f"{kind}s--{name.replace('/', '--')}"
-    reference = pathlib.Path(huggingface_hub.constants.HF_HUB_CACHE, folder, "refs", "main")
+    reference = pathlib.Path(HF_HUB_CACHE, folder, "refs", "main")
     return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
