@@ -20,6 +20,7 @@ from small_models import TEMPLATE, make_encoder, make_llama  # noqa: E402
 
 from rvlib.audit import report, scoring  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
+from rvlib.audit.reading import reading  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.models import reward_models  # noqa: E402
@@ -159,7 +160,7 @@ def test_the_report_shows_a_reply_as_each_model_reads_it(tmp_path, prompts):
     assert result.teachers["bare"]["example"]["text"] == f"<bos> rain sun <end> <end> {reply} <end>"
     has_template = [result.policy, result.teachers["judge"], result.teachers["bare"]]
     assert [each["chat_template"] for each in has_template] == [True, True, False]
-    sentences = report.reading(result)
+    sentences = reading(result)
     assert any(sentence.startswith("bare: It has no chat template: ") for sentence in sentences)
     assert any(f'reads the first reply to line 1 as "{example["text"]}"' in sentence for sentence in sentences)
     assert "&lt;think&gt;" in (tmp_path / "run/audit.html").read_text()

@@ -1,7 +1,6 @@
 """What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from rvlib import plots
 from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
+from rvlib.audit.reading import reading
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -141,23 +141,6 @@ def sizes(audit: Audit) -> str:
         f"({audit.replies['cut_off']:.0%} were cut off there) at temperature {sampling['temperature']:g}; "
         "intervals are of 95 %, over prompts."
     )
-
-
-def reading(audit: Audit) -> list[str]:
-    """How each model reads texts, in sentences: what it lacks, and one reply as each reward model reads it."""
-    sentences = []
-    if audit.policy.get("chat_template") is False:
-        sentences.append(f"{audit.policy['name']} has no chat template: it gets the text of a prompt alone.")
-    judges = dict(audit.teachers) | ({} if audit.reference is None else {str(audit.ground_truth): audit.reference})
-    for name, grade in judges.items():
-        sentences += [f"{name}: {note}" for note in grade.get("notes", [])]
-        if example := grade.get("example"):
-            text, last = json.dumps(example["text"], ensure_ascii=False), ", ".join(example["last_tokens"])
-            sentences.append(
-                f"{name} reads the first reply to {example['prompt']} as {text}; the last tokens are {last}, and the "
-                f"reward is read off {example['reads']} of all."
-            )
-    return sentences
 
 
 def origin(audit: Audit) -> str:

@@ -58,6 +58,7 @@ READ_NAMES = {
 }
 READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
 
+FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
 THE_TRUTH = "the ground truth"  # its label among the reward models
 FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 RewardModel = str | pathlib.Path | Score
@@ -102,6 +103,8 @@ def audit(
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column)
     _check_counts(examples, num_generations)
     number("min_scored", min_scored, low=0, high=1)
+    if THE_TRUTH in labelled_models:
+        raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, which is said of another; rename it.")
     scorers = dict(labelled_models) | ({} if ground_truth is None else {THE_TRUTH: ground_truth})
     # Before the long part, what can be said of models without their weights.
     named = {label: reward_model for label, reward_model in scorers.items() if not callable(reward_model)}
@@ -117,7 +120,7 @@ def audit(
     )
     _check_counts(examples, num_generations)
     audited = [example.prompt for example in examples]
-    key = fingerprint([loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
+    key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
     folder = pathlib.Path(
         folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
     )

@@ -38,9 +38,7 @@ def local_path(name: str) -> str | None:
     looks_like_a_path = name.count("/") > 1 or name.startswith((".", "~", "/")) or name.endswith(FILE_ENDINGS)
     if not parent_is_here and not looks_like_a_path:
         return None
-    neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
-    return "it is not there" + (f"; {path.parent / similar[0]} is" if similar else "")
+    return f"it is not there{_nearest(name)}"
 
 
 @functools.lru_cache
@@ -58,14 +56,22 @@ def revision(name: str, kind: str = "model") -> str | None:
     except HFValidationError:
         raise NotThere("it is not there, and no name on the hub looks like that") from None
     except RepositoryNotFoundError as error:
-        similar = difflib.get_close_matches(name, [entry.name for entry in pathlib.Path().iterdir()], n=1, cutoff=0.75)
-        nearest = f" ({similar[0]} is)" if similar else ""
-        raise NotThere(f"it is neither here{nearest} nor on the hub; a private one needs `hf auth login`") from error
+        raise NotThere(
+            f"it is neither here nor on the hub{_nearest(name)}; a private one needs `hf auth login`"
+        ) from error
     except Exception as error:  # whatever a network can do
         cached = _cached(name, kind)
         if cached is None:
-            raise NotThere("it is not here, and the hub is out of reach") from error
+            raise NotThere(f"it is not here, and the hub is out of reach{_nearest(name)}") from error
         return cached
+
+
+def _nearest(name: str) -> str:
+    """The file or folder here that is spelt most like `name`, in words; nothing where none is."""
+    path = pathlib.Path(name)
+    neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
+    return f"; {path.parent / similar[0]} is here" if similar else ""
 
 
 def _cached(name: str, kind: str) -> str | None:

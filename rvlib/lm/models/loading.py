@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import transformers
@@ -43,6 +43,18 @@ def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.Pre
         if base is None:
             raise
         return transformers.AutoTokenizer.from_pretrained(base, **options)
+
+
+def with_adapter(
+    model: transformers.PreTrainedModel, name: str | pathlib.Path, missing: Iterable[str]
+) -> tuple[transformers.PreTrainedModel, set[str]]:
+    """A base model with an adapter in its layers, and which weights neither of the two has."""
+    import peft  # slow to import, and only adapters need it
+
+    with_adapter = peft.PeftModel.from_pretrained(model, str(name))
+    trained = {key.removeprefix("base_model.model.") for key in peft.utils.load_peft_weights(str(name), device="cpu")}
+    # Not merged: in bfloat16 the sum would round the adapter away.
+    return with_adapter.get_base_model(), set(missing) - trained
 
 
 def loading_failure(error: BaseException | None, name: str | pathlib.Path = "") -> str:

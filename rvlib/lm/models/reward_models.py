@@ -8,7 +8,7 @@ text depends neither on the batch nor on the padding: it is what the model gives
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
-from rvlib.lm.models.loading import adapted, loading_failure, locate, quiet, read_tokenizer
+from rvlib.lm.models.loading import adapted, loading_failure, locate, quiet, read_tokenizer, with_adapter
 from rvlib.lm.models.reading import Reader, encode
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
@@ -33,6 +33,8 @@ ADAPTERS: dict[str, Callable[[Any], torch.Tensor]] = {
 
 # The ends of classes' names whose heads are not for one reward a text, though some have one output.
 OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
+
+LAST = "the last token"
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ class SequenceReward:
 
     @property
     def reads(self) -> str:
-        """Off which token the reward is read: "the last token" or, as encoders do, "the first token"."""
-        decoder = hasattr(self.model, "score") or type(self.model).__name__ in ADAPTERS
-        return "the last token" if decoder else "the first token"
+        """Off which token the reward is read, as its head has it: a decoder's the last, an encoder's the first."""
+        if hasattr(self.model, "score") or type(self.model).__name__ in ADAPTERS:
+            return LAST
+        if hasattr(self.model, "classification_head"):
+            return "the last ending token"
+        if getattr(self.model.config, "classifier_pooling", None) == "mean":
+            return "the mean over all tokens"
+        return "the first token" if hasattr(self.model, "classifier") else "the token that its own code chooses"
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards, (prompts, replies).
@@ -110,7 +117,7 @@ class SequenceReward:
         if not self.tokenizer.chat_template:
             notes.append("It has no chat template: it reads the prompt and then the reply, with no marks of turns.")
         pad_token_id = self.model.config.get_text_config().pad_token_id
-        if self.reads == "the last token" and encode(self.tokenizer, prompt, reply)[-1] == pad_token_id:
+        if self.reads == LAST and encode(self.tokenizer, prompt, reply)[-1] == pad_token_id:
             padding = self.tokenizer.convert_ids_to_tokens(pad_token_id)
             notes.append(
                 f"Its configuration pads with {padding}, with which its texts "
@@ -163,7 +170,7 @@ def load_reward_model(
         )
         missing = loading_info["missing_keys"]
         if base is not None:
-            model, missing = _with_adapter(model, name, missing)
+            model, missing = with_adapter(model, name, missing)
     if missing:
         raise ValueError(
             f"A reward model must come with all its weights, got {str(name)!r} without {min(missing)}; name a model "
@@ -243,18 +250,6 @@ def _check_adapter(name: str | pathlib.Path) -> None:
             f"{str(name)!r} {lacks}; merge it with peft's merge_and_unload(), save_pretrained(FOLDER) that with its "
             "tokenizer, and name FOLDER."
         )
-
-
-def _with_adapter(
-    model: PreTrainedModel, name: str | pathlib.Path, missing: Iterable[str]
-) -> tuple[PreTrainedModel, set[str]]:
-    """A base model with an adapter in its layers, and which weights neither of the two has."""
-    import peft  # slow to import, and only adapters need it
-
-    with_adapter = peft.PeftModel.from_pretrained(model, str(name))
-    trained = {key.removeprefix("base_model.model.") for key in peft.utils.load_peft_weights(str(name), device="cpu")}
-    # Not merged: in bfloat16 the sum would round the adapter away.
-    return with_adapter.get_base_model(), set(missing) - trained
 
 
 def forward(
