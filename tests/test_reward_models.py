@@ -138,6 +138,19 @@ def test_the_reward_is_that_of_the_same_weights_whatever_token_pads(tmp_path):
     }
 
 
+def test_a_model_that_reads_its_padding_gets_none(tmp_path):
+    make_tokenizer(tmp_path, template=None, pairs="bert")
+    torch.manual_seed(0)
+    config = transformers.XLNetConfig(
+        vocab_size=len(WORDS), d_model=32, n_layer=2, n_head=4, d_inner=64, initializer_range=0.5, num_labels=1
+    )
+    transformers.XLNetForSequenceClassification(config).save_pretrained(tmp_path)  # reads the last place, mask or not
+    score = load_classifier(tmp_path)
+    rewards = score(PROMPTS, REPLIES)
+    alone_each = [[score([prompt], [[reply]])[0, 0] for reply in row] for prompt, row in zip(PROMPTS, REPLIES)]
+    assert rewards == pytest.approx(np.array(alone_each), abs=1e-4) and np.ptp(rewards) > 0.1
+
+
 def test_texts_with_every_token_that_there_is_have_their_rewards(tmp_path):
     score = load_classifier(make_llama(tmp_path))
     everything = " ".join(WORDS)

@@ -24,6 +24,8 @@ def reading(audit: "Audit") -> list[str]:
                 f"{name} reads the first reply to {example['prompt']} as {text}; the last tokens are {last}, and the "
                 f"reward is read off {example['reads']}."
             )
+        if grade.get("noise", 0.0) > 0 == grade["scale"]:
+            sentences.append(f"Rewards of {name} differ by no more than what rounding changes, {grade['noise']:.2g}.")
         if grade.get("noise", 0.0) > LOUD * grade["scale"] > 0:
             sentences.append(
                 f"{name} gives a reply another reward alone than in a batch, or in another precision, by "

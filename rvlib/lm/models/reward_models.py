@@ -7,6 +7,7 @@ text depends neither on the batch nor on the padding: it is what the model gives
 
 import contextlib
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ ADAPTERS: dict[str, Callable[[Any], torch.Tensor]] = {
 # The ends of classes' names whose heads are not for one reward a text, though some have one output.
 OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
 
-LAST = "the last token"
+LAST, OWN = "the last token", "the token that its own code chooses"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class SequenceReward:
             return "the last ending token"
         if getattr(self.model.config, "classifier_pooling", None) == "mean":
             return "the mean over all tokens"
-        return "the first token" if hasattr(self.model, "classifier") else "the token that its own code chooses"
+        return "the first token" if hasattr(self.model, "classifier") else OWN
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards, (prompts, replies).
@@ -89,18 +90,24 @@ class SequenceReward:
         ValueError, one sentence, for a text longer than the model reads, and for a reward that is no finite number.
         """
         encoded = [row for prompt, texts in _pairs(prompts, replies) for row in self.reader.rows(prompt, texts)]
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # similar lengths together
+        lengths = [len(row["input_ids"]) for row in encoded]
         rewards = np.empty(len(encoded))
-        for indices in (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)):
+        for indices in self._batches(lengths):
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()
         return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
 
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of texts that go through at once: of similar lengths, and of equal ones where padding may be read."""
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == OWN else [(0, order)]
+        for group in (list(indices) for _, indices in groups):
+            yield from (group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size))
+
     def alone(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> NDArray[np.float64]:
         """The rewards of a reply to each prompt, (prompts,), each gone through the model by itself."""
-        one_by_one = replace(self, batch_size=1)
-        return one_by_one(prompts, [[reply] for reply in replies])[:, 0]
+        return replace(self, batch_size=1)(prompts, [[reply] for reply in replies])[:, 0]
 
     def example(self, prompt: Prompt, reply: str) -> dict[str, Any]:
         """One reply as the model reads it: {"text", "last_tokens": its last three, "reads": `reads`}."""
