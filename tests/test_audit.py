@@ -27,6 +27,7 @@ from rvlib.audit import report  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
+from rvlib.audit.stamps import stamp  # noqa: E402
 from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -448,13 +449,13 @@ def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
         (folder / "additional_chat_templates").mkdir(parents=True)
         (folder / name).write_text("before")
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    stamp = auditing._stamp(base), auditing._stamp(adapter)
+    before = stamp(base), stamp(adapter)
     for other in ("training.log", "checkpoint-5/config.json"):
         (base / other).parent.mkdir(exist_ok=True)
         (base / other).write_text("no part of the model")
-    assert stamp == (auditing._stamp(base), auditing._stamp(adapter))
+    assert before == (stamp(base), stamp(adapter))
     (base / name).write_text("after!")  # as long as before
-    assert stamp[0] != auditing._stamp(base) and stamp[1] != auditing._stamp(adapter)
+    assert before[0] != stamp(base) and before[1] != stamp(adapter)
 
 
 # What it shows

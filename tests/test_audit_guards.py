@@ -22,6 +22,7 @@ from rvlib.audit import report, scoring  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.reading import reading  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
+from rvlib.audit.stamps import stamp  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.models import reward_models  # noqa: E402
 from rvlib.lm.models.reward_models import load_reward_model  # noqa: E402
@@ -224,6 +225,15 @@ def test_noise_of_another_precision_counts_where_it_is_asked_for(models, prompts
     assert scoring.noise(exact, texts, exact(texts.prompts, texts.replies).tolist()) < 1e-4
 
 
+def test_settings_are_checked_before_anything_is_drawn(models, prompts, tmp_path):
+    for settings in ({"compare_dtype": "int4"}, {"min_scored": 2}):
+        with pytest.raises(ValueError, match=f"^{next(iter(settings))} must be [^\n]*\\.$"):
+            audit(models / "policy", [models / "judge"], prompts(), folder=tmp_path, **settings, **SETTINGS)
+    with pytest.raises(ValueError, match="^reward_models must not be called 'the ground truth', "):
+        audit(models / "policy", {"the ground truth": length}, prompts(), folder=tmp_path, **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
 # What is no reward
 
 
@@ -246,6 +256,24 @@ def test_a_reply_without_a_reward_leaves_its_prompt_out_for_all(models, prompts,
     assert result.prompts["left_out"] == ["line 2: some gave no reward to 2 of its 3 replies"]
     assert {name: len(grade["rewards"]) for name, grade in result.teachers.items()} == {"some": 3, "length": 3}
     assert result.teachers["some"]["rewards"] == result.teachers["length"]["rewards"]
+
+
+def test_a_pair_without_a_reward_is_counted(models, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "chosen": "a b", "rejected": "c"}) + "\n" for p in "abcde"))
+
+    def silent_on_one(prompts, replies):
+        pair = len(replies[0]) == 2
+        return [
+            [None if pair and prompt.name == "line 2" else 1.0 * len(reply) for reply in row]
+            for prompt, row in zip(prompts, replies)
+        ]
+
+    result: Any = audit(
+        models / "policy", {"mine": silent_on_one}, path, min_scored=0.8, folder=tmp_path / "run", **SETTINGS
+    )
+    assert result.teachers["mine"]["pairs"] == 4 and len(result.prompts["names"]) == 5
+    assert result.prompts["left_out"] == ["line 2: mine gave no reward to 2 of its 2 preferred and other replies"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -299,6 +327,6 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
 def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
     commits = iter(["0123", "4567"])
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: types.SimpleNamespace(sha=next(commits)))
-    assert auditing._stamp("somebody/judge-a") == auditing._stamp("somebody/judge-a") == {"revision": "0123"}
-    assert auditing._stamp("somebody/judge-b") == {"revision": "4567"}
-    assert auditing._stamp("sentiment") == auditing._stamp("tiny") == {}
+    assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
+    assert stamp("somebody/judge-b") == {"revision": "4567"}
+    assert stamp("sentiment") == stamp("tiny") == {}

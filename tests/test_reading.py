@@ -25,6 +25,8 @@ LAST_TURN_REASONS = (
     "{% if loop.last and turn.role == 'assistant' %}<think> </think> {% endif %}{{ turn.content }} <end> {% endfor %}"
 )
 
+SYSTEM_FIRST = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
@@ -52,6 +54,7 @@ def ids(text):
         (TEMPLATE + PREFILLED, "<think> "),
         (LAST_TURN_REASONS + ASKED, ""),
         (LAST_TURN_REASONS + PREFILLED, "<think> "),
+        (SYSTEM_FIRST + TEMPLATE + PREFILLED, "<think> "),
         ("{{ raise_exception('no') }}", ""),
     ],
 )

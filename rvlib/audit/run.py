@@ -31,32 +31,14 @@ from rvlib.audit import report, scoring
 from rvlib.audit.fitting import fitting
 from rvlib.audit.grading import Audit, Grade, advice, grade, order_of_teachers
 from rvlib.audit.scoring import Rewards, Score, Scores, Texts
+from rvlib.audit.stamps import stamp
 from rvlib.files import data_folder, fingerprint, write_whole
 from rvlib.lm import origin
 from rvlib.lm.data.files import read_examples
 from rvlib.lm.data.sources import Example, Preference
-from rvlib.lm.data.tiny import TINY
-from rvlib.lm.models import SMOLLM2, policies, reward_models
-from rvlib.lm.models.loading import locate
+from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.reward_models import load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
-
-# Files in a model's folder, beside its weights, on which replies or rewards depend.
-READ_NAMES = {
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.json",
-}
-READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
 THE_TRUTH = "the ground truth"  # its label among the reward models
@@ -103,6 +85,8 @@ def audit(
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column)
     _check_counts(examples, num_generations)
     number("min_scored", min_scored, low=0, high=1)
+    if compare_dtype not in (None, *scoring.MANTISSA):
+        raise ValueError(f"compare_dtype must be one of {', '.join(scoring.MANTISSA)}, got {compare_dtype!r}.")
     if THE_TRUTH in labelled_models:
         raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, which is said of another; rename it.")
     scorers = dict(labelled_models) | ({} if ground_truth is None else {THE_TRUTH: ground_truth})
@@ -113,7 +97,7 @@ def audit(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
     loaded_policy = policies.load_policy(policy, dtype=dtype)
-    loaded_policy = replace(loaded_policy, source=loaded_policy.source | _stamp(policy))
+    loaded_policy = replace(loaded_policy, source=loaded_policy.source | stamp(policy))
     reading = {label: reader for label, reader in readers.items() if reader is not None}
     examples, misfits = fitting(
         examples, loaded_policy, reading, max_new_tokens=max_new_tokens, skip_bad_lines=skip_bad_lines
@@ -144,7 +128,8 @@ def audit(
         )
         seconds["ground truth" if label == THE_TRUTH else label] = round(time.perf_counter() - start, 1)
     kept = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores.items()}, min_scored)
-    kept_pairs = scoring.scored_by_all(preferred, {label: each.preferences for label, each in scores.items()}, 0.0)
+    of_pairs = {label: each.preferences for label, each in scores.items()}
+    kept_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
     drawn, preferred = drawn.where(kept.rows), preferred.where(kept_pairs.rows)
     records = [record for record, keep in zip(records, kept.rows) if keep]
     different = [[[a != b for a in row] for b in row] for row in drawn.replies]
@@ -176,7 +161,7 @@ def audit(
         prompts={
             "source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts),
             "names": [prompt.name for prompt in drawn.prompts],
-            "left_out": [*bad_lines, *misfits, *kept.left_out],
+            "left_out": [*bad_lines, *misfits, *kept.left_out, *kept_pairs.left_out],
         },
         ground_truth=None if ground_truth is None else _name(ground_truth),
         replies={
@@ -222,32 +207,6 @@ def _name(ground_truth: RewardModel) -> str:
     return next(iter(_labelled([ground_truth])))
 
 
-def _stamp(name: str | pathlib.Path | Score) -> dict[str, Any]:
-    """What changes when any file that a model is read from does.
-
-    In a folder, weights are known by size and time, since to read them takes long; other files by what is in them. An
-    adapter's folder stands for that of its base model too. A name on the hub is known by its commit.
-    """
-    folder = pathlib.Path(str(name))
-    if not folder.is_dir():
-        without_commit = callable(name) or name in (*reward_models.FUNCTIONS, SMOLLM2, TINY)
-        commit = None if without_commit else locate(str(name))
-        return {} if commit is None else {"revision": commit}
-    weights = sorted(folder.glob("*.safetensors"))
-    others = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
-    others += folder.glob("additional_chat_templates/*")
-    stamp: dict[str, Any] = {
-        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
-        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(others) if path.is_file()]
-    }
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if base and pathlib.Path(base).resolve() != folder.resolve():
-            stamp["base"] = [base, _stamp(base)]
-    return stamp
-
-
 def _scores(
     label: str,
     reward_model: RewardModel,
@@ -263,7 +222,7 @@ def _scores(
     if callable(reward_model):
         return scoring.score_all(reward_model, drawn, preferred, label, scoring.Kept(None), progress=progress)
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
-    key = fingerprint([str(reward_model), dtype, compare_dtype, _stamp(reward_model), contents])[:12]
+    key = fingerprint([str(reward_model), dtype, compare_dtype, stamp(reward_model), contents])[:12]
     path, chunks = folder / f"scores-{key}.json", folder / f"scores-{key}.partial.jsonl"
     if not path.exists():
 

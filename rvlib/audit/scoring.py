@@ -124,17 +124,20 @@ class ScoredByAll:
     left_out: list[str]
 
 
-def scored_by_all(texts: Texts, rewards: Mapping[str, Rewards], min_scored: float) -> ScoredByAll:
+def scored_by_all(
+    texts: Texts, rewards: Mapping[str, Rewards], min_scored: float, kind: str = "replies"
+) -> ScoredByAll:
     """Which prompts have a reward for every reply from each reward model, so that all are graded on the same.
 
-    rewards: by label. ValueError, in one sentence, if that is less than the share `min_scored` of them.
+    rewards: by label; kind: what a sentence calls the replies. ValueError, in one sentence, if that is less than the
+    share `min_scored` of them.
     """
     left_out, rows = [], []
     for i, prompt in enumerate(texts.prompts):
         absent = {label: each[i].count(None) for label, each in rewards.items() if None in each[i]}
         rows.append(not absent)
         left_out += [
-            f"{prompt.name}: {label} gave no reward to {count} of its {len(texts.replies[i])} replies"
+            f"{prompt.name}: {label} gave no reward to {count} of its {len(texts.replies[i])} {kind}"
             for label, count in absent.items()
         ]
     if sum(rows) < min_scored * len(rows):

@@ -135,10 +135,6 @@ def _array_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
     try:
         items = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        # A file of JSON lines may begin with a line that is a list; what is wrong is then told by line.
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) > 1 and lines[0].rstrip().endswith(b"]"):
-            return ((f"line {n}", functools.partial(_parse_json, line)) for n, line in enumerate(lines, 1))
         raise ValueError(f"{path} must be JSON, an array or an object a line, but is not ({error}).") from error
     return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
 

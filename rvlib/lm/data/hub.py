@@ -45,20 +45,24 @@ def local_path(name: str) -> str | None:
 def revision(name: str, kind: str = "model") -> str | None:
     """The commit that a repository's name on the hub stands for, asked once; the cache's, if there is no network.
 
-    kind: "model" or "dataset". NotThere for a name that is none or that nobody has, and for one that is not in the
-    cache where the hub cannot be asked.
+    kind: "model" or "dataset". None where the hub answers otherwise and the cache does not know. NotThere for a name
+    that is none or that nobody has, and for one that is not in the cache where the hub cannot be asked.
     """
     import huggingface_hub  # of the language models' packages; files of prompts are read without it
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
         return huggingface_hub.HfApi().repo_info(name, repo_type=kind, timeout=TIMEOUT).sha
     except HFValidationError:
         raise NotThere("it is not there, and no name on the hub looks like that") from None
+    except GatedRepoError:
+        return _cached(name, kind)  # what is missing is told where its files are asked for
     except RepositoryNotFoundError as error:
         raise NotThere(
             f"it is neither here nor on the hub{_nearest(name)}; a private one needs `hf auth login`"
         ) from error
+    except HfHubHTTPError:
+        return _cached(name, kind)  # an answer, of a mirror for one, that does not tell
     except Exception as error:  # whatever a network can do
         cached = _cached(name, kind)
         if cached is None:

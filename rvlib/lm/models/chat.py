@@ -56,18 +56,20 @@ def prefilled(tokenizer: transformers.PreTrainedTokenizerBase, messages: Sequenc
     """
     if not tokenizer.chat_template:
         return ""
-    try:
-        before = conversation(tokenizer, messages)
-        asked = conversation(tokenizer, messages, add_generation_prompt=True)
-        replied = [*messages, {"role": "assistant", "content": _PROBE}]
-        answers = [conversation(tokenizer, replied)]
-        # A template may write marks of reasoning into the last turn only: the mark of a turn alone is the shortest.
-        answers.append(conversation(tokenizer, [*replied, {"role": "user", "content": "?"}]))
-    except ValueError:
-        return ""  # a template that takes no such turns; what it does take is told where a prompt is encoded
-    if not asked.startswith(before):
-        return ""
-    marks = [text[len(before) :].partition(_PROBE)[0] for text in answers if text.startswith(before) and _PROBE in text]
-    generation_prompt = asked[len(before) :]
-    mark = min((mark for mark in marks if mark and generation_prompt.startswith(mark)), key=len, default=None)
-    return "" if mark is None else generation_prompt[len(mark) :]
+    for turns in (list(messages), [{"role": "system", "content": "?"}, *messages]):  # which some templates want first
+        replied = [*turns, {"role": "assistant", "content": _PROBE}]
+        try:
+            before = conversation(tokenizer, turns)
+            asked = conversation(tokenizer, turns, add_generation_prompt=True)
+            # A template may write marks of reasoning into the last turn only: the mark of a turn alone is the shortest.
+            answers = [
+                conversation(tokenizer, replied),
+                conversation(tokenizer, [*replied, {"role": "user", "content": "?"}]),
+            ]
+        except ValueError:  # what a template does take is told where a prompt is encoded
+            continue
+        marks = [text.removeprefix(before).partition(_PROBE)[0] for text in answers if _PROBE in text]
+        generation_prompt = asked.removeprefix(before)
+        fitting = [mark for mark in marks if mark and generation_prompt.startswith(mark)]
+        return generation_prompt[len(min(fitting, key=len)) :] if fitting else ""
+    return ""

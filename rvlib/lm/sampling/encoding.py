@@ -9,17 +9,17 @@ from rvlib.lm.models import chat
 from rvlib.lm.models.policies import Policy
 
 
-def decode_replies(policy: Policy, completion_ids: list[list[int]]) -> list[str]:
-    """The texts of replies (lists of token ids), without padding and the tokens that end them, and without outer space.
+def decode_replies(policy: Policy, completion_ids: list[list[int]], prompt: Prompt | str = "?") -> list[str]:
+    """The texts of replies (lists of token ids) to a prompt, without padding, ending tokens, and space around them.
 
     Special tokens inside are content, `<think>` for one; and so is what the chat template writes for the assistant
-    before the policy draws its first token (`chat.prefilled`).
+    before the policy draws its first token (`chat.prefilled`), of which few templates let the prompt decide.
     """
     not_content = {*end_token_ids(policy), policy.tokenizer.pad_token_id}
     kept = [
         list(itertools.dropwhile(not_content.__contains__, reversed(token_ids)))[::-1] for token_ids in completion_ids
     ]
-    beginning = chat.prefilled(policy.tokenizer, [{"role": "user", "content": "?"}])
+    beginning = chat.prefilled(policy.tokenizer, chat.messages_of(prompt))
     return [(beginning + text).strip() for text in policy.tokenizer.batch_decode(kept, skip_special_tokens=False)]
 
 

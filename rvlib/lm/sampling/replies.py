@@ -142,7 +142,7 @@ def _draw(
         yield {
             "prompt": prompt.name,
             "text": prompt.text,
-            "replies": decode_replies(policy, completion_ids[group]),
+            "replies": decode_replies(policy, completion_ids[group], prompt),
             "tokens": completion_ids[group],
             "ended": [ids[-1] in eos_token_ids for ids in completion_ids[group]],
             "log_probs": logprobs[group],
