@@ -20,7 +20,7 @@ from small_models import TEMPLATE, make_encoder, make_llama  # noqa: E402
 
 from rvlib.audit import report, scoring  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
-from rvlib.audit.reading import reading  # noqa: E402
+from rvlib.audit.reading import reading_notes  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.audit.stamps import stamp  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
@@ -89,9 +89,9 @@ def test_an_audit_says_which_lines_it_left_out(models, tmp_path, capsys):
 @pytest.mark.parametrize(
     "judge, words, reason",
     [
-        ("judge", 60, "line 2: a prompt of 63 tokens, and the policy reads 64 with a reply of 6"),
-        ("judge", 50_000, "line 2: a prompt of 50003 tokens, and the policy reads 64 with a reply of 6"),
-        ("encoder", 16, "line 2: a prompt of 20 tokens, and encoder reads 24 with a reply of 6"),
+        ("judge", 60, "line 2: a prompt of 63 tokens, with a reply of 6 more than the 64 that the policy reads"),
+        ("judge", 50_000, "line 2: a prompt of 50003 tokens, with a reply of 6 more than the 64 that the policy reads"),
+        ("encoder", 16, "line 2: a prompt of 20 tokens, with a reply of 6 more than the 24 that encoder reads"),
     ],
 )
 def test_prompts_too_long_are_told_by_line_before_anything_is_drawn(models, prompts, tmp_path, judge, words, reason):
@@ -112,7 +112,9 @@ def test_a_pair_too_long_is_told_by_line(models, tmp_path):
     path = tmp_path / "pairs.jsonl"
     rows = [{"prompt": prompt, "chosen": "a " * n, "rejected": "b"} for prompt, n in (("rain", 1), ("sun", 30))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ValueError, match="line 2: a chosen of 35 tokens with its prompt, and encoder reads 24; "):
+    with pytest.raises(
+        ValueError, match="line 2: chosen and its prompt of 35 tokens, more than the 24 that encoder reads; "
+    ):
         audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS)
 
 
@@ -161,7 +163,7 @@ def test_the_report_shows_a_reply_as_each_model_reads_it(tmp_path, prompts):
     assert result.teachers["bare"]["example"]["text"] == f"<bos> rain sun <end> <end> {reply} <end>"
     has_template = [result.policy, result.teachers["judge"], result.teachers["bare"]]
     assert [each["chat_template"] for each in has_template] == [True, True, False]
-    sentences = reading(result)
+    sentences = reading_notes(result)
     assert any(sentence.startswith("bare: It has no chat template: ") for sentence in sentences)
     assert any(f'reads the first reply to line 1 as "{example["text"]}"' in sentence for sentence in sentences)
     assert "&lt;think&gt;" in (tmp_path / "run/audit.html").read_text()
@@ -238,24 +240,24 @@ def test_settings_are_checked_before_anything_is_drawn(models, prompts, tmp_path
 
 
 def test_a_reply_without_a_reward_leaves_its_prompt_out_for_all(models, prompts, tmp_path):
-    def some(prompts, replies):
+    def silent(prompts, replies):
         return [
             [None if prompt.name == "line 2" and i else 1.0 * len(reply) for i, reply in enumerate(row)]
             for prompt, row in zip(prompts, replies)
         ]
 
-    scores, settings = {"some": some, "length": length}, SETTINGS | {"folder": tmp_path}
+    scores, settings = {"silent": silent, "length": length}, SETTINGS | {"folder": tmp_path}
     with pytest.raises(
         ValueError,
         match="^Reward models must score all replies to at least 90% of the prompts, got 3 of 4 "
-        "\\(line 2: some gave no reward to 2 of its 3 replies\\); [^\n]* --min-scored [^\n]*\\.$",
+        "\\(line 2: silent gave no reward to 2 of its 3 replies\\); [^\n]* --min-scored [^\n]*\\.$",
     ):
         audit(models / "policy", scores, prompts(), **settings)
     result = audit(models / "policy", scores, prompts(), min_scored=0.7, **settings)
     assert result.prompts["names"] == ["line 1", "line 3", "line 4"]
-    assert result.prompts["left_out"] == ["line 2: some gave no reward to 2 of its 3 replies"]
-    assert {name: len(grade["rewards"]) for name, grade in result.teachers.items()} == {"some": 3, "length": 3}
-    assert result.teachers["some"]["rewards"] == result.teachers["length"]["rewards"]
+    assert result.prompts["left_out"] == ["line 2: silent gave no reward to 2 of its 3 replies"]
+    assert {name: len(grade["rewards"]) for name, grade in result.teachers.items()} == {"silent": 3, "length": 3}
+    assert result.teachers["silent"]["rewards"] == result.teachers["length"]["rewards"]
 
 
 def test_a_pair_without_a_reward_is_counted(models, tmp_path):
@@ -318,7 +320,7 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(scoring.Kept, "add", full)
+    monkeypatch.setattr(scoring.ChunkFile, "add", full)
     command = f"--policy {models}/policy --reward-model {models}/judge --prompts {prompts()} --num-generations 2"
     with pytest.raises(SystemExit, match="^The disk is full; [^\n]* the same command goes on from what is on it\\.$"):
         auditing.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])

@@ -60,7 +60,7 @@ def ids(text):
 )
 def test_what_a_template_prefills_is_found(tmp_path, template, expected):
     make_tokenizer(tmp_path, template=template)
-    assert chat.prefilled(transformers.AutoTokenizer.from_pretrained(tmp_path), PROMPT) == expected
+    assert chat.generation_prefill(transformers.AutoTokenizer.from_pretrained(tmp_path), PROMPT) == expected
 
 
 def test_special_tokens_inside_a_reply_are_content(tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import transformers
 
-from rvlib.lm.data.files import listed
+from rvlib.lm.data.files import list_bad_lines
 from rvlib.lm.data.sources import Example
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.models.policies import Policy
@@ -12,7 +12,7 @@ from rvlib.lm.models.reading import NoEmbedding, Reader, check_vocabulary, max_t
 from rvlib.lm.sampling.encoding import encode_prompt
 
 
-def fitting(
+def readable_examples(
     examples: Sequence[Example],
     policy: Policy,
     readers: Mapping[str, Reader],
@@ -20,12 +20,12 @@ def fitting(
     max_new_tokens: int,
     skip_bad_lines: bool = False,
 ) -> tuple[list[Example], list[str]]:
-    """(those that fit, bad): the examples whose prompt, with a reply of `max_new_tokens` tokens, every model can read.
+    """(readable, bad): the examples whose prompt, with a reply of `max_new_tokens` tokens, every model can read.
 
     readers: how each reward model reads texts, by label. bad: texts, "line 3: a prompt of 70 tokens, …". ValueError,
     in one sentence, that lists them unless `skip_bad_lines`, and if none fits.
     """
-    fit, bad, refused = [], [], []
+    readable, bad, refused = [], [], []
     most = max_tokens(policy.model.config, policy.tokenizer, transformers.AutoModelForCausalLM)
     with quiet():  # or transformers would warn of long texts, which are told here
         for example in examples:
@@ -39,17 +39,18 @@ def fitting(
                 refused.append(error)
                 reason = str(error).rstrip(".")
             if reason is None:
-                fit.append(example)
+                readable.append(example)
             else:
                 bad.append(f"{example.prompt.name}: {reason}")
     if refused and len(refused) == len(examples):
         raise refused[0]
-    if bad and not (skip_bad_lines and fit):
+    if bad and not (skip_bad_lines and readable):
         raise ValueError(
             f"Every prompt, with a reply of {max_new_tokens} tokens, must be one that all models can read, got "
-            f"{listed(bad)}; lower --max-new-tokens, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
+            f"{list_bad_lines(bad)}; lower --max-new-tokens, or leave them out with --skip-bad-lines "
+            "(skip_bad_lines=True)."
         )
-    return fit, bad
+    return readable, bad
 
 
 def _too_long_for_policy(example: Example, policy: Policy, most: float, max_new_tokens: int) -> str | None:
@@ -60,7 +61,7 @@ def _too_long_for_policy(example: Example, policy: Policy, most: float, max_new_
     vocabulary = policy.model.get_input_embeddings().weight.shape[0]
     check_vocabulary(policy.source["name"], token_ids, policy.tokenizer, vocabulary)
     if len(token_ids) + max_new_tokens > most:
-        return f"a prompt of {len(token_ids)} tokens, and the policy reads {most:.0f} with a reply of {max_new_tokens}"
+        return _longer(len(token_ids), max_new_tokens, most, "the policy")
     return None
 
 
@@ -68,9 +69,13 @@ def _too_long(example: Example, label: str, reader: Reader, max_new_tokens: int)
     """What is wrong with a prompt or its pair of replies for a reward model; None where they fit."""
     count = len(reader.row(example.prompt, "")["input_ids"])
     if count + max_new_tokens > reader.max_tokens:
-        return f"a prompt of {count} tokens, and {label} reads {reader.max_tokens:.0f} with a reply of {max_new_tokens}"
+        return _longer(count, max_new_tokens, reader.max_tokens, label)
     for kind, reply in (("chosen", example.chosen), ("rejected", example.rejected)):
         count = 0 if reply is None else len(reader.row(example.prompt, reply)["input_ids"])
         if count > reader.max_tokens:
-            return f"a {kind} of {count} tokens with its prompt, and {label} reads {reader.max_tokens:.0f}"
+            return f"{kind} and its prompt of {count} tokens, more than the {reader.max_tokens:.0f} that {label} reads"
     return None
+
+
+def _longer(count: int, max_new_tokens: int, most: float, label: str) -> str:
+    return f"a prompt of {count} tokens, with a reply of {max_new_tokens} more than the {most:.0f} that {label} reads"

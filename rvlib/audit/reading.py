@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rvlib.audit.grading import Audit
 
-LOUD = 0.05  # of a reward's standard deviation: noise above it is told
+LARGE_NOISE = 0.05  # of a reward's standard deviation: noise above it is told
 SHOWN = 200  # characters of a text at its beginning, and as many at its end
 
 
-def reading(audit: "Audit") -> list[str]:
+def reading_notes(audit: "Audit") -> list[str]:
     """How each model reads texts, in sentences: what it lacks, and one reply as each reward model reads it."""
     sentences = []
     if audit.policy.get("chat_template") is False:
@@ -26,7 +26,7 @@ def reading(audit: "Audit") -> list[str]:
             )
         if grade.get("noise", 0.0) > 0 == grade["scale"]:
             sentences.append(f"Rewards of {name} differ by no more than what rounding changes, {grade['noise']:.2g}.")
-        if grade.get("noise", 0.0) > LOUD * grade["scale"] > 0:
+        if grade.get("noise", 0.0) > LARGE_NOISE * grade["scale"] > 0:
             sentences.append(
                 f"{name} gives a reply another reward alone than in a batch, or in another precision, by "
                 f"{grade['noise'] / grade['scale']:.0%} of its standard deviation: do not trust smaller differences."

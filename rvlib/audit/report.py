@@ -9,7 +9,7 @@ import numpy as np
 
 from rvlib import plots
 from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
-from rvlib.audit.reading import reading
+from rvlib.audit.reading import reading_notes
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -279,7 +279,7 @@ def page(audit: Audit) -> str:
                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
             script = False
-    read = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in reading(audit))
+    read = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in reading_notes(audit))
     left_out = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -317,7 +317,7 @@ def show(audit: Audit) -> None:
             table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
         console.print(table)
     console.print(headline(audit), style="bold", markup=False)
-    for sentence in [*audit.advice, *reading(audit)]:
+    for sentence in [*audit.advice, *reading_notes(audit)]:
         console.print(f"- {sentence}", markup=False)
 
 

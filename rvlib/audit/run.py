@@ -28,14 +28,15 @@ from numpy.typing import NDArray
 from rvlib._checks import number
 from rvlib._terminal import Defaults, sentence
 from rvlib.audit import report, scoring
-from rvlib.audit.fitting import fitting
+from rvlib.audit.fitting import readable_examples
 from rvlib.audit.grading import Audit, Grade, advice, grade, order_of_teachers
 from rvlib.audit.scoring import Rewards, Score, Scores, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.files import data_folder, fingerprint, write_whole
 from rvlib.lm import origin
 from rvlib.lm.data.files import read_examples
-from rvlib.lm.data.sources import Example, Preference
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.sources import Preference
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.reward_models import load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
@@ -70,12 +71,12 @@ def audit(
     """Draw replies of a policy, score them with each reward model, and say what kind of teacher it is: an `Audit`.
 
     policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
-    or a function score(prompts, replies) → (prompts, replies)}; None among them is no reward, and leaves the prompt
-    out, of which at least the share `min_scored` must be left. prompts, column: as `read_examples` takes them.
-    ground_truth: a name or such a function. num_generations: replies to each prompt. compare_dtype: a second precision,
-    whose difference from `dtype` counts as noise. What was drawn and scored stays in `folder` (one
-    of the data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one
-    sentence, for what is missing or wrong.
+    or a function score(prompts, replies) → (prompts, replies)}. Where a function gives None for a reply, its prompt is
+    left out for all reward models, and at least the share `min_scored` of the prompts must remain. prompts, column: as
+    `read_examples` takes them. ground_truth: a name or such a function. num_generations: replies to each prompt.
+    compare_dtype: a second precision, whose difference from `dtype` counts as noise. What was drawn and scored stays in
+    `folder` (one of the data folder by default), and a run that was cut off goes on from there. OSError or ValueError,
+    in one sentence, for what is missing or wrong.
     """
     labelled_models: Mapping[str, RewardModel] = (
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
@@ -83,12 +84,12 @@ def audit(
     if not labelled_models:
         raise ValueError("reward_models must name at least one reward model, got none.")
     examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column)
-    _check_counts(examples, num_generations)
+    _check_counts([example.prompt for example in examples], num_generations)
     number("min_scored", min_scored, low=0, high=1)
     if compare_dtype not in (None, *scoring.MANTISSA):
         raise ValueError(f"compare_dtype must be one of {', '.join(scoring.MANTISSA)}, got {compare_dtype!r}.")
     if THE_TRUTH in labelled_models:
-        raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, which is said of another; rename it.")
+        raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, the label of ground_truth; rename it.")
     scorers = dict(labelled_models) | ({} if ground_truth is None else {THE_TRUTH: ground_truth})
     # Before the long part, what can be said of models without their weights.
     named = {label: reward_model for label, reward_model in scorers.items() if not callable(reward_model)}
@@ -99,11 +100,11 @@ def audit(
     loaded_policy = policies.load_policy(policy, dtype=dtype)
     loaded_policy = replace(loaded_policy, source=loaded_policy.source | stamp(policy))
     reading = {label: reader for label, reader in readers.items() if reader is not None}
-    examples, misfits = fitting(
+    examples, misfits = readable_examples(
         examples, loaded_policy, reading, max_new_tokens=max_new_tokens, skip_bad_lines=skip_bad_lines
     )
-    _check_counts(examples, num_generations)
     audited = [example.prompt for example in examples]
+    _check_counts(audited, num_generations)
     key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
     folder = pathlib.Path(
         folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
@@ -127,21 +128,22 @@ def audit(
             label, reward_model, drawn, preferred, folder, dtype, trust_remote_code, progress, compare_dtype
         )
         seconds["ground truth" if label == THE_TRUTH else label] = round(time.perf_counter() - start, 1)
-    kept = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores.items()}, min_scored)
+    scored = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores.items()}, min_scored)
     of_pairs = {label: each.preferences for label, each in scores.items()}
-    kept_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
-    drawn, preferred = drawn.where(kept.rows), preferred.where(kept_pairs.rows)
-    records = [record for record, keep in zip(records, kept.rows) if keep]
+    scored_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
+    drawn, preferred = drawn.where(scored.mask), preferred.where(scored_pairs.mask)
+    _check_counts(drawn.prompts, num_generations)
+    records = [record for record, keep in zip(records, scored.mask) if keep]
     different = [[[a != b for a in row] for b in row] for row in drawn.replies]
 
-    def cleaned(rewards: Rewards, keep_rows: list[bool], noise: float) -> NDArray[np.float64]:
-        return scoring.without_noise([row for row, keep in zip(rewards, keep_rows) if keep], noise)
+    def cleaned(rewards: Rewards, mask: list[bool], noise: float) -> NDArray[np.float64]:
+        return scoring.without_noise([row for row, keep in zip(rewards, mask) if keep], noise)
 
-    truth = None if ground_truth is None else cleaned(scores[THE_TRUTH].rewards, kept.rows, scores[THE_TRUTH].noise)
+    truth = None if ground_truth is None else cleaned(scores[THE_TRUTH].rewards, scored.mask, scores[THE_TRUTH].noise)
 
     def graded(scores: Scores) -> Grade:
-        rewards = cleaned(scores.rewards, kept.rows, scores.noise)
-        preferences = cleaned(scores.preferences, kept_pairs.rows, scores.noise)
+        rewards = cleaned(scores.rewards, scored.mask, scores.noise)
+        preferences = cleaned(scores.preferences, scored_pairs.mask, scores.noise)
         result = grade(
             rewards,
             truth,
@@ -161,7 +163,7 @@ def audit(
         prompts={
             "source": pathlib.Path(prompts).name if pathlib.Path(prompts).is_file() else str(prompts),
             "names": [prompt.name for prompt in drawn.prompts],
-            "left_out": [*bad_lines, *misfits, *kept.left_out, *kept_pairs.left_out],
+            "left_out": [*bad_lines, *misfits, *scored.left_out, *scored_pairs.left_out],
         },
         ground_truth=None if ground_truth is None else _name(ground_truth),
         replies={
@@ -180,11 +182,11 @@ def audit(
     return result
 
 
-def _check_counts(examples: Sequence[Example], num_generations: int) -> None:
+def _check_counts(prompts: Sequence[Prompt], num_generations: int) -> None:
     """ValueError, in one sentence, for too few prompts or replies to have an interval."""
-    count = len({example.prompt.text for example in examples})
+    count = len({prompt.text for prompt in prompts})
     if count < 2 or num_generations < 2:
-        different_ones = " different" * (count < len(examples))
+        different_ones = " different" * (count < len(prompts))
         raise ValueError(
             "An audit needs at least two prompts and two replies to each, "
             f"got {count}{different_ones} and {num_generations}; its intervals are over prompts."
@@ -220,7 +222,7 @@ def _scores(
 ) -> Scores:
     """Rewards of both kinds of texts, from a file in `folder` where they were written before."""
     if callable(reward_model):
-        return scoring.score_all(reward_model, drawn, preferred, label, scoring.Kept(None), progress=progress)
+        return scoring.score_all(reward_model, drawn, preferred, label, scoring.ChunkFile(None), progress=progress)
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
     key = fingerprint([str(reward_model), dtype, compare_dtype, stamp(reward_model), contents])[:12]
     path, chunks = folder / f"scores-{key}.json", folder / f"scores-{key}.partial.jsonl"
@@ -230,7 +232,7 @@ def _scores(
             return reward_models.load_reward_model(reward_model, dtype=dtype, trust_remote_code=trust_remote_code)
 
         score = load(dtype)
-        scores = scoring.score_all(score, drawn, preferred, label, scoring.Kept(chunks), progress=progress)
+        scores = scoring.score_all(score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=progress)
         if isinstance(score, reward_models.SequenceReward):
             others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
             prompt, reply = drawn.prompts[0], drawn.replies[0][0]

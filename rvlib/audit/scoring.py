@@ -29,11 +29,11 @@ class Texts:
     prompts: list[Prompt]
     replies: list[list[str]]
 
-    def where(self, kept: Sequence[bool]) -> "Texts":
-        """Those of the prompts for which `kept` is true."""
+    def where(self, mask: Sequence[bool]) -> "Texts":
+        """Those of the prompts for which `mask` is true."""
         return Texts(
-            [prompt for prompt, keep in zip(self.prompts, kept) if keep],
-            [replies for replies, keep in zip(self.replies, kept) if keep],
+            [prompt for prompt, keep in zip(self.prompts, mask) if keep],
+            [replies for replies, keep in zip(self.replies, mask) if keep],
         )
 
 
@@ -51,7 +51,7 @@ class Scores:
     reading: dict[str, Any] = field(default_factory=dict)
 
 
-class Kept:
+class ChunkFile:
     """The chunks of rewards that were scored before a stop, in a file of JSON lines; None keeps nothing."""
 
     def __init__(self, path: pathlib.Path | None) -> None:
@@ -69,8 +69,10 @@ class Kept:
                 file.write(json.dumps([kind, start, rewards]) + "\n")
 
 
-def score_all(score: Score, drawn: Texts, preferred: Texts, label: str, kept: Kept, *, progress: bool) -> Scores:
-    """The rewards of both kinds of texts, without those that `kept` has already.
+def score_all(
+    score: Score, drawn: Texts, preferred: Texts, label: str, chunk_file: ChunkFile, *, progress: bool
+) -> Scores:
+    """The rewards of both kinds of texts, without asking again for those that `chunk_file` has.
 
     ValueError, in one sentence, unless there is a finite number, or None, for each reply.
     """
@@ -78,10 +80,10 @@ def score_all(score: Score, drawn: Texts, preferred: Texts, label: str, kept: Ke
     for kind, texts in (("rewards", drawn), ("preferences", preferred)):
         starts = range(0, len(texts.prompts), CHUNK)
         for start in tqdm(starts, desc=f"Scoring by {label}", unit="batch", disable=not progress or not texts.prompts):
-            if (kind, start) not in kept.chunks:
+            if (kind, start) not in chunk_file.chunks:
                 chunk = Texts(texts.prompts[start : start + CHUNK], texts.replies[start : start + CHUNK])
-                kept.add(kind, start, _checked(score(chunk.prompts, chunk.replies), chunk, label))
-        rewards[kind] = [row for start in starts for row in kept.chunks[kind, start]]
+                chunk_file.add(kind, start, _checked(score(chunk.prompts, chunk.replies), chunk, label))
+        rewards[kind] = [row for start in starts for row in chunk_file.chunks[kind, start]]
     return Scores(rewards["rewards"], rewards["preferences"])
 
 
@@ -118,9 +120,9 @@ def without_noise(rewards: Sequence[Sequence[float | None]], noise: float = 0.0)
 
 @dataclass(frozen=True)
 class ScoredByAll:
-    """Which prompts all reward models have scored. rows: (prompts,); left_out: a sentence of each of the others."""
+    """Which prompts all reward models have scored. mask: (prompts,); left_out: a sentence of each of the others."""
 
-    rows: list[bool]
+    mask: list[bool]
     left_out: list[str]
 
 
@@ -132,20 +134,20 @@ def scored_by_all(
     rewards: by label; kind: what a sentence calls the replies. ValueError, in one sentence, if that is less than the
     share `min_scored` of them.
     """
-    left_out, rows = [], []
+    left_out, mask = [], []
     for i, prompt in enumerate(texts.prompts):
         absent = {label: each[i].count(None) for label, each in rewards.items() if None in each[i]}
-        rows.append(not absent)
+        mask.append(not absent)
         left_out += [
             f"{prompt.name}: {label} gave no reward to {count} of its {len(texts.replies[i])} {kind}"
             for label, count in absent.items()
         ]
-    if sum(rows) < min_scored * len(rows):
+    if sum(mask) < min_scored * len(mask):
         raise ValueError(
-            f"Reward models must score all replies to at least {min_scored:.0%} of the prompts, got {sum(rows)} of "
-            f"{len(rows)} ({left_out[0]}); mend what abstains, or lower --min-scored (min_scored)."
+            f"Reward models must score all replies to at least {min_scored:.0%} of the prompts, got {sum(mask)} of "
+            f"{len(mask)} ({left_out[0]}); mend the reward model, or lower --min-scored (min_scored)."
         )
-    return ScoredByAll(rows, left_out)
+    return ScoredByAll(mask, left_out)
 
 
 def _step(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:

@@ -75,15 +75,16 @@ def read_examples(
             bad.append(f"{place}: {error}")
     if bad and not skip_bad_lines:
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {listed(bad)}; mend them, or leave them out with "
-            "--skip-bad-lines (skip_bad_lines=True)."
+            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; mend them, or leave them out "
+            "with --skip-bad-lines (skip_bad_lines=True)."
         )
     if not examples:
-        raise ValueError(f"{source} must hold at least one prompt, got none{f' ({listed(bad)})' * bool(bad)}.")
+        reasons = f" ({list_bad_lines(bad)})" * bool(bad)
+        raise ValueError(f"{source} must hold at least one prompt, got none{reasons}.")
     return examples, bad
 
 
-def listed(bad: list[str]) -> str:
+def list_bad_lines(bad: list[str]) -> str:
     """The first few of what is wrong with lines, and how many more there are."""
     unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
     return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
@@ -95,7 +96,7 @@ def _rows(source: str) -> Iterator[Row]:
     if path.is_file():
         return _file_rows(path)
     name = source.partition(":")[0]
-    if not pathlib.Path(name).is_dir() and (misspelt := hub.local_path(name)):
+    if not pathlib.Path(name).is_dir() and (misspelt := hub.misspelt_path(name)):
         raise _not_loaded(source, misspelt)
     return _data_set_rows(source)
 

@@ -27,7 +27,7 @@ class NotThere(OSError):
     """A name that is neither a file or a folder here nor a name on the hub; says so in a few words."""
 
 
-def local_path(name: str) -> str | None:
+def misspelt_path(name: str) -> str | None:
     """Why `name`, which is no file or folder here, must be a misspelt path and no name on the hub; None if it may be.
 
     It is a path where it looks like one (more than one "/", a leading "." or "~", a file's ending), or where the folder

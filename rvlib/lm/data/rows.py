@@ -111,7 +111,7 @@ def _shared(chosen: Any, rejected: Any) -> tuple[list[Turn], dict[str, str]]:
     prompt = turns["chosen"][:-1]
     if prompt != turns["rejected"][:-1]:
         raise ValueError("chosen and rejected that answer different prompts")
-    return _to_reply_to(prompt), {name: _last_of_assistant(name, said) for name, said in turns.items()}
+    return _to_reply_to(prompt), {name: _last_of_assistant(name, each) for name, each in turns.items()}
 
 
 def _marked(text: str) -> list[Turn]:

@@ -49,7 +49,7 @@ def single_turn(tokenizer: transformers.PreTrainedTokenizerBase, prompt: Prompt 
     return messages[0]["content"]
 
 
-def prefilled(tokenizer: transformers.PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+def generation_prefill(tokenizer: transformers.PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
     """What the template writes for the assistant after the mark of its turn, `<think>` of a reasoning model; mostly "".
 
     It is the beginning of the reply, though the policy does not draw it.

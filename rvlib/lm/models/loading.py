@@ -20,12 +20,12 @@ def locate(name: str | pathlib.Path) -> str | None:
     """The commit of a model's name on the hub, None of a folder. hub.NotThere for what is neither."""
     if pathlib.Path(name).is_dir():
         return None
-    if misspelt := hub.local_path(str(name)):
+    if misspelt := hub.misspelt_path(str(name)):
         raise hub.NotThere(misspelt)
     return hub.revision(str(name))
 
 
-def adapted(name: str | pathlib.Path) -> str | None:
+def adapter_base(name: str | pathlib.Path) -> str | None:
     """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own."""
     path = transformers.utils.find_adapter_config_file(str(name))
     config = transformers.utils.cached_file(str(name), "config.json", _raise_exceptions_for_missing_entries=False)
@@ -39,7 +39,7 @@ def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.Pre
     try:
         return transformers.AutoTokenizer.from_pretrained(name, **options)
     except Exception:
-        base = adapted(name)
+        base = adapter_base(name)
         if base is None:
             raise
         return transformers.AutoTokenizer.from_pretrained(base, **options)

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
-from rvlib.lm.models.loading import adapted, loading_failure, locate, quiet, read_tokenizer, with_adapter
+from rvlib.lm.models.loading import adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
 from rvlib.lm.models.reading import Reader, encode
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
@@ -35,7 +35,7 @@ ADAPTERS: dict[str, Callable[[Any], torch.Tensor]] = {
 # The ends of classes' names whose heads are not for one reward a text, though some have one output.
 OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
 
-LAST, OWN = "the last token", "the token that its own code chooses"
+LAST_TOKEN, UNKNOWN_TOKEN = "the last token", "the token that its own code chooses"
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class SequenceReward:
     def reads(self) -> str:
         """Off which token the reward is read, as its head has it: a decoder's the last, an encoder's the first."""
         if hasattr(self.model, "score") or type(self.model).__name__ in ADAPTERS:
-            return LAST
+            return LAST_TOKEN
         if hasattr(self.model, "classification_head"):
             return "the last ending token"
         if getattr(self.model.config, "classifier_pooling", None) == "mean":
             return "the mean over all tokens"
-        return "the first token" if hasattr(self.model, "classifier") else OWN
+        return "the first token" if hasattr(self.model, "classifier") else UNKNOWN_TOKEN
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards, (prompts, replies).
@@ -101,7 +101,7 @@ class SequenceReward:
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices of texts that go through at once: of similar lengths, and of equal ones where padding may be read."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == OWN else [(0, order)]
+        groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == UNKNOWN_TOKEN else [(0, order)]
         for group in (list(indices) for _, indices in groups):
             yield from (group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size))
 
@@ -124,7 +124,7 @@ class SequenceReward:
         if not self.tokenizer.chat_template:
             notes.append("It has no chat template: it reads the prompt and then the reply, with no marks of turns.")
         pad_token_id = self.model.config.get_text_config().pad_token_id
-        if self.reads == LAST and encode(self.tokenizer, prompt, reply)[-1] == pad_token_id:
+        if self.reads == LAST_TOKEN and encode(self.tokenizer, prompt, reply)[-1] == pad_token_id:
             padding = self.tokenizer.convert_ids_to_tokens(pad_token_id)
             notes.append(
                 f"Its configuration pads with {padding}, with which its texts "
@@ -164,7 +164,7 @@ def load_reward_model(
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     check_reward_model(name, trust_remote_code=trust_remote_code)
-    base = adapted(name)
+    base = adapter_base(name)
     with _one_sentence(name), quiet():
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
         model, loading_info = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -184,9 +184,9 @@ def load_reward_model(
             "trained to give a reward."
         )
     modules = {key.partition(".")[0] for key in model.state_dict()} - {model.base_model_prefix}
-    if left := [key for key in loading_info["unexpected_keys"] if key.partition(".")[0] in modules]:
+    if unused := [key for key in loading_info["unexpected_keys"] if key.partition(".")[0] in modules]:
         raise ValueError(
-            f"A reward model must have the head of a sequence classifier, got {str(name)!r} with {min(left)}, which "
+            f"A reward model must have the head of a sequence classifier, got {str(name)!r} with {min(unused)}, which "
             "that head does not have; name a model trained to give one reward for a text."
         )
     model.config.use_cache = False  # every text goes through once
@@ -206,7 +206,8 @@ def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) ->
         return None
     with _one_sentence(name):
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
-        config = transformers.AutoConfig.from_pretrained(adapted(name) or name, trust_remote_code=trust_remote_code)
+        base = adapter_base(name) or name
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
     return Reader.of(str(name), tokenizer, config)
 
 
@@ -219,7 +220,7 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
         _check_trust(name, trust_remote_code)  # before anything is asked of the hub
     with _one_sentence(name):
         locate(name)
-        base = adapted(name)
+        base = adapter_base(name)
         config = transformers.PreTrainedConfig.get_config_dict(name if base is None else base)[0]
     if base is not None:
         _check_adapter(name)

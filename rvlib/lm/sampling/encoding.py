@@ -13,13 +13,13 @@ def decode_replies(policy: Policy, completion_ids: list[list[int]], prompt: Prom
     """The texts of replies (lists of token ids) to a prompt, without padding, ending tokens, and space around them.
 
     Special tokens inside are content, `<think>` for one; and so is what the chat template writes for the assistant
-    before the policy draws its first token (`chat.prefilled`), of which few templates let the prompt decide.
+    before the policy draws its first token (`chat.generation_prefill`).
     """
     not_content = {*end_token_ids(policy), policy.tokenizer.pad_token_id}
     kept = [
         list(itertools.dropwhile(not_content.__contains__, reversed(token_ids)))[::-1] for token_ids in completion_ids
     ]
-    beginning = chat.prefilled(policy.tokenizer, chat.messages_of(prompt))
+    beginning = chat.generation_prefill(policy.tokenizer, chat.messages_of(prompt))
     return [(beginning + text).strip() for text in policy.tokenizer.batch_decode(kept, skip_special_tokens=False)]
 
 
@@ -55,7 +55,9 @@ def encode_reply(policy: Policy, prompt: Prompt | str, reply: str) -> list[int]:
         whole = chat.conversation(tokenizer, [*turns, {"role": "assistant", "content": reply}])
         # What the template has written of the reply already is not to be written again.
         reply = (
-            whole[len(before) :] if whole.startswith(before) else reply.removeprefix(chat.prefilled(tokenizer, turns))
+            whole[len(before) :]
+            if whole.startswith(before)
+            else reply.removeprefix(chat.generation_prefill(tokenizer, turns))
         )
     tokens = tokenizer(reply, add_special_tokens=False)["input_ids"]
     last = next((i for i, token in enumerate(tokens) if token in eos_token_ids), None)
