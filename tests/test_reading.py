@@ -105,6 +105,19 @@ def test_turns_are_asked_through_the_template_and_need_one(tmp_path):
     assert prompt.text == "system: a\n\nuser: rain\n\nassistant: sun\n\nuser: wind"
 
 
+def test_a_makers_settings_for_sampling_do_not_change_the_policy(tmp_path):
+    plain = make_llama(tmp_path / "plain", architecture="LlamaForCausalLM")
+    penalised = make_llama(tmp_path / "penalised", architecture="LlamaForCausalLM")
+    settings = {"repetition_penalty": 50.0, "min_p": 0.9, "suppress_tokens": ids("a b"), "eos_token_id": 0}
+    transformers.GenerationConfig(do_sample=True, **settings).save_pretrained(penalised)
+    sampling, replies = Sampling(num_generations=8, max_new_tokens=8), []
+    for folder in (plain, penalised):
+        policy = policies.load_policy(folder)
+        (record,) = sample_replies(policy, [Prompt("x", "rain", "")], folder / "run", sampling, progress=False)
+        replies.append((record["tokens"], record["log_probs"]))
+    assert replies[0] == replies[1] and policy.model.generation_config.eos_token_id == 0
+
+
 # What is no policy, in one sentence
 
 

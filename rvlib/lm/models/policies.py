@@ -90,6 +90,10 @@ def load_policy(
             "random; name a causal language model, not one with another head."
         )
     _check_causal(model.eval(), name)
+    # Of its maker's settings for sampling, only which tokens begin, end and pad: a penalty on repetition, for one,
+    # would draw from another distribution than π.
+    token_ids = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = transformers.GenerationConfig(**token_ids)
     tokenizer = load_tokenizer(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     source |= {"parameters": model.num_parameters(), "dtype": dtype}
