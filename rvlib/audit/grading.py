@@ -48,6 +48,10 @@ class Grade(TypedDict, total=False):
 
     rewards: list[list[float]]  # (prompts, replies); `audit` adds them, and (pairs, 2)
     preferences: list[list[float]]
+    noise: float  # what rounding changed in a reward at most, in its own unit
+    chat_template: bool  # these three of models alone: whether it has one, one reply as it read it, what to know
+    example: dict[str, Any]
+    notes: list[str]
 
 
 class Gap(TypedDict):

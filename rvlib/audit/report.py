@@ -9,6 +9,7 @@ import numpy as np
 
 from rvlib import plots
 from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
+from rvlib.audit.reading import reading_notes
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -42,6 +43,13 @@ def rows(audit: Audit) -> list[Row]:
     def row(measure: str, meaning: str, text: Callable[[Any], str]) -> Row:
         return Row(measure, meaning, [text(grade) for grade in grades])
 
+    noise = [
+        row(
+            "noise, in its own unit",
+            "what rounding changed in a reward at most; a spread of twice that within a prompt counts as none",
+            lambda grade: f"{grade['noise']:.2g}" if grade.get("noise") else "not measured",
+        )
+    ] * any(grade.get("noise") for grade in grades)
     table = [
         row(
             "reward variance",
@@ -63,6 +71,7 @@ def rows(audit: Audit) -> list[Row]:
             "as the reward comes; compares nothing",
             lambda grade: _interval(grade["reward_variance_own_unit"], ".3g"),
         ),
+        *noise,
         row(
             "prompts with (almost) none",
             f"reward variance under {ALMOST_NONE:.0%} of the mean",
@@ -125,7 +134,7 @@ def sizes(audit: Audit) -> str:
     count, sampling = len(audit.prompts["names"]), audit.sampling
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
-    left = f" ({len(audit.prompts['left_out'])} bad lines left out)" * bool(audit.prompts["left_out"])
+    left = f" ({len(audit.prompts['left_out'])} lines left out)" * bool(audit.prompts["left_out"])
     return (
         f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['num_generations']} replies of "
         f"{audit.policy['name']} to each, of at most {sampling['max_new_tokens']} tokens "
@@ -270,12 +279,14 @@ def page(audit: Audit) -> str:
                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
             script = False
+    read = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in reading_notes(audit))
     left_out = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
         f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>{tables(audit)}{shown}"
+        + (f"<h2>How the models read</h2><ul>{read}</ul>" if read else "")
         + (f"<h2>Lines left out</h2><ul>{left_out}</ul>" if left_out else "")
         + f"<p><small>{html.escape(origin(audit))}</small></p></body></html>"
     )
@@ -306,7 +317,7 @@ def show(audit: Audit) -> None:
             table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
         console.print(table)
     console.print(headline(audit), style="bold", markup=False)
-    for sentence in audit.advice:
+    for sentence in [*audit.advice, *reading_notes(audit)]:
         console.print(f"- {sentence}", markup=False)
 
 
