@@ -1,19 +1,10 @@
 """How a gradient flow is integrated: by its Taylor series, and where it is stiff by implicit steps.
 
 In u = θ - θ_ref and τ = t/|S| the flow is du/dτ = a = π ⊙ (g - E_π g) with g = r - λu, since r^KL and g differ by a
-constant.
+constant. `taylor` has the series, which hold the flow at all times within a step.
 
-**Taylor series.** With e = exp(θ - max θ) at the start of a step and Z = Σ e, everything is a sum of products:
-
-    Z a = e ⊙ (g - m),   m = (e·g)/Z,   e' = e ⊙ u',   g' = -λ u'
-
-so each coefficient of the series follows from those before it (Jorba & Zou, Experimental Mathematics 14, 2005). The
-series are in a clock ζ with dτ/dζ = 1/(±a_b + λ π_b + 1/left), where b is the output that moves fastest at the start:
-while b follows ln τ, as it does for λ = 0, ζ follows it too, and a step multiplies the time instead of adding to it.
-The series hold the flow at all times within the step.
-
-**Implicit steps.** When λτ is large what moves slowly is all that is left, but an explicit step is still bound by what
-moved fast. The Jacobian is diagonal plus rank two,
+When λτ is large what moves slowly is all that is left, but an explicit step is still bound by what moved fast. The
+Jacobian is diagonal plus rank two,
 
     J = diag(a - λπ) - a πᵀ - π aᵀ + λ π πᵀ
 
@@ -30,61 +21,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-TERMS = 20  # of the Taylor series
+from rvlib.tabular import taylor
+from rvlib.tabular.taylor import Series
+
 _ORDER = 8  # columns of the extrapolation table: an implicit step has order 8, its error estimate order 7
 _TOLERANCE = 1e-11  # largest accepted estimate of a step's error, in u, relative to 1 + |u|
 _STIFF = 500.0  # λτ from which steps are implicit: before it, an explicit method makes some 40 steps more
-_LONGEST = 8.0  # longest step in ζ: one suffices for a flow that does not move
 _MAX_STEPS = 20_000
 _CHUNK = 16_384  # entries of u that are integrated together: their series fit the caches
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Series:
-    """Taylor series of B flows from now on, in a clock ζ of each: u (TERMS + 1, B, n), τ - τ_0 (TERMS + 1, B), and the
-    ζ up to which they hold (B,).
-    """
-
-    u: NDArray[np.float64]
-    tau: NDArray[np.float64]
-    reach: NDArray[np.float64]
-
-    @property
-    def duration(self) -> NDArray[np.float64]:
-        """The time τ - τ_0 up to which each series holds, (B,)."""
-        return (self.tau * self.reach ** np.arange(TERMS + 1)[:, None]).sum(0)
-
-    def at(self, zeta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """u - u_0 (B, n) of each flow at its ζ (B,)."""
-        return np.einsum("kb,kbn->bn", zeta ** np.arange(1.0, TERMS + 1)[:, None], self.u[1:])
-
-    def moved(self, flow: NDArray[np.intp], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-        """u - u_0 of the flows with these indices, each after its duration: (Q, n) from (Q,) and (Q,)."""
-        outputs, powers = self.u.shape[-1], np.arange(1.0, TERMS + 1)[:, None]
-        moves = np.empty((len(flow), outputs))
-        block = max(1, _CHUNK // outputs)
-        for start in range(0, len(flow), block):
-            part = slice(start, start + block)
-            zeta = self.clock(flow[part], duration[part])
-            np.einsum("kq,kqn->qn", zeta**powers, self.u[1:, flow[part]], out=moves[part])
-        return moves
-
-    def clock(self, flow: NDArray[np.intp], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ζ at each duration, (Q,): Newton's method on the increasing τ(ζ), with bisection outside the bracket."""
-        tau, powers = self.tau[1:, flow], np.arange(1.0, TERMS + 1)[:, None]
-        low, high = np.zeros(len(flow)), self.reach[flow]
-        zeta = np.minimum(duration / tau[0], high)
-        for _ in range(80):
-            terms = tau * zeta ** (powers - 1)
-            excess = terms.sum(0) * zeta - duration
-            low, high = np.where(excess <= 0, zeta, low), np.where(excess >= 0, zeta, high)
-            previous, zeta = zeta, zeta - excess / (terms * powers).sum(0)
-            zeta = np.where((zeta >= low) & (zeta <= high), zeta, (low + high) / 2)
-            if (np.abs(zeta - previous) <= 1e-9 * zeta).all():  # the error is about the square of the last step
-                break
-        return zeta
 
 
 @dataclass(frozen=True)
@@ -98,9 +44,9 @@ class Problem:
     def __getitem__(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Problem":
         return Problem(self.logits0[index], self.reward[index], self.kl_coef[index])
 
-    def stiff(self, tau: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether a step from time τ (B,) is to be implicit, (B,)."""
-        return self.kl_coef[:, 0] * tau > _STIFF
+    def kind(self, tau: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Of the step from time τ (B,): 0 explicit for λ = 0, 1 explicit for λ > 0, 2 implicit."""
+        return np.where(self.kl_coef[:, 0] * tau > _STIFF, 2, np.sign(self.kl_coef[:, 0])).astype(int)
 
     def field(self, u: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """π and a = π ⊙ (g - E_π g) at u (..., B, n).
@@ -118,50 +64,17 @@ class Problem:
         return probs, probs * g
 
     def series(self, u: NDArray[np.float64], left: NDArray[np.float64]) -> Series:
-        """The flows' Taylor series at u (B, n), with the time `left` (B,) until they end; differences as in `field`."""
-        flows, outputs = u.shape
-        starts = np.arange(0, u.size, outputs)
+        """The flows' Taylor series at u (B, n), with the time `left` (B,) until they end; all have λ = 0 or none."""
         logits = self.logits0 + u
-        top = starts + logits.argmax(-1)
-
-        def pick(values: NDArray[np.float64], place: NDArray[np.intp]) -> NDArray[np.float64]:
-            return values.reshape(-1).take(place)
-
-        e, za, velocity, g = (np.empty((TERMS, flows, outputs)) for _ in range(4))
-        z, mean, rate, inverse = (np.empty((TERMS, flows)) for _ in range(4))
-        series, tau = np.empty((TERMS + 1, flows, outputs)), np.zeros((TERMS + 1, flows))
-        series[0] = u
-        e[0] = np.exp(logits - pick(logits, top)[:, None])
-        g[0] = self.reward - pick(self.reward, top)[:, None] - self.kl_coef * (u - pick(u, top)[:, None])
-        penalised = bool(self.kl_coef.any())
-        for k in range(TERMS):
-            z[k] = e[k].sum(-1)
-            eg = np.einsum("jbn,jbn->bn", e[: k + 1], g[k::-1]) if penalised else e[k] * g[0]
-            mean[k] = eg.sum(-1)
-            if k:
-                mean[k] -= np.einsum("jb,jb->b", mean[:k], z[k:0:-1])
-            mean[k] /= z[0]
-            np.subtract(eg, np.einsum("jb,jbn->bn", mean[: k + 1], e[k::-1]), out=za[k])
-            if k == 0:
-                fastest = starts + np.abs(za[0]).argmax(-1)
-                sign = np.where(pick(za[0], fastest) < 0, -1.0, 1.0)
-                rest = self.kl_coef[:, 0] * pick(e[0], fastest) / z[0] + 1 / left
-            rate[k] = sign * pick(za[k], fastest) + rest * z[k]  # Z dζ/dτ
-            inverse[k] = -np.einsum("jb,jb->b", inverse[:k], rate[k:0:-1]) / rate[0] if k else 1 / rate[0]
-            tau[k + 1] = np.einsum("jb,jb->b", z[: k + 1], inverse[k::-1]) / (k + 1)
-            np.einsum("jb,jbn->bn", inverse[: k + 1], za[k::-1], out=velocity[k])
-            following = np.divide(velocity[k], k + 1, out=series[k + 1])
-            if k + 1 < TERMS:
-                np.einsum("jbn,jbn->bn", e[: k + 1], velocity[k::-1], out=e[k + 1])
-                e[k + 1] /= k + 1
-                if penalised:
-                    np.multiply(following - pick(following, top)[:, None], -self.kl_coef, out=g[k + 1])
-        # The last terms are to be within the tolerance: those left out are smaller still.
-        reach, scale = np.full(flows, _LONGEST), 1 + np.abs(u)
-        for k in range(TERMS - 1, TERMS + 1):
-            size = np.maximum((np.abs(series[k]) / scale).max(-1), np.abs(tau[k]) / tau[1])
-            reach = np.minimum(reach, (_TOLERANCE / np.maximum(size, 1e-300)) ** (1 / k))
-        return Series(series, tau, reach)
+        top = logits.argmax(-1)
+        row = np.arange(len(u))
+        probs = np.exp(logits - logits[row, top][:, None])
+        probs /= probs.sum(-1, keepdims=True)
+        g = self.reward - self.reward[row, top][:, None]
+        if not self.kl_coef.any():
+            return taylor.series_without_kl(probs, g, left, _TOLERANCE)
+        g -= self.kl_coef * (u - u[row, top][:, None])
+        return taylor.series(probs, g, self.kl_coef, left, 1 + np.abs(u), top, _TOLERANCE)
 
     def implicit_step(
         self, u: NDArray[np.float64], h: NDArray[np.float64]
@@ -235,8 +148,12 @@ def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]
         index = np.flatnonzero(alive)
         if not index.size:
             return
-        stiff = problem[index].stiff(t[index])
-        for rows, take in ((index[~stiff], _explicit_steps), (index[stiff], _implicit_steps)):
+        kind = problem[index].kind(t[index])
+        for rows, take in (
+            (index[kind == 0], _explicit_steps),
+            (index[kind == 1], _explicit_steps),
+            (index[kind == 2], _implicit_steps),
+        ):
             steps = take(problem, rows, t, u, t_max, h) if rows.size else None
             if steps and steps.index.size:
                 t[steps.index], u[steps.index] = steps.end, steps.after
@@ -262,12 +179,13 @@ def _explicit_steps(
     start, before, left = t[rows], u[rows], t_max[rows] - t[rows]
     with np.errstate(over="ignore", under="ignore"):
         series = problem[rows].series(before, left)
-        length, zeta = series.duration, series.reach.copy()
+        length, zeta = series.clock.duration, series.clock.reach.copy()
         last = np.flatnonzero(length >= left)
-        zeta[last], length[last] = series.clock(last, left[last]), left[last]
+        zeta[last], length[last] = series.clock.zeta(last, left[last]), left[last]
+        increment = series.at(slice(None), zeta)
         end = start + length
     h[rows], end[last] = length, t_max[rows[last]]
-    return Steps(rows, start, end, before, length, series.at(zeta), series.moved)
+    return Steps(rows, start, end, before, length, increment, series.moved)
 
 
 def _implicit_steps(
@@ -305,14 +223,19 @@ def within_steps(
     """The increments (Q, n) of steps that `march` takes from u (B, n) at τ (B,), the time `left` (B,) before the end:
     of the steps with these indices (Q,) after these durations > 0 (Q,).
     """
-    increment, stiff = np.empty((len(step), u.shape[1])), problem.stiff(tau)
-    implicit = stiff[step]
+    increment, kind = np.empty((len(step), u.shape[1])), problem.kind(tau)
+    asked = kind[step]
+    for explicit in (0, 1):
+        rows = kind == explicit
+        if rows.any():
+            series = problem[rows].series(u[rows], left[rows])
+            increment[asked == explicit] = series.moved(
+                (np.cumsum(rows) - 1)[step[asked == explicit]], duration[asked == explicit]
+            )
+    implicit = asked == 2
     if implicit.any():
         rows = step[implicit]
         increment[implicit] = problem[rows].implicit_step(u[rows], duration[implicit])[0]
-    if not implicit.all():
-        series = problem[~stiff].series(u[~stiff], left[~stiff])
-        increment[~implicit] = series.moved((np.cumsum(~stiff) - 1)[step[~implicit]], duration[~implicit])
     return increment
 
 
