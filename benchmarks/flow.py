@@ -1,13 +1,17 @@
-"""rvlib's gradient flow beside SciPy's integrators on the same problems, at equal error, in one run.
+"""rvlib's gradient flow beside SciPy's and diffrax's integrators on the same problems, at equal error, in one run.
 
 Each method, rvlib's too, has the loosest tolerance of a ladder at which the probabilities it returns at 41 times,
 spaced evenly in log t, are within `ERROR` of the reference. SciPy's implicit methods get the analytic Jacobian. The
-reference is rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic.
+reference is rvlib's own flow at a hundredth of its default tolerance, which the tests hold to 40-digit arithmetic. A
+heat map's problems are asked for their policies at the horizon alone. diffrax takes part where it is installed
+(`pip install diffrax`): all problems of a batch under one `jax.vmap`, compiled before the clock starts.
 
 Run: python benchmarks/flow.py [results.json]
 """
 
 import functools
+import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -15,26 +19,32 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from rvlib.tabular import flow, gradient_flow, softmax
+from rvlib.tabular import gradient_flow, integrator, softmax
 
 ERROR = 1e-8
-LADDER = [1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13]
-LONGEST = 60.0  # seconds after which a method's climb up the ladder is given up
+LADDER = [1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13]
+SHORT = 1.0
+LONGEST = 30.0  # seconds after which a method's climb up the ladder is given up
 
-# name, problems, outputs, λ, horizon
+TIMES = 41
+
+# name, problems, outputs, λ, horizon, number of times
 PROBLEMS = [
-    ("10 outputs, λ = 0", 1, 10, 0.0, 1e3),
-    ("10 outputs, λ = 0, long", 1, 10, 0.0, 1e8),
-    ("50 outputs, λ = 0.05", 1, 50, 0.05, 1e4),
-    ("200 outputs, λ = 0.1, stiff", 1, 200, 0.1, 1e6),
-    ("5,000 outputs, λ = 0", 1, 5000, 0.0, 1e3),
-    ("500 problems of 20 outputs, λ = 0.05", 500, 20, 0.05, 1e3),
+    ("10 outputs, λ = 0", 1, 10, 0.0, 1e3, TIMES),
+    ("10 outputs, λ = 0, long", 1, 10, 0.0, 1e8, TIMES),
+    ("50 outputs, λ = 0.05", 1, 50, 0.05, 1e4, TIMES),
+    ("200 outputs, λ = 0.1, stiff", 1, 200, 0.1, 1e6, TIMES),
+    ("5,000 outputs, λ = 0", 1, 5000, 0.0, 1e3, TIMES),
+    ("500 problems of 20 outputs, λ = 0.05", 500, 20, 0.05, 1e3, TIMES),
+    ("heat map of 10,000 problems of 64 outputs, λ = 0", 10_000, 64, 0.0, 100.0, 1),
+    ("heat map of 10,000 problems of 64 outputs, λ = 0.05", 10_000, 64, 0.05, 100.0, 1),
 ]
 
 
@@ -46,11 +56,11 @@ def rvlib_flow(
     tolerance: float,
 ) -> NDArray[np.float64]:
     """Probabilities (problems, times, outputs) by rvlib, at a tolerance of its own."""
-    default, flow._TOLERANCE = flow._TOLERANCE, tolerance
+    default, integrator._TOLERANCE = integrator._TOLERANCE, tolerance
     try:
         return gradient_flow(logits, reward, times[-1], kl_coef=kl_coef)(times).probs
     finally:
-        flow._TOLERANCE = default
+        integrator._TOLERANCE = default
 
 
 def scipy_flow(
@@ -98,16 +108,62 @@ def scipy_flows(
     return np.array([scipy_flow(method, x, r, kl_coef, times, tolerance) for x, r in zip(logits, reward)])
 
 
+@functools.cache
+def _diffrax_solver(method: str, kl_coef: float) -> Callable[..., Any]:
+    """The compiled solution of a batch, whose arguments are logits, rewards, times and a tolerance."""
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+
+    def field(_, u, problem):
+        logits, reward = problem
+        probs = jax.nn.softmax(logits + u)
+        g = reward - kl_coef * u
+        return probs * (g - probs @ g)
+
+    def one(logits, reward, times, tolerance):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            getattr(diffrax, method)(),
+            0.0,
+            times[-1],
+            None,
+            jnp.zeros_like(logits),
+            (logits, reward),
+            saveat=diffrax.SaveAt(ts=times),
+            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+            max_steps=100_000,
+            throw=False,
+        )
+        return jax.nn.softmax(logits + solution.ys)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
+
+
+def diffrax_flows(
+    method: str,
+    logits: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    kl_coef: float,
+    times: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """Probabilities (problems, times, outputs) by one of diffrax's solvers."""
+    return np.asarray(_diffrax_solver(method, kl_coef)(logits, reward, times, tolerance))
+
+
 def seconds(function: Callable[[], NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
-    """Result and the shortest of three runs; a long one is run once."""
-    best = np.inf
-    for _ in range(3):
+    """Result and the shortest of seven runs in `SHORT` seconds, or of two."""
+    began, runs = time.perf_counter(), []
+    while len(runs) < 2 or (len(runs) < 7 and time.perf_counter() - began < SHORT):
         start = time.perf_counter()
         result = function()
-        best = min(best, time.perf_counter() - start)
-        if best > 2:
+        runs.append(time.perf_counter() - start)
+        if runs[0] > LONGEST / 2:
             break
-    return result, best
+    return result, min(runs)
 
 
 def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.float64]) -> dict[str, float] | None:
@@ -129,26 +185,36 @@ def main(path: str | pathlib.Path) -> None:
     """Time every problem by every method and write `path`."""
     rng = np.random.default_rng(0)
     rows = []
-    for name, problems, outputs, kl_coef, horizon in PROBLEMS:
+    for name, problems, outputs, kl_coef, horizon, asked in PROBLEMS:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
-        times = np.geomspace(1e-4 * horizon, horizon, 41)
-        reference = rvlib_flow(logits, reward, kl_coef, times, flow._TOLERANCE / 100)
+        times = np.geomspace(1e-4 * horizon, horizon, asked) if asked > 1 else np.array([horizon])
+        reference = rvlib_flow(logits, reward, kl_coef, times, integrator._TOLERANCE / 100)
         ours = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
         row = {"problem": name, "rvlib": climb(ours, reference)}
+        if problems > 1:
+            row["rvlib"]["s_by_default"] = seconds(functools.partial(ours, integrator._TOLERANCE))[1]
         for method in ("DOP853", "LSODA", "Radau", "BDF"):
             if outputs > 1000 and method != "DOP853":
                 continue  # their dense Jacobians of 5,000 outputs hold 25 million entries
+            if problems > 1000 and method in ("Radau", "BDF"):
+                continue  # hundreds of times slower
             solved = min(problems, 20)  # the rest of a batch costs SciPy the same again
             peer = functools.partial(scipy_flows, method, logits[:solved], reward[:solved], kl_coef, times)
             row[method] = climb(peer, reference[:solved])
             if row[method]:
                 row[method]["s"] *= problems / solved
-                row[method]["times_rvlib"] = row[method]["s"] / row["rvlib"]["s"]
+        if problems > 1 and importlib.util.find_spec("diffrax"):
+            peer = functools.partial(diffrax_flows, "Dopri8", logits, reward, kl_coef, times)
+            peer(tolerance=LADDER[0])  # compiles
+            row["diffrax Dopri8"] = climb(peer, reference)
+        for method, result in row.items():
+            if method not in ("problem", "rvlib") and result:
+                result["times_rvlib"] = result["s"] / row["rvlib"]["s"]
         rows.append(row)
         peers = (
             f"{m} {row[m]['times_rvlib']:.1f}×" if row[m] else f"{m} not in {LONGEST:.0f} s"
             for m in row
-            if m[0].isupper()
+            if m not in ("problem", "rvlib")
         )
         print(f"{name}: rvlib {row['rvlib']['s']:.4f} s; " + ", ".join(peers), flush=True)
     result = {
@@ -156,6 +222,7 @@ def main(path: str | pathlib.Path) -> None:
         "allowed_error": ERROR,
         "rows": rows,
         "scipy": scipy.__version__,
+        "diffrax": importlib.metadata.version("diffrax") if importlib.util.find_spec("diffrax") else None,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -60,3 +60,8 @@ test("never: the wrong teacher, a constant reward, a KL term that stops short", 
   assert.equal(flow.timeToGain([0, 0], [1, 1], 0.1), Infinity);
   assert.equal(flow.timeToGain([0, 0], [0, 1], 0.4, { klCoef: 1 }), Infinity);
 });
+
+test("what is drawn may end a rounding error after the flow does", () => {
+  const found = flow.gradientFlow([0, 1, -1], [0, 0.5, 1], 210.6).at([210.6 * (1 + 1e-14)], { exact: false });
+  assert.ok(Number.isFinite(found.proxy[0]));
+});

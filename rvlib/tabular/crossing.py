@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
-from rvlib.tabular.flow import FOREVER, Problem, Steps, centred, march, per_problem, problem_of
+from rvlib.tabular.flow import FOREVER, centred, per_problem, problem_of
+from rvlib.tabular.integrator import Problem, Steps, in_chunks, march
 from rvlib.tabular.policy import kl_divergence, softmax
 
 
@@ -43,15 +44,27 @@ def time_to_gain(
         t_max=_checks.real("t_max", t_max, above=0.0),
     )
     problem, measured = problem_of(logits, reward, kl_coef), centred(logits, measured)
-    times, alive = np.full(len(gain), np.inf), ~_never(problem, np.zeros_like(logits), measured, gain)
-    for steps in march(problem, np.minimum(t_max, FOREVER) / n_prompts, alive):
-        index = steps.index
-        crossing = _first_crossing(problem[index], measured[index], gain[index], steps)
-        times[index] = (steps.start + crossing) * n_prompts
-        over = np.isfinite(crossing) | _never(problem[index], steps.after, measured[index], gain[index])
-        alive[index[over]] = False
+    tau_max = np.minimum(t_max, FOREVER) / n_prompts
+    times = np.concatenate(
+        in_chunks(lambda i: _times_to_gain(problem[i], measured[i], gain[i], tau_max[i]), len(gain), logits.shape[-1])
+    )
+    times *= n_prompts
     times[times > t_max] = np.inf
     return times.reshape(batch) if batch else float(times[0])
+
+
+def _times_to_gain(
+    problem: Problem, measured: NDArray[np.float64], gain: NDArray[np.float64], tau_max: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """τ_γ of each problem (B,), inf where the gain is not reached by τ_max."""
+    times, alive = np.full(len(gain), np.inf), ~_never(problem, np.zeros_like(problem.logits0), measured, gain)
+    for steps in march(problem, tau_max, alive):
+        index = steps.index
+        crossing = _first_crossing(problem[index], measured[index], gain[index], steps)
+        times[index] = steps.start + crossing
+        over = np.isfinite(crossing) | _never(problem[index], steps.after, measured[index], gain[index])
+        alive[index[over]] = False
+    return times
 
 
 def _first_crossing(
@@ -87,7 +100,9 @@ def _first_crossing(
 
     def excess(x: NDArray[np.float64], flow: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Measured reward above the gain and its slope, at a time x into the step of each flow."""
-        u_at = u[flow] + np.where(x[:, None] > 0, problem[flow].step(u[flow], np.maximum(x, 1e-300))[0], 0)
+        u_at = u[flow].copy()
+        later = np.flatnonzero(x > 0)
+        u_at[later] += steps.moved(near[flow[later]], x[later])
         value, slope = _reward_and_slope(problem[flow], u_at, measured[flow])
         return value - gain[flow], slope
 

@@ -3,14 +3,7 @@
     dθ/dt = (1/|S|) π_θ ⊙ ( r^KL - E_{π_θ} r^KL ),   θ(0) = θ_ref,   r^KL = r - λ ln(π_θ/π_ref)
                                                                                      Lemma 7, arXiv 2503.15477
 
-In u = θ - θ_ref the bracket is the centring of g = r - λu, since r^KL and g differ by a constant. The Jacobian is then
-diagonal plus rank two, with a = π ⊙ (g - E_π g):
-
-    J = diag(a - λπ) - a πᵀ - π aᵀ + λ π πᵀ
-
-so an implicit step costs O(n), and a method for stiff problems costs no more than one for gentle ones. Ours is the
-extrapolated linearly implicit Euler method (Deuflhard, SIAM Review 27, 1985; Hairer & Wanner, Solving ODEs II, IV.9),
-at a fixed order, with steps of each problem's own: `benchmarks/flow.py` sets it beside SciPy's integrators.
+`rvlib.tabular.integrator` has the numerical method, and `benchmarks/flow.py` sets it beside SciPy's.
 """
 
 from collections.abc import Iterator
@@ -22,124 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.metrics import reward_variance
+from rvlib.tabular.integrator import Problem, in_chunks, march, within_steps
 from rvlib.tabular.policy import kl_divergence, rlhf_gradient, softmax
 
-_ORDER = 8  # columns of the extrapolation table: a step has order 8, its error estimate order 7
-_TOLERANCE = 1e-11  # largest accepted estimate of a step's error, in u, relative to 1 + |u|
-_MAX_STEPS = 20_000
 FOREVER = 1e300  # a flow that has neither gained nor provably stopped by then never will, in double precision
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A batch of flows in the time τ = t/|S|: logits0 and reward (B, n), centred at τ = 0, and kl_coef (B, 1)."""
-
-    logits0: NDArray[np.float64]
-    reward: NDArray[np.float64]
-    kl_coef: NDArray[np.float64]
-
-    def __getitem__(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Problem":
-        return Problem(self.logits0[index], self.reward[index], self.kl_coef[index])
-
-    def field(self, u: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """π and a = π ⊙ (g - E_π g) at u (..., B, n).
-
-        Everything is a difference to the likeliest output, so that neither a policy that is almost sure nor a reward
-        that λu almost cancels loses digits.
-        """
-        logits = self.logits0 + u
-        top = logits.argmax(-1)[..., None]
-        probs = np.exp(logits - np.take_along_axis(logits, top, -1))
-        probs /= probs.sum(-1, keepdims=True)
-        reward = np.broadcast_to(self.reward, u.shape)
-        g = reward - np.take_along_axis(reward, top, -1) - self.kl_coef * (u - np.take_along_axis(u, top, -1))
-        g -= (probs * g).sum(-1, keepdims=True)
-        return probs, probs * g
-
-    def step(self, u: NDArray[np.float64], h: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step of length h (B,) from u (B, n): the increment of u, and its estimated error relative to `_TOLERANCE`
-        (B,).
-        """
-        probs, a = self.field(u)
-        parts = np.arange(1, _ORDER + 1.0)  # the j-th row of the table takes j implicit Euler steps of length h/j
-        lengths = h[:, None] / parts[:, None, None]
-        # Sherman-Morrison-Woodbury for I - hJ = D - U C Uᵀ with U = [a, π]: a division, dot products, a 2 × 2 system.
-        inverse = 1 / (1 - lengths * (a - self.kl_coef * probs))
-        a_scaled, probs_scaled = a * inverse, probs * inverse
-        m_aa = self.kl_coef + lengths * (a * a_scaled).sum(-1, keepdims=True)
-        m_ap = 1 + lengths * (a * probs_scaled).sum(-1, keepdims=True)
-        m_pp = lengths * (probs * probs_scaled).sum(-1, keepdims=True)
-        scale = lengths / (m_aa * m_pp - m_ap**2)
-
-        def solve(rows: slice, b: NDArray[np.float64]) -> NDArray[np.float64]:
-            along_a = (a_scaled[rows] * b).sum(-1, keepdims=True)
-            along_p = (probs_scaled[rows] * b).sum(-1, keepdims=True)
-            y_a = scale[rows] * (m_pp[rows] * along_a - m_ap[rows] * along_p)
-            y_p = scale[rows] * (m_aa[rows] * along_p - m_ap[rows] * along_a)
-            x = inverse[rows] * b - y_a * a_scaled[rows] - y_p * probs_scaled[rows]
-            # The flow keeps Σ u. What rounding adds to it comes from the likely outputs, where hλπ is large: there.
-            return x - probs * x.sum(-1, keepdims=True)
-
-        table = solve(slice(None), lengths * a)
-        for taken in range(1, _ORDER):
-            rows = slice(taken, None)
-            table[rows] += solve(rows, lengths[rows] * self.field(u + table[rows])[1])
-        for column in range(1, _ORDER):
-            ratio = parts[column:] / parts[:-column] - 1
-            previous = table[-1].copy()
-            table[column:] += (table[column:] - table[column - 1 : -1]) / ratio[:, None, None]
-        error = (np.abs(table[-1] - previous) / (1 + np.abs(u))).max(-1) / _TOLERANCE
-        return table[-1], np.where(np.isfinite(error), error, np.inf)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A step of each problem in `index` (K,): `start` and `length` (K,), u `before` it and the `increment` (K, n)."""
-
-    index: NDArray[np.intp]
-    start: NDArray[np.float64]
-    before: NDArray[np.float64]
-    length: NDArray[np.float64]
-    increment: NDArray[np.float64]
-
-    @property
-    def after(self) -> NDArray[np.float64]:
-        """u at the steps' ends, (K, n)."""
-        return self.before + self.increment
-
-
-def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]) -> Iterator[Steps]:
-    """Integrate to t_max (B,), yielding after each round the `Steps` of the problems that made one.
-
-    A problem goes on while its entry of `alive`, which the caller may clear between rounds, is true.
-    """
-    t, u = np.zeros(len(t_max)), np.zeros_like(problem.logits0)
-    probs, a = problem.field(u)
-    with np.errstate(divide="ignore"):
-        h = 0.1 / (np.abs(a).max(-1) + problem.kl_coef[:, 0] * probs.max(-1))
-    alive &= t_max > 0
-    for _ in range(_MAX_STEPS):
-        index = np.flatnonzero(alive)
-        if not index.size:
-            return
-        left = t_max[index] - t[index]
-        length = np.minimum(h[index], left)
-        with np.errstate(all="ignore"):  # a step that overflows has an infinite error and is taken again, shorter
-            increment, error = problem[index].step(u[index], length)
-            factor = np.clip(0.9 * error ** (-1 / _ORDER), 0.1, 6.0)
-        accepted = error <= 1
-        h[index] = np.where(accepted & (length == left), h[index], length * factor)
-        index, length, increment = index[accepted], length[accepted], increment[accepted]
-        if index.size:
-            start, before = t[index], u[index]
-            t[index] = np.where(length == left[accepted], t_max[index], start + length)
-            u[index] += increment
-            alive[index[t[index] >= t_max[index]]] = False
-            yield Steps(index, start, before, length, increment)
-    raise RuntimeError(
-        f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = "
-        f"{t[alive].min():.3g})."
-    )
 
 
 @dataclass(frozen=True)
@@ -204,16 +83,32 @@ class Trajectory(States):
         times = _checks.real("t", t, low=0.0, high=float(self.t[..., -1].min()))
         if times.ndim > 1:
             raise ValueError(f"t must be a number or one axis of numbers, got shape {times.shape}.")
-        batch, outputs, asked = self.t.shape[:-1], self.logits.shape[-1], times.reshape(-1)
-        knots = self.t.reshape(-1, self.t.shape[-1])
-        flows = np.repeat(np.arange(len(knots)), asked.size)
-        last = np.concatenate([np.searchsorted(row, asked, side="right") - 1 for row in knots])
-        u = (self.logits - self.reference_logits).reshape(len(knots), -1, outputs)[flows, last]
-        length = (np.tile(asked, len(knots)) - knots[flows, last]) / self.n_prompts
+        batch, outputs = self.t.shape[:-1], self.logits.shape[-1]
+        tau = self.t.reshape(-1, self.t.shape[-1]) / self.n_prompts
+        moves = (self.logits - self.reference_logits).reshape(*tau.shape, outputs)
         reference_logits, reward = (x.reshape(-1, outputs) for x in (self.reference_logits, self.reward))
-        problem = problem_of(reference_logits, reward, self.kl_coef.reshape(-1))
-        moved = length > 0
-        u[moved] += problem[flows][moved].step(u[moved], length[moved])[0]
+        problem, asked = (
+            problem_of(reference_logits, reward, self.kl_coef.reshape(-1)),
+            times.reshape(-1) / self.n_prompts,
+        )
+
+        def states(flows: slice) -> NDArray[np.float64]:
+            """u (B, M, n) of these flows."""
+            knots = tau[flows]
+            flow = np.repeat(np.arange(len(knots)), asked.size)
+            last = np.concatenate([np.searchsorted(row, asked, side="right") - 1 for row in knots])
+            u, duration = moves[flows][flow, last], np.tile(asked, len(knots)) - knots[flow, last]
+            later = np.flatnonzero(duration > 0)
+            if later.size:
+                start, step = np.unique(flow[later] * knots.shape[1] + last[later], return_inverse=True)
+                flow, last = np.divmod(start, knots.shape[1])
+                start, left = knots[flow, last], knots[flow, -1] - knots[flow, last]
+                u[later] += within_steps(
+                    problem[flows][flow], start, moves[flows][flow, last], left, step, duration[later]
+                )
+            return u.reshape(len(knots), asked.size, outputs)
+
+        u = np.concatenate(in_chunks(states, len(tau), outputs))
         # Without an axis of times the constants lose theirs.
         aligned = [
             x if times.ndim else x.squeeze(len(batch))
@@ -251,19 +146,28 @@ def gradient_flow(
         t_max=_checks.real("t_max", t_max, high=FOREVER, above=0.0),
     )
     problem = problem_of(logits.reshape(-1, outputs), reward.reshape(-1, outputs), kl_coef)
-    flows = len(t_max)
-    times, states = [[0.0] for _ in range(flows)], [[np.zeros(outputs)] for _ in range(flows)]
-    for steps in march(problem, t_max / n_prompts, np.ones(flows, dtype=bool)):
-        for i, end, state in zip(steps.index, steps.start + steps.length, steps.after):
-            times[i].append(end * n_prompts)
-            states[i].append(state)
-    for i in range(flows):
-        times[i][-1] = t_max[i]
-    knots = max(map(len, times))
-    t = np.array([row + row[-1:] * (knots - len(row)) for row in times]).reshape(*batch, knots)
-    u = np.array([row + row[-1:] * (knots - len(row)) for row in states]).reshape(*batch, knots, outputs)
+    tau_max = t_max / n_prompts
+    parts = in_chunks(lambda flows: _knots(problem[flows], tau_max[flows]), len(t_max), outputs)
+    knots = max(len(t) for t, _ in parts)
+    # A flow with fewer knots than another repeats its last.
+    tau, u = (
+        np.concatenate([np.concatenate([x, np.repeat(x[-1:], knots - len(x), 0)]) for x in side], 1).swapaxes(0, 1)
+        for side in zip(*parts)
+    )
+    t = np.where(tau >= tau_max[:, None], t_max[:, None], tau * n_prompts).reshape(*batch, knots)
+    u = u.reshape(*batch, knots, outputs)
     reward, logits, ground_truth = (x[..., None, :] for x in (reward, logits, ground_truth))
     return Trajectory(t, logits + u, reward, logits, ground_truth, kl_coef.reshape(*batch, 1), n_prompts)
+
+
+def _knots(problem: Problem, t_max: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The integrator's own times τ (K, B) and u (K, B, n) there."""
+    t, u = [np.zeros(len(t_max))], [np.zeros_like(problem.logits0)]
+    for steps in march(problem, t_max, np.ones(len(t_max), dtype=bool)):
+        t.append(t[-1].copy())
+        u.append(u[-1].copy())
+        t[-1][steps.index], u[-1][steps.index] = steps.end, steps.after
+    return np.array(t), np.array(u)
 
 
 def centred(logits: NDArray[np.float64], reward: NDArray[np.float64]) -> NDArray[np.float64]:

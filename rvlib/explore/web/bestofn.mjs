@@ -5,7 +5,7 @@
 
 import { expectation, gradientFlow, klDivergence } from "./flow.mjs";
 import { bestOfNProbs } from "./rewards.mjs";
-import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -16,6 +16,7 @@ const TONES = ["truth", "proxy"];
 
 let last; // everything but N and γ's readouts
 
+/** @param {Setting} setting */
 function solve({ samples, ...setting }) {
   const key = JSON.stringify(setting);
   if (last?.key === key) return last;
@@ -59,18 +60,19 @@ function draw({ state, start, students, most, at }, width) {
   const narrow = width < 560;
   const left = 44;
   const across = narrow ? width - left - 14 : (width - 2 * left - 40) / 2;
-  const flow = { left, top: 62, width: across, height: narrow ? 180 : 240 };
-  const choice = narrow ? { ...flow, top: flow.top + flow.height + 96 } : { ...flow, left: left + across + 58 };
-  const y = (box) => linear([-1, 1], [box.top + box.height, box.top]);
-  const named = legend(
+  const key = rows(
     left,
     31,
     across,
     students.map(({ letter, made }, i) => ({
-      tone: TONES[i],
       words: `${letter}, accuracy ${number(made.accuracy, 2)}`,
+      tone: TONES[i],
+      weight: 600,
     })),
-  ).markup;
+  );
+  const flow = { left, top: 62 + key.height, width: across, height: narrow ? 180 : 240 };
+  const choice = narrow ? { ...flow, top: flow.top + flow.height + 96 } : { ...flow, left: left + across + 58 };
+  const y = (box) => linear([-1, 1], [box.top + box.height, box.top]);
 
   const x = logarithmic([START, END], [flow.left, flow.left + flow.width]);
   const goal = start + state.gain;
@@ -98,8 +100,9 @@ function draw({ state, start, students, most, at }, width) {
         })
       : "",
   );
-  let first = text(flow.left, 14, "Trained by gradient flow", { class: "rv-title" }) + named;
-  first += text(flow.left, 48, "ground truth reward against time", { class: "rv-tick" });
+  const room = [flow.left, flow.left + flow.width];
+  let first = fitted(flow.left, 14, "Trained by gradient flow", room, { class: "rv-title" }) + key.markup;
+  first += fitted(flow.left, flow.top - 14, "ground truth reward against time", room, { class: "rv-tick" });
   first += axes(flow, x, y(flow), { xTicks: narrow ? 5 : 6, xTitle: "time" });
   first += clipped(
     flow,
@@ -108,7 +111,7 @@ function draw({ state, start, students, most, at }, width) {
     ...dots,
   );
   if (goal < 0.94)
-    first += text(flow.left + flow.width - 3, y(flow)(goal) - 5, "start + γ", {
+    first += fitted(flow.left + flow.width - 3, y(flow)(goal) - 5, "start + γ", room, {
       class: "rv-tick rv-halo",
       "text-anchor": "end",
     });
@@ -124,9 +127,11 @@ function draw({ state, start, students, most, at }, width) {
       "stroke-width": "1.5",
     }),
   );
-  let second = text(choice.left, choice.top - 48, "Best of N samples", { class: "rv-title" });
-  second += text(choice.left, choice.top - 31, "dotted: by the ground truth itself", { class: "rv-note" });
-  second += text(choice.left, choice.top - 14, "ground truth reward against N", { class: "rv-tick" });
+  const beside = [choice.left, choice.left + choice.width];
+  const head = narrow ? choice.top - 48 : 14;
+  let second = fitted(choice.left, head, "Best of N samples", beside, { class: "rv-title" });
+  second += fitted(choice.left, head + 17, "dotted: by the ground truth itself", beside, { class: "rv-note" });
+  second += fitted(choice.left, choice.top - 14, "ground truth reward against N", beside, { class: "rv-tick" });
   second += axes(choice, u, y(choice), { xTicks: 4, xTitle: "N" });
   second += clipped(
     choice,
@@ -138,6 +143,7 @@ function draw({ state, start, students, most, at }, width) {
   return { height: choice.top + choice.height + 40, parts: [first, second] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ state, students, at }) => [
   ...students.map(({ letter, time }, i) => [
     `${letter} trains: <i>t</i><sub>γ</sub>`,

@@ -2,7 +2,7 @@
 // What a run of policy gradient costs: memory by part against the GPU's, hours and money. The numbers are cost.mjs's.
 
 import { memory, step, total, TURNS } from "./cost.mjs";
-import { linear, px, tag, text } from "./plot.mjs";
+import { fitted, linear, measure, px, rows, tag, text } from "./plot.mjs";
 import { METHODS, MACHINES, SIZES, USUAL } from "./sizes.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -24,6 +24,8 @@ const WORDS = {
   scoring: "scoring: a layer, logits",
   activations: "learning: activations",
 };
+const TIMES = { sampling: "sampling", scoring: "scoring", learning: "updating" }; // cost.mjs's words
+const KINDS = Object.keys(TIMES);
 const NAMES = {
   llama8b: "Llama-3.1-8B",
   llama3b: "Llama-3.2-3B",
@@ -65,24 +67,20 @@ const clock = (seconds) =>
 
 function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const narrow = width < 560;
-  const [left, right] = [narrow ? 8 : 176, 12];
+  const labels = [...Object.keys(COLOURS).map((part) => WORDS[part] ?? part), ...KINDS];
+  const [left, right] = [narrow ? 8 : 16 + Math.ceil(Math.max(...labels.map((words) => measure(words)))), 12];
   const row = narrow ? 32 : 24;
   const axis = linear([0, (Math.max(peak, machine.memory) * 1.08) / 1e9], [left, width - right]);
   const x = (bytes) => axis(bytes / 1e9);
   const shown = Object.entries(parts).filter(([, bytes]) => bytes > 0);
   const turns = TURNS.flat();
-  const top = 52;
-  let out = text(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, { class: "rv-title" });
-  out += text(
-    8,
-    31,
-    alone
-      ? `8-bit Adam runs on one GPU${narrow ? "" : "; adapters or 32-bit Adam on several"}`
-      : narrow
-        ? "the last bars take turns"
-        : "each bar begins where the one above it ends; the last ones take turns",
-    { class: "rv-note" },
-  );
+  const note = alone
+    ? "8-bit Adam runs on one GPU; adapters or 32-bit Adam on several"
+    : "each bar begins where the one above it ends; the last ones take turns";
+  const under = rows(8, 31, width - 16, [{ words: note, class: "rv-note" }]);
+  const top = 52 + under.height;
+  let out =
+    fitted(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, [0, width], { class: "rv-title" }) + under.markup;
   let held = 0;
   let before = 0; // within sampling's turn
   shown.forEach(([part, bytes], i) => {
@@ -90,7 +88,7 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
     const from = part === "gathered weights" ? held + before : held;
     const bar = y + (narrow ? 16 : 4);
     const end = x(from + bytes);
-    const inside = end + 42 > width - right;
+    const inside = end + 5 + measure(GB(bytes), "rv-tick") > width;
     out += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, WORDS[part] ?? part, {
       "text-anchor": narrow ? "start" : "end",
     });
@@ -106,7 +104,7 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
       },
       tag("title", {}, `${WORDS[part] ?? part}: ${GB(bytes)} GB`),
     );
-    out += text(inside ? x(from) - 5 : end + 5, bar + 11, GB(bytes), {
+    out += fitted(inside ? x(from) - 5 : end + 5, bar + 11, GB(bytes), [0, width], {
       class: "rv-tick rv-halo",
       "text-anchor": inside ? "end" : "start",
     });
@@ -121,9 +119,9 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
     "stroke-width": 1.6,
     "stroke-dasharray": "6 4",
   });
-  out += text(at, top - 12, `${machine.name}: ${(machine.memory / 1e9).toFixed(0)}`, {
+  out += fitted(at, top - 12, `${machine.name}: ${(machine.memory / 1e9).toFixed(0)}`, [0, width], {
     class: "rv-tick rv-halo",
-    "text-anchor": at > width - 60 ? "end" : "middle",
+    "text-anchor": "middle",
   });
   for (const value of axis.ticks(narrow ? 4 : 8)) {
     out += tag("path", { class: "rv-grid", d: `M${px(axis(value))} ${bottom}v4` });
@@ -132,31 +130,34 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   out += tag("path", { class: "rv-axis", d: `M${left} ${bottom}H${width - right}` });
 
   const second = bottom + 54;
-  let steps = text(8, second - 8, `One step: ${clock(seconds)}, an estimate`, { class: "rv-title" });
-  const scale = linear([0, seconds], [left, width - right - 58]);
+  let steps = fitted(8, second - 8, `One step: ${clock(seconds)}, an estimate`, [0, width], { class: "rv-title" });
+  const longest = Math.max(...KINDS.map((kind) => measure(clock(time[TIMES[kind]]), "rv-tick")));
+  const scale = linear([0, seconds], [left, width - longest - 8]);
   let begun = 0;
-  ["sampling", "scoring", "updating"].forEach((kind, i) => {
+  KINDS.forEach((kind, i) => {
+    const spent = time[TIMES[kind]];
     const y = second + i * row;
     const bar = y + (narrow ? 16 : 4);
-    steps += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, kind === "updating" ? "learning" : kind, {
+    steps += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, kind, {
       "text-anchor": narrow ? "start" : "end",
     });
     steps += tag("rect", {
       x: scale(begun),
       y: bar,
-      width: Math.max(scale(begun + time[kind]) - scale(begun), 1),
+      width: Math.max(scale(begun + spent) - scale(begun), 1),
       height: 14,
       rx: 2,
       style: "fill:var(--rv-quiet)",
     });
-    begun += time[kind];
-    steps += text(scale(begun) + 5, bar + 11, clock(time[kind]), { class: "rv-tick rv-halo" });
+    begun += spent;
+    steps += text(scale(begun) + 5, bar + 11, clock(spent), { class: "rv-tick rv-halo" });
   });
   return { height: second + 3 * row + 6, parts: [out, steps] };
 }
 
 const dollars = (amount) => `$${amount >= 100 ? Math.round(amount).toLocaleString("en") : amount.toFixed(2)}`;
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ machine, peak, hours, money }) => [
   [
     "peak memory",

@@ -6,7 +6,7 @@
 
 import { expectation, gradientFlow, rankingAccuracy, rewardVariance, tabularSlowTimeBound } from "./flow.mjs";
 import { accurateButSlow, fastTimeBounds, inaccurateButFast } from "./rewards.mjs";
-import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { T_GAMMA, axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { drawn, gainTime, problem, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -17,6 +17,7 @@ const SHARE = 0.98; // of what there is to gain, at most
 
 let last; // everything but T, which only stretches time
 
+/** @param {Setting} setting */
 function solve({ slowness, ...setting }) {
   const key = JSON.stringify(setting);
   if (last?.key === key) return last;
@@ -83,10 +84,14 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   const narrow = width < 560;
   const left = 44;
   const across = narrow ? width - left - 14 : (width - left - 14) * 0.54;
-  const reward = { left, top: 46, width: across, height: narrow ? 190 : 250 };
+  const key = rows(left, 31, across, [
+    { words: `A, accuracy ${number(slow.accuracy, 2)}`, tone: "truth", weight: 600 },
+    { words: `B, accuracy ${number(fast.accuracy, 2)}`, tone: "proxy", weight: 600 },
+  ]);
+  const reward = { left, top: 46 + key.height, width: across, height: narrow ? 190 : 250 };
   const sweep = narrow
     ? { left, top: reward.top + reward.height + 92, width: across, height: 190 }
-    : { left: left + across + 66, top: 46, width: width - left - across - 80, height: 250 };
+    : { left: left + across + 66, top: reward.top, width: width - left - across - 80, height: 250 };
   const bottom = reward.top + reward.height;
 
   // ---- ground truth reward against time
@@ -133,12 +138,9 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
       : "";
   let out = axes(reward, x, y, { xTicks: narrow ? 5 : 6, xTitle: "time" });
   out += clipped(reward, ruled, late, goal, curves, dot(a.time, "truth"), dot(fast.time, "proxy"));
-  out += text(reward.left, 14, "Ground truth reward under each", { class: "rv-title" });
-  out += legend(reward.left, 31, reward.width, [
-    { tone: "truth", words: `A, accuracy ${number(slow.accuracy, 2)}` },
-    { tone: "proxy", words: `B, accuracy ${number(fast.accuracy, 2)}` },
-  ]).markup;
-  out += text(reward.left + 5, bottom - 8, "A: not yet", { class: "rv-tick rv-halo" });
+  const room = [reward.left, reward.left + reward.width];
+  out += fitted(reward.left, 14, "Ground truth reward under each", room, { class: "rv-title" }) + key.markup;
+  out += fitted(reward.left + 5, bottom - 8, "A: not yet", room, { class: "rv-tick rv-halo" });
 
   // ---- t_γ against T
   const u = logarithmic([1, MOST], [sweep.left, sweep.left + sweep.width]);
@@ -184,11 +186,13 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   ];
   let second =
     axes(sweep, u, v, { xTicks: 4, yTicks: 6, xTitle: "T" }) + clipped(sweep, forbidden, here, ...lines, ...marks);
-  second += text(sweep.left, sweep.top - 32, `${T_GAMMA} against T`, { class: "rv-title" });
-  second += text(sweep.left, sweep.top - 15, "B not after: dashed; ours dotted", { class: "rv-tick" });
+  const beside = [sweep.left, sweep.left + sweep.width];
+  second += fitted(sweep.left, sweep.top - 32, `${T_GAMMA} against T`, beside, { class: "rv-title" });
+  second += fitted(sweep.left, sweep.top - 15, "B not after: dashed; ours dotted", beside, { class: "rv-tick" });
   return { height: sweep.top + sweep.height + 40, parts: [out, second] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ a, fast, notAfter }) => [
   [
     "A: <i>t</i><sub>γ</sub>",

@@ -3,9 +3,19 @@
 
 import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
 
+/** @typedef {{parameters: number, layers: number, width: number, keys: number, inner: number, matrices: number, vocabulary: number}} Size of a model */
+/** @typedef {keyof typeof BYTES} Type of numbers */
+/** @typedef {{memory: number, bandwidth: number} & Record<string, any>} Machine bytes, bytes and operations a second */
+/**
+ * @typedef {{micro_batch: number, rows: number, prompt: number, reply: number, compute: Type, frozen: Type, dtype: Type,
+ *   optimizer: keyof typeof MOMENTS, checkpointing: boolean, rank: number | null, gpus: number}} Setting
+ */
+
+/** @type {(size: Size, rank: number) => number} */
 const adapter = (size, rank) =>
   rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
 
+/** @type {(size: Size, rows: number, longest: number, reply: number, setting: Setting) => number} */
 function updating(size, rows, longest, reply, { compute, checkpointing, rank }) {
   const b = BYTES[compute];
   const [tokens, logits] = [rows * longest, rows * reply];
@@ -15,6 +25,7 @@ function updating(size, rows, longest, reply, { compute, checkpointing, rank }) 
   return kept + Math.max(above, checkpointing ? layer : 0);
 }
 
+/** @type {(size: Size, setting: Setting) => {weights: number, gradients: number, optimiser: number}} */
 function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   const learns = rank ? adapter(size, rank) : size.parameters;
   const number = BYTES[dtype];
@@ -28,9 +39,17 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   };
 }
 
+/** @type {(size: Size, tokens: number, compute: Type) => number} */
 const judging = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
 
-/** {part: bytes} on each GPU. */
+/**
+ * {part: bytes} on each GPU.
+ * @param {Size} policy
+ * @param {Size} teacher
+ * @param {Size} truth
+ * @param {Setting} setting
+ * @returns {Record<string, number>}
+ */
 export function memory(policy, teacher, truth, setting) {
   const { micro_batch, rows, prompt, reply, compute, frozen, rank, gpus } = setting;
   const [b, longest] = [BYTES[compute], prompt + reply];
@@ -54,14 +73,24 @@ export function memory(policy, teacher, truth, setting) {
 
 export const TURNS = [["KV cache", "gathered weights"], ["scoring"], ["activations"]];
 
-/** Bytes at the peak: sampling, scoring and learning take turns. */
+/**
+ * Bytes at the peak: sampling, scoring and learning take turns.
+ * @param {Record<string, number>} parts
+ * @returns {number}
+ */
 export function total(parts) {
   const turns = TURNS.map((some) => some.reduce((sum, part) => sum + parts[part], 0));
   const all = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   return all - turns.reduce((sum, bytes) => sum + bytes, 0) + Math.max(...turns);
 }
 
-/** Seconds of one step: {sampling, scoring, updating}. */
+/**
+ * Seconds of one step.
+ * @param {Size} policy
+ * @param {Size} teacher
+ * @param {Omit<Setting, "micro_batch" | "frozen" | "dtype" | "optimizer"> & {batch: number, machine: Machine}} setting
+ * @returns {{sampling: number, scoring: number, updating: number}}
+ */
 export function step(policy, teacher, { batch, rows, prompt, reply, machine, compute, checkpointing, rank, gpus }) {
   const [matrix, tokens] = [machine[compute] * SHARE * gpus, batch * (prompt + reply)];
   const cache = Math.min(batch, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute];

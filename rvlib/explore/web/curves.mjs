@@ -5,7 +5,22 @@
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 
 import { gradientFlow, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
-import { T_GAMMA, axes, clipped, legend, line, linear, logarithmic, number, px, spread, tag, text } from "./plot.mjs";
+import {
+  T_GAMMA,
+  axes,
+  clipped,
+  fitted,
+  line,
+  linear,
+  logarithmic,
+  measure,
+  number,
+  px,
+  rows,
+  spread,
+  tag,
+  text,
+} from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -82,7 +97,8 @@ function draw({ state, now, pins }, width) {
 
   /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
   const probed = []; // what each panel says of a time
-  const panel = (box, y, { tones, bound = undefined, under = "", over = "", ...options }) => {
+  /** @type {(box: Box, y: Scale, options: Record<string, any>) => {back: string, under: string, pinned: string, front: string}} */
+  const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now) });
     const curve = ({ times }, values, tone, width, dashes) =>
@@ -119,7 +135,14 @@ function draw({ state, now, pins }, width) {
   };
 
   // ---- expected reward, with the gain, t_γ and the bound
-  const reward = { left: margin.left, top: 44, width: width - margin.left - margin.right, height: narrow ? 200 : 230 };
+  const across = width - margin.left - margin.right;
+  const key = rows(margin.left, 31, across, [
+    { words: "ground truth", tone: "truth", weight: 600 },
+    { words: "and", class: "rv-note", gap: 4 },
+    { words: "proxy", tone: "proxy", weight: 600, gap: 4 },
+    ...(pins.length ? [{ words: "pins: proxy dashed", class: "rv-note" }] : []),
+  ]);
+  const reward = { left: margin.left, top: 44 + key.height, width: across, height: narrow ? 200 : 230 };
   const bottom = reward.top + reward.height;
   const x = timeScale(reward.left, reward.width);
   const y = linear([-1, 1], [bottom, reward.top]);
@@ -174,14 +197,13 @@ function draw({ state, now, pins }, width) {
     xTicks: narrow ? 5 : 8,
     xTitle: "time",
   });
-  let title = text(reward.left, 14, "Expected reward", { class: "rv-title" });
-  title += legend(reward.left, 31, reward.width, [
-    { tone: "truth", words: "ground truth" },
-    { tone: "proxy", words: "proxy", note: pins.length ? "; of pins dashed" : "" },
-  ]).markup;
+  const title = fitted(reward.left, 14, "Expected reward", [0, width], { class: "rv-title" }) + key.markup;
   let labels = "";
-  const [labelAt, anchor] = until > reward.left + reward.width * 0.55 ? [until - 6, "end"] : [until + 6, "start"];
-  labels += text(labelAt, bottom - 8, `${T_GAMMA} not before ${number(now.bound)}`, {
+  const notBefore = `${T_GAMMA} not before ${number(now.bound)}`;
+  const room = [reward.left, reward.left + reward.width];
+  const left = until > reward.left + reward.width * 0.55; // of the line, else right of it
+  const [labelAt, anchor] = left ? [until - 6, "end"] : [until + 6, "start"];
+  labels += fitted(labelAt, bottom - 8, notBefore, room, {
     class: "rv-tick rv-halo",
     "text-anchor": anchor,
   });
@@ -198,8 +220,10 @@ function draw({ state, now, pins }, width) {
   ])
     if (time <= state.horizon) {
       // Rewards rise: above a curve there is room to the left of a mark, below it to the right, but for the figure's ends.
-      const end = above ? x(time) > reward.left + 70 : x(time) > reward.left + reward.width - 70;
-      labels += text(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), `${T_GAMMA} = ${number(time)}`, {
+      const words = `${T_GAMMA} = ${number(time)}`;
+      const wide = measure(words, "", 600) + 9;
+      const end = above ? x(time) > reward.left + wide : x(time) > reward.left + reward.width - wide;
+      labels += fitted(x(time) + (end ? -7 : 9), y(level) + (above ? -8 : 16), words, room, {
         class: "rv-halo",
         "text-anchor": end ? "end" : "start",
         style: `fill:var(--rv-${tone})`,
@@ -290,6 +314,7 @@ const probe = (times, panels) => (px, py) => {
     .join("");
 };
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ now }) => [
   [
     "<i>t</i><sub>γ</sub>, ground truth",

@@ -5,7 +5,7 @@
 //   accuracy = 1 - crossings / pairs,     variance = Var_π r,     after normalising over prompts: Var / (Var + between²)
 
 import { rewardCovariance } from "./flow.mjs";
-import { clamp, linear, number, px, tag, text } from "./plot.mjs";
+import { clamp, fitted, linear, number, px, shortened, tag } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -79,7 +79,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   ]) {
     for (const value of scale.ticks(4)) {
       out += tag("path", { class: "rv-grid", d: `M${px(at)} ${px(scale(value))}h${px(outwards * (side + 2))}` });
-      out += text(at + outwards * (side + 7), scale(value) + 3.5, scale.say(value), {
+      out += fitted(at + outwards * (side + 7), scale(value) + 3.5, scale.say(value), [0, width], {
         class: "rv-tick",
         "text-anchor": anchor,
       });
@@ -136,25 +136,32 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
         "stroke-width": "1.2",
       });
     }
-  const title = (x, words, note, tone) =>
-    text(x, 16, words, { class: "rv-title", "text-anchor": "middle", style: `fill:var(--rv-${tone})` }) +
-    text(x, 33, note, { class: "rv-tick", "text-anchor": "middle" });
-  out += title(left, narrow ? "Ground truth" : "Ground truth reward", "bars: probability", "truth");
+  const half = width / 2 - 5;
+  const title = (x, ways, note, tone, room) =>
+    fitted(x, 16, shortened(ways, Math.min(half, 2 * left), "rv-title"), room, {
+      class: "rv-title",
+      "text-anchor": "middle",
+      style: `fill:var(--rv-${tone})`,
+    }) + fitted(x, 33, note, room, { class: "rv-tick", "text-anchor": "middle" });
+  out += title(left, ["Ground truth reward", "Ground truth"], "bars: probability", "truth", [0, half]);
   out += title(
     right,
-    narrow ? "Proxy" : state.normalise ? "Proxy reward, normalised" : "Proxy reward",
+    [...(state.normalise ? ["Proxy reward, normalised"] : []), "Proxy reward", "Proxy"],
     "band: mean ± 1 s.d.",
     "proxy",
+    [width - half, width],
   );
-  out += text(
+  out += fitted(
     width / 2,
     bottom + 28,
     `<tspan font-weight="700">○</tspan> ${wrong} of ${made.pairs} pairs misordered: accuracy ${number(made.accuracy)}`,
+    [0, width],
     { "text-anchor": "middle" },
   );
   return { height: bottom + 38, parts: [out] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ variance, covariance, normalised }) => [
   ["reward variance", number(variance), "proxy", "Variance of the proxy reward under the policy (Definition 2)"],
   [

@@ -7,14 +7,14 @@
 import { policy, policyGradient, shapeOf, sharperSlowTimeBound, slowTimeBound, timeToGain } from "./autoregressive.mjs";
 import { tabularSlowTimeBound } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, legend, line, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, line, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
 const RUNS = 20; // of each kind
 const LOW = 1e-8;
 const KINDS = [
-  ["proxy", "small marks"],
-  ["good", "a firm habit"],
+  ["proxy", "the proxy's marks are small"],
+  ["good", "the policy is nearly sure"],
 ];
 
 let runs = {};
@@ -74,17 +74,15 @@ function compute(state) {
 }
 
 function draw({ state, seen, bounds }, width) {
-  const words =
-    width < 560 ? KINDS.map(([, short]) => short) : ["the proxy's marks are small", "the policy is nearly sure"];
-  const key = legend(
+  const key = rows(
     48,
     34,
     width - 56,
-    KINDS.map(([tone], i) => ({ tone, note: `measured: ${words[i]}` })),
+    KINDS.map(([tone, words]) => ({ mark: tone, words: `measured: ${words}`, class: "rv-note" })),
   );
   const box = {
     left: 48,
-    top: 58 + key.extra,
+    top: 58 + key.height,
     width: width - 56,
     height: Math.round(Math.min(420, Math.max(280, 0.6 * width))),
   };
@@ -147,13 +145,24 @@ function draw({ state, seen, bounds }, width) {
     ...marks,
   );
   const label = (bound, words) =>
-    text(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, { class: "rv-halo", "font-weight": 600 });
+    fitted(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, [box.left, width], {
+      class: "rv-halo",
+      "font-weight": 600,
+    });
   out += label(bounds.paper, "Theorem 4: slope −⅓") + label(bounds.ours, "ours: slope −½");
-  out += text(box.left, 14, "Time to gain γ", { class: "rv-title" });
-  out += key.markup;
+  out += fitted(box.left, 14, "Time to gain γ", [0, width], { class: "rv-title" }) + key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
+/** @type {(at: Record<string, number>) => Readout} */
+const tabular = (at) => [
+  "Prop. 3 at the mark",
+  number(at.tabular),
+  "bound",
+  "One token is a tabular policy: Proposition 3 holds too",
+];
+
+/** @type {Definition["readouts"]} */
 const readouts = ({ points, seen, at, binding, state }) => [
   ["Theorem 4 at the mark", number(at.paper), "bound", "Least time to gain γ by Theorem 4 at the chosen variance"],
   ["ours at the mark", number(at.ours), "bound", "Least time to gain γ by our bound at the chosen variance"],
@@ -163,9 +172,7 @@ const readouts = ({ points, seen, at, binding, state }) => [
     "",
     "Which of the two terms of Theorem 4's minimum is the smaller",
   ],
-  ...(state.length === 1
-    ? [["Prop. 3 at the mark", number(at.tabular), "bound", "One token is a tabular policy: Proposition 3 holds too"]]
-    : []),
+  ...(state.length === 1 ? [tabular(at)] : []),
   [
     "runs that gain γ",
     `${seen.length} of ${points.length}`,

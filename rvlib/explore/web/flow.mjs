@@ -5,6 +5,8 @@
 //
 // Arrays are of one prompt's outputs: plain arrays or Float64Array in, Float64Array out.
 
+/** @typedef {number[] | Float64Array} Numbers a number for each output, (n,) */
+
 const ORDER = 8;
 const TOLERANCE = 1e-11;
 const MAX_STEPS = 20000;
@@ -12,23 +14,35 @@ const FOREVER = 1e300;
 
 // ---- metrics ----------------------------------------------------------------------------------------------------------
 
+/** @type {(n: number, term: (i: number) => number) => number} */
 const sum = (n, term) => {
   let total = 0;
   for (let i = 0; i < n; i++) total += term(i);
   return total;
 };
 
-/** Share of pairs that the two rewards order alike; a tie agrees only with a tie (Def. 1). */
+/**
+ * Share of pairs that the two rewards order alike; a tie agrees only with a tie (Def. 1).
+ * @param {Numbers} proxy (n,)
+ * @param {Numbers} groundTruth (n,)
+ * @returns {number} in [0, 1]
+ */
 export function rankingAccuracy(proxy, groundTruth) {
   const n = proxy.length;
   let agree = 0;
   for (let i = 0; i < n; i++)
     for (let j = 0; j < i; j++)
-      agree += Number(Math.sign(proxy[i] - proxy[j]) === Math.sign(groundTruth[i] - groundTruth[j]));
+      if (Math.sign(proxy[i] - proxy[j]) === Math.sign(groundTruth[i] - groundTruth[j])) agree++;
   return agree / ((n * (n - 1)) / 2);
 }
 
-/** Covariance of two rewards under probs; taken about the likeliest output, so that an almost sure policy costs no digits. */
+/**
+ * Covariance of two rewards under probs; taken about the likeliest output, so that an almost sure policy costs no digits.
+ * @param {Numbers} proxy (n,)
+ * @param {Numbers} groundTruth (n,)
+ * @param {Numbers} probs (n,)
+ * @returns {number}
+ */
 export function rewardCovariance(proxy, groundTruth, probs) {
   let [top, meanProxy, meanTruth, covariance] = [0, 0, 0, 0];
   for (let i = 1; i < probs.length; i++) if (probs[i] > probs[top]) top = i;
@@ -41,52 +55,58 @@ export function rewardCovariance(proxy, groundTruth, probs) {
   return covariance;
 }
 
-/** Variance of the reward under probs (Def. 2). */
+/**
+ * Variance of the reward under probs (Def. 2).
+ * @param {Numbers} rewards (n,)
+ * @param {Numbers} probs (n,)
+ * @returns {number}
+ */
 export const rewardVariance = (rewards, probs) => rewardCovariance(rewards, rewards, probs);
 
 // ---- policy -----------------------------------------------------------------------------------------------------------
 
+/**
+ * The policy of these logits.
+ * @param {Numbers} logits (n,)
+ * @returns {Float64Array} (n,)
+ */
 export function softmax(logits) {
-  const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) top = Math.max(top, logits[i]);
   const weights = Float64Array.from(logits, (x) => Math.exp(x - top));
   const total = sum(weights.length, (i) => weights[i]);
   return weights.map((w) => w / total);
 }
 
+/**
+ * E_π of the values.
+ * @param {Numbers} probs (n,)
+ * @param {Numbers} values (n,)
+ * @returns {number}
+ */
 export const expectation = (probs, values) => sum(probs.length, (i) => probs[i] * values[i]);
 
-/** KL(p ‖ q) in nats. */
+/**
+ * KL(p ‖ q) in nats.
+ * @param {Numbers} p (n,)
+ * @param {Numbers} q (n,)
+ * @returns {number}
+ */
 export const klDivergence = (p, q) =>
   Math.max(
     0,
     sum(p.length, (i) => (p[i] > 0 ? p[i] * Math.log(p[i] / q[i]) - p[i] + q[i] : q[i])),
   );
 
-const logSoftmax = (logits) => {
-  const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const logTotal = top + Math.log(sum(logits.length, (i) => Math.exp(logits[i] - top)));
-  return Float64Array.from(logits, (x) => x - logTotal);
-};
+// ---- gradient flow: the implicit steps of rvlib/tabular/integrator.py, one problem at a time ------------------------------
 
-/** r - λ ln(π/π_ref), whose expectation under π is the RLHF objective. */
-export function klReward(logits, reward, referenceLogits, klCoef) {
-  const [log, logReference] = [logSoftmax(logits), logSoftmax(referenceLogits)];
-  return log.map((x, i) => reward[i] - klCoef * (x - logReference[i]));
-}
-
-export const rlhfObjective = (logits, reward, referenceLogits, klCoef) =>
-  expectation(softmax(logits), klReward(logits, reward, referenceLogits, klCoef));
-
-/** ∇φ = π ⊙ (r^KL - E_π r^KL), Lemma 7. */
-export function rlhfGradient(logits, reward, referenceLogits, klCoef) {
-  const [probs, regularised] = [softmax(logits), klReward(logits, reward, referenceLogits, klCoef)];
-  const mean = expectation(probs, regularised);
-  return probs.map((p, i) => p * (regularised[i] - mean));
-}
-
-// ---- gradient flow: rvlib/tabular/flow.py, one problem at a time ------------------------------------------------------------
-
+/** One problem, and the space in which its steps are taken. */
 class Problem {
+  /**
+   * @param {Numbers} logits (n,)
+   * @param {Numbers} reward (n,)
+   * @param {number} klCoef
+   */
   constructor(logits, reward, klCoef) {
     this.logits0 = Float64Array.from(logits);
     this.n = this.logits0.length;
@@ -106,7 +126,12 @@ class Problem {
     this.previous = row();
   }
 
-  /** Writes π and a = π ⊙ (g - E g), g = r - λu, at u. Everything is a difference to the likeliest output, to keep digits. */
+  /**
+   * Writes π and a = π ⊙ (g - E g), g = r - λu, at u. Everything is a difference to the likeliest output, to keep digits.
+   * @param {Float64Array} u (n,)
+   * @param {Float64Array} probs (n,), written
+   * @param {Float64Array} a (n,), written
+   */
   field(u, probs, a) {
     const { n, logits0, reward, klCoef } = this;
     let top = 0;
@@ -123,7 +148,14 @@ class Problem {
     for (let i = 0; i < n; i++) a[i] = probs[i] * (a[i] - mean);
   }
 
-  /** One step of length h from u: the increment goes to `out`; returns the estimate of its error relative to `tolerance`. */
+  /**
+   * One step of length h from u: the increment goes to `out`.
+   * @param {Float64Array} u (n,)
+   * @param {number} h
+   * @param {Float64Array} out (n,), written
+   * @param {number} tolerance
+   * @returns {number} the estimate of its error relative to `tolerance`
+   */
   step(u, h, out, tolerance) {
     const { n, klCoef, probs0, a0, probs, a, b, state, table, previous } = this;
     this.field(u, probs0, a0);
@@ -181,7 +213,13 @@ class Problem {
   }
 }
 
-/** Integrates to tMax, calling visit(t, u, h, increment) for each accepted step; stops early where it returns true. */
+/**
+ * Integrates to tMax, calling visit(t, u, h, increment) for each accepted step; stops early where it returns true.
+ * @param {Problem} problem
+ * @param {number} tMax
+ * @param {number} tolerance
+ * @param {(t: number, u: Float64Array, h: number, increment: Float64Array) => boolean | void} visit
+ */
 function march(problem, tMax, tolerance, visit) {
   const { n, klCoef, probs, a } = problem;
   const [u, increment] = [new Float64Array(n), new Float64Array(n)];
@@ -204,9 +242,21 @@ function march(problem, tMax, tolerance, visit) {
 }
 
 /**
+ * Where the policy is at each of T times: logits and probs (T, n), all else (T,).
+ * @typedef {{t: Numbers, logits: Float64Array[], probs: Float64Array[], proxy: number[], groundTruth: number[],
+ *   variance: number[], kl: number[], gradientNorm: number[]}} States
+ * @typedef {{t: Float64Array, at: (times: Numbers, options?: {exact?: boolean}) => States}} Flow t: the integrator's own times
+ */
+
+/**
  * The flow until tMax: {t, at(times)}; at() gives logits, probs, proxy, groundTruth, variance, kl and gradientNorm at each time.
  * at(times, {exact: false}) is ten times cheaper and meant for drawing: between the integrator's times, whose states are exact,
  * it follows the cubic that has the flow's logits and velocities at both ends.
+ * @param {Numbers} logits (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} tMax
+ * @param {{groundTruth?: Numbers, klCoef?: number, nPrompts?: number, tolerance?: number}} [options]
+ * @returns {Flow}
  */
 export function gradientFlow(
   logits,
@@ -224,10 +274,11 @@ export function gradientFlow(
   t[t.length - 1] = tMax;
   const knots = Float64Array.from(t);
 
-  const velocity = (k) => {
+  const velocity = (/** @type {number} */ k) => {
     problem.field(states[k], problem.probs, problem.a);
     return Float64Array.from(problem.a);
   };
+  /** @type {(low: number, length: number, out: Float64Array) => void} */
   const cubic = (low, length, out) => {
     const step = (knots[low + 1] - knots[low]) / nPrompts;
     const x = length / step;
@@ -236,9 +287,12 @@ export function gradientFlow(
     for (let i = 0; i < problem.n; i++)
       out[i] = rise * (states[low + 1][i] - states[low][i]) + in0 * v0[i] + in1 * v1[i];
   };
+  /** @type {Float64Array[]} */
   const velocities = [];
 
+  /** @type {Flow["at"]} */
   const at = (times, { exact = true } = {}) => {
+    /** @type {States} */
     const out = { t: times, logits: [], probs: [], proxy: [], groundTruth: [], variance: [], kl: [], gradientNorm: [] };
     const increment = new Float64Array(problem.n);
     for (const time of times) {
@@ -251,12 +305,14 @@ export function gradientFlow(
       }
       const length = (time - knots[low]) / nPrompts;
       increment.fill(0);
-      if (length > 0) exact ? problem.step(states[low], length, increment, tolerance) : cubic(low, length, increment);
+      // After the last knot, be it by a rounding error, there is no cubic.
+      if (length > 0 && (exact || low === knots.length - 1)) problem.step(states[low], length, increment, tolerance);
+      else if (length > 0) cubic(low, length, increment);
       const [u, now] = [states[low], new Float64Array(problem.n)];
       for (let i = 0; i < problem.n; i++) increment[i] += u[i];
       const probs = new Float64Array(problem.n);
       problem.field(increment, probs, problem.a); // a is the gradient
-      let [proxy, truth, kl, squared] = [0, 0, 0, 0];
+      let [proxy, truth, squared] = [0, 0, 0];
       for (let i = 0; i < problem.n; i++) {
         now[i] = problem.logits0[i] + increment[i];
         proxy += probs[i] * reward[i];
@@ -279,6 +335,11 @@ export function gradientFlow(
 /**
  * t_γ, the first time the expected measured reward has risen by gain; Infinity if never. If tMax comes first and it is not
  * certain that the gain is never reached: `undecided`.
+ * @param {Numbers} logits (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} gain
+ * @param {{measured?: Numbers, klCoef?: number, nPrompts?: number, tMax?: number, undecided?: number, tolerance?: number}} [options]
+ * @returns {number}
  */
 export function timeToGain(
   logits,
@@ -305,7 +366,10 @@ export function timeToGain(
   return hopeless && found === Infinity ? Infinity : undecided;
 }
 
-/** Expected measured reward at u, and its derivative in time. */
+/**
+ * Expected measured reward at u, and its derivative in time.
+ * @type {(problem: Problem, u: Float64Array, measured: Float64Array) => [number, number]}
+ */
 function rewardAndSlope(problem, u, measured) {
   const { n, probs, a } = problem;
   problem.field(u, probs, a);
@@ -313,10 +377,14 @@ function rewardAndSlope(problem, u, measured) {
   return [value, sum(n, (i) => probs[i] * (measured[i] - value) * a[i])];
 }
 
-/** Where in a step the measured reward first reaches the gain, Infinity if it does not; it may rise and fall within the step. */
+/**
+ * Where in a step the measured reward first reaches the gain, Infinity if it does not; it may rise and fall within the step.
+ * @type {(problem: Problem, measured: Float64Array, gain: number, u: Float64Array, length: number, increment: Float64Array,
+ *   tolerance: number) => number}
+ */
 function firstCrossing(problem, measured, gain, u, length, increment, tolerance) {
   const move = new Float64Array(problem.n);
-  const excess = (x) => {
+  const excess = (/** @type {number} */ x) => {
     move.fill(0);
     if (x > 0) problem.step(u, x, move, tolerance);
     const [value, slope] = rewardAndSlope(
@@ -352,7 +420,10 @@ function firstCrossing(problem, measured, gain, u, length, increment, tolerance)
   return Infinity;
 }
 
-/** Root of f in [low, high] with f(low) < 0 <= f(high): regula falsi that halves the stale side (Illinois), to rounding. */
+/**
+ * Root of f in [low, high] with f(low) < 0 <= f(high): regula falsi that halves the stale side (Illinois), to rounding.
+ * @type {(f: (x: number) => number, low: number, high: number, atLow: number, atHigh: number) => number}
+ */
 function root(f, low, high, atLow, atHigh) {
   let side = 0;
   for (let i = 0; i < 200 && atHigh !== 0 && high - low > 4e-16 * high; i++) {
@@ -374,7 +445,10 @@ function root(f, low, high, atLow, atHigh) {
   return high;
 }
 
-/** Whether the measured reward, below the gain now, provably stays below: see _never in rvlib/tabular/flow.py. */
+/**
+ * Whether the measured reward, below the gain now, provably stays below: see _never in rvlib/tabular/crossing.py.
+ * @type {(problem: Problem, u: Float64Array, measured: Float64Array, gain: number) => boolean}
+ */
 function never(problem, u, measured, gain) {
   const { n, logits0, reward, klCoef, probs, a } = problem;
   problem.field(u, probs, a);
@@ -403,9 +477,18 @@ function never(problem, u, measured, gain) {
 
 // ---- bounds -----------------------------------------------------------------------------------------------------------
 
-/** Lemma 8: the l1 norm of a tabular gradient is at most this. */
+/**
+ * Lemma 8: the l1 norm of a tabular gradient is at most this.
+ * @param {number} variance
+ * @returns {number}
+ */
 export const tabularGradientBound = (variance) => Math.sqrt(variance);
 
-/** Prop. 3: gradient flow of a tabular policy cannot gain γ before this time. */
+/**
+ * Prop. 3: gradient flow of a tabular policy cannot gain γ before this time.
+ * @param {number} variance
+ * @param {number} gain
+ * @returns {number}
+ */
 export const tabularSlowTimeBound = (variance, gain, nPrompts = 1) =>
   (2 * nPrompts * -Math.expm1(-gain / 2)) / Math.sqrt(variance);

@@ -5,7 +5,7 @@
 
 import { expectation, gradientFlow, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, linear, number, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, linear, measure, number, rows, tag, text } from "./plot.mjs";
 import { problem } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -63,7 +63,10 @@ export function spearman(xs, ys) {
 
 let known = { key: "" };
 
-/** The reward models and their grades: what does not depend on the time looked at, made once while that moves. */
+/**
+ * The reward models and their grades: what does not depend on the time looked at, made once while that moves.
+ * @param {Setting} setting
+ */
 function models({ time, grade, ...setting }) {
   const key = JSON.stringify(setting);
   if (known.key === key) return known;
@@ -105,9 +108,14 @@ function compute(state) {
 
 function draw({ state, models, table }, width) {
   const narrow = width < 560;
-  const box = { left: 46, top: 46, width: narrow ? width - 60 : width * 0.55 - 50, height: narrow ? 220 : 270 };
+  const across = narrow ? width - 60 : width * 0.55 - 50;
+  const note = rows(46, 31, across, [
+    { words: `each dot a reward model, against its ${GRADES[state.grade]}`, class: "rv-note" },
+  ]);
+  const box = { left: 46, top: 46 + note.height, width: across, height: narrow ? 220 : 270 };
   const values = models.map((m) => m.grades[state.grade]);
   const gained = models.map((m) => m.gained);
+  /** @type {(xs: number[]) => [number, number]} */
   const range = (xs) => {
     const [low, high] = [Math.min(...xs), Math.max(...xs)];
     const pad = (high - low || 1) * 0.06;
@@ -115,7 +123,7 @@ function draw({ state, models, table }, width) {
   };
   const x = linear(range(values), [box.left, box.left + box.width]);
   const y = linear(range(gained), [box.top + box.height, box.top]);
-  const dots = models.map((m, i) =>
+  const dots = models.map((_, i) =>
     tag("circle", {
       cx: x(values[i]),
       cy: y(gained[i]),
@@ -124,10 +132,16 @@ function draw({ state, models, table }, width) {
       "fill-opacity": 0.8,
     }),
   );
-  let out = text(box.left, 14, "True reward gained by the time set", { class: "rv-title" });
-  out += text(box.left, 31, `each dot a reward model, against its ${narrow ? "grade" : GRADES[state.grade]}`, {
-    class: "rv-note",
-  });
+  let out = fitted(
+    box.left,
+    14,
+    "True reward gained by the time set",
+    [0, narrow ? width : box.left + box.width + 20],
+    {
+      class: "rv-title",
+    },
+  );
+  out += note.markup;
   out += axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: GRADES[state.grade] }) + clipped(box, ...dots);
 
   // ---- all grades, each with its correlation
@@ -137,12 +151,17 @@ function draw({ state, models, table }, width) {
     : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
   const row = narrow ? 34 : 38;
   const scale = linear([-1, 1], [side.left, side.left + side.width]);
-  let bars = text(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", { class: "rv-title" });
+  let bars = fitted(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", [side.left, width], {
+    class: "rv-title",
+  });
   keys.forEach((key, i) => {
     const top = side.top + i * row;
     const chosen = key === state.grade;
-    const [from, to] = [scale(0), scale(table[key])].sort((a, b) => a - b);
-    bars += text(side.left, top + 2, GRADES[key], {
+    // A grade that is the same for all has no correlation, and no bar.
+    const [from, to] = [scale(0), scale(table[key] || 0)].sort((a, b) => a - b);
+    const value = number(table[key], 2);
+    const until = side.left + side.width - measure(value, "", 600) - 8;
+    bars += fitted(side.left, top + 2, GRADES[key], [side.left, until], {
       class: chosen ? "" : "rv-tick",
       "font-weight": chosen ? 600 : undefined,
     });
@@ -155,7 +174,7 @@ function draw({ state, models, table }, width) {
       style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`,
       "fill-opacity": chosen ? 1 : 0.55,
     });
-    bars += text(side.left + side.width, top + 2, number(table[key], 2), {
+    bars += text(side.left + side.width, top + 2, value, {
       "text-anchor": "end",
       class: chosen ? "" : "rv-tick",
       "font-weight": chosen ? 600 : undefined,
@@ -168,6 +187,7 @@ function draw({ state, models, table }, width) {
   return { height: Math.max(box.top + box.height + 40, side.top + keys.length * row), parts: [out, bars] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ state, table }) => [
   [
     "this grade",
@@ -175,7 +195,11 @@ const readouts = ({ state, table }) => [
     "truth",
     "Spearman correlation over the reward models of the grade with the true reward gained",
   ],
-  ["best grade here", GRADES[Object.keys(table).reduce((a, b) => (table[a] >= table[b] ? a : b))], ""],
+  [
+    "best grade here",
+    GRADES[Object.keys(table).reduce((a, b) => (table[a] >= table[b] || Number.isNaN(table[b]) ? a : b))],
+    "",
+  ],
 ];
 
 const describe = ({ state, table }) =>

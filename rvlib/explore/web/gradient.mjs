@@ -14,15 +14,15 @@ import {
   sharperGradientNormBound,
 } from "./autoregressive.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, legend, line, logarithmic, number, power, px, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
 const KINDS = [
-  ["noise", "truth", "each output has a reward of its own", "unrelated"],
-  ["sum", "proxy", "every token adds its own", "sum over tokens"],
-  ["needle", "good", "one output above all others", "one best"],
+  ["noise", "truth", "each output has a reward of its own"],
+  ["sum", "proxy", "every token adds its own"],
+  ["needle", "good", "one output above all others"],
 ];
 
 /** Rewards in [-1, 1] of all outputs, of one of the KINDS. */
@@ -68,7 +68,7 @@ function compute(state) {
     const scale = 10 ** (-4 * uniform() ** 2);
     const now = policy(logits, vocabulary, length);
     const values = rewards(KINDS[kind][0], vocabulary, length, outputs, uniform).map((r) => scale * r);
-    if (klCoef) {
+    if (moved) {
       const before = policy(
         logits.map((x, k) => x - moved[k]),
         vocabulary,
@@ -92,15 +92,15 @@ function compute(state) {
 const LOW = 1e-9;
 
 function draw({ points, largest, paper, ours }, width) {
-  const key = legend(
+  const key = rows(
     44,
     34,
     width - 52,
-    KINDS.map(([, tone, words, short]) => ({ tone, note: width < 560 ? short : words })),
+    KINDS.map(([, tone, words]) => ({ mark: tone, words, class: "rv-note" })),
   );
   const box = {
     left: 44,
-    top: 58 + key.extra,
+    top: 58 + key.height,
     width: width - 52,
     height: Math.round(Math.min(420, Math.max(260, 0.6 * width))),
   };
@@ -147,13 +147,16 @@ function draw({ points, largest, paper, ours }, width) {
   });
   out += clipped(box, forbidden, ...dots, ...bounds);
   const label = (bound, words) =>
-    text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
+    fitted(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, [box.left, width], {
+      class: "rv-halo",
+      "font-weight": 600,
+    });
   out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
-  out += text(box.left, 14, "Gradient norm", { class: "rv-title" });
-  out += key.markup;
+  out += fitted(box.left, 14, "Gradient norm", [0, width], { class: "rv-title" }) + key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ points, outputs, largest, nearest, over }) => [
   ["policies, outputs each", `${points.length}, ${outputs}`],
   ["above our line", String(over), "", "No policy may lie in the shaded region"],

@@ -5,7 +5,7 @@
 //   φ(θ) = E_{y~π_θ} r(y) - λ KL(π_θ ‖ π_θ(0)),     ground truth rewards 1, 0 and -1
 
 import { gradientFlow, rankingAccuracy, rewardVariance } from "./flow.mjs";
-import { T_GAMMA, clamp, number, px, tag, text } from "./plot.mjs";
+import { T_GAMMA, clamp, fitted, number, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
 import { drawn, gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
@@ -99,7 +99,8 @@ function draw({ state, start, teachers }, width, id) {
   teachers.forEach((teacher, i) => {
     let out = "";
     const { left, column, surface: box, map } = frame.columns[i];
-    const say = (row, words, more) => text(left + column / 2, row, words, { "text-anchor": "middle", ...more });
+    const room = [left, left + column];
+    const say = (row, words, more) => fitted(left + column / 2, row, words, room, { "text-anchor": "middle", ...more });
     out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
     const facts = [`accuracy ${number(teacher.accuracy, 2)}`, `variance ${number(teacher.variance, 2)}`];
     (frame.narrow ? facts : [facts.join(", ")]).forEach(
@@ -128,7 +129,7 @@ function draw({ state, start, teachers }, width, id) {
         /** @type {[number, number]} */ (CORNERS[k].map((x) => x * 1.1)),
         height(plane.probs(CORNERS[k])),
       );
-      out += text(clamp(cx, left + 24, left + column - 24), cy + 4, name, {
+      out += fitted(cx, cy + 4, name, room, {
         class: "rv-tick rv-halo",
         "text-anchor": "middle",
       });
@@ -164,10 +165,9 @@ function draw({ state, start, teachers }, width, id) {
           ? [0, 1, 2].map((j) => (j === k ? 1 : 0))
           : [0, 1, 2].map((j) => (j === k ? Math.exp(9) : 1));
       const [cx, cy] = at(plane.place(corner));
-      out += text(cx, k ? cy + 15 : cy - 6, name, {
+      out += fitted(cx + [0, 8, -8][k], k ? cy + 15 : cy - 6, name, room, {
         class: "rv-tick rv-halo",
-        "text-anchor": k === 0 ? "middle" : k === 1 ? "end" : "start",
-        dx: k === 0 ? 0 : k === 1 ? 8 : -8,
+        "text-anchor": ["middle", "end", "start"][k],
       });
     });
     parts.push(out);
@@ -251,7 +251,8 @@ const describe = ({ state, start, teachers }) =>
 
 /** Dragging: the start in a map, the view in a surface. */
 function setup({ svg, set, state }) {
-  let drag = null;
+  /** @type {any} */
+  let drag = null; // what is dragged, and from where
   const where = ({ clientX, clientY }) => {
     const box = svg.getBoundingClientRect();
     return [clientX - box.left, clientY - box.top];

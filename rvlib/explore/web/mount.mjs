@@ -39,6 +39,9 @@ class Model {
   };
 }
 
+/** @typedef {HTMLElement & {model: Model}} Figure */
+
+/** @type {Model[]} */
 const models = [];
 let timer = 0;
 
@@ -86,17 +89,19 @@ const seen = new IntersectionObserver(
     for (const { isIntersecting, target } of entries)
       if (isIntersecting) {
         seen.unobserve(target);
-        mount(target, modelOf.get(target));
+        mount(/** @type {Figure} */ (target), /** @type {Figure} */ (target).model);
       }
   },
   { rootMargin: "600px 0px" },
 );
 
+/** @type {Record<string, number>} */
 const count = {};
-for (const figure of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("figure[data-explorable]"))) {
-  const kind = figure.dataset.explorable;
+for (const element of document.querySelectorAll("figure[data-explorable]")) {
+  const figure = /** @type {Figure} */ (element);
+  const kind = figure.dataset.explorable ?? "";
   const nth = (count[kind] = (count[kind] ?? 0) + 1);
-  const values = JSON.parse(figure.dataset.state);
+  const values = JSON.parse(figure.dataset.state ?? "{}");
   const model = new Model(
     { ...values, ...sanitise(values.controls, values, values.initial) },
     nth === 1 ? kind : `${kind}-${nth}`,

@@ -7,10 +7,12 @@ import { softmax, timeToGain } from "./flow.mjs";
 import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
+/** @typedef {{groundTruth: Float64Array, logits: Float64Array, probs: Float64Array}} World */
+
 /**
- * The problem of a seed: outputs in order of their ground truth reward, best first; the same for the same seed.
- * @param {{ outputs?: number, peakedness?: number, skill?: number, seed?: number, [other: string]: any }} settings
- * @returns {{ groundTruth: Float64Array, logits: Float64Array, probs: Float64Array }} each (outputs,)
+ * Outputs in order of their ground truth reward, best first; the same for the same seed.
+ * @param {Setting} setting
+ * @returns {World}
  */
 export function problem({ outputs, peakedness, skill = 0, seed }) {
   const uniform = random(seed);

@@ -4,7 +4,22 @@
 //   t_γ = min { t : E_{π_θ(t)} r_G ≥ E_{π_θ(0)} r_G + γ }
 
 import { expectation, gradientFlow } from "./flow.mjs";
-import { T_GAMMA, axes, clamp, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import {
+  T_GAMMA,
+  axes,
+  clamp,
+  clipped,
+  fitted,
+  line,
+  linear,
+  logarithmic,
+  measure,
+  number,
+  px,
+  shortened,
+  tag,
+  text,
+} from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -14,6 +29,7 @@ const SECONDS = 10; // from START to END when it plays
 
 let last; // the two flows, kept while only time moves
 
+/** @param {Setting} setting */
 function solve({ time, ...setting }) {
   const key = JSON.stringify(setting);
   if (last?.key === key) return last;
@@ -63,17 +79,16 @@ function draw({ state, groundTruth, start, students, now }, width) {
     const left = labels + i * (column + gutter);
     const done = finish <= state.time;
     let out = "";
-    out += text(left, 14, `Teacher ${letter}`, { class: "rv-title" });
-    out += text(
-      left,
-      30,
-      narrow
-        ? `accuracy ${number(made.accuracy, 2)}`
-        : `accuracy ${number(made.accuracy, 2)}, variance ${number(made.variance, 2)}`,
-      { class: "rv-tick" },
-    );
+    const name = `Teacher ${letter}`;
+    const room = [left, left + column];
+    out += fitted(left, 14, name, room, { class: "rv-title" });
+    const accuracy = `accuracy ${number(made.accuracy, 2)}`;
+    const facts = shortened([`${accuracy}, variance ${number(made.variance, 2)}`, accuracy], column, "rv-tick");
+    out += fitted(left, 30, facts, room, { class: "rv-tick" });
+    const after = left + measure(name, "rv-title") + 8;
+    const ways = [`finished at ${number(finish)}`, `✓ ${number(finish)}`];
     if (done)
-      out += text(left + column, 14, narrow ? `✓ ${number(finish)}` : `finished at ${number(finish)}`, {
+      out += fitted(left + column, 14, shortened(ways, left + column - after, "", 600), [after, left + column], {
         "text-anchor": "end",
         "font-weight": 600,
         style: "fill:var(--rv-truth)",
@@ -127,20 +142,17 @@ function draw({ state, groundTruth, start, students, now }, width) {
     });
     out += text(left, bars.top + bars.height + 15, "worst", { class: "rv-tick" });
     out += text(left + column, bars.top + bars.height + 15, "best", { class: "rv-tick", "text-anchor": "end" });
-    out += text(
-      left + column / 2,
-      bars.top + bars.height + 15,
-      narrow ? "probabilities" : "the student's probabilities",
-      { class: "rv-tick", "text-anchor": "middle" },
-    );
+    const between = [left + measure("worst", "rv-tick") + 6, left + column - measure("best", "rv-tick") - 6];
+    const middle = shortened(["the student's probabilities", "probabilities"], between[1] - between[0], "rv-tick");
+    out += fitted(left + column / 2, bars.top + bars.height + 15, middle, between, {
+      class: "rv-tick",
+      "text-anchor": "middle",
+    });
     parts.push(out);
   });
   let out = "";
-  for (const { value, words } of [
-    { value: 1, words: "1" },
-    { value: -1, words: "−1" },
-  ])
-    out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), words, {
+  for (const value of [1, -1])
+    out += text(labels - 6, marks.top + (value > 0 ? 4 : marks.height + 3), value > 0 ? "1" : "−1", {
       class: "rv-tick",
       "text-anchor": "end",
     });
@@ -181,8 +193,9 @@ function draw({ state, groundTruth, start, students, now }, width) {
         style: "fill:var(--rv-paper);stroke:var(--rv-truth)",
         "stroke-width": 2,
       });
-      runners += text(x(finish) - 8, y(goal) - 8, `${letter}: ${T_GAMMA} = ${number(finish)}`, {
-        "text-anchor": x(finish) > track.left + 104 ? "end" : "start",
+      const words = `${letter}: ${T_GAMMA} = ${number(finish)}`;
+      runners += fitted(x(finish) - 8, y(goal) - 8, words, [track.left, width], {
+        "text-anchor": x(finish) > track.left + 8 + measure(words, "", 600) ? "end" : "start",
         class: "rv-halo",
         "font-weight": 600,
         style: "fill:var(--rv-truth)",
@@ -225,6 +238,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
 /** @type {(student: any, state: any) => string} */
 const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when(finish) : "not yet");
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ state, students, now }) => [
   ...students.map((student) => [
     `${student.letter} finishes, <i>t</i><sub>γ</sub>`,

@@ -5,7 +5,7 @@
 
 import { expectation, softmax } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, legend, line, linear, logarithmic, number, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -15,10 +15,9 @@ const STD_FLOOR = 1e-4; // TRL's
 
 /**
  * A_i of one group from its rewards; a port of rvlib.tabular.estimators.advantages, whose registry has the same names.
- * @param {ArrayLike<number>} rewards of the k samples
+ * @param {Numbers} rewards of the k samples
  * @param {string} estimator "rloo", "grpo", "dr_grpo" or "reinforce"; another name is an error
- * @param {Float64Array | number[]} [out] where they are written, (k,)
- * @returns {Float64Array | number[]} out
+ * @param {Numbers} [out] where they are written, (k,)
  */
 export function advantages(rewards, estimator, out = new Array(rewards.length)) {
   const k = rewards.length;
@@ -62,7 +61,11 @@ function chances({ seed, group, noise }) {
   return known.runs;
 }
 
-/** The ground truth reward after each step of one run; no sampling, and no estimator, without `steps`, its chances. */
+/**
+ * The ground truth reward after each step of one run; no sampling, and no estimator, without `steps`, its chances. Where steps
+ * are so large that a number overflows, or a probability with a KL term falls to zero, the run has diverged: `end` is the
+ * last step before, whose reward the rest of the curve keeps.
+ */
 function run(
   { logits, groundTruth },
   reward,
@@ -82,7 +85,12 @@ function run(
       probs[y] /= sum;
       regularised[y] = multiplier * reward[y] - (klCoef ? klCoef * Math.log(probs[y] / reference[y]) : 0);
     }
-    curve[t] = expectation(probs, groundTruth);
+    const reached = expectation(probs, groundTruth);
+    if (!Number.isFinite(reached) || !regularised.every(Number.isFinite)) {
+      const end = Math.max(t - 1, 0);
+      return { curve: curve.fill(curve[end], t), end };
+    }
+    curve[t] = reached;
     if (steps) {
       const { drawn, noise: deviations } = steps[t];
       for (let i = 0; i < group; i++) {
@@ -112,7 +120,7 @@ function run(
       }
     }
   }
-  return curve;
+  return { curve, end: STEPS };
 }
 
 function compute(state) {
@@ -120,49 +128,75 @@ function compute(state) {
   const made = teacher(world, state.accuracy, state.variance, state.seed);
   const runs = chances(state).map((steps) => run(world, made.reward, state, steps));
   const mean = new Float64Array(STEPS + 1);
-  for (const curve of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
+  for (const { curve } of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
   const exact = run(world, made.reward, state);
   return { state, made, runs, mean, exact, limits: limits(made, state.variance, number) };
 }
 
+/** @typedef {{curve: Float64Array, end: number}} Run */
+/** @type {(run: Run) => boolean} */
+const diverges = ({ end }) => end < STEPS;
+
+/** @type {(view: {runs: Run[], exact: Run}) => string} which runs diverge, in words; "" where none does */
+const diverged = ({ runs, exact }) => {
+  const count = runs.filter(diverges).length;
+  const some = count ? [`${count} of ${RUNS} runs`] : [];
+  if (diverges(exact)) some.push("the exact gradient");
+  return some.length ? `diverges: ${some.join(", ")}` : "";
+};
+
 const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", dr_grpo: "GRPO, not divided" };
 
 function draw({ state, runs, mean, exact }, width) {
-  const key = legend(44, 32, width - 58, [
-    { tone: "truth", words: `${NAMES[state.estimator]}, ${state.group} samples`, note: "; dashed: the exact gradient" },
+  const key = rows(44, 32, width - 58, [
+    { words: `${NAMES[state.estimator]}, ${state.group} samples`, tone: "truth", weight: 600 },
+    { words: "dashed: the exact gradient", class: "rv-note" },
+    ...(diverged({ runs, exact }) ? [{ words: `✗ ${diverged({ runs, exact })}`, weight: 600 }] : []),
   ]);
-  const box = { left: 44, top: 46 + key.extra, width: width - 58, height: width < 560 ? 220 : 280 };
+  const box = { left: 44, top: 46 + key.height, width: width - 58, height: width < 560 ? 220 : 280 };
   const steps = Float64Array.from({ length: STEPS + 1 }, (_, t) => t + 1);
   const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
   const y = linear([-1, 1], [box.top + box.height, box.top]);
-  const at = (curve) =>
-    line(
+  const at = (curve, end = STEPS) => {
+    const some = [...seen.filter((t) => t < end), end];
+    return line(
       x,
       y,
-      seen.map((t) => steps[t]),
-      seen.map((t) => curve[t]),
+      some.map((t) => steps[t]),
+      some.map((t) => curve[t]),
     );
-  const faint = runs.map((curve) =>
-    tag("path", { d: at(curve), style: "stroke:var(--rv-truth)", "stroke-width": 1, "stroke-opacity": 0.35 }),
+  };
+  const faint = runs.map(({ curve, end }) =>
+    tag("path", { d: at(curve, end), style: "stroke:var(--rv-truth)", "stroke-width": 1, "stroke-opacity": 0.35 }),
   );
   const middle = tag("path", {
-    d: at(mean),
+    d: at(mean, Math.max(...runs.map(({ end }) => end))), // no further than some run goes
     style: "stroke:var(--rv-truth)",
     "stroke-width": 3,
     "stroke-linejoin": "round",
   });
   const smooth = tag("path", {
-    d: at(exact),
+    d: at(exact.curve, exact.end),
     style: "stroke:var(--rv-ink)",
     "stroke-width": 1.8,
     "stroke-dasharray": "6 4",
   });
-  let out = text(box.left, 14, "Ground truth reward against steps", { class: "rv-title" });
-  out += key.markup + axes(box, x, y, { xTicks: 4, xTitle: "step" });
-  return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth)] };
+  // A run that diverges ends in a cross.
+  const ends = [...runs.map((one) => ({ ...one, tone: "truth" })), { ...exact, tone: "ink" }].filter(diverges);
+  const crosses = ends.map(({ curve, end, tone }) =>
+    tag("path", {
+      d: `M${px(x(steps[end]) - 4)} ${px(y(curve[end]) - 4)}l8 8m0 -8l-8 8`,
+      style: `stroke:var(--rv-${tone})`,
+      "stroke-width": 2,
+    }),
+  );
+  const title = fitted(box.left, 14, "Ground truth reward against steps", [0, width], { class: "rv-title" });
+  const out = title + key.markup + axes(box, x, y, { xTicks: 4, xTitle: "step" });
+  return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth) + crosses.join("")] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ made, mean, exact, runs, state }) => [
   [
     "mean at the end",
@@ -172,10 +206,10 @@ const readouts = ({ made, mean, exact, runs, state }) => [
   ],
   [
     "lowest and highest run",
-    `${number(Math.min(...runs.map((r) => r[STEPS])), 2)} <small>to</small> ${number(Math.max(...runs.map((r) => r[STEPS])), 2)}`,
+    `${number(Math.min(...runs.map((r) => r.curve[STEPS])), 2)} <small>to</small> ${number(Math.max(...runs.map((r) => r.curve[STEPS])), 2)}`,
     "truth",
   ],
-  ["exact gradient", number(exact[STEPS], 2), "", "The same optimiser with the exact gradient"],
+  ["exact gradient", number(exact.curve[STEPS], 2), "", "The same optimiser with the exact gradient"],
   [
     "standard deviation, reward : noise",
     state.noise ? number(Math.sqrt(made.variance) / state.noise, 2) : "∞",
@@ -184,8 +218,8 @@ const readouts = ({ made, mean, exact, runs, state }) => [
   ],
 ];
 
-const describe = ({ state, made, mean, exact }) =>
+const describe = ({ state, made, mean, runs, exact }) =>
   `Ground truth reward over ${STEPS} steps of ${NAMES[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
-  `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact[STEPS], 2)}.`;
+  `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact.curve[STEPS], 2)}.${diverged({ runs, exact }) ? ` With steps so large it ${diverged({ runs, exact })}.` : ""}`;
 
 export default explorable({ name: "samples", compute, draw, readouts, describe, above: 2 });

@@ -5,11 +5,11 @@
 
 import { policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
 import { random } from "./rewards.mjs";
-import { axes, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { axes, fitted, logarithmic, measure, number, px, tag, text } from "./plot.mjs";
 import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";
 import { explorable } from "./ui.mjs";
 
-/** @type {[string, string[]][]} titles, and the names of the links */
+/** @type {[title: string, steps: string[]][]} */
 const CHAINS = [
   [
     "Proposition 2",
@@ -77,7 +77,7 @@ function compute(state) {
 function draw({ chains }, width) {
   const ROW = 34;
   const left = 14;
-  const right = width - 62;
+  const right = width - 12 - measure("×8.8×10⁸⁸", "rv-tick", 600); // room for a number behind the longest bar
   const smallest = Math.max(chains[0][0], 1e-12);
   const low = 10 ** Math.floor(Math.log10(smallest) - 0.5);
   const high = 10 ** Math.ceil(Math.log10(Math.max(chains[0].at(-1), 1e-11)));
@@ -85,12 +85,12 @@ function draw({ chains }, width) {
   let out = "";
   let top = 0;
   chains.forEach((chain, k) => {
-    out += text(left, top + 14, CHAINS[k][0], { class: "rv-title" });
+    out += fitted(left, top + 14, CHAINS[k][0], [left, width], { class: "rv-title" });
     chain.forEach((value, i) => {
       const y = top + 24 + i * ROW;
       const end = Math.max(left + 1, x(value));
       const tone = i === 0 ? "truth" : i === chain.length - 1 ? (k ? "good" : "proxy") : "bound";
-      out += text(left, y + 11, CHAINS[k][1][i], { class: "rv-tick" });
+      out += fitted(left, y + 11, CHAINS[k][1][i], [left, width], { class: "rv-tick" });
       out += tag("rect", {
         x: left,
         y: y + 15,
@@ -117,6 +117,7 @@ function draw({ chains }, width) {
   return { height: top + 12, parts: [out] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ norm, variance, parameters, outputs, chains }) => [
   ["parameters, outputs", `${parameters}, ${outputs}`],
   ["Jacobian norm <i>J</i>", number(norm), "", "Largest spectral norm of the logits' Jacobian over the prefixes"],

@@ -66,6 +66,7 @@ export function projection({ left, top, width, height }, turn, tilt) {
     x0 + scale * across,
     y0 - scale * (depth * Math.sin(e) + value * lift * Math.cos(e)),
   ];
+  /** @type {(point: number[], value: number) => number[]} */
   const project = ([x, y], value) =>
     onScreen(x * Math.cos(a) - y * Math.sin(a), x * Math.sin(a) + y * Math.cos(a), value);
   return Object.assign(project, { onScreen, turn: a });

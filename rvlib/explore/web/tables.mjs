@@ -5,7 +5,7 @@
 
 import { spearman } from "./grades.mjs";
 import PAIRS from "./papertables.mjs";
-import { axes, clipped, fixed, linear, tag, text } from "./plot.mjs";
+import { axes, clipped, fitted, fixed, linear, rows, shortened, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
 const MODELS = {
@@ -14,7 +14,7 @@ const MODELS = {
   tulu: "RM-Tulu-V2-8B",
   gemma: "RM-Gemma-2B",
 };
-const COLOURS = ["var(--rv-truth)", "var(--rv-pin-2)", "var(--rv-pin-3)", "var(--rv-proxy)"];
+const COLOURS = ["truth", "pin-2", "pin-3", "proxy"];
 const PROPERTIES = {
   variance: ["reward variance", (row) => row.reward_variance],
   onpolicy: ["on-policy accuracy", (row) => row.on_policy_accuracy],
@@ -71,7 +71,21 @@ function compute(state) {
 
 function draw({ state, cloud, pearson: r }, width) {
   const all = state.pair === "all";
-  const box = { left: 52, top: 62, width: width - 76, height: 280 };
+  const names = Object.values(MODELS);
+  const colour = (model) => COLOURS[names.indexOf(model)];
+  const left = 52;
+  const note = all
+    ? "in standard deviations within a pair; the paper's"
+    : `${PAIRS[Number(state.pair)].label}; the paper's numbers`;
+  const under = rows(left, 31, width - 76, [{ words: note, class: "rv-note" }]);
+  const key = rows(
+    left,
+    50 + under.height,
+    width - 60,
+    all ? names.map((name) => ({ mark: colour(name), words: name, class: "rv-tick" })) : [],
+  );
+  const box = { left, top: 66 + under.height + key.height, width: width - 76, height: 280 };
+  /** @type {(values: number[]) => [number, number]} */
   const range = (values) => {
     const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
     const pad = (high - low || Math.abs(high) || 1) * 0.12;
@@ -79,8 +93,6 @@ function draw({ state, cloud, pearson: r }, width) {
   };
   const x = linear(range(cloud.map((p) => p.x)), [box.left, box.left + box.width]);
   const y = linear(range(cloud.map((p) => p.y)), [box.top + box.height, box.top]);
-  const names = Object.values(MODELS);
-  const colour = (model) => COLOURS[names.indexOf(model)];
   const dots = cloud.map((p) =>
     tag(
       "circle",
@@ -88,7 +100,7 @@ function draw({ state, cloud, pearson: r }, width) {
         cx: x(p.x),
         cy: y(p.y),
         r: all ? 5 : 7,
-        style: `fill:${colour(p.model)};stroke:var(--rv-paper)`,
+        style: `fill:var(--rv-${colour(p.model)});stroke:var(--rv-paper)`,
         "fill-opacity": 0.85,
       },
       tag("title", {}, `${p.model}, ${p.pair}`),
@@ -112,45 +124,32 @@ function draw({ state, cloud, pearson: r }, width) {
     ? []
     : cloud.map((p) => {
         const right = x(p.x) > box.left + box.width * 0.6;
-        return text(x(p.x) + (right ? -11 : 11), y(p.y) + 4, p.model, {
+        return fitted(x(p.x) + (right ? -11 : 11), y(p.y) + 4, p.model, [0, width], {
           "text-anchor": right ? "end" : "start",
           class: "rv-tick",
         });
       });
   const [property] = PROPERTIES[state.property];
   const [outcome] = OUTCOMES[state.outcome];
-  let out = text(box.left, 14, `Increase of the ${outcome}`, { class: "rv-title" });
-  out += text(
-    box.left,
-    31,
-    all
-      ? "in standard deviations within a pair; the paper's"
-      : `${PAIRS[Number(state.pair)].label}; the paper's numbers`,
-    { class: "rv-note" },
-  );
-  // The legend, in one row or two.
-  const step = width < 560 ? 2 : 4;
-  let legend = "";
-  if (all)
-    names.forEach((name, i) => {
-      const at = {
-        x: box.left + ((i % step) * box.width) / step,
-        y: 50 + Math.floor(i / step) * 16 - (step === 2 ? 4 : 0),
-      };
-      legend +=
-        tag("circle", { cx: at.x + 5, cy: at.y - 4, r: 5, style: `fill:${colour(name)}` }) +
-        text(at.x + 14, at.y, name, { class: "rv-tick" });
-    });
+  const out =
+    fitted(left, 14, `Increase of the ${outcome}`, [0, width], { class: "rv-title" }) + under.markup + key.markup;
   const area = axes(box, x, y, {
     xTicks: width < 560 ? 4 : 6,
     yTicks: 5,
-    xTitle: property + (all ? ", standardised within a pair" : ""),
+    xTitle: all
+      ? shortened(
+          [`${property}, standardised within a pair`, `${property}, standardised`, property],
+          width - 28,
+          "rv-tick",
+        )
+      : property,
   });
-  return { height: box.top + box.height + 42, parts: [out + legend, area + clipped(box, ...dots) + labels.join("")] };
+  return { height: box.top + box.height + 42, parts: [out, area + clipped(box, ...dots) + labels.join("")] };
 }
 
 const say = (r) => (Number.isFinite(r) ? fixed(r, 2) : "–");
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ cloud, pearson: r, spearman: rho }) => [
   ["Pearson", say(r), "truth", "Correlation of the points shown"],
   ["Spearman", say(rho), "", "Correlation of their ranks"],

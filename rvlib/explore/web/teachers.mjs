@@ -4,7 +4,7 @@
 //   r, r'   1 on one good output, -1 elsewhere      π(y) ≥ c, π(y') = T⁻²      the other policy: y and y' exchanged
 
 import { expectation, gradientFlow, rewardVariance } from "./flow.mjs";
-import { T_GAMMA, clipped, line, linear, logarithmic, number, px, tag, text } from "./plot.mjs";
+import { T_GAMMA, clipped, fitted, line, linear, logarithmic, number, px, rows, shortened, tag } from "./plot.mjs";
 import { gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -59,31 +59,27 @@ function compute(state) {
   return { state, rows, start, gain, rare, limits };
 }
 
-function draw({ rows, start, gain }, width) {
+function draw({ rows: policies, start, gain }, width) {
   const narrow = width < 560;
   const gap = narrow ? 6 : 14;
   const left = 2;
   const cell = (width - left - 2 - 3 * gap) / 4;
   const height = narrow ? 66 : 78;
-  const head = narrow ? 40 : 28;
+  const names = TEACHERS.map((words, j) =>
+    rows(left + j * (cell + gap) + cell / 2, 12, cell, [{ words, class: "rv-title", tone: "proxy" }], {
+      anchor: "middle",
+      leading: 14,
+    }),
+  );
+  const head = 28 + Math.max(...names.map((name) => name.height));
+  /** @type {string[][]} */
   const [parts, said] = [[], []];
-  let frame = ""; // what stays while a slider moves
-  TEACHERS.forEach((name, j) => {
-    const words =
-      narrow && name.includes(" ") ? [name.split(" ").slice(0, -1).join(" "), name.split(" ").at(-1)] : [name];
-    words.forEach(
-      (word, k) =>
-        (frame += text(left + j * (cell + gap) + cell / 2, 12 + 14 * k, word, {
-          class: "rv-title",
-          "text-anchor": "middle",
-          style: "fill:var(--rv-proxy)",
-        })),
-    );
-  });
-  rows.forEach((cells, i) => {
+  // What stays while a slider moves.
+  let frame = names.map((name) => name.markup).join("");
+  policies.forEach((cells, i) => {
     const top = head + i * (height + 62) + 24;
     let out = "";
-    frame += text(left, top - 10, `Policy ${POLICIES[i]}`, { class: "rv-title" });
+    frame += fitted(left, top - 10, `Policy ${POLICIES[i]}`, [left, width], { class: "rv-title" });
     cells.forEach(({ curve, time, best, variance }, j) => {
       const box = { left: left + j * (cell + gap), top, width: cell, height };
       const x = logarithmic([START, END], [box.left, box.left + cell]);
@@ -118,18 +114,20 @@ function draw({ rows, start, gain }, width) {
             })
           : "";
       out += clipped(box, goal, path, dot);
-      const words = narrow
-        ? `${best ? "✓ " : ""}${when(time)}`
-        : `${best ? "✓ " : ""}${T_GAMMA}${time < Infinity ? " = " : " "}${when(time)}`;
+      const room = [box.left, box.left + cell];
+      const ways = [`${T_GAMMA}${time < Infinity ? " = " : " "}`, ""].map(
+        (of) => `${best ? "✓ " : ""}${of}${when(time)}`,
+      );
+      const words = shortened(ways, cell, best ? "" : "rv-tick", best ? 600 : undefined);
       said.push(
-        text(box.left + cell / 2, top + height + 15, words, {
+        fitted(box.left + cell / 2, top + height + 15, words, room, {
           "text-anchor": "middle",
           ...(best ? { "font-weight": 600, style: "fill:var(--rv-truth)" } : { class: "rv-tick" }),
         }),
       );
       if (!narrow)
         said.push(
-          text(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, {
+          fitted(box.left + cell / 2, top + height + 29, `variance ${number(variance, 2)}`, room, {
             class: "rv-tick",
             "text-anchor": "middle",
           }),
@@ -140,6 +138,7 @@ function draw({ rows, start, gain }, width) {
   return { height: head + 3 * (height + 62) + 4, parts: [frame, ...parts, ...said] };
 }
 
+/** @type {Definition["readouts"]} */
 const readouts = ({ rows, rare }) => [
   ["the rare good output’s probability", number(rare, 2), "", "T to the minus 2"],
   [

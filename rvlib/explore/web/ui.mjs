@@ -7,28 +7,62 @@
 // A drawing may have a probe(x, y) too: markup that reads off its values where the pointer is.
 
 import { MAX_PINS, sanitise } from "./state.mjs";
-import { number } from "./plot.mjs";
+import { number, useFont } from "./plot.mjs";
+
+/** @typedef {Slider & {key: string, group: string, label: string, help?: string}} SliderControl */
+/** @typedef {any} View what an explorable's compute() makes of a state, for its own draw(); may have {limits: Record<string, Limit>} */
+/** @typedef {{value?: number, max?: number, hint?: string}} Limit where a setting could not be reached as it is */
+/** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
+/** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
+/** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void}} Part of the controls */
+/**
+ * What the frame asks of a widget's model.
+ * @typedef {{get: (key: string) => any, set: (key: string, value: any) => void, on: (event: string, listener: () => void) => void,
+ *   off: (event: string, listener: () => void) => void, save_changes: () => void, link?: () => string}} Model
+ */
+/**
+ * What an explorable's own set-up is given, and gives back: elements before the first group, what to do when it ends.
+ * @typedef {{id: string, svg: SVGSVGElement, set: (changes: State) => void, redraw: () => void, state: () => State,
+ *   button: (label: string, onclick: () => void, title?: string) => HTMLButtonElement, controls: Control[]}} Frame
+ * @typedef {{first?: HTMLElement[], stop?: () => void}} Extra
+ */
+/**
+ * @typedef {{name: string, compute: (state: any) => View, draw: (view: any, width: number, id: string) => Drawing,
+ *   readouts: (view: any) => Readout[], describe: (view: any) => string, pinLabel?: (pin: State, view: any, i: number) => string,
+ *   setup?: (frame: Frame) => Extra, above?: number}} Definition above: how many groups of controls stand above the figure
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
 
 let instances = 0;
 
-/** An element with properties, attributes (where the name has a dash, or the element has no such property) and children. */
+/**
+ * An element with properties, attributes (where the name has a dash, or the element has no such property) and children.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} name
+ * @param {Record<string, any>} [properties]
+ * @param {...(Node | string | null | undefined)} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
 export function h(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key in element && !key.includes("-") && key !== "list") element[key] = value;
+    if (key in element && !key.includes("-") && key !== "list") Object.assign(element, { [key]: value });
     else if (value !== undefined) element.setAttribute(key, value);
   }
-  element.append(...children.filter((child) => child !== undefined && child !== null));
+  for (const child of children) if (child !== undefined && child !== null) element.append(child);
   return element;
 }
 
 // ---- one control --------------------------------------------------------------------------------------------------------
 
+/** @type {(control: SliderControl, value: number) => number} */
 const toPosition = (control, value) => {
   if (!control.log) return value;
   return value > 0 ? Math.log10(value) : Math.log10(control.min) - control.step;
 };
 
+/** @type {(control: SliderControl, position: number) => number} */
 const fromPosition = (control, position) => {
   if (!control.log) return control.whole ? Math.round(position) : Number(position.toFixed(10));
   if (control.zero && position < Math.log10(control.min) - control.step / 2) return 0;
@@ -36,6 +70,12 @@ const fromPosition = (control, position) => {
   return Math.min(control.max, Math.max(control.min, control.whole ? Math.round(value) : value));
 };
 
+/**
+ * A slider's value in words.
+ * @param {SliderControl} control
+ * @param {number} value
+ * @returns {string}
+ */
 export function say(control, value) {
   if (control.whole) return String(value).replace("-", "−");
   if (control.log) return value >= 1e4 && Number.isInteger(Math.log10(value)) ? number(value, 1) : number(value, 3);
@@ -43,6 +83,7 @@ export function say(control, value) {
   return (Number(value.toFixed(digits)) < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 }
 
+/** @type {(control: SliderControl, id: string, onInput: (value: number) => void) => Part} */
 function slider(control, id, onInput) {
   const [low, high] = [
     control.zero ? toPosition(control, 0) : toPosition(control, control.min),
@@ -68,16 +109,22 @@ function slider(control, id, onInput) {
     hint,
   );
   input.setAttribute("aria-describedby", hint.id);
-  const share = (value) => `${((100 * (toPosition(control, value) - low)) / (high - low)).toFixed(2)}%`;
+  const share = (/** @type {number} */ value) =>
+    `${((100 * (toPosition(control, value) - low)) / (high - low)).toFixed(2)}%`;
   input.addEventListener("input", () => onInput(fromPosition(control, Number(input.value))));
+  /** @type {Record<string, unknown>} */
   const shown = {};
-  const once = (key, value, apply) => shown[key] !== value && apply((shown[key] = value));
+  /** @type {<T>(key: string, value: T, apply: (value: T) => void) => void} */
+  const once = (key, value, apply) => {
+    if (shown[key] !== value) apply(value);
+    shown[key] = value;
+  };
   return {
     element,
     /** value: the setting; limit: {value, max, hint} where the setting could not be reached as it is. */
     show(value, limit = {}) {
       once("value", value, () => {
-        input.value = toPosition(control, value);
+        input.value = String(toPosition(control, value));
         input.style.setProperty("--at", share(value));
       });
       const words = say(control, limit.value ?? value);
@@ -96,6 +143,7 @@ function slider(control, id, onInput) {
   };
 }
 
+/** @type {(control: Control, id: string, onInput: (value: boolean) => void) => Part} */
 function toggle(control, id, onInput) {
   const input = h("input", { type: "checkbox", id, "data-key": control.key });
   input.addEventListener("input", () => onInput(input.checked));
@@ -108,41 +156,38 @@ function toggle(control, id, onInput) {
   return { element, show: (value) => (input.checked = value) };
 }
 
+/** @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part} */
 function choice(control, id, onInput) {
   const inputs = control.options.map(([value, label]) => {
     const input = h("input", { type: "radio", name: id, value, id: `${id}-${value}`, "data-key": control.key });
     input.addEventListener("input", () => onInput(value));
-    return [input, h("label", { htmlFor: input.id, innerHTML: label })];
+    return { input, label: h("label", { htmlFor: input.id, innerHTML: label }) };
   });
   const element = h(
     "div",
     { className: "rv-choice", role: "radiogroup", "aria-label": control.label },
-    ...inputs.map((pair) => h("span", {}, ...pair)),
+    ...inputs.map(({ input, label }) => h("span", {}, input, label)),
   );
-  return { element, show: (value) => inputs.forEach(([input]) => (input.checked = input.value === value)) };
+  return { element, show: (value) => inputs.forEach(({ input }) => (input.checked = input.value === value)) };
 }
 
+/** @type {Record<string, (control: any, id: string, onInput: (value: any) => void) => Part>} */
 const KINDS = { slider, toggle, choice };
 
 // ---- the explorable -----------------------------------------------------------------------------------------------------
 
 /**
- * What every explorable shares: controls, readouts, pins, the state in the page's address, drawing once a frame.
- * @param {object} figure
- * @param {string} figure.name of the figure in the page's address
- * @param {(state: any) => any} figure.compute everything that is drawn, from the state of the controls
- * @param {(view: any, width: number, id: string) => { height: number, parts: any[], probe?: any }} figure.draw
- * @param {(view: any) => any[][]} [figure.readouts] rows [label, value, colour]
- * @param {(view: any) => string} [figure.describe] the figure in words
- * @param {(pin: any, view: any, index: number) => string} [figure.pinLabel] markup of a pin's button
- * @param {(parts: any) => { shown?: (view: any) => void, first?: HTMLElement[], stop?: () => void } | void} [figure.setup]
- * @param {number} [figure.above]
- * @returns {any} the figure with its `render({ model, el })`
+ * An explorable: its four functions, and `render`, which puts it into an element and returns what takes it out again.
+ * @param {Definition} definition
+ * @returns {Definition & {render: (where: {model: Model, el: HTMLElement}) => () => void}}
  */
 export function explorable({ name, compute, draw, readouts, describe, pinLabel, setup, above = 1 }) {
+  /** @param {{model: Model, el: HTMLElement}} where */
   function render({ model, el }) {
     const id = `rv-${name}-${++instances}`;
+    /** @type {Control[]} */
     const controls = model.get("controls");
+    /** @type {State} */
     const initial = model.get("initial");
     const current = () =>
       sanitise(
@@ -154,23 +199,26 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     let width = 0;
     let frame = 0;
     let saving = 0;
+    let font = ""; // of the drawing's words
 
-    const [svg, ink, overlay] = ["svg", "g", "g"].map((kind) =>
-      document.createElementNS("http://www.w3.org/2000/svg", kind),
-    );
+    const svg = document.createElementNS(SVG, "svg");
+    const [ink, overlay] = [document.createElementNS(SVG, "g"), document.createElementNS(SVG, "g")];
     svg.setAttribute("class", "rv-svg");
     svg.setAttribute("role", "img");
     svg.append(ink, overlay);
+    /** @type {string[]} */
     const layers = [];
+    /** @type {Drawing["probe"]} */
     let probe; // what the drawing says of a point, where it says something
     const figure = h("div", { className: "rv-figure" }, svg);
     const tiles = h("dl", { className: "rv-readouts" });
     const chips = h("div", { className: "rv-pins", role: "list", "aria-label": "Pinned settings" });
     const buttons = h("div", { className: "rv-actions" });
+    /** @type {Frame["button"]} */
     const button = (label, onclick, title = "") => h("button", { type: "button", onclick, title, innerHTML: label });
 
-    /** Sets what a reader chose; `save: false` while something moves by itself. */
-    const set = (changes) => {
+    /** Sets what a reader chose. */
+    const set = (/** @type {State} */ changes) => {
       for (const [key, value] of Object.entries(changes)) {
         if (JSON.stringify(state[key]) === JSON.stringify(value)) continue;
         state = { ...state, [key]: value };
@@ -199,9 +247,11 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     const paint = () => {
       frame = 0;
       if (!width) return;
+      useFont(font);
       const view = compute(state);
-      const { height, parts: drawn, ...rest } = draw(view, width, id);
-      probe = rest.probe;
+      const drawing = draw(view, width, id);
+      const { height, parts: drawn } = drawing;
+      probe = drawing.probe;
       // An attribute set again to what it was would lay the whole figure out again.
       if (svg.getAttribute("viewBox") !== `0 0 ${width} ${height}`) {
         svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -209,7 +259,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
         svg.setAttribute("height", String(height));
       }
       // Only the parts that changed are parsed, laid out and painted again.
-      while (ink.childElementCount < drawn.length) ink.append(document.createElementNS(svg.namespaceURI, "g"));
+      while (ink.childElementCount < drawn.length) ink.append(document.createElementNS(SVG, "g"));
       for (let i = 0; i < ink.childElementCount; i++) {
         const markup = drawn[i] ?? "";
         if (layers[i] !== markup) ink.children[i].innerHTML = layers[i] = markup;
@@ -218,15 +268,15 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       for (const control of controls) parts[control.key].show(state[control.key], view.limits?.[control.key]);
       showReadouts(readouts(view));
       if (initial.pins) showPins(view);
-      extra?.shown?.(view);
     };
     svg.addEventListener("pointermove", (event) => probe && (overlay.innerHTML = probe(event.offsetX, event.offsetY)));
     svg.addEventListener("pointerleave", () => (overlay.innerHTML = ""));
     const redraw = () => (frame ||= requestAnimationFrame(paint));
     document.fonts?.ready.then(redraw); // words are measured again in the font that has come
 
+    /** @type {HTMLElement[]} */
     let values = [];
-    const showReadouts = (rows) => {
+    const showReadouts = (/** @type {Readout[]} */ rows) => {
       if (rows.length !== values.length) {
         values = rows.map(() => h("dd"));
         tiles.replaceChildren(
@@ -244,18 +294,18 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     };
 
     let pinned = "";
-    const showPins = (view) => {
+    const showPins = (/** @type {View} */ view) => {
       const key = JSON.stringify(state.pins);
       if (key === pinned) return;
       pinned = key;
       chips.replaceChildren(
-        ...state.pins.map((pin, i) =>
+        ...state.pins.map((/** @type {State} */ pin, /** @type {number} */ i) =>
           h(
             "span",
             { className: "rv-pin", role: "listitem", style: `--pin: var(--rv-pin-${i})` },
             h("button", {
               type: "button",
-              innerHTML: pinLabel(pin, view, i),
+              innerHTML: pinLabel?.(pin, view, i),
               title: "Go back to this setting",
               onclick: () => set(pin),
             }),
@@ -264,7 +314,8 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
               textContent: "×",
               title: "Unpin",
               "aria-label": `Unpin ${"ABCDEF"[i]}`,
-              onclick: () => set({ pins: state.pins.filter((_, k) => k !== i) }),
+              onclick: () =>
+                set({ pins: state.pins.filter((/** @type {State} */ _, /** @type {number} */ k) => k !== i) }),
             }),
           ),
         ),
@@ -285,7 +336,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       async () => {
         model.save_changes();
         try {
-          await navigator.clipboard.writeText(model.link());
+          await navigator.clipboard.writeText(model.link?.() ?? location.href);
           copy.textContent = "Copied";
         } catch {
           copy.textContent = "The link is in the address bar";
@@ -325,9 +376,18 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       const now = Math.floor(entry.contentRect.width);
       if (now === width) return;
       width = now;
+      font = getComputedStyle(svg).fontFamily;
       paint();
     });
     sizes.observe(figure);
+    // A font that has come changes the width of words, by which they are laid out.
+    const again = () => {
+      font = getComputedStyle(svg).fontFamily;
+      useFont(font, true);
+      redraw();
+    };
+    document.fonts?.addEventListener("loadingdone", again);
+    document.fonts?.ready.then(again);
     const refresh = () => {
       const now = current();
       if (JSON.stringify(now) === JSON.stringify(state)) return;
@@ -338,6 +398,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     for (const key of keys) model.on(`change:${key}`, refresh);
     return () => {
       sizes.disconnect();
+      document.fonts?.removeEventListener("loadingdone", again);
       extra?.stop?.();
       cancelAnimationFrame(frame);
       clearTimeout(saving);
