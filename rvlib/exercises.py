@@ -19,7 +19,18 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
-from rvlib.tabular import autoregressive, best_of_n, bounds, estimators, geometry, rlhf_gradient, scores, softmax
+from rvlib.metrics import ranking_accuracy
+from rvlib.tabular import (
+    autoregressive,
+    best_of_n,
+    bounds,
+    estimators,
+    geometry,
+    rlhf_gradient,
+    scores,
+    softmax,
+    time_to_gain,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,69 @@ def exercise(function: Callable[..., str | None]) -> Callable[..., str | None]:
 def near(value: float | NDArray[np.float64], right: float | NDArray[np.float64]) -> bool:
     """Whether a number is `right` to 1e-3 of it."""
     return abs(float(value) - float(right)) <= 1e-3 * abs(float(right))
+
+
+# ---- What makes a good teacher? --------------------------------------------------------------------------------------
+
+
+@exercise
+def nearly_certain(bound: float) -> str | None:
+    """The most that the logits of a policy that is 98 % certain can move in a unit of time, one prompt."""
+    if near(bound, 0.04):
+        return "the likely output and the unlikely ones contribute 2δ each."
+    return None if near(bound, 4 * 0.02) else "it is a multiple of δ = 0.02."
+
+
+@exercise
+def rough_loses(best: float, middling: float, worst: float) -> str | None:
+    """Rewards of accuracy 2/3 for the first chapter's student under which its ground truth never rises by 1."""
+    reward, truth = np.array([best, middling, worst]), np.array([1.0, 0.0, -1.0])
+    if np.abs(reward).max() > 1:
+        return "the rewards must lie in [-1, 1]."
+    if not near(ranking_accuracy(reward, truth), 2 / 3):
+        return "two of the three pairs must be in the right order, and the third must not."
+    if np.isfinite(time_to_gain(np.log([0.1, 0.3, 0.6]), reward, 1.0, measured=truth)):
+        return "under these rewards the ground truth does rise by 1: look at which pair is wrong."
+    return None
+
+
+# ---- RLHF in one page ------------------------------------------------------------------------------------------------
+
+
+@exercise
+def two_outputs(time: float) -> str | None:
+    """Time in which the better of two outputs, 1 apart in reward, rises from probability 0.2 to 0.7."""
+    right = float(geometry.two_output_time(0.2, 0.7, gap=1.0))
+    if near(time, 2 * right) or near(time, right / 2):
+        return "d + sinh d grows at the rate Δ: check a factor of two."
+    return None if near(time, right) else "take d + sinh d at both ends, with d = ln(p/(1 - p))."
+
+
+# ---- Accuracy and reward variance ------------------------------------------------------------------------------------
+
+
+@exercise
+def certain_variance(variance: float) -> str | None:
+    """The largest reward variance in [-1, 1] for a policy that gives one output with probability 0.9."""
+    if near(variance, 0.09):
+        return "this is for rewards in [0, 1]."
+    return (
+        None if near(variance, 0.36) else "give the likely output one extreme reward and all others the opposite one."
+    )
+
+
+# ---- Low variance, slow reward ---------------------------------------------------------------------------------------
+
+
+@exercise
+def many_prompts(time: float) -> str | None:
+    """Least time until the mean over quiet prompts rises by 0.5: 50 prompts, a standard deviation of 0.01 on half."""
+    right = float(bounds.tabular_slow_time_bound(0.01**2, 0.5, 50))
+    if near(time, right / 2):
+        return "all 50 prompts share the gradient, not the quiet ones alone."
+    if near(time, right / 50):
+        return "a step is a mean over the prompts: the number of prompts is missing."
+    return None if near(time, right) else "one of the quiet prompts must have risen by 0.5; use the theorem for it."
 
 
 # ---- Low variance, vanishing gradient --------------------------------------------------------------------------------
@@ -404,6 +478,30 @@ def least_jacobian(least: float) -> str | None:
     if not near(bounds.sharper_gradient_norm_bound(0.48, 3, least), 1.2):
         return "with this J the bound is not equal to the gradient norm."
     return None
+
+
+# ---- A real policy, two real rewards ---------------------------------------------------------------------------------
+
+
+@exercise
+def price_of_ties(accuracy: float) -> str | None:
+    """Accuracy of a proxy that ties 30 % of the pairs and orders 70 % of the others correctly."""
+    if near(accuracy, 0.7 * 0.7 + 0.15):
+        return "this is with ties broken at random; by Def. 1 a tied pair is wrong."
+    return None if near(accuracy, 0.49) else "tied pairs are wrong, and of the others 70 % are right."
+
+
+# ---- Live RLHF -------------------------------------------------------------------------------------------------------
+
+
+@exercise
+def noise_and_accuracy(share: float) -> str | None:
+    """Share of pairs ordered alike by two normal rewards with a noise of 0.6."""
+    if near(share, 0.5 + np.arcsin(0.6) / np.pi):
+        return "the correlation is √(1 - ν²), not ν."
+    return (
+        None if near(share, 0.5 + np.arcsin(0.8) / np.pi) else "use Sheppard's formula with the correlation √(1 - ν²)."
+    )
 
 
 # ---- Audit your own reward model -------------------------------------------------------------------------------------

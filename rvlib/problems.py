@@ -59,6 +59,55 @@ def _pick(rng: np.random.Generator, *values: float) -> float:
 
 
 @problem
+def nearly_certain(rng: np.random.Generator) -> Question:
+    """The most that the logits of a nearly certain policy move."""
+    delta, prompts = _pick(rng, 0.01, 0.03, 0.05), int(_pick(rng, 2, 5, 10))
+    text = f"""A tabular policy gives one output with probability {1 - delta:g}, and rewards lie in $[-1,1]$; there
+    are {prompts} prompts. What is the bound of the first chapter on $\\sum_y\\lvert\\dot\\theta_y\\rvert$?"""
+    return text, 4 * delta / prompts
+
+
+@problem
+def rough_loses(rng: np.random.Generator) -> Question:
+    """The rise in the long run under a reward model that praises the middling output most."""
+    best, middling = _pick(rng, 0.1, 0.15, 0.2), _pick(rng, 0.2, 0.3, 0.4)
+    worst = 1 - best - middling
+    text = f"""A policy gives three outputs with probabilities $({best},{middling},{worst:.2f})$, and the ground truth
+    is $(1,0,-1)$. A reward model gives them $(0.5,1,-1)$. By how much has the ground truth risen in the long run
+    under gradient flow without a penalty?"""
+    return text, worst - best
+
+
+@problem
+def two_outputs(rng: np.random.Generator) -> Question:
+    """Time between two probabilities in closed form."""
+    start, end, gap = _pick(rng, 0.1, 0.25, 0.3), _pick(rng, 0.6, 0.8), _pick(rng, 0.5, 2.0)
+    text = f"""Two outputs have rewards that differ by {gap}; one prompt, $\\lambda=0$, gradient flow on the logits.
+    In which time does the better output rise from probability {start} to {end}?"""
+    return text, float(geometry.two_output_time(start, end, gap=gap))
+
+
+@problem
+def certain_variance(rng: np.random.Generator) -> Question:
+    """The largest variance for a nearly certain policy."""
+    delta = _pick(rng, 0.05, 0.2, 0.25)
+    text = f"""A policy gives one output with probability {1 - delta}. What is the largest reward variance of a reward
+    model with values in $[-1,1]$?"""
+    return text, 4 * delta * (1 - delta)
+
+
+@problem
+def many_prompts(rng: np.random.Generator) -> Question:
+    """Least time until quiet prompts have risen."""
+    prompts, deviation, gain = int(_pick(rng, 20, 100, 200)), _pick(rng, 0.02, 0.05), _pick(rng, 0.3, 0.8)
+    text = f"""A training set has {prompts} prompts. On a third of them the standard deviation of the reward under the
+    initial policy is at most {deviation}. Before which time cannot a reward in $[-1,1]$, averaged over that third,
+    have risen by {gain}? Use the theorem with the paper's constant, $2\\lvert\\mathcal
+    S\\rvert(1-e^{{-\\gamma/2}})$."""
+    return text, float(bounds.tabular_slow_time_bound(deviation**2, gain, prompts))
+
+
+@problem
 def best_cut(rng: np.random.Generator) -> Question:
     """The least of a/c² + bc."""
     a, b = _pick(rng, 2, 3, 5, 6), _pick(rng, 1, 3, 4)
@@ -131,8 +180,8 @@ def falls_at_first(rng: np.random.Generator) -> Question:
         return float(gradient[0] - probs @ gradient)
 
     text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$; $\\lambda=0$. The reward model
-    gives them $(1,b,-1)$ with $b<1$. From which $b$ on does the probability of the first output fall at the start of
-    gradient flow on the logits?"""
+    gives them $(1,b,-1)$ with $b<1$. From which $b$ on does the probability of the first output fall at the start
+    of gradient flow on the logits?"""
     return text, brentq(slope, -1, 1 - 1e-9)
 
 
@@ -244,8 +293,8 @@ def scaled_away(rng: np.random.Generator) -> Question:
     """Normalised variance after scaling."""
     within, between, mean = _pick(rng, 0.2, 0.4), _pick(rng, 0.3, 0.6), _pick(rng, 0.8, 1.5)
     text = f"""Rewards have mean variance within prompts {within}, variance of the prompts' means {between} and mean
-    {mean}. A quarter of the prompts, chosen at random, is multiplied by (almost) 0. What is the mean reward variance
-    after joint normalisation?"""
+    {mean}. A quarter of the prompts, chosen at random, is multiplied by (almost) 0. What is the mean reward
+    variance after joint normalisation?"""
     return text, within / (within + between + 0.25 * mean**2)
 
 
@@ -293,6 +342,24 @@ def least_jacobian(rng: np.random.Generator) -> Question:
     text = f"""A policy that writes {length} tokens has a gradient of norm {gradient} and reward variance {variance}.
     What is the least $J$ that the bound $J\\sqrt{{LW/2}}$ allows?"""
     return text, float(gradient / np.sqrt(length * variance / 2))
+
+
+@problem
+def price_of_ties(rng: np.random.Generator) -> Question:
+    """Accuracy with ties."""
+    tied, right = _pick(rng, 0.2, 0.4, 0.5), _pick(rng, 0.6, 0.8, 0.9)
+    text = f"""The ground truth has no ties. A reward model ties a share {tied} of the pairs and orders a share
+    {right} of the others correctly. What is its accuracy?"""
+    return text, (1 - tied) * right
+
+
+@problem
+def noise_and_accuracy(rng: np.random.Generator) -> Question:
+    """Share of pairs ordered alike."""
+    noise = _pick(rng, 0.3, 0.5, 0.7, 0.9)
+    text = f"""Two rewards are jointly normal within a prompt, with correlation $\\sqrt{{1-\\nu^2}}$ and
+    $\\nu={noise}$. Which share of pairs do they order alike?"""
+    return text, float(0.5 + np.arcsin(np.sqrt(1 - noise**2)) / np.pi)
 
 
 @problem
@@ -376,8 +443,8 @@ def first_spread(rng: np.random.Generator) -> Question:
 def smoothed_difference(rng: np.random.Generator) -> Question:
     """Difference of two rewards trained on smoothed labels."""
     difference, smoothing = _pick(rng, 1.0, 1.5, 3.0), _pick(rng, 0.05, 0.2)
-    text = f"""A Bradley–Terry model sees two outputs whose true rewards differ by {difference}, with labels smoothed by
-    $\\varepsilon={smoothing}$. By how much do its rewards differ after training without a penalty?"""
+    text = f"""A Bradley–Terry model sees two outputs whose true rewards differ by {difference}, with labels smoothed
+    by $\\varepsilon={smoothing}$. By how much do its rewards differ after training without a penalty?"""
     return text, float(logit((1 - 2 * smoothing) * expit(difference) + smoothing))
 
 
@@ -385,9 +452,8 @@ def smoothed_difference(rng: np.random.Generator) -> Question:
 def keep_two(rng: np.random.Generator) -> Question:
     """Variance of the two extremes over that of all four."""
     rewards = np.array([0.0, _pick(rng, 0.2, 0.3), _pick(rng, 0.5, 0.6), 1.0])
-    text = f"""Four samples have rewards 0, {rewards[1]:g}, {rewards[2]:g} and 1. Two are kept,
-    those of the largest variance. What is their variance over that of all four, each divided by the number of
-    samples?"""
+    text = f"""Four samples have rewards 0, {rewards[1]:g}, {rewards[2]:g} and 1. Two are kept, those of the largest
+    variance. What is their variance over that of all four, each divided by the number of samples?"""
     return text, float(0.25 / rewards.var())
 
 
@@ -396,6 +462,5 @@ def plateau_wait(rng: np.random.Generator) -> Question:
     """Time to leave a plateau."""
     mediocre, rare = _pick(rng, 0.2, 0.4, 0.6, 0.8), _pick(rng, 0.002, 0.0005)
     text = f"""A policy gives a mediocre answer of reward {mediocre} almost always and a good one of reward 1 with
-    probability $q={rare}$. About how long does gradient flow on the logits take to leave, to first order in
-    $1/q$?"""
+    probability $q={rare}$. About how long does gradient flow on the logits take to leave, to first order in $1/q$?"""
     return text, 1 / (2 * (1 - mediocre) * rare)

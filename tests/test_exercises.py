@@ -9,6 +9,16 @@ from rvlib import exercises
 
 # slug: a right answer, and wrong ones with a word of what is said of them
 ANSWERS = {
+    "nearly-certain": (0.08, [(0.04, "2δ each"), (1.0, "multiple")]),
+    "rough-loses": (
+        (0.5, 1, -1),
+        [((2, 0, -1), "in [-1, 1]"), ((1, 0, -1), "two of the three"), ((1, -1, -0.5), "does rise")],
+    ),
+    "two-outputs": (5.06097, [(10.122, "factor of two"), (1, "both ends")]),
+    "certain-variance": (0.36, [(0.09, "[0, 1]"), (0.2, "extreme reward")]),
+    "many-prompts": (2211.99, [(1106.0, "all 50"), (44.24, "missing"), (5, "theorem")]),
+    "price-of-ties": (0.49, [(0.64, "at random"), (0.3, "of the others")]),
+    "noise-and-accuracy": (0.7952, [(0.7048, "not ν"), (0.5, "Sheppard")]),
     "best-cut": (3 * 4 ** (1 / 3), [(6.0, "smaller constant"), (4.0, "no c gives")]),
     "share-of-bound": (
         2 / np.sqrt(15),

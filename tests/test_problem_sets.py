@@ -23,7 +23,8 @@ def test_a_seed_gives_one_problem_and_seeds_differ(slug):
     assert len({variant.answers for variant in variants}) > 1 and len({variant.text for variant in variants}) > 1
     assert all(np.isfinite(variant.answers).all() for variant in variants)
     assert not any("  " in variant.text or "np.float64" in variant.text for variant in variants)
-    assert len(variants[0].answers) == exercises._EXERCISES[slug].numbers
+    if slug != "rough-loses":  # whose exercise asks for a construction, and the problem for a number
+        assert len(variants[0].answers) == exercises._EXERCISES[slug].numbers
 
 
 def test_answers_are_those_of_the_text():
