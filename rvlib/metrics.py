@@ -104,7 +104,7 @@ class Normalizer:
     `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy:
     scheme="joint": one mean and one standard deviation (ddof=1) over all prompts and outputs together, the paper's own
     (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the
-    square root of the mean over prompts of the reward variance (the paper's Table 9), so that the mean reward variance becomes 1.
+    square root of the mean over prompts of the reward variance (the paper's Table 9), which makes this mean 1.
     """
 
     mean: float

@@ -126,45 +126,60 @@ class Row:
 def concordance(book_results: list[Result], package: str | pathlib.Path, tests: str | pathlib.Path) -> list[Row]:
     """The results with functions and tests, read from the sources.
 
-    A function belongs to a result if its docstring has the result's label, or its name in the paper as "the paper's
-    Prop. 3". A test belongs to a function if it uses it, itself or through helpers of its module. Of these the three
-    that use the fewest other functions of the concordance are named.
+    A function belongs to a result if its docstring has the result's label in backticks, or its name in the paper after
+    "the paper's". A test belongs to a result in the same way, or if it uses one of the result's functions, itself or
+    through helpers of its module. At most three tests are named: those that say so first, then those that use the
+    fewest functions of the concordance.
 
     package, tests: folders with Python files.
     """
-    owners: dict[str, list[str]] = {}  # of a label or a name in the paper: functions, as module.name
+    functions: dict[str, list[str]] = {}  # of a label or a name in the paper, as module.name
     for path in sorted(pathlib.Path(package).rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                text = " ".join((ast.get_docstring(node) or "").split())
-                names = re.findall(r"the paper's (" + _PAPER_NAME.pattern + ")", text)
-                for name in names + re.findall(r"`((?:def|lem|prop|thm|cor)-[\w-]+)`", text):
-                    owners.setdefault(name, []).append(f"{module}.{node.name}")
-    known = {name.rsplit(".", 1)[1] for names in owners.values() for name in names}
-    names_of_tests = {
-        f"{path.stem}::{test}": names & known
-        for path in sorted(pathlib.Path(tests).glob("test_*.py"))
-        for test, names in _names_of_tests(path).items()
-    }
+                for key in _mentioned(node):
+                    functions.setdefault(key, []).append(f"{module}.{node.name}")
+    known = {name.rsplit(".", 1)[1] for names in functions.values() for name in names}
+    all_tests = [test for path in sorted(pathlib.Path(tests).glob("test_*.py")) for test in _tests(path, known)]
     rows = []
     for result in book_results:
-        functions = tuple(dict.fromkeys(name for key in (result.label, *result.paper) for name in owners.get(key, ())))
-        last_names = {name.rsplit(".", 1)[1] for name in functions}
-        covering = [test for test, names in names_of_tests.items() if names & last_names]
-        covering.sort(key=lambda test: len(names_of_tests[test]))
-        rows.append(Row(result, functions, tuple(covering[:3])))
+        keys = (result.label, *result.paper)
+        own = tuple(dict.fromkeys(name for key in keys for name in functions.get(key, ())))
+        last_names = {name.rsplit(".", 1)[1] for name in own}
+        covering = [test for test in all_tests if test.mentions & set(keys) or test.uses & last_names]
+        covering.sort(key=lambda test: (not test.mentions & set(keys), len(test.uses)))
+        rows.append(Row(result, own, tuple(test.name for test in covering[:3])))
     return rows
 
 
-def _names_of_tests(path: pathlib.Path) -> dict[str, set[str]]:
-    """{test: the names that it uses, itself or through functions of its module}."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    direct = {
-        node.name: {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-        | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
-        for node in body
+def _mentioned(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """The labels and the names in the paper that a docstring mentions."""
+    text = " ".join((ast.get_docstring(node) or "").split())
+    labels = re.findall(r"`((?:def|lem|prop|thm|cor)-[\w-]+)`", text)
+    return {*labels, *re.findall(rf"the paper's ({_PAPER_NAME.pattern})", text)}
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A test: its file and name, the results that its docstring mentions, and the functions that it uses."""
+
+    name: str
+    mentions: set[str]
+    uses: set[str]
+
+
+def _tests(path: pathlib.Path, functions: set[str]) -> list[_Test]:
+    """The tests of a file; of the names that each uses, itself or through helpers of the file, those in `functions`."""
+    nodes = {
+        node.name: node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef)
+    }
+    direct = {
+        name: {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+        for name, node in nodes.items()
     }
 
     def closure(name: str) -> set[str]:
@@ -175,7 +190,11 @@ def _names_of_tests(path: pathlib.Path) -> dict[str, set[str]]:
             waiting += new
         return names
 
-    return {name: closure(name) for name in direct if name.startswith("test_")}
+    return [
+        _Test(f"{path.stem}::{name}", _mentioned(node), closure(name) & functions)
+        for name, node in nodes.items()
+        if name.startswith("test_")
+    ]
 
 
 def table(rows: list[Row]) -> str:

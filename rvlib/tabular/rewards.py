@@ -89,8 +89,7 @@ def make_reward_model(
     ground_truth, probs: (n,), n >= 2. accuracy: over uniform pairs, one of `attainable_accuracies`. variance: as
     `attainable_variance` says. seed: chooses the misordered pairs; a lower accuracy adds to the pairs that a higher one
     misorders (where the ground truth has no ties), and rewards move continuously with the variance. first: index of an
-    output to rank strictly first. ValueError, naming what is attainable, for what is not. The book's `prop-free` says which
-    variances are.
+    output to rank strictly first. ValueError, naming what is attainable, for what is not: see the book's `prop-free`.
     """
     truth, probs = _one_policy(ground_truth, probs)
     variance = _checks.number("variance", variance, low=0.0)
