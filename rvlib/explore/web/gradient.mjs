@@ -148,7 +148,7 @@ function draw({ points, largest, paper, ours }, width) {
   out += clipped(box, forbidden, ...dots, ...bounds);
   const label = (bound, words) =>
     text(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, { class: "rv-halo", "font-weight": 600 });
-  out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
+  out += label(paper, "the paper’s Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
   out += text(box.left, 14, "Gradient norm", { class: "rv-title" });
   out += key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
@@ -157,19 +157,24 @@ function draw({ points, largest, paper, ours }, width) {
 const readouts = ({ points, outputs, largest, nearest, over }) => [
   ["policies, outputs each", `${points.length}, ${outputs}`],
   ["above our line", String(over), "", "No policy may lie in the shaded region"],
-  ["highest, of Prop. 2", number(nearest[0], 2), "bound", "The largest gradient norm over its bound by Proposition 2"],
+  [
+    "highest, of the paper’s",
+    number(nearest[0], 2),
+    "bound",
+    "The largest gradient norm over its bound by the paper's Prop. 2",
+  ],
   ["highest, of ours", number(nearest[1], 2), "bound", "The largest gradient norm over its bound J √(L Var/2)"],
   [
     "<i>M</i>",
     number(largest, 2),
     "",
-    "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of Prop. 2 is drawn for it",
+    "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of the paper's Prop. 2 is drawn for it",
   ],
 ];
 
 const describe = ({ state, points, nearest, over }) =>
   `${points.length} random policies that write ${state.length} tokens from a vocabulary of ${state.vocabulary}: gradient norm against the variance of the reward, both logarithmic, from ${power(-9)} on. ` +
-  `Two lines bound the points from above: Proposition 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
+  `Two lines bound the points from above: the paper's Prop. 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
   `${over} points lie above the lower line.`;
 
 export default explorable({ name: "gradient", compute, draw, readouts, describe });
