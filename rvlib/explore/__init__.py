@@ -139,13 +139,13 @@ class Dial(Explorable):
 
 
 class Curves(Explorable):
-    """Gradient flow of a policy, solved: its rewards and its movement, with t_γ and the bound of the paper's Prop. 3."""
+    """Gradient flow of a policy, solved: its rewards and its path, with t_γ and the bound of the paper's Prop. 3."""
 
     alt = (
         "Curves against time on a logarithmic axis. The ground truth reward and the proxy reward of a policy in "
         "training; the time t_γ at which each has gained γ, and, shaded, the times before which the paper's "
-        "Prop. 3 rules it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, and gradient "
-        "norm."
+        "Prop. 3 rules it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, "
+        "and gradient norm."
     )
     caption = traitlets.Unicode(
         "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance "
