@@ -187,10 +187,7 @@ def certain_order(slowness: float) -> str | None:
     if near(slowness, fast / bounds.mismatched_teacher_time_bound(0.5, 1.0)):
         return "this is with the paper's lower bound; the chapter's is larger."
     if near(slowness**2, fast / bounds.two_marks_time_bound(1.0, 0.5)):
-        return (
-            "this is with the bound for two marks, which tells it sooner; the question is for the bound by the "
-            "variance."
-        )
+        return "this is with the bound for two rewards, which is larger; the question is for the bound by the variance."
     if not near(slowness, fast / (2 * -np.expm1(-0.25))):
         return "at this T the two times are not equal."
     return None
@@ -202,7 +199,7 @@ def too_rare(time: float) -> str | None:
     if near(time, bounds.tabular_slow_time_bound(4 * 0.001 * 0.999, 0.3)):
         return "this is the bound of the paper's Prop. 3; the one for two rewards is larger."
     if not near(time, bounds.two_marks_time_bound(0.001, 0.3)):
-        return "it is not the bound for two marks: check the probability and the gain."
+        return "it is not the bound for two rewards: check the probability and the gain."
     return None
 
 
@@ -256,7 +253,7 @@ def win_variance(variance: float) -> str | None:
     if near(variance, 1 / 3):
         return "this is the value without levels of positive probability."
     if not near(variance, (1 - 0.7**3 - 0.2**3 - 0.1**3) / 3):
-        return "it is not the variance of the win rate; the marks' sizes must not matter."
+        return "it is not the variance of the win rate; the values of the rewards must not matter."
     return None
 
 
@@ -267,13 +264,13 @@ def enough_group(group_size: float) -> str | None:
     if group_size != round(group_size):
         return "the number of samples is a whole number."
     if group_size < least:
-        return "with so few the cap is below 1."
+        return "with so few the upper bound is below 1."
     if group_size - 1 >= least:
-        return "fewer are not excluded by the cap."
+        return "fewer are not excluded by the upper bound."
     return None
 
 
-# ---- How loose, and what is sharp? -----------------------------------------------------------------------------------
+# ---- Which grade tells a good teacher? How loose, and what is sharp? -------------------------------------------------
 
 
 @exercise

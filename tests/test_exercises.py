@@ -21,7 +21,7 @@ ANSWERS = {
     "falls-at-first": (0.0395 / 0.099, [(0.3, "still rises"), (0.5, "falls already")]),
     "certain-order": (
         41.6667 / (2 * (1 - np.exp(-0.25))),
-        [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two marks"), (50, "not equal")],
+        [(41.6667 / ((1 - np.exp(-0.25)) / np.sqrt(2)), "the paper's"), (16.24, "two rewards"), (50, "not equal")],
     ),
     "too-rare": ((1 - np.exp(-0.6)) / 0.004, [(4.4071, "the paper's Prop. 3"), (50, "it is not")]),
     "best-of-three": (0.225, [(0.363, "ties the first two"), (0.5, "lower level")]),
