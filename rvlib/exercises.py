@@ -195,7 +195,7 @@ def share_of_bound(share: float) -> str | None:
 
 @exercise
 def lambda_takes_over(lam: float) -> str | None:
-    """The λ from which on the second term of Theorem 4 is the smaller, at γ = 1/2."""
+    """The λ from which on the second term of the paper's Theorem 4 is the smaller, at γ = 1/2."""
     if lam <= 0:
         return "λ must be positive."
 
@@ -245,7 +245,7 @@ def fast_numbers(time: float) -> str | None:
     probs, truth, reward = np.full(4, 0.25), np.array([1.0, 0.0, 0.0, -1.0]), np.array([1.0, 0.2, 0.1, 0.05])
     right = bounds.sharper_tabular_fast_time_bound(probs, reward, truth, 0.4, [0]) / 1.6
     if near(time, bounds.inaccurate_but_fast_time_bound(probs, truth, 0.4, 0)):
-        return "this is Theorem 5's bound, which knows less of the teacher; use δ and κ."
+        return "this is the bound of the paper's Theorem 5, which uses less of the teacher; use δ and κ."
     if near(time, 1.6 * right):
         return "there are no bad outputs and λ = 0: the factor in front is 1."
     if not near(time, right):
@@ -274,15 +274,12 @@ def falls_at_first(b: float) -> str | None:
 
 @exercise
 def certain_order(slowness: float) -> str | None:
-    """Theorem 6's T from which on the order of the two teachers is certain."""
+    """The T of the paper's Theorem 6 from which on the order of the two teachers is certain."""
     fast = 0.8 / 0.4**3 * (1 / 0.2 - 1 / 0.6)
     if near(slowness, fast / bounds.mismatched_teacher_time_bound(0.5, 1.0)):
         return "this is with the paper's lower bound; the chapter's is larger."
     if near(slowness**2, fast / bounds.two_marks_time_bound(1.0, 0.5)):
-        return (
-            "this is with the bound for two marks, which tells it sooner; the question is for the bound by the "
-            "variance."
-        )
+        return "this is with the bound for two rewards, which is larger; the question is for the bound by the variance."
     if not near(slowness, fast / (2 * -np.expm1(-0.25))):
         return "at this T the two times are not equal."
     return None
@@ -292,9 +289,9 @@ def certain_order(slowness: float) -> str | None:
 def too_rare(time: float) -> str | None:
     """The least t_γ under two marks where the liked outputs have probability 0.001 and γ = 0.3."""
     if near(time, bounds.tabular_slow_time_bound(4 * 0.001 * 0.999, 0.3)):
-        return "this is Proposition 3's bound; the one for two marks is larger."
+        return "this is the bound of the paper's Prop. 3; the one for two rewards is larger."
     if not near(time, bounds.two_marks_time_bound(0.001, 0.3)):
-        return "it is not the bound for two marks: check the probability and the gain."
+        return "it is not the bound for two rewards: check the probability and the gain."
     return None
 
 
@@ -348,7 +345,7 @@ def win_variance(variance: float) -> str | None:
     if near(variance, 1 / 3):
         return "this is the value without levels of positive probability."
     if not near(variance, (1 - 0.7**3 - 0.2**3 - 0.1**3) / 3):
-        return "it is not the variance of the win rate; the marks' sizes must not matter."
+        return "it is not the variance of the win rate; the values of the rewards must not matter."
     return None
 
 
@@ -359,13 +356,13 @@ def enough_group(group_size: float) -> str | None:
     if group_size != round(group_size):
         return "the number of samples is a whole number."
     if group_size < least:
-        return "with so few the cap is below 1."
+        return "with so few the upper bound is below 1."
     if group_size - 1 >= least:
-        return "fewer are not excluded by the cap."
+        return "fewer are not excluded by the upper bound."
     return None
 
 
-# ---- How loose, and what is sharp? -----------------------------------------------------------------------------------
+# ---- Which grade tells a good teacher? How loose, and what is sharp? -------------------------------------------------
 
 
 @exercise
@@ -386,7 +383,7 @@ def which_bound(factor: float) -> str | None:
     p, gain = 1e-4, 0.3
     deviation = 2 * bounds.tabular_slow_time_bound(4 * p * (1 - p), gain)
     if near(factor, bounds.gradient_slow_time_bound(2 * p, gain) / (deviation / 2)):
-        return "this is against Proposition 3; the question is about twice it."
+        return "this is against the paper's Prop. 3; the question is about twice it."
     if factor < 1:
         return "the bound from the gradient is the larger one here."
     if not near(factor, bounds.gradient_slow_time_bound(2 * p, gain) / deviation):

@@ -18,7 +18,7 @@ from rvlib import _checks
 def ranking_accuracy(
     proxy: ArrayLike, ground_truth: ArrayLike, weights: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Share of the pairs of outputs that `proxy` orders as `ground_truth` does (Def. 1, arXiv 2503.15477).
+    """Share of the pairs of outputs that `proxy` orders as `ground_truth` does (the paper's Def. 1).
 
     A tie agrees only with a tie. proxy, ground_truth: (..., n), n >= 2. weights: (..., n, n) symmetric, non-negative
     weights of the unordered pairs, whose diagonal is ignored; uniform by default, and need not sum to one. For pairs
@@ -55,7 +55,7 @@ def ranking_accuracy(
 
 
 def reward_variance(rewards: ArrayLike, probs: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Variance of the reward over a policy's outputs (Def. 2, arXiv 2503.15477), in squared units of the reward.
+    """Variance of the reward over a policy's outputs (the paper's Def. 2), in squared units of the reward.
 
     rewards: (..., n). With probs (..., n): the exact variance under that distribution. Without: the unbiased sample
     variance (ddof=1) of n sampled outputs, n >= 2. Returns (...,). ValueError for one sample, or probs that do not sum
@@ -68,7 +68,8 @@ def reward_covariance(proxy: ArrayLike, ground_truth: ArrayLike, probs: ArrayLik
     """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample's (ddof=1).
 
     proxy, ground_truth, probs: (..., n). Returns (...,), in the product of the two rewards' units. ValueError for one
-    sample, or probs that do not sum to one. The paper does not use it; this book does, to rank teachers.
+    sample, or probs that do not sum to one. The paper does not use it; the book grades teachers by it. `prop-pairwise`
+    writes it as a mean over pairs.
     """
     return _covariance(probs, proxy=proxy, ground_truth=ground_truth)
 
@@ -103,7 +104,7 @@ class Normalizer:
     `Normalizer.fit(rewards)` on rewards (prompts, outputs) of the initial policy:
     scheme="joint": one mean and one standard deviation (ddof=1) over all prompts and outputs together, the paper's own
     (section 4.1, arXiv 2503.15477: 500 prompts × 10 outputs); scheme="variance": the same mean, and for scale the
-    square root of the mean over prompts of the reward variance (Table 9), so that the mean reward variance becomes 1.
+    square root of the mean over prompts of the reward variance (the paper's Table 9), which makes this mean 1.
     """
 
     mean: float

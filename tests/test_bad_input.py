@@ -144,7 +144,7 @@ CASES = {
     ),
     "good outputs that are not good": (
         lambda: bounds.tabular_fast_time_bound(PROBS, REWARD, REWARD, 0.1, [1]),
-        "good_outputs do not meet Prop. 4",
+        "good_outputs do not meet the paper's Prop. 4",
     ),
     "no good outputs": (
         lambda: bounds.tabular_fast_time_bound(PROBS, REWARD, REWARD, 0.1, []),

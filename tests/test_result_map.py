@@ -39,7 +39,8 @@ def test_results_are_read_with_what_their_proofs_use(tmp_path):
     assert (first.short, first.origin, first.uses) == ("First", "paper", [])
     assert (second.short, second.origin, second.uses) == ("Second", "ours", ["lem-first"])
     assert "one.html#lem-first" in result_map.picture([first, second])
-    assert result_map.listing([first, second]).count("rests on") == 1
+    assert result_map.listing([first, second]).count("its proof uses") == 1
+    assert (first.name, first.paper, second.name, second.paper) == ("Lemma 1", ("Lemma 7",), "Theorem 1", ())
     (tmp_path / "two.md").write_text(TEXT)
     with pytest.raises(ValueError, match="^label must be given once, got 'lem-first' in one and two\\.$"):
         result_map.results(tmp_path, ["one", "two"])
@@ -62,3 +63,42 @@ def test_no_proof_goes_round_in_a_circle():
         assert ready, f"these rest on one another: {sorted(uses)}"
         for label in ready:
             del uses[label]
+
+
+def test_the_concordance_names_functions_and_tests_by_what_their_sources_say(tmp_path):
+    (tmp_path / "one.md").write_text(TEXT)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text(
+        'def bound():\n    """By the paper\'s\n    Lemma 7."""\n\ndef other():\n    """See `thm-second`."""\n'
+    )
+    (tmp_path / "test_it.py").write_text(
+        "def check():\n    bound()\n\ndef test_through_a_helper():\n    check()\n\n"
+        'def test_of_both():\n    bound() < other()\n\ndef test_by_its_words():\n    """This is `lem-first`."""\n'
+    )
+    first, second = result_map.concordance(result_map.results(tmp_path, ["one"]), tmp_path / "package", tests=tmp_path)
+    assert first.functions == ("module.bound",) and second.functions == ("module.other",)
+    assert first.tests == ("test_it::test_by_its_words", "test_it::test_through_a_helper", "test_it::test_of_both")
+    assert second.tests == ("test_it::test_of_both",)
+    assert "one.html#lem-first" in result_map.table([first, second])
+
+
+def test_every_result_that_a_docstring_names_is_in_the_book():
+    rows = result_map.concordance(result_map.of_book(ROOT), ROOT / "rvlib", ROOT / "tests")
+    labels = {row.result.label for row in rows}
+    paths = [*(ROOT / "rvlib").rglob("*.py"), *(ROOT / "tests").glob("test_*.py")]
+    text = "\n".join(path.read_text() for path in paths if path.name != "test_result_map.py")
+    assert set(re.findall(r"`((?:def|lem|prop|thm|cor)-[\w-]+)`", text)) <= labels
+    # Whatever is a bound of ours has a function or a test that says so.
+    bounds = [row for row in rows if row.result.origin == "ours" and "bounds" in " ".join(row.functions)]
+    assert len(bounds) >= 5 and all(row.tests for row in bounds)
+
+
+def test_the_papers_results_are_always_called_the_papers():
+    """A bare "Theorem 4" could be the book's or the paper's: only a reference may print one."""
+    bare = re.compile(r"(?:Theorem|Lemma|Prop\.|Proposition|Def\.|Definition)s? \d")
+    for page in PAGES:
+        path = ROOT / f"{page}.{'md' if page.startswith('book/') else 'ipynb'}"
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for name in bare.finditer(line):
+                before = line[max(0, name.start() - 80) : name.start()]
+                assert "aper's" in before, f"{page}: {line[max(0, name.start() - 60) : name.end()]}"

@@ -14,6 +14,8 @@ import yaml
 from browser import served, watched
 from conftest import ROOT
 
+from rvlib import result_map
+
 HTML = ROOT / "_build/html"
 
 
@@ -49,6 +51,9 @@ def open_page(page, address):
     page.goto("about:blank")  # so that an address that differs in its fragment alone is opened afresh
     page.goto(address)
     page.evaluate("window.MathJax?.startup.promise")  # a page without mathematics does not load it
+    page.evaluate(
+        "document.querySelectorAll('article details').forEach(fold => (fold.open = true))"
+    )  # some hold figures
     for figure in page.locator(".rv-explorable, .rv-plotly").all():
         figure.scroll_into_view_if_needed()
     page.wait_for_function(
@@ -225,6 +230,17 @@ def test_every_link_within_the_book_leads_somewhere(site, name):
         ):
             broken.append(address)
     assert broken == []
+
+
+def test_the_pages_number_the_results_as_the_concordance_does(site):
+    """And the first reference to a result in a page says its short name."""
+    for result in result_map.of_book(ROOT):
+        page = (HTML / f"book/{result.chapter}.html").read_text(encoding="utf-8")
+        title = re.search(rf'id="{result.label}">\s*<p class="admonition-title">(.*?)</p>', page, re.DOTALL)
+        assert title and re.sub("<[^>]*>", "", title[1]).startswith(f"{result.name} ("), result.label
+        assert f"#{result.label}" in (HTML / "book/concordance.html").read_text(encoding="utf-8")
+    page = (HTML / "book/low-variance-slow-reward.html").read_text(encoding="utf-8")
+    assert re.search(r'href="what-makes-a-good-teacher.html#prop-narrow-teacher"[^>]*>Proposition \d+, narrow', page)
 
 
 def test_the_front_door_leads_into_the_book(browser, site):

@@ -28,7 +28,7 @@ def _accuracy(
         group=group,
         label=label,
         tone=tone,
-        help="Share of the pairs of outputs in the right order (Def. 1); the nearest attainable one is taken",
+        help="Share of the pairs of outputs in the right order; the nearest attainable one is taken",
     )
 
 
@@ -44,7 +44,7 @@ def _variance(
         label=label,
         tone=tone,
         log=True,
-        help="Variance of the reward under the initial policy (Def. 2); at most what the accuracy allows",
+        help="Variance of the reward under the initial policy; at most what the accuracy allows",
     )
 
 
@@ -139,13 +139,13 @@ class Dial(Explorable):
 
 
 class Curves(Explorable):
-    """Gradient flow of a policy, solved: what it earns and how it moves, with t_γ and the bound of Prop. 3."""
+    """Gradient flow of a policy, solved: its rewards and its path, with t_γ and the bound of the paper's Prop. 3."""
 
     alt = (
         "Curves against time on a logarithmic axis. The ground truth reward and the proxy reward of a policy in "
-        "training; the time t_γ at which each has gained γ, and, shaded, the times before which Proposition 3 rules "
-        "it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, and gradient "
-        "norm."
+        "training; the time t_γ at which each has gained γ, and, shaded, the times before which the paper's "
+        "Prop. 3 rules it out. Below, in three smaller panels, reward variance, KL divergence from the initial policy, "
+        "and gradient norm."
     )
     caption = traitlets.Unicode(
         "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance "

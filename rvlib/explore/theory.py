@@ -14,12 +14,12 @@ class Gradient(Explorable):
 
     alt = (
         "Scatter plot of gradient norm against reward variance, both logarithmic: thousands of random policies of "
-        "three tokens each. All lie under two lines: far under the one of Proposition 2, of slope one third; and "
+        "three tokens each. All lie under two lines: far under the one of the paper's Prop. 2, of slope one third; and "
         "under the one of the book's own bound, of slope one half, along which the cloud's upper edge runs."
     )
     caption = traitlets.Unicode(
         "Every point is a random policy with a random reward model, its gradient and variance summed over all "
-        "outputs. Above the lower line is forbidden. The upper line is Proposition 2's, for the largest reward "
+        "outputs. Above the lower line is forbidden. The upper line is the paper's Prop. 2, for the largest reward "
         "<i>M</i> of all the points."
     ).tag(sync=True)
 
@@ -59,11 +59,11 @@ class Gradient(Explorable):
 
 
 class Exponents(Explorable):
-    """Least times to gain γ against initial reward variance: Theorem 4, the book's own bound, and trained policies."""
+    """Least times to gain γ against initial variance: the paper's Theorem 4, the book's bound, and trained policies."""
 
     alt = (
-        "Time to gain against initial reward variance, both logarithmic. The line of Theorem 4 falls with slope "
-        "minus one third, the one of the book's own bound with slope minus one half, far above it. "
+        "Time to gain against initial reward variance, both logarithmic. The line of the paper's Theorem 4 falls with "
+        "slope minus one third, the one of the book's own bound with slope minus one half, far above it. "
         "Points are trained policies, all above both lines: with small rewards they run parallel to slope minus one "
         "half, with a nearly sure policy more steeply."
     )
@@ -133,8 +133,8 @@ class Steps(Explorable):
     alt = (
         "Two groups of bars on a logarithmic axis, each from a transformer's true gradient norm at the top, over the "
         "links of a proof, to a bound at the bottom. In the first group the bound of "
-        "Proposition 2 is a hundred times the gradient or more, and most of it comes in the last two links; in the "
-        "second the bound of this book is some five to ten times the gradient."
+        "the paper's Prop. 2 is a hundred times the gradient or more, and most of it comes in the last two steps; in "
+        "the second the bound of this book is some five to ten times the gradient."
     )
     caption = traitlets.Unicode(
         "A GPT-2 of one layer with random weights and a random reward model, computed here. Every bar is the exact "
@@ -193,7 +193,7 @@ class Steps(Explorable):
 
 
 class Constructions(Explorable):
-    """The two teachers of Theorem 5: one as accurate and as slow as the reader likes, one inaccurate and fast."""
+    """The two teachers of the paper's Theorem 5: one is accurate and as slow as one likes, one inaccurate and fast."""
 
     alt = (
         "Two panels. On the left, ground truth reward against time on a logarithmic axis: under the inaccurate "
@@ -275,8 +275,9 @@ class Constructions(Explorable):
 
 
 class Teachers(Explorable):
-    """Three policies by four teachers, each cell a training run: Theorem 6, in which the best teacher depends on the
-    policy.
+    """Three policies by four teachers, each cell a training run, as in the paper's Theorem 6.
+
+    The best teacher depends on the policy.
     """
 
     alt = (

@@ -80,8 +80,8 @@ def tokens(logits: ArrayLike, values: ArrayLike) -> TokenTable:
 def policy_gradient(logits: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
     """E_{y~π}[b(y) ∇ ln π(y)] in the logits, (..., prefixes, V), for values b (..., V^L) held fixed.
 
-    With b = `kl_reward` it is the gradient of the RLHF objective: what b owes to θ has mean E[∇ ln π] = 0 (Prop. 2,
-    arXiv 2503.15477).
+    With b = `kl_reward` it is the gradient of the RLHF objective: the derivative of b itself has the mean -λ E[∇ ln π],
+    which is 0, by the book's `lem-log-derivative` and `lem-tokens`.
     """
     probs, reach, advantage = tokens(logits, values)
     return reach[..., None] * probs * advantage
@@ -90,11 +90,11 @@ def policy_gradient(logits: ArrayLike, values: ArrayLike) -> NDArray[np.float64]
 def proof_steps(
     logits: ArrayLike, values: ArrayLike, jacobian: NDArray[np.float64] | None = None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """The chain of inequalities behind Prop. 2 and behind the book's sharper bound, each as numbers that only grow.
+    """The chain of inequalities behind the paper's Prop. 2 and the book's `thm-deviation-gradient`.
 
     logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes,
-    V, parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with Prop. 2 as its last
-    entry (arXiv 2503.15477), the second with J sqrt(L W/2); both begin with the gradient norm.
+    V, parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with the bound of the
+    paper's Prop. 2 as its last entry, the second with J sqrt(L W/2); both begin with the gradient norm.
     """
     probs, reach, advantage = tokens(logits, values)
     values, outputs = np.asarray(values, dtype=float), np.exp(log_probs(logits))

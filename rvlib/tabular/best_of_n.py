@@ -15,7 +15,10 @@ from rvlib import _checks
 
 
 def best_of_n_probs(probs: ArrayLike, reward: ArrayLike, n: int) -> NDArray[np.float64]:
-    """Distribution (outputs,) of the output that Best-of-n keeps: probs and reward (outputs,), n >= 1 samples."""
+    """Distribution (outputs,) of the output that Best-of-n keeps, by the book's `prop-best-of-n`.
+
+    probs and reward: (outputs,); n >= 1 samples.
+    """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
     )
@@ -38,7 +41,7 @@ def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: i
     """Expected ground truth reward of the output that Best-of-n under `reward` keeps, exact, ties split evenly.
 
     probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does
-    it is the expected maximum of n samples (Prop. 1, arXiv 2503.15477). ValueError on bad arguments.
+    it is the expected maximum of n samples (the paper's Prop. 1). ValueError on bad arguments.
     """
     truth = _checks.array("ground_truth", ground_truth)
     kept, truth = _checks.broadcast(probs=best_of_n_probs(probs, reward, n), ground_truth=truth)
@@ -46,7 +49,7 @@ def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: i
 
 
 def best_of_n_kl_bound(n: int) -> float:
-    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n (arXiv 2401.01879).
+    """Largest KL divergence of Best-of-n from the policy, in nats: ln n - (n - 1)/n, the book's `prop-best-of-n-kl`.
 
     n >= 1 samples. Returns a float. For any policy and reward; it is approached as the reward's levels become many and
     none has much probability.
@@ -62,7 +65,7 @@ def best_of_n_loss_bound(probs: ArrayLike, reward: ArrayLike, ground_truth: Arra
 
     w: 1 if the rewards order y and y' in opposite ways, 1/2 if `reward` alone ties them, else 0. H: probability that
     another sample has no reward and no ground truth above the pair's best. Arguments as in `best_of_n`. Exact for n = 1
-    and n = 2. This book's own.
+    and n = 2. The book's `prop-mistakes-cost`.
     """
     probs, reward, truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

@@ -1,10 +1,11 @@
-"""Every bound of the paper, a function named after its result: the most or the least that a gradient or a time can be.
+"""Every bound of the paper and of the book, one function each: how large or small a gradient or a time can be.
 
     Lemma 8   ‖∇φ‖₁ ≤ Var^{1/2}                     Prop. 3     t_γ ≥ 2|S| (1 - e^{-γ/2}) Var^{-1/2}    tabular
     Prop. 2   ‖∇φ‖₂ ≤ 6 M^{1/3} L J Var^{1/3}       Theorem 4   t_γ ≥ min{...}/(8 L²J²) (E Var)^{-1/3}  autoregressive
     Prop. 4   t_γ ≤ 4|S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ)                                                   tabular
 
-Numbering as in arXiv 2503.15477. Arguments are numbers or arrays that broadcast, results have their common shape,
+These names are those of the paper, arXiv 2503.15477. Labels such as `thm-sharper` are those of the book's results; its
+concordance lists both. Arguments are numbers or arrays that broadcast, and results have their common shape,
 unless a docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
 """
 
@@ -17,7 +18,7 @@ from rvlib import _checks
 
 
 def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
-    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var of r^KL (Lemma 8, arXiv 2503.15477).
+    """Largest ℓ1 norm of one prompt's ∇φ(θ; x) for a tabular policy, √Var of r^KL (the paper's Lemma 8).
 
     variance: >= 0, in squared units of the reward. At the start r^KL = r_RM, so Var is the reward variance.
     """
@@ -27,7 +28,7 @@ def tabular_gradient_bound(variance: ArrayLike) -> NDArray[np.float64]:
 def gradient_norm_bound(
     variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, reward_bound: ArrayLike
 ) -> NDArray[np.float64]:
-    """Largest ‖∇φ(θ; x)‖₂ for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (Prop. 2, arXiv 2503.15477).
+    """Largest ‖∇φ(θ; x)‖₂ for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (the paper's Prop. 2).
 
     variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of
     the logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
@@ -40,10 +41,11 @@ def gradient_norm_bound(
 
 
 def tabular_slow_time_bound(variance: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (Prop. 3, arXiv 2503.15477).
+    """Least t_γ of a tabular policy, 2|S| (1 - e^{-γ/2}) / √Var, for any reward in [-1, 1] (the paper's Prop. 3).
 
     variance: reward variance of the proxy for the prompt under the initial policy, >= 0; where it is 0 the bound is
-    inf. gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0.
+    inf. gain: γ > 0 of the measured reward. n_prompts: |S|. It holds for every λ >= 0. Twice it holds too: the book's
+    `thm-sharper`.
     """
     deviation = tabular_gradient_bound(variance)
     gain, n_prompts = _checks.real("gain", gain, above=0.0), _checks.real("n_prompts", n_prompts, low=1.0)
@@ -54,7 +56,7 @@ def tabular_slow_time_bound(variance: ArrayLike, gain: ArrayLike, n_prompts: Arr
 def slow_time_bound(
     variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
-    """Least t_γ of an autoregressive policy, for any reward in [-1, 1] (Theorem 4, arXiv 2503.15477).
+    """Least t_γ of an autoregressive policy, for any reward in [-1, 1] (the paper's Theorem 4).
 
         min{ 1 - e^{-γ/9}, 1 - e^{-7/(3λ)} } / (8 L² J²) · Var^{-1/3}
 
@@ -74,10 +76,10 @@ def slow_time_bound(
 def sharper_gradient_norm_bound(
     variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
 ) -> NDArray[np.float64]:
-    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, J √(L Var/2); ours, for rewards of any size.
+    """Largest Euclidean norm of ∇φ(θ; x) for an autoregressive policy, J √(L Var/2), for rewards of any size.
 
-    Arguments as in `gradient_norm_bound`, which is never less than 6√(2L) times as large. Attained: see the chapter on
-    Prop. 2.
+    The book's `thm-deviation-gradient`, which is attained. Arguments as in `gradient_norm_bound`, whose bound is at
+    least 6√(2L) times as large.
     """
     length = _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
@@ -87,10 +89,10 @@ def sharper_gradient_norm_bound(
 def sharper_slow_time_bound(
     variance: ArrayLike, gain: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
 ) -> NDArray[np.float64]:
-    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var); ours.
+    """Least t_γ of an autoregressive policy, 2 (1 - e^{-γ√L}) / (L^{3/2} J² √Var).
 
-    It holds for any measured reward in [-1, 1] and any λ >= 0. Arguments as in `slow_time_bound`, which is never more
-    than a sixteenth of it. The proxy may have values of any size.
+    The book's `thm-slow-deviation`. It holds for any measured reward in [-1, 1] and any λ >= 0. Arguments as in
+    `slow_time_bound`, whose bound is at most a sixteenth of it. The proxy may have values of any size.
     """
     deviation = tabular_gradient_bound(variance)
     gain, length = _checks.real("gain", gain, above=0.0), _checks.real("length", length, low=1.0)
@@ -100,7 +102,7 @@ def sharper_slow_time_bound(
 
 
 def variance_growth_bound(variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike) -> NDArray[np.float64]:
-    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3} (Lemma 5, arXiv 2503.15477).
+    """Largest d/dt Var of r^KL for an autoregressive policy, 24 L² J² Var^{4/3} (the paper's Lemma 5).
 
     It holds while r^KL is in [-8, 8]. Arguments as in `slow_time_bound`; variance: the present one, of r^KL, a mean
     over the training prompts.
@@ -114,7 +116,7 @@ def variance_growth_bound(variance: ArrayLike, length: ArrayLike, jacobian_norm:
 def horizon(
     variance: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike, kl_coef: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
-    """Time up to which r^KL stays in [-8, 8] from a start with r_RM in [-1, 1] (Lemma 6, arXiv 2503.15477).
+    """Time up to which r^KL stays in [-8, 8] from a start with r_RM in [-1, 1] (the paper's Lemma 6).
 
         (1 - e^{-7/(3λ)}) / (8 L² J² Var^{1/3})
 
@@ -126,7 +128,7 @@ def horizon(
 def movement_bound(
     variance: ArrayLike, time: ArrayLike, length: ArrayLike, jacobian_norm: ArrayLike
 ) -> NDArray[np.float64]:
-    """Largest Euclidean ‖θ(t) - θ(0)‖ of an autoregressive policy, before `horizon` (Lemma 5, arXiv 2503.15477).
+    """Largest Euclidean ‖θ(t) - θ(0)‖ of an autoregressive policy, before `horizon` (the paper's Lemma 5).
 
         (3 / (2LJ)) ln( 1 / (1 - 8 L² J² Var^{1/3} t) )
 
@@ -142,14 +144,14 @@ def movement_bound(
 def tabular_variance_growth_bound(variance: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
     """Largest d/dt Var of r^KL for a tabular policy, Var^{3/2}/|S|, for every λ >= 0.
 
-    Source: proof of Prop. 3, arXiv 2503.15477.
+    The book's `lem-growth`, from the proof of the paper's Prop. 3.
     """
     n_prompts = _checks.real("n_prompts", n_prompts, low=1.0)
     return (_checks.real("variance", variance, low=0.0) ** 1.5 / n_prompts)[()]
 
 
 def tabular_movement_bound(variance: ArrayLike, time: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Largest ℓ1 norm of θ(t) - θ(0) for one prompt of a tabular policy (proof of Prop. 3, arXiv 2503.15477).
+    """Largest ℓ1 norm of θ(t) - θ(0) for one prompt of a tabular policy (proof of the paper's Prop. 3).
 
         2 ln( 1 / (1 - √Var t/(2|S|)) )
 
@@ -169,7 +171,7 @@ def _log1m(spent: NDArray[np.float64]) -> NDArray[np.float64]:
 def tabular_mass_bound(
     mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
 ) -> NDArray[np.float64]:
-    """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (Lemma 10, arXiv 2503.15477).
+    """Largest probability π_t(A) of a set of outputs whose initial probability is `mass` (the paper's Lemma 10).
 
         π_t(A) ≤ π_0(A) exp( (4 + 2λ ln(1/min_y π_0(y))) t/|S| )
 
@@ -181,7 +183,7 @@ def tabular_mass_bound(
 def sharper_tabular_mass_bound(
     mass: ArrayLike, time: ArrayLike, min_prob: ArrayLike, kl_coef: ArrayLike = 0.0, n_prompts: ArrayLike = 1
 ) -> NDArray[np.float64]:
-    """As `tabular_mass_bound`, with 1 in place of 4: this book's own, "Accurate is not enough"."""
+    """As `tabular_mass_bound`, with 1 in place of 4: the book's `lem-mass`."""
     return _mass_bound(1.0, mass, time, min_prob, kl_coef, n_prompts)
 
 
@@ -204,7 +206,7 @@ def tabular_fast_time_bound(
     kl_coef: float = 0.0,
     n_prompts: int = 1,
 ) -> float:
-    """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (Prop. 4, arXiv 2503.15477).
+    """Greatest t_γ of the ground truth reward for a tabular policy with a good teacher (the paper's Prop. 4).
 
     probs, reward, ground_truth: (n,), one prompt's initial policy and rewards in [-1, 1]. good_outputs: indices, or a
     mask, of the outputs Y⁺. gain: γ > 0. Returns a float. ValueError naming the condition of the proposition that
@@ -222,10 +224,7 @@ def sharper_tabular_fast_time_bound(
     kl_coef: float = 0.0,
     n_prompts: int = 1,
 ) -> float:
-    """As `tabular_fast_time_bound`, two fifths of it, and more outputs outside Y⁺ may be liked.
-
-    This book's own, "Accurate is not enough".
-    """
+    """Two fifths of `tabular_fast_time_bound`, under a weaker condition on other outputs: the book's `thm-fast`."""
     return _fast_time(1.6, 1.25, probs, reward, ground_truth, gain, good_outputs, kl_coef, n_prompts)
 
 
@@ -260,7 +259,7 @@ def _fast_time(
 
     def require(condition: bool, requirement: str) -> None:
         if not condition:
-            raise ValueError(f"good_outputs do not meet Prop. 4: {requirement}")
+            raise ValueError(f"good_outputs do not meet the paper's Prop. 4: {requirement}")
 
     require(
         ground_truth[good].min() > truth_start + gain,
@@ -304,7 +303,7 @@ def _mask(name: str, outputs: ArrayLike, size: int) -> NDArray[np.bool_]:
 
 
 def accurate_but_slow_time_bound(gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1) -> NDArray[np.float64]:
-    """Least t_γ under the slow reward model of Theorem 5 (arXiv 2503.15477), 2|S| (1 - e^{-γ/2}) T.
+    """Least t_γ under the slow reward model of the paper's Theorem 5, 2|S| (1 - e^{-γ/2}) T.
 
     It holds for any policy, measured reward and λ. gain: γ > 0. slowness: T >= 1, as given to `accurate_but_slow`.
     """
@@ -314,7 +313,7 @@ def accurate_but_slow_time_bound(gain: ArrayLike, slowness: ArrayLike, n_prompts
 def inaccurate_but_fast_time_bound(
     probs: ArrayLike, ground_truth: ArrayLike, gain: float, best: int, kl_coef: float = 0.0, n_prompts: int = 1
 ) -> float:
-    """Greatest t_γ under the fast reward model of Theorem 5 (arXiv 2503.15477), 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
+    """Greatest t_γ under the fast reward model of the paper's Theorem 5, 4|S|/(1-ρ)⁴ (1/π(y^γ) - 1/ρ).
 
     probs, ground_truth: (n,). best: index of y^γ, whose ground truth exceeds V_G(0) + γ. Returns a float. ValueError
     naming the condition that fails.
@@ -322,7 +321,7 @@ def inaccurate_but_fast_time_bound(
     output = _good_output(probs, ground_truth, gain, best)
     prob, rho, least = output.prob, output.rho, output.least_prob
     largest_kl = prob * (1 - rho) ** 4 / (8 * (1 / (2 * np.e) - 2 * np.log(least)))
-    _require_kl(kl_coef, largest_kl, "Theorem 5")
+    _require_kl(kl_coef, largest_kl, "the paper's Theorem 5")
     if rho == 1:  # in double precision: the output is hardly better than the gain asks for
         return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(4 / (1 - rho) ** 4 * (1 / prob - 1 / rho), 0.0)
@@ -337,7 +336,7 @@ def matching_teacher_time_bound(
     kl_coef: float = 0.0,
     n_prompts: int = 1,
 ) -> float:
-    """Greatest t_γ under the teacher whose only good output, `best`, has probability at least c (Theorem 6).
+    """Greatest t_γ if the teacher's only good output, `best`, has probability at least c (the paper's Theorem 6).
 
         t_γ ≤ 2|S|/(1-ρ)³ (1/c - 1/ρ)    if λ ≤ c (1-ρ)³ / (16 (1/(2e) - 2 ln min π))
 
@@ -348,7 +347,7 @@ def matching_teacher_time_bound(
     c = _checks.number("least_prob", least_prob, above=0.0, high=1.0)
     if prob < c:
         raise ValueError(f"least_prob must be at most the probability of output {best}, {prob:.6g}, got {c:.6g}.")
-    _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "Theorem 6")
+    _require_kl(kl_coef, c * (1 - rho) ** 3 / (16 * (1 / (2 * np.e) - 2 * np.log(least))), "the paper's Theorem 6")
     if rho == 1:  # as above
         return np.inf
     return _checks.whole("n_prompts", n_prompts) * max(2 / (1 - rho) ** 3 * (1 / c - 1 / rho), 0.0)
@@ -357,7 +356,7 @@ def matching_teacher_time_bound(
 def mismatched_teacher_time_bound(
     gain: ArrayLike, slowness: ArrayLike, n_prompts: ArrayLike = 1
 ) -> NDArray[np.float64]:
-    """Least t_γ under the teacher whose only good output has probability at most T^-2 (Theorem 6).
+    """Least t_γ under the teacher whose only good output has probability at most T^-2 (the paper's Theorem 6).
 
     (|S|/√2) (1 - e^{-γ/2}) T
     """
@@ -370,16 +369,16 @@ def two_marks_time_bound(liked: ArrayLike, gain: ArrayLike, n_prompts: ArrayLike
 
         |S| (1 - e^{-2γ}) / (4 π_0(liked))
 
-    liked: π_0 of the outputs with mark 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. This book's own, "Another
-    policy, another teacher": for rarely given outputs time grows like the inverse variance, of which Theorem 6 has the
-    root.
+    liked: π_0 of the outputs with reward 1, in [0, 1]. gain: γ > 0, of any reward in [-1, 1]. The book's
+    `thm-two-marks`: if the rewarded outputs are rare, the time grows like the inverse variance, and the bound of
+    `thm-policy-specific` like its square root.
     """
     liked, gain = _checks.real("liked", liked, low=0.0, high=1 + 1e-9), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
         return (_checks.real("n_prompts", n_prompts, low=1.0) * -np.expm1(-2 * gain) / (4 * liked))[()]
 
 
-# Gradients of a softmax policy grow no faster than this times themselves: "How loose, and what is sharp?".
+# κ of the book's `lem-gradients-grow`: the gradients of a softmax policy grow at most at this rate.
 _GROWTH = 8 / 5
 
 
@@ -389,7 +388,7 @@ def gradient_slow_time_bound(
     """Least t_γ, λ = 0, from the initial gradient: |S| (1 - e^{-√2 κγ})/(κ ‖g‖₂), κ = 8/5.
 
     It holds for any measured reward in [-1, 1]. gradient_norm: ‖g‖₂ >= 0 of one prompt's V_RM in its logits, at the
-    start. gain: γ > 0. inf where the gradient is 0. This book's own, "How loose, and what is sharp?".
+    start. gain: γ > 0. inf where the gradient is 0. The book's `thm-gradient-time`.
     """
     norm, gain = _checks.real("gradient_norm", gradient_norm, low=0.0), _checks.real("gain", gain, above=0.0)
     with np.errstate(divide="ignore"):
@@ -406,8 +405,8 @@ def gradient_time_bounds(
         t = |S|/(κ ‖g‖) · 2/(1 + cw + √((1 + cw)² ± 4(1 ∓ c)w)),     c = cos(g, u),   w = ‖u‖/(κγ),   κ = 8/5
 
     with the upper signs for the least; both approach |S| γ/⟨g, u⟩ as γ → 0; the greatest is inf unless cw > 1 and the
-    root is real. probs, reward, measured: (..., n), rewards of any size; gain: γ > 0, (...). This book's own, "How
-    loose, and what is sharp?".
+    root is real. probs, reward, measured: (..., n), rewards of any size; gain: γ > 0, (...). The book's
+    `thm-gradient-time`.
     """
     probs, reward, measured = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

@@ -115,7 +115,7 @@ def estimate_gradient(
     """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them.
 
     logits, reward, reference_logits (the logits by default): (..., n). algorithm: one of `ADVANTAGES`. ValueError on
-    bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo".
+    bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo" by the book's `prop-unbiased`.
     """
     logits = _checks.array("logits", logits)
     regularised = kl_reward(logits, reward, logits if reference_logits is None else reference_logits, kl_coef)
@@ -135,7 +135,8 @@ def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: Ar
         SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,  ξ_i independent, of mean 0
 
     probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0
-    where the reward has no spread. It does not change when reward and noise are multiplied by the same number.
+    where the reward has no spread. It does not change when reward and noise are multiplied by the same number. The
+    book's `prop-snr`.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
@@ -151,9 +152,9 @@ def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: Ar
 
 
 def no_spread_probability(probs: ArrayLike, reward: ArrayLike, samples: int) -> float:
-    """Probability that all k samples of a group have the same reward, so that it teaches nothing: Σ_levels mass^k.
+    """Probability that all k samples of a group have the same reward, so that its gradient is 0: Σ_levels mass^k.
 
-    probs, reward: (n,); samples: k >= 1. Returns a float.
+    probs, reward: (n,); samples: k >= 1. Returns a float. The book's `prop-no-spread`.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)

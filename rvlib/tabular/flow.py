@@ -132,7 +132,7 @@ def gradient_flow(
     logits, reward, ground_truth: (..., n), finite; kl_coef λ >= 0 and t_max > 0: numbers or (...); n_prompts: |S|, by
     which the gradient is divided. Leading axes are independent problems, integrated together. Returns a `Trajectory`.
     Probabilities and rewards are within 1e-8 of the exact ones (tested up to logits of ±50, λ = 10 and t = 1e8).
-    ValueError on bad arguments. Source: section 2.1 and Lemma 7, arXiv 2503.15477.
+    ValueError on bad arguments. The book's `def-flow`, by the paper's Lemma 7.
     """
     logits, reward, ground_truth = _checks.broadcast(
         logits=_checks.array("logits", logits),

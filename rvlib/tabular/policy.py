@@ -37,7 +37,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
 def kl_reward(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """The KL-regularised reward r - λ ln(π/π_ref), (..., n), whose expectation under π is the RLHF objective."""
+    """The KL-regularised reward r - λ ln(π/π_ref), (..., n), whose mean under π is the objective of `def-objective`."""
     logits, reward, reference_logits = _checks.broadcast(
         logits=_checks.array("logits", logits),
         reward=_checks.array("reward", reward),
@@ -60,7 +60,7 @@ def rlhf_objective(
 ) -> NDArray[np.float64]:
     """φ(θ; x) = E_π r - λ KL(π ‖ π_ref): (...,).
 
-    logits, reward, reference_logits: (..., n); kl_coef: λ >= 0, (...).
+    logits, reward, reference_logits: (..., n); kl_coef: λ >= 0, (...). The book's `def-objective`.
     """
     regularised = kl_reward(logits, reward, reference_logits, kl_coef)
     return (softmax(logits) * regularised).sum(-1)
@@ -69,7 +69,7 @@ def rlhf_objective(
 def rlhf_gradient(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """∇_θ φ(θ; x), (..., n), by Lemma 7 (arXiv 2503.15477); it sums to zero over the outputs."""
+    """∇_θ φ(θ; x), (..., n), by the paper's Lemma 7; it sums to zero over the outputs."""
     regularised = kl_reward(logits, reward, reference_logits, kl_coef)
     probs = softmax(logits)
     return probs * (regularised - (probs * regularised).sum(-1, keepdims=True))

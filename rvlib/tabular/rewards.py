@@ -1,4 +1,4 @@
-"""Reward models made to order: to an accuracy and a variance, and as the proofs of Theorems 5 and 6 build them.
+"""Reward models made to order: to an accuracy and a variance, and as in the proofs of the paper's Theorems 5 and 6.
 
 A reward model is made in two steps. Its ranking comes first (`rankings`): the ground truth's, blurred by noise that the
 seed draws, until exactly the wanted pairs are misordered. Values follow, increasing along the ranking. Evenly spaced
@@ -34,7 +34,7 @@ _APART = 1e-10
 
 
 def attainable_accuracies(ground_truth: ArrayLike, first: int | None = None) -> NDArray[np.float64]:
-    """Every accuracy over uniform pairs that some reward model has (Def. 3), increasing, in [0, 1].
+    """Every accuracy over uniform pairs that some reward model has (the paper's Def. 3), increasing, in [0, 1].
 
     ground_truth: (n,), n >= 2. first: index of an output that the reward model must rank strictly first; none by
     default. Without ties in the ground truth these are all multiples of one over the number of pairs. With ties some
@@ -89,7 +89,7 @@ def make_reward_model(
     ground_truth, probs: (n,), n >= 2. accuracy: over uniform pairs, one of `attainable_accuracies`. variance: as
     `attainable_variance` says. seed: chooses the misordered pairs; a lower accuracy adds to the pairs that a higher one
     misorders (where the ground truth has no ties), and rewards move continuously with the variance. first: index of an
-    output to rank strictly first. ValueError, naming what is attainable, for what is not.
+    output to rank strictly first. ValueError, naming what is attainable, for what is not: see the book's `prop-free`.
     """
     truth, probs = _one_policy(ground_truth, probs)
     variance = _checks.number("variance", variance, low=0.0)
@@ -120,7 +120,7 @@ def make_reward_model(
 
 
 def accurate_but_slow(ground_truth: ArrayLike, accuracy: float, slowness: float, seed: int = 0) -> NDArray[np.float64]:
-    """The slow teacher of Theorem 5: rewards (n,) in (0, 1/T) with the accuracy wanted.
+    """The slow teacher of the paper's Theorem 5: rewards (n,) in (0, 1/T) with the accuracy wanted.
 
     slowness: T >= 1. Its reward variance is below T^-2 under every policy: `bounds.accurate_but_slow_time_bound`.
     """
@@ -133,10 +133,10 @@ def accurate_but_slow(ground_truth: ArrayLike, accuracy: float, slowness: float,
 def inaccurate_but_fast(
     ground_truth: ArrayLike, probs: ArrayLike, best: int, accuracy: float | None = None, seed: int = 0
 ) -> NDArray[np.float64]:
-    """The fast teacher of Theorem 5: 1 on output `best`, the others between 0 and π(best), with the accuracy wanted.
+    """The fast teacher of the paper's Theorem 5: 1 on output `best`, the others between 0 and π(best).
 
-    ground_truth, probs: (n,). accuracy: attainable with `best` ranked first, the least of those by default (Theorem
-    2's). `bounds.inaccurate_but_fast_time_bound` bounds its t_γ from above.
+    ground_truth, probs: (n,). accuracy: attainable with `best` ranked first, by default the smallest such accuracy, as
+    in the paper's Theorem 2. `bounds.inaccurate_but_fast_time_bound` bounds its t_γ from above.
     """
     truth, probs = _one_policy(ground_truth, probs)
     best = _index("best", best, truth.size)
@@ -152,7 +152,7 @@ def inaccurate_but_fast(
 def policy_specific_teachers(
     outputs: int, good: int, other_good: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The two teachers of Theorem 6: rewards (n,) that are 1 on output `good`, or on `other_good`, and -1 elsewhere.
+    """The two teachers of the paper's Theorem 6: rewards (n,), 1 on `good` or on `other_good`, -1 elsewhere.
 
     outputs: n >= 2. A policy that gives `good` often and `other_good` hardly ever learns fast from the first and slowly
     from the second; one that gives them the other way round learns the other way round:

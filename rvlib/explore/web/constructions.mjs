@@ -204,7 +204,7 @@ const readouts = ({ a, fast, notAfter }) => [
     "A: not before",
     number(a.notBefore),
     "bound",
-    "Theorem 5's lower bound, for any reward model with marks in (0, 1/T)",
+    "Lower bound of the paper's Theorem 5, for any reward model with rewards in (0, 1/T)",
   ],
   ["A: reward variance", number(a.variance, 2), "", "Variance of A's reward under the initial policy"],
   [
@@ -213,7 +213,7 @@ const readouts = ({ a, fast, notAfter }) => [
     "proxy",
     "First time at which the ground truth reward has risen by γ under teacher B",
   ],
-  ["B: not after", number(notAfter.paper), "bound", "Theorem 5's upper bound for teacher B"],
+  ["B: not after", number(notAfter.paper), "bound", "Upper bound of the paper's Theorem 5 for teacher B"],
   ["B: not after, ours", number(notAfter.ours), "bound", "This book's upper bound for teacher B"],
 ];
 

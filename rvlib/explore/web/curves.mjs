@@ -239,7 +239,7 @@ function draw({ state, now, pins }, width) {
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
     [
       "Gradient norm",
-      "dotted: Lemma 8",
+      "dotted: bound",
       (at) => logarithmic([1e-8, 2], at),
       ({ flow }) => [["ink", flow.gradientNorm]],
       now.gradientBound,
@@ -323,7 +323,7 @@ const readouts = ({ now }) => [
     "First time at which the ground truth reward has risen by γ",
   ],
   ["<i>t</i><sub>γ</sub>, proxy", when(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
-  ["not before (Prop. 3)", number(now.bound), "bound", "Lower bound on t_γ for either reward"],
+  ["not before", number(now.bound), "bound", "The paper's Prop. 3: lower bound on t_γ for either reward"],
   [
     "ground truth, start to end",
     `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`,
@@ -334,7 +334,7 @@ const readouts = ({ now }) => [
 const describe = ({ state, now, pins }) =>
   `Training of a policy over ${state.outputs} outputs until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
   `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(now.flow.groundTruth.at(-1), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(now.flow.proxy.at(-1), 2)}. ` +
-  `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by Proposition 3 it cannot before ${number(now.bound)}. ` +
+  `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by the paper's Prop. 3 it cannot before ${number(now.bound)}. ` +
   `Below: reward variance, KL divergence and gradient norm against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
 
 const SHORT = {

@@ -149,28 +149,28 @@ function draw({ state, seen, bounds }, width) {
       class: "rv-halo",
       "font-weight": 600,
     });
-  out += label(bounds.paper, "Theorem 4: slope −⅓") + label(bounds.ours, "ours: slope −½");
+  out += label(bounds.paper, "the paper’s Theorem 4: slope −⅓") + label(bounds.ours, "ours: slope −½");
   out += fitted(box.left, 14, "Time to gain γ", [0, width], { class: "rv-title" }) + key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
 /** @type {(at: Record<string, number>) => Readout} */
 const tabular = (at) => [
-  "Prop. 3 at the mark",
+  "the paper’s Prop. 3 at the mark",
   number(at.tabular),
   "bound",
-  "One token is a tabular policy: Proposition 3 holds too",
+  "With one token the policy is tabular, so it holds too",
 ];
 
 /** @type {Definition["readouts"]} */
 const readouts = ({ points, seen, at, binding, state }) => [
-  ["Theorem 4 at the mark", number(at.paper), "bound", "Least time to gain γ by Theorem 4 at the chosen variance"],
+  ["the paper’s Theorem 4 at the mark", number(at.paper), "bound", "Least time to gain γ by it at the chosen variance"],
   ["ours at the mark", number(at.ours), "bound", "Least time to gain γ by our bound at the chosen variance"],
   [
     "the min is set by",
     binding === "gain" ? "γ" : "λ",
     "",
-    "Which of the two terms of Theorem 4's minimum is the smaller",
+    "Which of the two terms of the minimum in the paper's Theorem 4 is smaller",
   ],
   ...(state.length === 1 ? [tabular(at)] : []),
   [
@@ -183,7 +183,7 @@ const readouts = ({ points, seen, at, binding, state }) => [
 
 const describe = ({ state, seen, points, at }) =>
   `Least time to gain ${number(state.gain)} against initial reward variance, both logarithmic, for ${state.length} tokens, Jacobian norm ${number(state.jacobian)} and KL coefficient ${number(state.kl_coef)}. ` +
-  `At variance ${number(state.variance)} Theorem 4 says ${number(at.paper)} and our bound ${number(at.ours)}. ${seen.length} of ${points.length} trained policies gain it, all above both lines: ` +
+  `At variance ${number(state.variance)} the paper's Theorem 4 says ${number(at.paper)} and our bound ${number(at.ours)}. ${seen.length} of ${points.length} trained policies gain it, all above both lines: ` +
   `where the proxy's marks are small, along slope minus one half; where the policy is nearly sure, more steeply.`;
 
 export default explorable({ name: "exponents", compute, draw, readouts, describe });

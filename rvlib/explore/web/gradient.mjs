@@ -151,7 +151,7 @@ function draw({ points, largest, paper, ours }, width) {
       class: "rv-halo",
       "font-weight": 600,
     });
-  out += label(paper, "Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
+  out += label(paper, "the paper’s Prop. 2: slope ⅓") + label(ours, "ours: slope ½");
   out += fitted(box.left, 14, "Gradient norm", [0, width], { class: "rv-title" }) + key.markup;
   return { height: box.top + box.height + 40, parts: [out] };
 }
@@ -160,19 +160,24 @@ function draw({ points, largest, paper, ours }, width) {
 const readouts = ({ points, outputs, largest, nearest, over }) => [
   ["policies, outputs each", `${points.length}, ${outputs}`],
   ["above our line", String(over), "", "No policy may lie in the shaded region"],
-  ["highest, of Prop. 2", number(nearest[0], 2), "bound", "The largest gradient norm over its bound by Proposition 2"],
+  [
+    "highest, of the paper’s",
+    number(nearest[0], 2),
+    "bound",
+    "The largest gradient norm over its bound by the paper's Prop. 2",
+  ],
   ["highest, of ours", number(nearest[1], 2), "bound", "The largest gradient norm over its bound J √(L Var/2)"],
   [
     "<i>M</i>",
     number(largest, 2),
     "",
-    "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of Prop. 2 is drawn for it",
+    "The largest absolute value of the KL-regularised reward of all outputs and policies: the line of the paper's Prop. 2 is drawn for it",
   ],
 ];
 
 const describe = ({ state, points, nearest, over }) =>
   `${points.length} random policies that write ${state.length} tokens from a vocabulary of ${state.vocabulary}: gradient norm against the variance of the reward, both logarithmic, from ${power(-9)} on. ` +
-  `Two lines bound the points from above: Proposition 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
+  `Two lines bound the points from above: the paper's Prop. 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
   `${over} points lie above the lower line.`;
 
 export default explorable({ name: "gradient", compute, draw, readouts, describe });

@@ -12,19 +12,16 @@ import { explorable } from "./ui.mjs";
 /** @type {[title: string, steps: string[]][]} */
 const CHAINS = [
   [
-    "Proposition 2",
+    "The paper’s Prop. 2",
     [
       "gradient norm",
       "split into far and near outputs",
       "Jacobian taken out",
-      "every output as bad as the worst",
+      "every output replaced by the worst one",
       "Chebyshev: the bound",
     ],
   ],
-  [
-    "This book’s bound",
-    ["gradient norm", "Jacobian taken out", "half of a vector, Jensen", "Cauchy–Schwarz: the bound"],
-  ],
+  ["This book’s bound", ["gradient norm", "Jacobian taken out", "Euclidean norm, Jensen", "Cauchy–Schwarz: the bound"]],
 ];
 
 const known = new Map();
@@ -122,7 +119,7 @@ const readouts = ({ norm, variance, parameters, outputs, chains }) => [
   ["parameters, outputs", `${parameters}, ${outputs}`],
   ["Jacobian norm <i>J</i>", number(norm), "", "Largest spectral norm of the logits' Jacobian over the prefixes"],
   ["variance", number(variance), "", "Of the KL-regularised reward under the policy"],
-  ["Prop. 2 over gradient", `×${number(chains[0].at(-1) / chains[0][0], 2)}`, "bound"],
+  ["the paper’s Prop. 2 over gradient", `×${number(chains[0].at(-1) / chains[0][0], 2)}`, "bound"],
   ["ours over gradient", `×${number(chains[1].at(-1) / chains[1][0], 2)}`, "bound"],
 ];
 
