@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
+from rvlib.metrics import Normalizer, chance_accuracy, ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import expectation, kl_divergence, rlhf_gradient, rlhf_objective, softmax
 
 few_levels = st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=2, max_size=7)
@@ -85,3 +85,13 @@ def test_the_exact_world_imports_no_torch():
         "set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_accuracy_by_chance_is_the_mean_over_all_orders():
+    proxy, truth = (
+        np.array([[0.0, 0.0, 1.0, 2.0], [3.0, 1.0, 2.0, 0.0]]),
+        np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 2.0, 5.0]]),
+    )
+    dealt = [ranking_accuracy(proxy[:, order], truth) for order in itertools.permutations(range(4))]
+    assert np.allclose(chance_accuracy(proxy, truth), np.mean(dealt, 0))
+    assert chance_accuracy([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]) == 0.5

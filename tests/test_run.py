@@ -22,7 +22,8 @@ pytest.importorskip(
 
 from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.data import sources, tiny  # noqa: E402
+from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.experiments import plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -145,6 +146,28 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
     labels = stages.labels(run, "tiny")
     assert labels["pairs"] == [] and np.shape(labels["off_policy"]) == (len(stages.split(run).pairs), 2)
     assert list(measured) == ["low-variance"] and 0 <= measured["low-variance"]["off_policy_accuracy"][0] <= 1
+
+
+def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environment, whole, tmp_path, monkeypatch):
+    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    data, labels = stages.split(run), stages.labels(run, "tiny")
+    measured = data.held_out[: len(labels["measure"])]
+    trained_on = {prompt for share in (0.0, 1.0) for prompt, *_ in stages.preferences(run, "tiny", share)}
+    assert trained_on and not trained_on & {preference.prompt.text for preference in measured}
+    truth = run.ground_truth()([e.prompt for e in measured], stages.off_policy_replies(measured))
+    assert np.allclose(labels["measure_off_policy"], truth)  # the pairs of these prompts, and of no others
+    pairs = [sources.Example(e.prompt, e.chosen, e.rejected) for e in [*data.pairs, *data.held_out]]
+    again = [sources.Example(Prompt(f"{e.prompt.name}-again", e.prompt.text, ""), e.chosen, e.rejected) for e in pairs]
+    monkeypatch.setattr(sources, "load_examples", lambda *_: [*pairs, *again])
+    twice = stages.split(runs.Run(run.recipe, tmp_path))
+    assert not {e.prompt.text for e in twice.pairs} & {prompt.text for prompt in twice.prompts}
+
+
+def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
+    teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
+    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
+    heads = report.tables(report.load(whole), "tiny")[0].header
+    assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):

@@ -94,10 +94,18 @@ def write_json(path: pathlib.Path, content: Any, **options: Any) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """The prompts of a run: `pairs` for reward models, each with an off-policy pair; `prompts` for policy gradient."""
+    """The prompts of a run, each with an off-policy pair: `pairs` for reward models, `held_out` for policy gradient.
+
+    No reward model is trained on a prompt of `held_out`.
+    """
 
     pairs: list[sources.Preference]
-    prompts: list[Prompt]
+    held_out: list[sources.Preference]
+
+    @functools.cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of policy gradient."""
+        return [preference.prompt for preference in self.held_out]
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,9 @@ class InitialReplies:
 @functools.lru_cache(maxsize=1)  # every stage asks
 def split(run: "Run") -> Split:
     """Prompts and off-policy pairs, in a fixed order; those of more tokens than the recipe allows are dropped.
+
+    A prompt of policy gradient that comes among those for reward models too is dropped, so that what is measured on the
+    former was trained on by no reward model.
 
     ValueError, one sentence, for data that are no preferences or too few.
     """
@@ -139,7 +150,10 @@ def split(run: "Run") -> Split:
         )
     order, cut = np.random.default_rng(0).permutation(len(pairs)), round(data.reward_model_share * len(pairs))
     shuffled = [pairs[i] for i in order]
-    return Split(shuffled[:cut], [e.prompt for e in shuffled[cut:]])
+    trained_on = {preference.prompt.text for preference in shuffled[:cut]}
+    return Split(
+        shuffled[:cut], [preference for preference in shuffled[cut:] if preference.prompt.text not in trained_on]
+    )
 
 
 @stage("sft/{name}", makes="model")
@@ -221,20 +235,29 @@ def _sampled_prompts(run: "Run", name: str) -> dict[str, list[Prompt]]:
 def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """Ground truth rewards of a policy's replies, lists of lists by what they are for.
 
-    {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs)}; "pairs" is empty where `samples`
+    {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs), "measure_off_policy": (prompts,
+    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where `samples`
     has none.
     """
     data, replies, ground_truth = split(run), samples(run, name), run.ground_truth()
     prompts, drawn = [e.prompt for e in data.pairs], [record["replies"] for record in replies.pairs]
     measured = [record["replies"] for record in replies.measured]
-    off_policy = [[e.chosen, e.rejected] for e in data.pairs]
+    held_out = data.held_out[: len(measured)]
     return Product(
         {
             "pairs": processes.score(ground_truth, prompts[: len(drawn)], drawn).tolist(),
-            "off_policy": processes.score(ground_truth, prompts, off_policy).tolist(),
-            "measure": processes.score(ground_truth, data.prompts[: len(measured)], measured).tolist(),
+            "off_policy": processes.score(ground_truth, prompts, off_policy_replies(data.pairs)).tolist(),
+            "measure": processes.score(ground_truth, [e.prompt for e in held_out], measured).tolist(),
+            "measure_off_policy": processes.score(
+                ground_truth, [e.prompt for e in held_out], off_policy_replies(held_out)
+            ).tolist(),
         }
     )
+
+
+def off_policy_replies(pairs: Sequence[sources.Preference]) -> list[list[str]]:
+    """The two replies of each preference, the preferred one first, as a reward function takes them."""
+    return [[preference.chosen, preference.rejected] for preference in pairs]
 
 
 def preferences(run: "Run", name: str, share: float) -> list[tuple[str, str, str]]:
@@ -307,13 +330,14 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """What is known of each teacher of a policy before policy gradient.
 
     {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. Rewards are
-    normalised (`measure.scheme`) on the very replies they are measured on, as in the paper.
+    normalised (`measure.scheme`) on the very replies they are measured on, as in the paper. Off-policy accuracy is of
+    the data's own pairs of the measured prompts, which no reward model was trained on. Beside each accuracy stands the
+    one that chance gives with as many ties (`metrics.chance_accuracy`).
     """
     recipe, data, measured, rewards_of_truth = run.recipe, split(run), samples(run, name).measured, labels(run, name)
-    prompts, replies = data.prompts[: len(measured)], [record["replies"] for record in measured]
-    off_policy_prompts = [e.prompt for e in data.pairs]
-    off_policy_replies = [[e.chosen, e.rejected] for e in data.pairs]
-    truth, off_policy_truth = np.array(rewards_of_truth["measure"]), np.array(rewards_of_truth["off_policy"])
+    held_out, replies = data.held_out[: len(measured)], [record["replies"] for record in measured]
+    prompts = [preference.prompt for preference in held_out]
+    truth, off_policy_truth = np.array(rewards_of_truth["measure"]), np.array(rewards_of_truth["measure_off_policy"])
     teachers = {}
     for key in recipe.reward_models:
         reward = run.reward(key, name)
@@ -321,11 +345,13 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
         normalizers = {scheme: metrics.Normalizer.fit(raw, scheme) for scheme in ("joint", "variance")}
         normalizer = normalizers[recipe.measure.scheme]
         rewards = normalizer.transform(raw)
-        off_policy = processes.score(reward, off_policy_prompts, off_policy_replies)
+        off_policy = processes.score(reward, prompts, off_policy_replies(held_out))
         properties = {
             "reward_variance": metrics.reward_variance(rewards),
             "on_policy_accuracy": metrics.ranking_accuracy(rewards, truth),
+            "on_policy_chance": metrics.chance_accuracy(rewards, truth),
             "off_policy_accuracy": metrics.ranking_accuracy(off_policy, off_policy_truth),
+            "off_policy_chance": metrics.chance_accuracy(off_policy, off_policy_truth),
             "covariance": metrics.reward_covariance(rewards, truth),
             "reward_variance_table_9": metrics.reward_variance(normalizers["variance"].transform(raw)),
         }
