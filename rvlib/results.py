@@ -11,6 +11,7 @@ from rvlib.files import RESULTS
 
 REAL_POLICY = RESULTS / "real_policy.json"
 ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
+TEACHING = RESULTS / "teaching.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
