@@ -77,21 +77,26 @@ class Study:
 
 
 def load(path: pathlib.Path | str = TEACHING) -> Study:
-    """The study that `rvlib study` wrote, by default the book's. Seeds with missing parts are left out.
+    """The study that `rvlib study` wrote, by default the book's.
 
-    ValueError, one sentence, if no seed is complete.
+    Of one that is not complete: the algorithms for which all policies were taught with one seed at least, and the seeds
+    that all of these have. ValueError, one sentence, if there are none.
     """
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    parts, policies, algorithms = content["parts"], list(content["measured"]), ["rloo", "grpo"]
+    parts, policies = content["parts"], list(content["measured"])
     first = content["settings"]["first_seed"]
+
+    def seeds_of(algorithm: str) -> list[int]:
+        every = range(first, first + content["settings"]["seeds"])
+        return [seed for seed in every if all(f"{policy}-{algorithm}-{seed}" in parts for policy in policies)]
+
+    algorithms = [algorithm for algorithm in ("rloo", "grpo") if seeds_of(algorithm)]
     seeds = [
-        seed
-        for seed in range(first, first + content["settings"]["seeds"])
-        if all(f"{p}-{a}-{seed}" in parts for p in policies for a in algorithms)
+        seed for seed in (seeds_of(algorithms[0]) if algorithms else []) if all(seed in seeds_of(a) for a in algorithms)
     ]
     if not seeds:
         raise ValueError(
-            f"The study in {path} must have one seed that is complete, got none; go on with `rvlib study`."
+            f"The study in {path} must have one seed of one algorithm with all policies, got none; go on with `rvlib study`."
         )
     measured = content["measured"]
 

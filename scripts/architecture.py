@@ -32,8 +32,8 @@ ROWS = [
         (LEFT, ["lm.models"], None),
         (
             RIGHT,
-            ["estimates", "correlations", "exercises", "paper", "plots", "result_map", "results"],
-            "What is read off numbers, and how it is shown: also exercises, paper, plots, result_map, results",
+            ["estimates", "correlations", "exercises", "paper", "plots", "predictors", "result_map", "results", "teacher_study"],
+            "What is read off numbers, and how it is shown: also exercises, paper, plots, predictors, results, teacher_study",
         ),
     ],
     [(LEFT, ["lm.data"], None), (RIGHT, ["tabular"], None)],

@@ -46,7 +46,7 @@ def trained() -> dict[str, Training]:
     models |= {
         f"plain, labels wrong {share:.0%}": Training(("plain",), label_noise=share) for share in (0.1, 0.25, 0.4)
     }
-    models |= {f"plain, {steps} steps": Training(("plain",), steps=steps) for steps in (30, 400)}
+    models |= {f"plain, {steps} steps": Training(("plain",), steps=steps) for steps in (30, 100)}
     models |= {f"{writer}, with margins": Training((writer,), margin=2.0) for writer in ("plain", "others")}
     return models | {"plain and others": Training(("plain", "others"))}
 

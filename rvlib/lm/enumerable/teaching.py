@@ -54,7 +54,7 @@ class Settings:
     learning_rate: float = 2e-3
     kl_coef: float = 0.05
     steps: int = 160
-    evaluate_every: int = 8
+    evaluate_every: int = 10
     seeds: int = 3
     first_seed: int = 0
 
@@ -182,18 +182,34 @@ def _exact(
     return {name: np.array(numbers) for name, numbers in values.items()}
 
 
+def _world(settings: Settings, folder: pathlib.Path) -> World:
+    """The world of a study, made by one of its processes and read by the others and by later ones."""
+    path, kinds = folder / "world.npz", ("policies", "probs", "teachers")
+    with filelock.FileLock(folder / "world.lock"):
+        if not path.exists():
+            world = World.make(settings)
+            arrays = {f"{kind}/{name}": table for kind in kinds for name, table in getattr(world, kind).items()}
+            with open(folder / "world.partial", "wb") as file:
+                np.savez(file, **arrays)
+            (folder / "world.partial").replace(path)
+    with np.load(path) as arrays:
+        tables = {kind: {key.split("/", 1)[1]: arrays[key] for key in arrays if key.startswith(kind)} for kind in kinds}
+    enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)
+    return World(settings, enumeration, words.ground_truth(settings.prompts), **tables)
+
+
 def run(settings: Settings, folder: pathlib.Path) -> list[pathlib.Path]:
     """Make the parts of the study that are missing in `folder`; returns the files of all its parts.
 
     A part that another process is making is left to it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    world = functools.cache(lambda: World.make(settings))
+    world = functools.cache(lambda: _world(settings, folder))
     jobs = [
         (policy, algorithm, seed)
         for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
-        for policy in words.WRITERS
         for algorithm in ALGORITHMS
+        for policy in words.WRITERS
     ]
     for policy in words.WRITERS:
         path = folder / f"measured-{policy}.json"
