@@ -7,9 +7,9 @@ what the best reward model has over the mean is lost by taking the one of the hi
 models and policies together, since both are draws from what one might meet.
 """
 
+import functools
 import json
 import pathlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ OUTCOMES = {
 KL_BUDGET = 0.5  # nats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """The scores before training and the curves: everything by policy, algorithm, seed, reward model, in this order.
 
@@ -96,7 +96,7 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
     ]
     if not seeds:
         raise ValueError(
-            f"The study in {path} must have one seed of one algorithm with all policies, got none; go on with `rvlib study`."
+            f"The study in {path} must have one seed of one algorithm for all policies, got none; run `rvlib study`."
         )
     measured = content["measured"]
 
@@ -168,43 +168,61 @@ class Comparison:
 
 
 def compare(
-    study: Study,
-    algorithm: str,
-    outcome: str,
-    measure: str = "spearman",
-    *,
-    teachers: Sequence[int] | None = None,
-    resamples: int = 2000,
+    study: Study, algorithm: str, outcome: str, measure: str = "spearman", *, resamples: int = 2000
 ) -> Comparison:
-    """All predictors against one outcome; measure: "spearman" or "regret". teachers: the rows that count, or all."""
-    of, sign = MEASURES[measure], 1 if measure == "spearman" else -1
-    rows = np.arange(len(study.teachers)) if teachers is None else np.asarray(teachers)
-    outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)[:, rows]
-    scores = np.stack([values[:, rows] for values in study.scores.values()])  # (predictors, policies, teachers)
-    by_policy = of(scores, outcomes)
-    rng, number = np.random.default_rng(0), len(rows)
-    drawn = []
-    for _ in range(resamples):
-        again, policies = rng.integers(number, size=number), rng.integers(len(study.policies), size=len(study.policies))
-        drawn.append(of(scores[:, policies][:, :, again], outcomes[policies][:, again]).mean(1))
-    resampled, mean, names = np.array(drawn), by_policy.mean(1), list(study.scores)
+    """All predictors against one outcome. measure: "spearman", or "regret", of which less is better."""
+    names, sign = list(study.scores), 1 if measure == "spearman" else -1
+    by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
+    mean = by_policy.mean(1)
     best = int((sign * mean).argmax())
-
-    def interval(value: float, draws: Array) -> Interval:
-        low, high = np.quantile(draws, [0.025, 0.975])
-        return Interval(float(value), float(low), float(high))
-
     return Comparison(
         measure=measure,
         best=names[best],
-        values={name: interval(mean[i], resampled[:, i]) for i, name in enumerate(names)},
+        values={name: _interval(mean[i], resampled[:, i]) for i, name in enumerate(names)},
         by_policy=dict(zip(names, by_policy)),
         against_best={
-            name: interval(sign * (mean[best] - mean[i]), sign * (resampled[:, best] - resampled[:, i]))
+            name: _interval(sign * (mean[best] - mean[i]), sign * (resampled[:, best] - resampled[:, i]))
             for i, name in enumerate(names)
             if i != best
         },
     )
+
+
+def lead(
+    study: Study,
+    algorithm: str,
+    outcome: str,
+    first: str,
+    second: str,
+    measure: str = "spearman",
+    *,
+    resamples: int = 2000,
+) -> Interval:
+    """How far one predictor is ahead of another, positive where `first` is better, paired within each sample."""
+    sign, names = 1 if measure == "spearman" else -1, list(study.scores)
+    by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
+    i, j = names.index(first), names.index(second)
+    return _interval(sign * (by_policy[i] - by_policy[j]).mean(), sign * (resampled[:, i] - resampled[:, j]))
+
+
+@functools.lru_cache(maxsize=64)
+def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resamples: int) -> tuple[Array, Array]:
+    """Each predictor under each policy, (predictors, policies), and resampled means over policies (resamples,
+    predictors)."""
+    of = MEASURES[measure]
+    outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
+    scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(resamples):
+        teachers = rng.integers(len(study.teachers), size=len(study.teachers))
+        policies = rng.integers(len(study.policies), size=len(study.policies))
+        drawn.append(of(scores[:, policies][:, :, teachers], outcomes[policies][:, teachers]).mean(1))
+    return of(scores, outcomes), np.array(drawn)
+
+
+def _interval(value: float, draws: Array) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def teach(world: World, policy: str, algorithm: str, seed: int) -> dict[str, Arr
         (-(torch.from_numpy(weights) * logprobs).mean(1)).sum().backward()
         optimizer.step()
     evaluate()
-    steps = np.arange(0, settings.steps + 1, settings.evaluate_every)
+    steps = np.arange(0.0, settings.steps + 1, settings.evaluate_every)
     return {"steps": steps} | {name: np.stack(values, 1) for name, values in seen.items()}
 
 
