@@ -42,6 +42,9 @@ ANSWERS = {
     "pass-mark": (0.58499, [(0.1755, "own unit"), (0.79788, "half of the replies"), (0.3, "one in ten")]),
     "steps-until-it-moves": (39062.5, [(19531.25, "rounding to nearest"), (78125, "above 1"), (100, "probability")]),
     "balanced-batch": (206.04, [(103.02, "two bytes"), (412.08, "two bytes"), (32, "longer")]),
+    "collapse-of-four": (0.3438, [(0.6562, "do all agree"), (0.9, "all four are 1")]),
+    "lost-by-lot": (1, [(0.4, "a share"), (0.8, "divide")]),
+    "unseen": (299, [(298, "missed"), (400, "fewer")]),
     "worth-of-silence": (2 / 3, [(0.5, "Sheppard"), (0.75, "half of the prompts"), (0.6, "first find")]),
 }
 

@@ -330,7 +330,8 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """What is known of each teacher of a policy before policy gradient.
 
     {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. Rewards are
-    normalised (`measure.scheme`) on the very replies they are measured on, as in the paper. Off-policy accuracy is of
+    normalised jointly, on the very replies they are measured on, as in the paper; `measure.scheme` decides by what the
+    teacher's rewards are normalised in policy gradient, as in its Table 9, whose properties are joint too. Off-policy accuracy is of
     the data's own pairs of the measured prompts, which no reward model was trained on. Beside each accuracy stands the
     one that chance gives with as many ties (`metrics.chance_accuracy`).
     """
@@ -344,7 +345,7 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
         raw = processes.score(reward, prompts, replies)
         normalizers = {scheme: metrics.Normalizer.fit(raw, scheme) for scheme in ("joint", "variance")}
         normalizer = normalizers[recipe.measure.scheme]
-        rewards = normalizer.transform(raw)
+        rewards = normalizers["joint"].transform(raw)
         off_policy = processes.score(reward, prompts, off_policy_replies(held_out))
         properties = {
             "reward_variance": metrics.reward_variance(rewards),
