@@ -255,3 +255,35 @@ def how_often_right(study: Study, predictor: str, algorithm: str, outcome: str =
     right = np.sign(score[:, :, None] - score[:, None]) == np.sign(outcomes[:, :, None] - outcomes[:, None])
     different = ~np.eye(score.shape[1], dtype=bool)
     return float(right[:, different].mean())
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The predictor of the smallest top-1 regret for the gain, by which an audit may order reward models.
+
+    right: the share of pairs of reward models that it orders as their gains do. margin: how much smaller its regret is
+    than that of on-policy accuracy, an `Interval`; it is 0 where on-policy accuracy itself is the winner.
+    """
+
+    predictor: str
+    regret: Interval
+    right: float
+    margin: Interval
+    complete: bool  # whether no part of the study is missing
+
+
+def winner(algorithm: str = "rloo", path: pathlib.Path | str = TEACHING) -> Winner | None:
+    """What the study in `path` says to order reward models by; None if it has not been run, or not with `algorithm`."""
+    if not pathlib.Path(path).exists():
+        return None
+    study = load(path)
+    if algorithm not in study.algorithms:
+        return None
+    found = compare(study, algorithm, "gain", "regret")
+    return Winner(
+        predictor=found.best,
+        regret=found.values[found.best],
+        right=how_often_right(study, found.best, algorithm),
+        margin=lead(study, algorithm, "gain", found.best, "accuracy, on-policy pairs", "regret"),
+        complete=not study.missing,
+    )

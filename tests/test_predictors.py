@@ -134,3 +134,13 @@ def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_pic
     assert teacher_study.regret(np.array([1.0, 1.0, 1.0]), outcome) == pytest.approx(1)
     assert teacher_study.regret(np.array([2.0, 1.0, 0.0]), outcome) == pytest.approx(5 / 3)
     assert teacher_study.spearman(np.ones(3), outcome) == 0
+
+
+def test_an_audit_can_ask_who_wins_and_hears_nothing_where_no_study_has_run(study, monkeypatch, tmp_path):
+    assert teacher_study.winner(path=tmp_path / "none.json") is None
+    (tmp_path / "some.json").touch()
+    monkeypatch.setattr(teacher_study, "load", lambda path: study)
+    won = teacher_study.winner("grpo", tmp_path / "some.json")
+    assert won.predictor == "covariance" and won.right > 0.9 and won.complete
+    assert won.regret.value < 0.1 and won.margin.value > 0
+    assert teacher_study.winner("reinforce", tmp_path / "some.json") is None
