@@ -12,6 +12,7 @@ COMMANDS = {
     "report": ("rvlib.lm.experiments.report", "tables and figures of a run"),
     "recipes": ("rvlib.lm.experiments.recipe", "list the recipes, or show what one resolves to"),
     "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
+    "study": ("rvlib.lm.enumerable.teaching", "which number, measured before training, picks the teacher?"),
     "bench": ("rvlib.lm.experiments.bench_report", "how near each stage comes to what the machine can do"),
     "audit": ("rvlib.audit.run", "is this reward model a good teacher for this policy?"),
     "exercises": ("rvlib.problem_sets", "make a sheet of problems for marks, and mark what comes back"),

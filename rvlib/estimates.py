@@ -16,9 +16,10 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
+from scipy.optimize import brentq
+from scipy.stats import bootstrap, chi2, norm, t
 
-from rvlib import metrics
+from rvlib import _checks, metrics
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,26 @@ def over_prompts(values: ArrayLike, *, level: float = 0.95, resamples: int = 999
         (values,), np.mean, confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed)
     ).confidence_interval
     return Estimate(values.mean(), interval.low, interval.high)
+
+
+def detectable_difference(deviation: float, pairs: int, *, power: float = 0.8, level: float = 0.95) -> float:
+    """The smallest mean difference that a two-sided paired t-test finds with probability `power`.
+
+    deviation: the standard deviation of the paired differences, in whose units the result is. pairs: how many there
+    are, at least two. For independent normal differences. ValueError on bad arguments.
+    """
+    deviation, pairs = _checks.number("deviation", deviation, low=0.0), _checks.whole("pairs", pairs, low=2)
+    for name, share in (("power", power), ("level", level)):
+        if not 1 - level < share < 1:
+            raise ValueError(f"{name} must be a probability above {1 - level:g} and below 1, got {share}.")
+    # Given the estimated deviation, the mean is normal; the estimate is averaged over, at 4,000 quantiles of it.
+    estimated = np.sqrt(chi2.ppf((np.arange(4000) + 0.5) / 4000, pairs - 1) / (pairs - 1))
+    limit = t.ppf((1 + level) / 2, pairs - 1) * estimated
+
+    def lack(shift: float) -> float:
+        return power - float((norm.cdf(shift - limit) + norm.cdf(-shift - limit)).mean())
+
+    return float(brentq(lack, 0.0, float(limit.max()) + 10) * deviation / np.sqrt(pairs))
 
 
 def _different(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -628,3 +628,38 @@ def plateau_wait(time: float) -> str | None:
     if near(time, 500):
         return "the two rewards differ by 0.5, not by 1."
     return None if near(time, 1000) else "for small q the probability rises as 2Δq²."
+
+
+# ---- Which number picks the teacher? ---------------------------------------------------------------------------------
+
+
+@exercise
+def collapse_of_four(probability: float) -> str | None:
+    """The probability that four rewards, each 1 with probability 0.1, do not all agree."""
+    if near(probability, 0.1**4 + 0.9**4):
+        return "this is the probability that they do all agree."
+    if not near(probability, 1 - 0.1**4 - 0.9**4):
+        return "find the probability that all four are 1, and that all four are 0."
+    return None
+
+
+@exercise
+def lost_by_lot(regret: float) -> str | None:
+    """The top-1 regret of a score that picks the second best of gains 0.2, 0.4, 0.5, 0.9."""
+    gains = np.array([0.2, 0.4, 0.5, 0.9])
+    if near(regret, gains.max() - 0.5):
+        return "it is a share of what the best has above the mean."
+    if not near(regret, (gains.max() - 0.5) / (gains.max() - gains.mean())):
+        return "divide what is lost by what the best has above the mean of all."
+    return None
+
+
+@exercise
+def unseen(draws: float) -> str | None:
+    """How many draws show an output of probability 0.01 with probability 0.95."""
+    fewest = int(np.ceil(np.log(0.05) / np.log(0.99)))
+    if draws < fewest:
+        return "with so few it is missed more often than one time in twenty."
+    if draws > fewest:
+        return "fewer are enough."
+    return None

@@ -54,6 +54,18 @@ def ranking_accuracy(
         ) from None
 
 
+def chance_accuracy(proxy: ArrayLike, ground_truth: ArrayLike) -> NDArray[np.float64]:
+    """The mean `ranking_accuracy` of `proxy` when its rewards are dealt to the outputs in a random order.
+
+        t t_G + (1 - t)(1 - t_G) / 2,    t, t_G: the shares of the pairs that each reward ties
+
+    proxy, ground_truth: (..., n), n >= 2. Returns (...,): 1/2 without ties, (1 - t_G)/2 where the ground truth alone
+    ties. An accuracy says something in so far as it differs from this one.
+    """
+    tied, tied_truth = (ranking_accuracy(np.zeros(np.shape(rewards)), rewards) for rewards in (proxy, ground_truth))
+    return tied * tied_truth + (1 - tied) * (1 - tied_truth) / 2
+
+
 def reward_variance(rewards: ArrayLike, probs: ArrayLike | None = None) -> NDArray[np.float64]:
     """Variance of the reward over a policy's outputs (the paper's Def. 2), in squared units of the reward.
 

@@ -464,3 +464,31 @@ def plateau_wait(rng: np.random.Generator) -> Question:
     text = f"""A policy gives a mediocre answer of reward {mediocre} almost always and a good one of reward 1 with
     probability $q={rare}$. About how long does gradient flow on the logits take to leave, to first order in $1/q$?"""
     return text, 1 / (2 * (1 - mediocre) * rare)
+
+
+@problem
+def collapse_of_four(rng: np.random.Generator) -> Question:
+    """Probability that a group has a spread."""
+    rate, group = _pick(rng, 0.05, 0.15, 0.2), int(_pick(rng, 3, 4, 6))
+    text = f"""Rewards are 1 with probability {rate} and 0 otherwise. With which probability do the {group} rewards of
+    a group not all agree?"""
+    return text, 1 - rate**group - (1 - rate) ** group
+
+
+@problem
+def lost_by_lot(rng: np.random.Generator) -> Question:
+    """Top-1 regret of a score."""
+    gains = np.sort(rng.permutation([0.1, 0.25, 0.3, 0.45, 0.6, 0.8])[:4])
+    text = f"""Four teachers gain {gains[0]}, {gains[1]}, {gains[2]} and {gains[3]} in ground truth. A score picks the
+    second best. What is its top-1 regret, the loss as a share of what the best teacher has above the mean?"""
+    return text, float((gains[3] - gains[2]) / (gains[3] - gains.mean()))
+
+
+@problem
+def unseen(rng: np.random.Generator) -> Question:
+    """Draws until a rare output is seen."""
+    rare, sure = _pick(rng, 0.005, 0.02, 0.001), _pick(rng, 0.9, 0.99)
+    text = (
+        f"""An output has probability {rare}. How many draws does it take at least to see it with probability {sure}?"""
+    )
+    return text, float(np.ceil(np.log(1 - sure) / np.log(1 - rare)))

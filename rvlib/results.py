@@ -13,6 +13,7 @@ REAL_POLICY = RESULTS / "real_policy.json"
 ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
 RARITY = RESULTS / "rarity.json"
 REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
+TEACHING = RESULTS / "teaching.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:

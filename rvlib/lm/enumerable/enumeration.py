@@ -84,6 +84,50 @@ class Enumeration:
         with torch.no_grad():
             return torch.func.vmap(self._table)(torch.as_tensor(vectors)).numpy()
 
+    def summed_logits(self, vectors: ArrayLike) -> Array:
+        """Σ_l f_θ(x, y_{<l})_{y_l} of every output: (B, S, V^L), what a reward model of this shape makes of it."""
+        table, total = self.logits(vectors), np.zeros((len(np.asarray(vectors)), self.prompts, 1))
+        for depth, start in enumerate(np.cumsum([0, *(self.vocabulary**depth for depth in range(self.length - 1))])):
+            rows = table[:, :, start : start + self.vocabulary**depth]
+            total = (total[..., None] + rows).reshape(*total.shape[:2], -1)
+        return total
+
+    def chosen_logits(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
+        """f_θ(x, y_{<l})_{y_l} of chosen outputs, (B, N, L), with a gradient in vectors (B, P).
+
+        prompts, outputs: whole numbers (B, N), the outputs in the order of all V^L.
+        """
+        ids, tokens = self.token_ids(prompts, outputs)
+        logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
+        return logits.gather(-1, tokens[..., None])[..., 0]
+
+    def chosen_log_probs(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
+        """ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P). Arguments as of `chosen_logits`."""
+        ids, tokens = self.token_ids(prompts, outputs)
+        logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
+        return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0].sum(-1)
+
+    def token_ids(self, prompts: ArrayLike, outputs: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model reads and what it is to write, (B, N, L) each, for prompts and outputs (B, N)."""
+        digits = np.array(np.unravel_index(np.asarray(outputs), (self.vocabulary,) * self.length))
+        tokens = torch.from_numpy(np.moveaxis(digits, 0, -1))
+        heads = torch.from_numpy(np.asarray(prompts) + self.vocabulary)[..., None]
+        return torch.cat([heads, tokens[..., :-1]], -1), tokens
+
+    def draw(self, vectors: torch.Tensor, prompts: ArrayLike, uniform: Array) -> NDArray[np.intp]:
+        """Outputs drawn from π_θ, whole numbers (B, N), a token for each of the numbers `uniform` (N, L) in [0, 1).
+
+        vectors (B, P); prompts (B, N). All models are given the same random numbers.
+        """
+        ids = torch.from_numpy(np.asarray(prompts) + self.vocabulary)[..., None]
+        for position in range(self.length):
+            with torch.no_grad():
+                logits = torch.func.vmap(self._forward)(vectors, ids)[:, :, -1, : self.vocabulary]
+            below = torch.softmax(logits, -1).cumsum(-1) <= torch.from_numpy(uniform[:, position])[:, None]
+            ids = torch.cat([ids, below.sum(-1, keepdim=True).clamp(max=self.vocabulary - 1)], -1)
+        tokens = np.moveaxis(ids[..., 1:].numpy(), -1, 0)
+        return np.ravel_multi_index(tuple(tokens), (self.vocabulary,) * self.length)
+
     def jacobian(self, vectors: ArrayLike) -> Array:
         """∂f/∂θ: (B, S, prefixes, V, P), by automatic differentiation."""
         return torch.func.vmap(torch.func.jacrev(self._table))(torch.as_tensor(vectors)).numpy()
@@ -103,14 +147,18 @@ class Enumeration:
 
     def _table(self, vector: torch.Tensor) -> torch.Tensor:
         """(S, prefixes, V) from a tensor (P,): one forward pass over all strings of all prompts."""
+        all_logits = self._forward(vector, self.ids)
+        by_prompt = all_logits.reshape(self.prompts, -1, self.length, self.vocabulary + self.prompts)
+        return by_prompt[:, self.rows, self.columns, : self.vocabulary]
+
+    def _forward(self, vector: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits (N, tokens, V + S) from a tensor (P,) and token ids (N, tokens)."""
         start, parameters = 0, {}
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
             parameters[name] = vector[start : start + size].reshape(shape)
             start += size
-        all_logits = torch.func.functional_call(self.model, parameters, (), {"input_ids": self.ids}).logits
-        by_prompt = all_logits.reshape(self.prompts, -1, self.length, self.vocabulary + self.prompts)
-        return by_prompt[:, self.rows, self.columns, : self.vocabulary]
+        return torch.func.functional_call(self.model, parameters, (), {"input_ids": ids}).logits
 
     def _objectives(
         self, vector: torch.Tensor, reward: torch.Tensor, ref_logprobs: torch.Tensor, kl_coef: torch.Tensor

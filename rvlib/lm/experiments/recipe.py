@@ -76,6 +76,7 @@ class Data(Settings):
     prompts: int | None = Field(ge=4)  # None: all there are
     reward_model_share: float = Field(gt=0, lt=1)  # of prompts, for reward models; the rest is for policy gradient
     max_tokens: int = Field(ge=1)  # of a prompt, and of a reply; longer examples are dropped
+    others: "PolicySettings | None" = None  # writes the second off-policy reply to a prompt for which there is one
 
 
 class LoRA(Settings):

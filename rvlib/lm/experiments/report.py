@@ -26,7 +26,23 @@ if TYPE_CHECKING:
     from rvlib.lm.experiments.run import Run
 
 BOOK = RESULTS / "runs"
-MEASURED = ("reward_variance", "on_policy_accuracy", "off_policy_accuracy", "covariance", "reward_variance_table_9")
+MEASURED = (
+    "reward_variance",
+    "on_policy_accuracy",
+    "off_policy_accuracy",
+    "covariance",
+    "reward_variance_table_9",
+    "on_policy_chance",
+    "off_policy_chance",
+)
+PROPERTY_COLUMNS = (  # of the table of teachers
+    "reward_variance",
+    "on_policy_accuracy",
+    "on_policy_chance",
+    "off_policy_accuracy",
+    "off_policy_chance",
+    "covariance",
+)
 OUTCOMES = ("proxy", "ground_truth")
 LABELS = {
     "proxy": "proxy reward, normalised",
@@ -240,7 +256,9 @@ def tables(report: Report, policy: str) -> list[Table]:
             "teacher",
             "reward variance",
             "on-policy accuracy",
+            "by chance",
             "off-policy accuracy",
+            "by chance",
             "covariance",
             "proxy increase",
             "ground truth increase",
@@ -248,7 +266,7 @@ def tables(report: Report, policy: str) -> list[Table]:
         [
             [
                 _name(key),
-                *("{:.3f} [{:.3f}, {:.3f}]".format(*teacher[quantity]) for quantity in MEASURED[:4]),
+                *(_measured(teacher, quantity) for quantity in PROPERTY_COLUMNS),
                 *(f"{gains[outcome][key].mean():.3f} ± {_error(gains[outcome][key]):.3f}" for outcome in OUTCOMES),
             ]
             for key, teacher in teachers.items()
@@ -326,6 +344,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _write_text(path: pathlib.Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _measured(teacher: Report, quantity: str) -> str:
+    """A property with its interval over prompts, an accuracy by chance without; "–" where an older report lacks it."""
+    mean, low, high = teacher.get(quantity) or (None,) * 3
+    if mean is None:
+        return "–"
+    return f"{mean:.3f}" if quantity.endswith("_chance") else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _name(key: str) -> str:

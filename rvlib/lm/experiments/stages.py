@@ -24,7 +24,7 @@ from rvlib.files import write_whole
 from rvlib.lm import origin, processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments.recipe import TrainingSettings
+from rvlib.lm.experiments.recipe import PolicySettings, TrainingSettings
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.sampling import engines
@@ -94,10 +94,18 @@ def write_json(path: pathlib.Path, content: Any, **options: Any) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """The prompts of a run: `pairs` for reward models, each with an off-policy pair; `prompts` for policy gradient."""
+    """The prompts of a run, each with an off-policy pair: `pairs` for reward models, `held_out` for policy gradient.
+
+    No reward model is trained on a prompt of `held_out`.
+    """
 
     pairs: list[sources.Preference]
-    prompts: list[Prompt]
+    held_out: list[sources.Preference]
+
+    @functools.cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of policy gradient."""
+        return [preference.prompt for preference in self.held_out]
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,9 @@ class InitialReplies:
 def split(run: "Run") -> Split:
     """Prompts and off-policy pairs, in a fixed order; those of more tokens than the recipe allows are dropped.
 
+    A prompt of policy gradient that comes among those for reward models too is dropped, so that what is measured on the
+    former was trained on by no reward model.
+
     ValueError, one sentence, for data that are no preferences or too few.
     """
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
@@ -120,18 +131,18 @@ def split(run: "Run") -> Split:
     preferences = [
         sources.Preference(example.prompt, example.chosen, example.rejected)
         for example in examples
-        if example.chosen is not None and example.rejected is not None
+        if example.chosen is not None and (example.rejected is not None or data.others)
     ]
     if len(preferences) < len(examples):
         raise ValueError(
             f"The data must be preferences, two replies to each prompt, got {data.preferences} with one; "
-            "name preferences in data.preferences."
+            "name preferences in data.preferences, or in data.others a policy that writes the other reply."
         )
 
     def short(text: str) -> bool:
         return len(tokenizer(text)["input_ids"]) <= data.max_tokens
 
-    pairs = [p for p in preferences if short(p.prompt.text) and short(p.chosen) and short(p.rejected)]
+    pairs = [p for p in preferences if short(p.prompt.text) and short(p.chosen) and short(p.rejected or "")]
     if len(pairs) < 4:
         raise ValueError(
             f"The data must have at least four examples of at most {data.max_tokens} tokens, "
@@ -139,13 +150,21 @@ def split(run: "Run") -> Split:
         )
     order, cut = np.random.default_rng(0).permutation(len(pairs)), round(data.reward_model_share * len(pairs))
     shuffled = [pairs[i] for i in order]
-    return Split(shuffled[:cut], [e.prompt for e in shuffled[cut:]])
+    trained_on = {preference.prompt.text for preference in shuffled[:cut]}
+    return Split(
+        shuffled[:cut], [preference for preference in shuffled[cut:] if preference.prompt.text not in trained_on]
+    )
 
 
 @stage("sft/{name}", makes="model")
 def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy: fine-tuned on its demonstrations, or as it came, with a chat template anyhow."""
-    spec, settings = run.recipe.policies[name], run.recipe.sft
+    return _fine_tune(run, run.recipe.policies[name], name, folder)
+
+
+def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path) -> Product:
+    """Save a policy in `folder`/model: fine-tuned on its demonstrations, or as it came."""
+    settings = run.recipe.sft
     policy = policies.load_policy(spec.model, dtype=run.recipe.runtime.weights_dtype)
     policies.add_template(policy)
     tokens, trainer = 0, None
@@ -172,6 +191,38 @@ def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
         trainer.whole_model()
     policies.save(policy, folder / "model")
     return Product(record={"tokens": tokens}, trainer=trainer)
+
+
+@stage("others/policy", makes="model")
+def others(run: "Run", folder: pathlib.Path) -> Product:
+    """The folder of the policy `data.others`, which writes the second off-policy reply where the data have one."""
+    assert run.recipe.data.others
+    return _fine_tune(run, run.recipe.data.others, "the other policy", folder)
+
+
+@stage("others/replies", makes="replies.json")
+def others_replies(run: "Run", folder: pathlib.Path) -> Product:
+    """{name of a prompt: the reply of `data.others` to it}, for the prompts with one reply that need another."""
+    data, recipe = split(run), run.recipe
+    prompts = [e.prompt for e in (*data.pairs, *data.held_out[: recipe.measure.prompts]) if e.rejected is None]
+    policy = policies.load_policy(others(run), dtype=recipe.runtime.weights_dtype)
+    gradient, runtime = recipe.policy_gradient, recipe.runtime
+    sampling = Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2)
+    place = folder / "drawn"
+    sample_replies(
+        policy, prompts, place, sampling, engine=runtime.engine, batch_size=runtime.batch_size, server=runtime.server
+    )
+    drawn = read_replies(place, prompts)
+    return Product({prompt.name: record["replies"][0] for prompt, record in zip(prompts, drawn, strict=True)})
+
+
+def off_policy_replies(run: "Run", pairs: Sequence[sources.Preference]) -> list[list[str]]:
+    """Two replies by others to each prompt, as a reward function takes them: the data's, or one by `data.others`."""
+    written = others_replies(run) if any(preference.rejected is None for preference in pairs) else {}
+    return [
+        [preference.chosen, written[preference.prompt.name] if preference.rejected is None else preference.rejected]
+        for preference in pairs
+    ]
 
 
 def samples(run: "Run", name: str) -> InitialReplies:
@@ -222,18 +273,22 @@ def _sampled_prompts(run: "Run", name: str) -> dict[str, list[Prompt]]:
 def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """Ground truth rewards of a policy's replies, lists of lists by what they are for.
 
-    {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs)}; "pairs" is empty where `samples`
+    {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs), "measure_off_policy": (prompts,
+    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where `samples`
     has none.
     """
     data, replies, ground_truth = split(run), samples(run, name), run.ground_truth()
     prompts, drawn = [e.prompt for e in data.pairs], [record["replies"] for record in replies.pairs]
     measured = [record["replies"] for record in replies.measured]
-    off_policy = [[e.chosen, e.rejected] for e in data.pairs]
+    held_out = data.held_out[: len(measured)]
     return Product(
         {
             "pairs": processes.score(ground_truth, prompts[: len(drawn)], drawn).tolist(),
-            "off_policy": processes.score(ground_truth, prompts, off_policy).tolist(),
-            "measure": processes.score(ground_truth, data.prompts[: len(measured)], measured).tolist(),
+            "off_policy": processes.score(ground_truth, prompts, off_policy_replies(run, data.pairs)).tolist(),
+            "measure": processes.score(ground_truth, [e.prompt for e in held_out], measured).tolist(),
+            "measure_off_policy": processes.score(
+                ground_truth, [e.prompt for e in held_out], off_policy_replies(run, held_out)
+            ).tolist(),
         }
     )
 
@@ -247,10 +302,10 @@ def preferences(run: "Run", name: str, share: float) -> list[tuple[str, str, str
     replies, rewards = samples(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
     rank = np.random.default_rng(1).permutation(len(examples))
-    rows = []
+    off_policy, rows = off_policy_replies(run, examples), []
     for i, example in enumerate(examples):
         on_policy = rank[i] < round(share * len(examples))
-        first, second = replies[i]["replies"] if on_policy else (example.chosen, example.rejected)
+        first, second = replies[i]["replies"] if on_policy else off_policy[i]
         first_reward, second_reward = rewards["pairs" if on_policy else "off_policy"][i]
         if first_reward != second_reward:
             pair = (first, second) if first_reward > second_reward else (second, first)
@@ -308,25 +363,29 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """What is known of each teacher of a policy before policy gradient.
 
     {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. Rewards are
-    normalised (`measure.scheme`) on the very replies they are measured on, as in the paper.
+    normalised jointly, on the very replies they are measured on, as in the paper; `measure.scheme` decides by what the
+    teacher's rewards are normalised in policy gradient, as in its Table 9, whose properties are joint too. Off-policy
+    accuracy is of the off-policy pairs of the measured prompts, which no reward model was trained on. Beside each
+    accuracy stands the one that chance gives with as many ties (`metrics.chance_accuracy`).
     """
     recipe, data, measured, rewards_of_truth = run.recipe, split(run), samples(run, name).measured, labels(run, name)
-    prompts, replies = data.prompts[: len(measured)], [record["replies"] for record in measured]
-    off_policy_prompts = [e.prompt for e in data.pairs]
-    off_policy_replies = [[e.chosen, e.rejected] for e in data.pairs]
-    truth, off_policy_truth = np.array(rewards_of_truth["measure"]), np.array(rewards_of_truth["off_policy"])
+    held_out, replies = data.held_out[: len(measured)], [record["replies"] for record in measured]
+    prompts = [preference.prompt for preference in held_out]
+    truth, off_policy_truth = np.array(rewards_of_truth["measure"]), np.array(rewards_of_truth["measure_off_policy"])
     teachers = {}
     for key in recipe.reward_models:
         reward = run.reward(key, name)
         raw = processes.score(reward, prompts, replies)
         normalizers = {scheme: metrics.Normalizer.fit(raw, scheme) for scheme in ("joint", "variance")}
         normalizer = normalizers[recipe.measure.scheme]
-        rewards = normalizer.transform(raw)
-        off_policy = processes.score(reward, off_policy_prompts, off_policy_replies)
+        rewards = normalizers["joint"].transform(raw)
+        off_policy = processes.score(reward, prompts, off_policy_replies(run, held_out))
         properties = {
             "reward_variance": metrics.reward_variance(rewards),
             "on_policy_accuracy": metrics.ranking_accuracy(rewards, truth),
+            "on_policy_chance": metrics.chance_accuracy(rewards, truth),
             "off_policy_accuracy": metrics.ranking_accuracy(off_policy, off_policy_truth),
+            "off_policy_chance": metrics.chance_accuracy(off_policy, off_policy_truth),
             "covariance": metrics.reward_covariance(rewards, truth),
             "reward_variance_table_9": metrics.reward_variance(normalizers["variance"].transform(raw)),
         }

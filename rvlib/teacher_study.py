@@ -1,0 +1,289 @@
+"""Which number picks the teacher? What `rvlib study` measured, and the analysis that was registered before it.
+
+    score of a reward model before training   ↔   outcome of the policy that it taught, mean over seeds
+
+For each policy, algorithm and outcome: Spearman's correlation over the reward models, and the top-1 regret, how much of
+what the best reward model has over the mean is lost by taking the one of the highest score. Intervals resample reward
+models and policies together, since both are draws from what one might meet.
+"""
+
+import functools
+import json
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvlib.results import TEACHING
+from rvlib.tabular.scores import rank_correlation
+
+Array = NDArray[np.float64]
+OUTCOMES = {
+    "early gain": "ground truth gained after a quarter of the steps",
+    "gain": "ground truth gained after all steps",
+    "gain at equal KL": "ground truth gained when the KL divergence first reaches the budget",
+    "loss to hacking": "the highest ground truth on the way less the last, with its sign turned: larger is better",
+}
+KL_BUDGET = 0.5  # nats
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The scores before training and the curves: everything by policy, algorithm, seed, reward model, in this order.
+
+    scores: {predictor: (policies, teachers)}. steps: (times,). truth, kl: (policies, algorithms, seeds, teachers,
+    times), of the normalised ground truth, exact, and in nats. Seeds are those for which no part is missing.
+    """
+
+    made: dict[str, Any]
+    settings: dict[str, Any]
+    missing: list[str]
+    policies: list[str]
+    algorithms: list[str]
+    seeds: list[int]
+    teachers: list[str]
+    scores: dict[str, Array]
+    steps: Array
+    truth: Array
+    kl: Array
+
+    def outcome(self, name: str) -> Array:
+        """An outcome of `OUTCOMES`, larger is better: (policies, algorithms, seeds, teachers).
+
+        A run that never reaches the KL budget has at equal KL what it has at its end.
+        """
+        gain = self.truth - self.truth[..., :1]
+        if name == "early gain":
+            return gain[..., int(np.abs(self.steps - self.steps[-1] / 4).argmin())]
+        if name == "gain":
+            return gain[..., -1]
+        if name == "loss to hacking":
+            return gain[..., -1] - gain.max(-1)
+        if name != "gain at equal KL":
+            raise ValueError(f"The outcome must be one of {', '.join(OUTCOMES)}, got {name!r}.")
+        over = self.kl >= KL_BUDGET
+        at = np.where(over.any(-1), over.argmax(-1), over.shape[-1] - 1)
+        before = np.maximum(at - 1, 0)
+
+        def take(values: Array, index: NDArray[np.intp]) -> Array:
+            return np.take_along_axis(values, index[..., None], -1)[..., 0]
+
+        kl_before, kl_at = take(self.kl, before), take(self.kl, at)
+        share = np.clip((KL_BUDGET - kl_before) / np.where(kl_at > kl_before, kl_at - kl_before, 1), 0, 1)
+        share = np.where(over.any(-1), share, 1.0)  # a straight line between two evaluations
+        return take(gain, before) + share * (take(gain, at) - take(gain, before))
+
+
+def load(path: pathlib.Path | str = TEACHING) -> Study:
+    """The study that `rvlib study` wrote, by default the book's.
+
+    Of one that is not complete: the algorithms for which all policies were taught with one seed at least, and the seeds
+    that all of these have. ValueError, one sentence, if there are none.
+    """
+    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    parts, policies = content["parts"], list(content["measured"])
+    first = content["settings"]["first_seed"]
+
+    def seeds_of(algorithm: str) -> list[int]:
+        every = range(first, first + content["settings"]["seeds"])
+        return [seed for seed in every if all(f"{policy}-{algorithm}-{seed}" in parts for policy in policies)]
+
+    algorithms = [algorithm for algorithm in ("rloo", "grpo") if seeds_of(algorithm)]
+    seeds = [
+        seed for seed in (seeds_of(algorithms[0]) if algorithms else []) if all(seed in seeds_of(a) for a in algorithms)
+    ]
+    if not seeds:
+        raise ValueError(
+            f"The study in {path} must have one seed of one algorithm for all policies, got none; run `rvlib study`."
+        )
+    measured = content["measured"]
+
+    def curves(name: str) -> Array:
+        return np.array([[[parts[f"{p}-{a}-{s}"][name] for s in seeds] for a in algorithms] for p in policies])
+
+    return Study(
+        made=content["made"],
+        settings=content["settings"],
+        missing=content["missing"],
+        policies=policies,
+        algorithms=algorithms,
+        seeds=seeds,
+        teachers=measured[policies[0]]["teachers"],
+        scores={
+            name: np.array([measured[p]["scores"][name] for p in policies]) for name in measured[policies[0]]["scores"]
+        },
+        steps=np.array(parts[f"{policies[0]}-{algorithms[0]}-{seeds[0]}"]["steps"]),
+        truth=curves("truth"),
+        kl=curves("kl"),
+    )
+
+
+def spearman(score: Array, outcome: Array) -> Array:
+    """Spearman's correlation over the last axis, 0 where either is the same for all: such a score picks nobody."""
+    return np.nan_to_num(rank_correlation(score, outcome))
+
+
+def regret(score: Array, outcome: Array) -> Array:
+    """Top-1 regret over the last axis: (best - picked) / (best - mean of all), 0 for the best pick, 1 for one by lot.
+
+    Where several share the highest score, the mean of their outcomes counts.
+    """
+    top = score == score.max(-1, keepdims=True)
+    picked = (outcome * top).sum(-1) / top.sum(-1)
+    best, mean = outcome.max(-1), outcome.mean(-1)
+    return np.where(best > mean, (best - picked) / np.where(best > mean, best - mean, 1), 0.0)
+
+
+MEASURES = {"spearman": spearman, "regret": regret}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How well each predictor does for one algorithm and outcome.
+
+    values: {predictor: `Interval`}, means over policies. by_policy: {predictor: (policies,)}. against_best: the
+    predictor of the best value against each other one, an `Interval` of the difference, positive where the best one is
+    better.
+    """
+
+    measure: str
+    best: str
+    values: dict[str, Interval]
+    by_policy: dict[str, Array]
+    against_best: dict[str, Interval]
+
+
+def compare(
+    study: Study, algorithm: str, outcome: str, measure: str = "spearman", *, resamples: int = 2000
+) -> Comparison:
+    """All predictors against one outcome. measure: "spearman", or "regret", of which less is better."""
+    names, sign = list(study.scores), 1 if measure == "spearman" else -1
+    by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
+    mean = by_policy.mean(1)
+    best = int((sign * mean).argmax())
+    return Comparison(
+        measure=measure,
+        best=names[best],
+        values={name: _interval(mean[i], resampled[:, i]) for i, name in enumerate(names)},
+        by_policy=dict(zip(names, by_policy)),
+        against_best={
+            name: _interval(sign * (mean[best] - mean[i]), sign * (resampled[:, best] - resampled[:, i]))
+            for i, name in enumerate(names)
+            if i != best
+        },
+    )
+
+
+def lead(
+    study: Study,
+    algorithm: str,
+    outcome: str,
+    first: str,
+    second: str,
+    measure: str = "spearman",
+    *,
+    resamples: int = 2000,
+) -> Interval:
+    """How far one predictor is ahead of another, positive where `first` is better, paired within each sample."""
+    sign, names = 1 if measure == "spearman" else -1, list(study.scores)
+    by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
+    i, j = names.index(first), names.index(second)
+    return _interval(sign * (by_policy[i] - by_policy[j]).mean(), sign * (resampled[:, i] - resampled[:, j]))
+
+
+@functools.lru_cache(maxsize=64)
+def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resamples: int) -> tuple[Array, Array]:
+    """Each predictor under each policy, (predictors, policies), and resampled means over policies (resamples,
+    predictors)."""
+    of = MEASURES[measure]
+    outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
+    scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(resamples):
+        teachers = rng.integers(len(study.teachers), size=len(study.teachers))
+        policies = rng.integers(len(study.policies), size=len(study.policies))
+        drawn.append(of(scores[:, policies][:, :, teachers], outcomes[policies][:, teachers]).mean(1))
+    return of(scores, outcomes), np.array(drawn)
+
+
+def _interval(value: float, draws: Array) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the predictor that is best on the other policies does on the one left out."""
+
+    policy: str
+    predictor: str
+    spearman: float
+    regret: float
+
+
+def leave_one_policy_out(study: Study, algorithm: str, outcome: str) -> list[LeftOut]:
+    """For each policy: the predictor of the highest mean Spearman on the others, and how it does on this one."""
+    outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
+    correlations = {name: spearman(values, outcomes) for name, values in study.scores.items()}
+    rows = []
+    for i, policy in enumerate(study.policies):
+        others = [j for j in range(len(study.policies)) if j != i]
+        name = max(correlations, key=lambda key: correlations[key][others].mean())
+        lost = regret(study.scores[name][i], outcomes[i])
+        rows.append(LeftOut(policy, name, float(correlations[name][i]), float(lost)))
+    return rows
+
+
+def how_often_right(study: Study, predictor: str, algorithm: str, outcome: str = "gain") -> float:
+    """The share of pairs of reward models, over all policies, that a predictor orders as the outcome does."""
+    outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
+    score = study.scores[predictor]
+    right = np.sign(score[:, :, None] - score[:, None]) == np.sign(outcomes[:, :, None] - outcomes[:, None])
+    different = ~np.eye(score.shape[1], dtype=bool)
+    return float(right[:, different].mean())
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The predictor of the smallest top-1 regret for the gain, by which an audit may order reward models.
+
+    right: the share of pairs of reward models that it orders as their gains do. margin: how much smaller its regret is
+    than that of on-policy accuracy, an `Interval`; it is 0 where on-policy accuracy itself is the winner.
+    """
+
+    predictor: str
+    regret: Interval
+    right: float
+    margin: Interval
+    complete: bool  # whether no part of the study is missing
+
+
+def winner(algorithm: str = "rloo", path: pathlib.Path | str = TEACHING) -> Winner | None:
+    """What the study in `path` says to order reward models by; None if it has not been run, or not with `algorithm`."""
+    if not pathlib.Path(path).exists():
+        return None
+    study = load(path)
+    if algorithm not in study.algorithms:
+        return None
+    found = compare(study, algorithm, "gain", "regret")
+    return Winner(
+        predictor=found.best,
+        regret=found.values[found.best],
+        right=how_often_right(study, found.best, algorithm),
+        margin=lead(study, algorithm, "gain", found.best, "accuracy, on-policy pairs", "regret"),
+        complete=not study.missing,
+    )

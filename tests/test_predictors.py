@@ -1,0 +1,146 @@
+"""What is measured of a teacher before training, against its definitions, reply by reply and pair by pair."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rvlib import hypotheses, predictors, teacher_study
+from rvlib.predictors import PREDICTORS, MeasuredReplies
+from rvlib.tabular import scores
+
+
+def replies(proxy, truth, outputs=None, probs=None):
+    proxy, truth = np.array(proxy, float), np.array(truth, float)
+    outputs = np.arange(proxy.shape[1])[None].repeat(len(proxy), 0) if outputs is None else np.array(outputs)
+    pairs = np.stack([proxy, -proxy], -1), np.stack([truth, -truth], -1)
+    return MeasuredReplies(proxy, truth, outputs, np.full(proxy.shape, 0.1) if probs is None else probs, *pairs)
+
+
+RNG = np.random.default_rng(0)
+RANDOM = replies(RNG.integers(0, 4, (2, 8)), RNG.integers(0, 4, (2, 8)))
+
+
+def test_the_gain_of_best_of_m_is_the_mean_over_all_subsets():
+    for m in (1, 2, 4, 8):
+        kept = []
+        for rewards, truth in zip(RANDOM.proxy, RANDOM.ground_truth):
+            subsets = [list(subset) for subset in itertools.combinations(range(8), m)]
+            best = [truth[s][rewards[s] == rewards[s].max()].mean() for s in subsets]
+            kept.append(np.mean(best) - truth.mean())
+        assert predictors.best_of_m_gain(RANDOM, m) == pytest.approx(np.mean(kept))
+    with pytest.raises(ValueError, match="m must be at most 8"):
+        predictors.best_of_m_gain(RANDOM, 9)
+
+
+def test_the_collapse_rate_counts_the_groups_whose_rewards_are_all_equal():
+    flat = [
+        len(set(rewards[list(group)])) == 1 for rewards in RANDOM.proxy for group in itertools.combinations(range(8), 4)
+    ]
+    assert predictors.spread_probability(RANDOM, 4) == pytest.approx(1 - np.mean(flat))
+
+
+def test_harm_aware_accuracy_forgives_a_wrongly_preferred_reply_that_is_worse_than_the_mean():
+    truth = [[0.0, 1.0, 2.0, 10.0]]  # the mean is 3.25
+    assert predictors.harm_aware_accuracy(replies([[3.0, 2.0, 1.0, 9.0]], truth)) == 1
+    assert predictors.on_policy_accuracy(replies([[3.0, 2.0, 1.0, 9.0]], truth)) == pytest.approx(0.5)
+    high = [[0.0, 10.0, 11.0, 12.0]]  # the mean is 8.25: a wrong order of the last three does harm
+    assert predictors.harm_aware_accuracy(replies([[0.0, 3.0, 2.0, 1.0]], high)) == pytest.approx(0.5)
+
+
+def test_uniform_accuracy_counts_a_reply_once_however_often_it_was_drawn():
+    once = replies([[1.0, 2.0, 3.0]], [[1.0, 3.0, 2.0]])
+    often = replies([[1.0, 1.0, 1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0, 3.0, 2.0]], outputs=[[0, 0, 0, 1, 2]])
+    assert (
+        predictors.uniform_accuracy(often) == pytest.approx(predictors.uniform_accuracy(once)) == pytest.approx(2 / 3)
+    )
+
+
+def test_many_draws_estimate_the_exact_scores_of_a_tabular_policy():
+    rng = np.random.default_rng(1)
+    probs, proxy, truth = rng.dirichlet(np.ones(6)), rng.normal(size=6), rng.normal(size=6)
+    drawn = rng.choice(6, (4, 250), p=probs)
+    measured = replies(proxy[drawn], truth[drawn], drawn, probs[drawn])
+    exact = scores.teacher_scores(probs, proxy, truth)
+    assert predictors.reward_variance(measured) == pytest.approx(exact["reward variance"], rel=0.1)
+    assert predictors.covariance(measured) == pytest.approx(exact["covariance"], rel=0.15, abs=0.03)
+    assert predictors.weighted_covariance(measured) == pytest.approx(
+        exact["π²-weighted covariance"], rel=0.15, abs=0.01
+    )
+    assert predictors.uniform_accuracy(measured) == pytest.approx(exact["accuracy"])
+
+
+def test_no_predictor_but_those_of_size_changes_when_the_reward_is_multiplied():
+    rng = np.random.default_rng(3)
+    proxy, truth = rng.integers(0, 4, (2, 2, 16))
+    quiet, loud = replies(proxy, truth), replies(3 * proxy, truth)
+    changed = {name for name, predictor in PREDICTORS.items() if not np.isclose(predictor(loud), predictor(quiet))}
+    assert changed == {
+        "reward variance",
+        "variance and accuracy",
+        "deviation × (2 accuracy − 1)",
+        "covariance",
+        "π²-weighted covariance",
+    }
+
+
+@pytest.fixture(scope="module")
+def study():
+    """20 teachers whose gain is the covariance's, and a variance that has nothing to do with it."""
+    rng = np.random.default_rng(2)
+    gain = rng.normal(size=(3, 2, 1, 20)) * 0.1 + np.linspace(0.5, 2, 20)
+    curves = gain[..., None] * np.array([0.0, 0.5, 1.0, 0.9])
+    noise = {name: rng.normal(size=(3, 20)) for name in PREDICTORS}
+    kl = np.broadcast_to([0.0, 0.25, 0.75, 1.5], curves.shape)
+    return teacher_study.Study(
+        made={},
+        settings={},
+        missing=[],
+        policies=["a", "b", "c"],
+        algorithms=["rloo", "grpo"],
+        seeds=[0],
+        teachers=[str(i) for i in range(20)],
+        scores=noise | {"covariance": gain[:, :, 0].mean(1), "correlation": -gain[:, :, 0].mean(1)},
+        steps=np.array([0.0, 1, 2, 3]),
+        truth=curves,
+        kl=kl,
+    )
+
+
+def test_outcomes_are_read_off_the_curves(study):
+    gain = study.truth[..., 2]
+    assert np.allclose(study.outcome("gain"), 0.9 * gain)
+    assert np.allclose(study.outcome("early gain"), 0.5 * gain)
+    assert np.allclose(study.outcome("loss to hacking"), -0.1 * gain)
+    assert np.allclose(study.outcome("gain at equal KL"), 0.75 * gain)  # half way from 0.25 to 0.75 nats
+    with pytest.raises(ValueError, match="outcome must be one of"):
+        study.outcome("luck")
+
+
+def test_a_predictor_that_knows_wins_and_one_that_is_the_opposite_is_contradicted(study):
+    for measure in teacher_study.MEASURES:
+        found = teacher_study.compare(study, "rloo", "gain", measure, resamples=200)
+        assert found.best == "covariance" and found.against_best["reward variance"].low > 0
+    assert {row.predictor for row in teacher_study.leave_one_policy_out(study, "grpo", "gain")} == {"covariance"}
+    judged = {row.name: row.verdict for row in hypotheses.verdicts(study, resamples=200)}
+    assert judged["H1"] == "confirmed" and judged["H3"] == "contradicted"
+    assert list(judged) == [f"H{i}" for i in range(1, 9)]
+    assert teacher_study.how_often_right(study, "covariance", "rloo") > 0.9
+
+
+def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_picks_by_lot():
+    outcome = np.array([1.0, 2.0, 6.0])
+    assert teacher_study.regret(np.array([0.0, 1.0, 2.0]), outcome) == 0
+    assert teacher_study.regret(np.array([1.0, 1.0, 1.0]), outcome) == pytest.approx(1)
+    assert teacher_study.regret(np.array([2.0, 1.0, 0.0]), outcome) == pytest.approx(5 / 3)
+    assert teacher_study.spearman(np.ones(3), outcome) == 0
+
+
+def test_an_audit_can_ask_who_wins_and_hears_nothing_where_no_study_has_run(study, monkeypatch, tmp_path):
+    assert teacher_study.winner(path=tmp_path / "none.json") is None
+    (tmp_path / "some.json").touch()
+    monkeypatch.setattr(teacher_study, "load", lambda path: study)
+    won = teacher_study.winner("grpo", tmp_path / "some.json")
+    assert won.predictor == "covariance" and won.right > 0.9 and won.complete
+    assert won.regret.value < 0.1 and won.margin.value > 0
+    assert teacher_study.winner("reinforce", tmp_path / "some.json") is None
