@@ -41,7 +41,7 @@ def drawn(policy, engine, num_generations, tokens=20, seed=0, **settings):
         return generate(policy, PROMPTS, num_generations, max_new_tokens=tokens, engine=engine, **settings)
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_replies_are_from_the_policy_itself(policy, engine):
     """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature of 0.7."""
     replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, batch_size=500)
@@ -57,7 +57,7 @@ def test_replies_are_from_the_policy_itself(policy, engine):
         )
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_later_tokens_follow_from_earlier_ones(policy, engine):
     """The mean of -ln π over replies is the entropy, as is the mean of the sum of ln π's own conditional entropies."""
     replies = drawn(policy, engine, 200, tokens=12, batch_size=64)
@@ -73,7 +73,7 @@ def test_later_tokens_follow_from_earlier_ones(policy, engine):
     assert abs(difference.mean()) < 4 * difference.std(ddof=1) / np.sqrt(len(difference))
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_each_reply_ends_once(policy, engine):
     ends = end_token_ids(policy)
     replies = drawn(policy, engine, 40, tokens=30, batch_size=16)
@@ -81,7 +81,7 @@ def test_each_reply_ends_once(policy, engine):
     assert not any(token in ends for reply in replies for token in reply[:-1])
 
 
-@pytest.mark.parametrize("engine", ["static", "continuous"])
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(policy, engine):
     state, attention = torch.random.get_rng_state(), policy.model.config._attn_implementation
     first, again, other = (drawn(policy, engine, 10, seed=seed, batch_size=8) for seed in (3, 3, 4))
@@ -127,7 +127,7 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
         },
     ],
 )
-@pytest.mark.parametrize("engine", ["static", "continuous"])
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_the_papers_families_are_sampled(monkeypatch, architecture, engine):
     monkeypatch.setitem(bench.ARCHITECTURES, "small", architecture or bench.ARCHITECTURES["tiny"])
     changes = [

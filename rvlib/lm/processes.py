@@ -63,7 +63,7 @@ def check(runtime: RuntimeSettings) -> None:
     """ValueError, one sentence, for a recipe's runtime that several processes can't keep."""
     if world() > 1 and runtime.engine == "continuous":
         raise ValueError(
-            "The engine of several processes must be generate, static or vllm, got continuous, which is for one; "
+            "The engine of several processes must be auto, generate or vllm, got continuous, which is for one; "
             "set runtime.engine."
         )
     if world() > 1 and runtime.optimizer != "adam":

@@ -38,7 +38,7 @@ from rvlib.lm.training import policy_gradient
 from rvlib.lm.training.trainer import Trainer
 
 MEAN_REPLY_TOKENS = 128
-STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "static", "continuous")
+STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "graph", "continuous")
 T = TypeVar("T")
 
 
@@ -142,9 +142,9 @@ class Bench:
         texts = decode_replies(self.policy, completion_ids)
         return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
 
-    def static(self) -> dict[str, Any]:
-        """A batch of replies by transformers' cache of fixed size, compiled on a GPU."""
-        return self.sampling("static")
+    def graph(self) -> dict[str, Any]:
+        """A batch of replies by a token step that is replayed."""
+        return self.sampling("graph")
 
     def continuous(self) -> dict[str, Any]:
         """A batch of replies by continuous batching."""

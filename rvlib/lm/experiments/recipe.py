@@ -326,7 +326,7 @@ class RuntimeSettings(Settings):
     # random.
     weights_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sampling.generation`
+    engine: Literal["auto", "graph", "generate", "continuous", "vllm"] = "auto"  # that samples: see `sampling.generation`
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
@@ -379,7 +379,7 @@ class Recipe(Settings):
             raise ValueError(f"seeds must differ, got {self.seeds}")
         if self.runtime.engine == "vllm" and any(spec.lora for spec in self.policies.values()):
             raise ValueError(
-                "runtime.engine must be generate, static or continuous where an adapter is trained, "
+                "runtime.engine must be auto, graph, generate or continuous where an adapter is trained, "
                 "since vllm is sent whole weights, got 'vllm'"
             )
         for key, spec in self.reward_models.items():

@@ -27,11 +27,16 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from rvlib.lm import processes
 from rvlib.lm.models.policies import Policy
 
-PADDED = (
-    "generate",
-    "static",
-)  # engines that draw a whole batch at once; all others keep to `batch_size` by themselves
+# Engines that draw a whole batch at once; all others keep to `batch_size` by themselves.
+PADDED = ("auto", "graph", "generate")
 PAGE = 256  # tokens of a page, as transformers has them
+
+
+def chosen(engine: str, model: transformers.PreTrainedModel) -> str:
+    """The engine that a name stands for: "auto" is "graph" on a GPU of one process, and "generate" elsewhere."""
+    if engine == "auto":
+        return "graph" if model.device.type == "cuda" and processes.world() == 1 else "generate"
+    return engine
 
 
 def continuous(

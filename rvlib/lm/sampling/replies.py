@@ -49,7 +49,7 @@ def sample_replies(
     folder: str | pathlib.Path,
     sampling: Sampling = Sampling(),
     *,
-    engine: str = "generate",
+    engine: str = "auto",
     batch_size: int | None = None,
     server: str | None = None,
     progress: bool = True,
@@ -70,6 +70,7 @@ def sample_replies(
             f"got {len(names)} with {len(set(names))} different names."
         )
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
+    engine = engines.chosen(engine, policy.model)
     settings |= {} if engine == "generate" else {"engine": engine}
     processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt.text)))
