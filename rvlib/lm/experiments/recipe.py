@@ -326,7 +326,9 @@ class RuntimeSettings(Settings):
     # random.
     weights_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    engine: Literal["auto", "graph", "generate", "continuous", "vllm"] = "auto"  # that samples: see `sampling.generation`
+    engine: Literal["auto", "graph", "generate", "continuous", "vllm"] = (
+        "auto"  # that samples: see `sampling.generation`
+    )
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
+from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.loading import loading_failure, quiet
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
@@ -51,7 +52,8 @@ class FunctionReward:
 class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
-    source: where the weights came from, for records; batch_size: texts that go through the model at once.
+    source: where the weights came from, for records; batch_size: of the longest texts, how many go
+    through the model at once (`batches_of_tokens`).
     """
 
     name: str
@@ -67,15 +69,15 @@ class SequenceReward:
             for prompt, texts in _pairs(prompts, replies)
             for reply in texts
         ]
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # similar lengths together
-        longest, max_tokens = len(encoded[order[-1]]["input_ids"]), _max_tokens(self.model, self.tokenizer)
+        lengths = [len(row["input_ids"]) for row in encoded]
+        longest, max_tokens = max(lengths), _max_tokens(self.model, self.tokenizer)
         if longest > max_tokens:
             raise ValueError(
                 f"A prompt with its reply must have at most the {max_tokens} tokens that the reward model "
                 f"{self.name} reads, got {longest}; draw shorter replies, or leave out long prompts."
             )
         rewards = np.empty(len(encoded))
-        for indices in (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)):
+        for indices in batches_of_tokens(lengths, self.batch_size):
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()

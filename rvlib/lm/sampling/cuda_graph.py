@@ -76,12 +76,16 @@ def sample(
     why, for a model that this engine cannot run.
     """
     if not (reason := unsupported(model)):
+        generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in processes.generators())]
+        states = [generator.get_state() for generator in generators]
         try:
             return _sample(model, prompts, num_generations, eos_token_ids, max_new_tokens, temperature)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # of torch, for what no graph can hold
             reason = _failed[model] = f"a token step did not run ({str(error).splitlines()[0]})"
+            for generator, state in zip(generators, states):
+                generator.set_state(state)
     warnings.warn(f"The model is sampled by the slower engine generate, since {reason}.", stacklevel=2)
     return None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import transformers
 
+from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
@@ -17,14 +18,13 @@ def log_probs(
     temperature: float = 1.0,
     batch_size: int = 16,
 ) -> list[float]:
-    """ln π_θ(y|x) in nats, one float a reply, without a gradient; `batch_size` go through at once.
+    """ln π_θ(y|x) in nats, one float a reply, without a gradient.
 
-    They are sorted by length, so that little is padded.
+    batch_size: as many tokens go through at once as that many of the longest text have (`batches_of_tokens`).
     """
-    order = sorted(range(len(completion_ids)), key=lambda i: len(prompt_ids[i]) + len(completion_ids[i]))
     logprobs = [0.0] * len(completion_ids)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
+    for indices in batches_of_tokens(lengths, batch_size):
         with torch.inference_mode():
             batch = reply_log_probs(
                 policy, [prompt_ids[i] for i in indices], [completion_ids[i] for i in indices], temperature=temperature
@@ -80,6 +80,15 @@ def reply_log_probs(
 def log_softmax_at(
     model: transformers.PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width)."""
-    logits = model.get_output_embeddings()(hidden).float() / temperature
-    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width).
+
+    Logits are scaled and capped as the model's own forward pass does it: Cohere multiplies, Granite divides, Gemma-2
+    caps.
+    """
+    config = model.config.get_text_config()
+    logits = model.get_output_embeddings()(hidden).float()
+    if (scale := getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)) != 1:
+        logits = logits * scale
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return -torch.nn.functional.cross_entropy(logits / temperature, tokens, reduction="none")
