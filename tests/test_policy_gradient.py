@@ -1,6 +1,7 @@
 """The loop of policy gradient against the exact gradient, and its parts against what they must not depend on."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from rvlib.lm.experiments import recipe, stages  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.loading import quiet  # noqa: E402
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.generation import generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
+from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
 from rvlib.lm.training import policy_gradient  # noqa: E402
 from rvlib.lm.training.trainer import Trainer  # noqa: E402
@@ -201,6 +202,58 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
     resumed, model = train(tmp_path / "b", 4)
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
     assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
+
+
+def one_step(folder, monkeypatch, *, num_mini_batches, said):
+    """A step on replies of the engine graph: its numbers, the weights after it, and how many were scored twice.
+
+    said: whether the engine's own log-probabilities are used.
+    """
+    scored = []
+
+    def counted(policy, prompt_ids, completion_ids, **settings):
+        scored.append(len(completion_ids))
+        return log_probs(policy, prompt_ids, completion_ids, **settings)
+
+    def silent(*args, **settings):
+        return replace(complete(*args, **settings), logprobs=None)
+
+    monkeypatch.setattr(policy_gradient, "log_probs", counted)
+    monkeypatch.setattr(policy_gradient, "complete", complete if said else silent)
+    settings = recipe.load(
+        "tiny-4.1",
+        [
+            "runtime.engine=graph",
+            "policy_gradient.batch_size=16",
+            f"policy_gradient.num_mini_batches={num_mini_batches}",
+            "policy_gradient.max_new_tokens=12",
+            "policy_gradient.kl_coef=0.5",
+        ],
+    )
+    policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
+    with torch.no_grad():
+        reference.model.get_output_embeddings().weight.mul_(1.1)
+    trainer = Trainer(policy.model, folder, 1e-2, settings.runtime)
+
+    def teacher(prompts, replies):
+        return np.array([[len(reply) / 10 for reply in group] for group in replies])
+
+    numbers = policy_gradient.policy_gradient_step(
+        trainer, policy, reference, teacher, tiny.prompts(8, 0), settings, (0, 0, 0)
+    )
+    return numbers, torch.nn.utils.parameters_to_vector(policy.model.parameters()), scored
+
+
+@pytest.mark.parametrize("num_mini_batches", [1, 2])
+def test_no_log_probability_that_is_known_is_taken_again(tmp_path, monkeypatch, num_mini_batches):
+    """Those of the engine give the same step, to rounding; only later mini-batches need a forward pass of their own."""
+    expected, moved, scored = one_step(tmp_path / "a", monkeypatch, num_mini_batches=num_mini_batches, said=False)
+    assert scored == [16, 16]  # under the policy and the reference
+    numbers, weights, scored = one_step(tmp_path / "b", monkeypatch, num_mini_batches=num_mini_batches, said=True)
+    assert scored == ([16] if num_mini_batches == 1 else [16, 8])
+    assert numbers == pytest.approx(expected, rel=1e-4, abs=1e-6) and numbers["kl"] != 0
+    start = torch.nn.utils.parameters_to_vector(policies.load_policy(tiny.TINY).model.parameters())
+    assert (weights - moved).norm() < 0.01 * (moved - start).norm()
 
 
 def test_bfloat16_weights_would_not_move():

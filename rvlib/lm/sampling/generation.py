@@ -105,7 +105,11 @@ def complete(
     inputs = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt").to(
         policy.model.device
     )
-    settings = {"eos_token_ids": eos_token_ids, "max_new_tokens": max_new_tokens, "temperature": temperature}
+    settings: dict[str, Any] = {
+        "eos_token_ids": eos_token_ids,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+    }
     sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings) if engine == "graph" else None
     if sampled:
         completion_ids, logprobs = sampled.completion_ids, sampled.logprobs.tolist()

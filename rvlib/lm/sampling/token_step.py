@@ -74,7 +74,7 @@ class TokenStep:
     def start(self, prefill: Any, attention_mask: torch.Tensor, eos_token_ids: list[int], temperature: float) -> None:
         """Copy the keys and values of each prompt to all of its replies, and draw their first tokens.
 
-        prefill: what the model returned for the prompts, padded on the left as `attention_mask`, (prompts, length), says.
+        prefill: what the model returned for the prompts, padded on the left; attention_mask: (prompts, length).
         """
         rows, (prompts, length) = len(self.order), attention_mask.shape
         for layer, prompt_layer in zip(self.cache.layers, prefill.past_key_values.layers):
