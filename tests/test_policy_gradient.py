@@ -18,6 +18,7 @@ from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
 from rvlib.lm.experiments import recipe, stages  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.loading import quiet  # noqa: E402
+from rvlib.lm.sampling import log_probs as log_probs_module  # noqa: E402
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
 from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
@@ -202,6 +203,22 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
     resumed, model = train(tmp_path / "b", 4)
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
     assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
+
+
+def test_texts_packed_in_one_row_have_the_log_probabilities_of_padded_ones(policy, monkeypatch):
+    """By sdpa, which masks what flash-attn leaves out; flash-attn itself needs a GPU and is not tried."""
+    prompt_ids, completion_ids = [[5, 6, 7], [8], [9, 3]], [[4, 6], [7, 7, 5, 3], [6]]
+
+    def gradient():
+        policy.model.zero_grad()
+        logprobs = reply_log_probs(policy, prompt_ids, completion_ids)
+        (logprobs * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+        return logprobs.detach(), torch.cat([value.grad.flatten() for value in policy.model.parameters()])
+
+    padded, expected = gradient()
+    monkeypatch.setattr(log_probs_module, "packs", lambda model: True)
+    packed, actual = gradient()
+    assert torch.allclose(packed, padded, atol=1e-5) and torch.allclose(actual, expected, atol=1e-5)
 
 
 def one_step(folder, monkeypatch, *, num_mini_batches, said):

@@ -49,8 +49,8 @@ def generate(
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at
     `max_new_tokens`. engine: "graph", all at once in a padded batch, by one token step that is replayed
     (`sampling.cuda_graph`); "generate", the same by transformers' own loop; "auto", "graph" on a GPU and "generate"
-    elsewhere; "continuous", at most `batch_size` at once; "vllm", by the server at the address `server` (both in
-    `sampling.engines`).
+    elsewhere; "continuous", at most `batch_size` at once; "vllm", by the server at the address `server`;
+    "vllm-colocate", by vLLM on the same GPU (all three in `sampling.engines`).
     """
     return complete(
         policy,
@@ -78,38 +78,22 @@ def complete(
     """What `generate` returns, with the log-probabilities that the engine "graph" takes while it draws."""
     eos_token_ids = end_token_ids(policy)
     engine = engines.chosen(engine, policy.model)
-    if engine == "continuous":
-        return Completions(
-            engines.continuous(
-                policy.model,
-                prompt_ids,
-                num_generations,
-                eos_token_ids=eos_token_ids,
-                batch_size=batch_size or len(prompt_ids) * num_generations,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-            )
-        )
-    if engine == "vllm":
-        return Completions(
-            engines.served(
-                policy,
-                prompt_ids,
-                num_generations,
-                server=server,
-                eos_token_ids=eos_token_ids,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-            )
-        )
-    inputs = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt").to(
-        policy.model.device
-    )
     settings: dict[str, Any] = {
         "eos_token_ids": eos_token_ids,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
     }
+    at_once = batch_size or len(prompt_ids) * num_generations
+    if engine == "continuous":
+        return Completions(
+            engines.continuous(policy.model, prompt_ids, num_generations, batch_size=at_once, **settings)
+        )
+    if engine == "vllm-colocate":
+        return Completions(engines.colocated(policy, prompt_ids, num_generations, batch_size=at_once, **settings))
+    if engine == "vllm":
+        return Completions(engines.served(policy, prompt_ids, num_generations, server=server, **settings))
+    padded = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
+    inputs = padded.to(policy.model.device)
     sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings) if engine == "graph" else None
     if sampled:
         completion_ids, logprobs = sampled.completion_ids, sampled.logprobs.tolist()

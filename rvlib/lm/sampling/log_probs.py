@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import transformers
+from transformers.utils import is_flash_attn_2_available
 
 from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.policies import Policy
@@ -43,18 +44,28 @@ def reply_log_probs(
 ) -> torch.Tensor:
     """ln π_θ(y|x) in nats of replies that go through at once, a float64 tensor (replies,) that gradients pass through.
 
-    Padding is on the right, and only the positions that predict a reply's tokens become logits, `LOGITS_AT_ONCE` at a
-    time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
+    Padding is on the right; with flash-attn (`packs`) there is none. Only the positions that predict a reply's tokens
+    become logits, `LOGITS_AT_ONCE` at a time: of the others only what the gradient needs is kept, one 32-bit number for
+    each of tokens × vocabulary.
     """
     model = policy.model
-    input_ids = [torch.tensor(prompt + reply) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
-    padded = torch.nn.utils.rnn.pad_sequence(input_ids, batch_first=True)[:, :-1]  # the last token predicts nothing
-    attention_mask = torch.arange(padded.shape[1]) < torch.tensor([[len(ids)] for ids in input_ids])
+    # The last token predicts nothing.
+    texts = [torch.tensor((prompt + reply)[:-1]) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
+    lengths = torch.tensor([len(text) for text in texts])
+    inputs: dict[str, torch.Tensor]
+    if packs(model):
+        inputs = {"input_ids": torch.cat(texts)[None], "position_ids": torch.cat([*map(torch.arange, lengths)])[None]}
+        starts = lengths.cumsum(0) - lengths
+    else:
+        inputs = {"input_ids": torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)}
+        width = inputs["input_ids"].shape[1]
+        inputs["attention_mask"] = torch.arange(width) < lengths[:, None]
+        starts = torch.arange(len(texts)) * width
     # Of each token of a reply: which row it is in, which position predicts it, and which token it is.
     predicted = torch.tensor(
         [
-            (i, len(prompt) - 1 + j, token)
-            for i, (prompt, reply) in enumerate(zip(prompt_ids, completion_ids))
+            (i, start + len(prompt) - 1 + j, token)
+            for i, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts.tolist()))
             for j, token in enumerate(reply)
         ],
         dtype=torch.long,
@@ -62,19 +73,29 @@ def reply_log_probs(
 
     def totals() -> torch.Tensor:  # on the device of the gathered weights, which may have come from the host's memory
         row, position, token = predicted.to(model.device).view(-1, 3).unbind(1)
-        hidden = model.base_model(
-            padded.to(model.device), attention_mask=attention_mask.to(model.device), use_cache=False
-        ).last_hidden_state
+        moved = {key: value.to(model.device) for key, value in inputs.items()}
+        hidden = model.base_model(**moved, use_cache=False).last_hidden_state.flatten(0, 1)
         token_logprobs = torch.cat(
             [
                 log_softmax_at(model, states, targets, temperature)
-                for states, targets in zip(hidden[row, position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
+                for states, targets in zip(hidden[position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
             ]
         )
-        zeros = torch.zeros(len(input_ids), dtype=torch.float64, device=row.device)
+        zeros = torch.zeros(len(texts), dtype=torch.float64, device=row.device)
         return zeros.index_add(0, row, token_logprobs.double())
 
     return policy.sharing.through(totals)
+
+
+def use_flash_attention(model: transformers.PreTrainedModel) -> None:
+    """Have a 16-bit model on a GPU attend by flash-attn, where that is installed, so that texts are packed."""
+    if model.device.type == "cuda" and model.dtype == torch.bfloat16 and is_flash_attn_2_available():
+        model.set_attn_implementation("flash_attention_2")
+
+
+def packs(model: transformers.PreTrainedModel) -> bool:
+    """Whether texts go through a model one after another in one row: flash-attn tells them apart by their positions."""
+    return "flash" in (model.config.get_text_config()._attn_implementation or "")
 
 
 def log_softmax_at(

@@ -31,7 +31,7 @@ from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import Completions, complete
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs, use_flash_attention
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular.estimators import advantages as estimate_advantages
@@ -93,6 +93,8 @@ def train_policy(
     if reference:
         frozen: torch.nn.Module = reference.model
         frozen.to(policy.model.device)
+    for model in [policy.model] + ([reference.model] if reference else []):
+        use_flash_attention(model)
     prompts_per_step = settings.batch_size // settings.num_generations
     total_steps = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1
