@@ -13,6 +13,7 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib.lm import processes  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
 from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
 from rvlib.lm.experiments import recipe, stages  # noqa: E402
@@ -203,6 +204,21 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
     resumed, model = train(tmp_path / "b", 4)
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
     assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
+
+
+def test_every_process_takes_part_in_as_many_micro_batches(tmp_path, policy, monkeypatch):
+    """Three processes, one after another: what each takes is all rows, and none waits for another at the end."""
+    trainer, taken = Trainer(policy.model, tmp_path, 0.0, RUNTIME.model_copy(update={"micro_batch": 2})), []
+    rows = [700, 30, 650, 20, 10, 500, 40]
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    monkeypatch.setattr(processes, "total", lambda number: number)
+    monkeypatch.setattr(trainer, "_backward", lambda batch, rows, loss_of: taken[-1].append(batch) or torch.zeros(()))
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        taken.append([])
+        trainer.update(rows, lambda batch: None, length=lambda row: row)
+    assert sorted(row for batches in taken for batch in batches for row in batch) == sorted(rows)
+    assert len({len(batches) for batches in taken}) == 1
 
 
 def test_texts_packed_in_one_row_have_the_log_probabilities_of_padded_ones(policy, monkeypatch):

@@ -97,9 +97,9 @@ class TokenStep:
         log_softmax = (logits.float() / self.temperature).log_softmax(-1)
         tokens = (log_softmax - torch.empty_like(log_softmax).exponential_().log_()).argmax(-1, keepdim=True)
         logprobs = log_softmax.gather(-1, tokens).squeeze(-1).double()
-        self.logprobs[:rows] += logprobs.masked_fill(self.ended[:rows], 0)
+        self.logprobs[:rows].add_(logprobs.masked_fill(self.ended[:rows], 0))
         self.input_ids[:rows].index_copy_(1, self.extent.position, tokens)
-        self.ended[:rows] |= (tokens == self.eos_token_ids).any(-1)
+        self.ended[:rows].logical_or_((tokens == self.eos_token_ids).any(-1))
 
     def step(self, model: Any) -> None:
         """The step itself, from the last tokens drawn to the next."""
@@ -123,7 +123,7 @@ class TokenStep:
                 bias=bias,
                 capped=before != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
             ).logits
-        position += 1
+        position.add_(1)
         self.draw(logits[:, -1])
 
     def advance(self, model: Any, length: int) -> None:
