@@ -7,10 +7,12 @@ For each engine, of a token step: milliseconds, the share of them in which the G
 (a replayed graph is one launch), how often the host waits for an answer, and the bytes that attention copies because
 each query head gets keys and values of its own (`repeat_kv`). `static` is transformers' cache of fixed size, which
 `generate` compiles on a GPU: it is no engine of rvlib any more, and stays here to be compared with. Random weights, so
-nothing is downloaded; prompts of 128 tokens. By the sizes, `static` at 32 rows and 768 places of Llama-3.1-8B writes 13
-GB of such copies in a step and reads them again: 6 ms of an H200's bandwidth, where the weights take 4 and 15.9 were
-measured. The rest is the host. --compile-layers compiles each layer before it is captured. Without a GPU
-it runs a small model and counts operations in place of kernels.
+nothing is downloaded; prompts of 128 tokens. Without a GPU it runs a small model and
+counts operations in place of kernels. --compile-layers compiles each layer before it is captured.
+
+What made `static` slow, by the sizes: at 32 rows and 768 places of Llama-3.1-8B it writes 13 GB of such copies in a
+step and reads them again, 6 ms of an H200's bandwidth, where the weights take 4; 15.9 ms were measured. How much of the
+other 6 is the host, this script says.
 """
 
 import argparse

@@ -153,10 +153,10 @@ class Bench:
     def sampling(self, engine: str | None = None) -> dict[str, Any]:
         """A batch of replies, by the recipe's engine unless another is named.
 
-        Of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is
-        said.
+        Of continuous batching the fewest steps are counted that it can have taken, and of it and of graph the
+        fewest keys and values, so their share is at least what is said.
         """
-        engine = engine or self.recipe.runtime.engine
+        engine = engines.chosen(engine or self.recipe.runtime.engine, self.policy.model)
         seconds, generated = self._timed(lambda: self._generate(engine))
         self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize
@@ -168,7 +168,7 @@ class Bench:
             lengths = [len(completion) for completion in chunk]
             longest, fewest = max(lengths), -(-sum(lengths) // self.recipe.runtime.batch_size)
             chunk_steps = longest if padded else max(longest, fewest)
-            seen = [longest] * len(chunk) if padded else lengths  # padding is read too
+            seen = [longest] * len(chunk) if engine == "generate" else lengths  # which reads padding to the end
             cached = sum(length * (PROMPT_TOKENS + length / 2) for length in seen)  # tokens, over all steps
             weights = (self.layer_parameters + self.head_parameters) * chunk_steps
             bytes_read += (weights + cached * cache_a_token) * itemsize

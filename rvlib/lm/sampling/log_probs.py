@@ -1,5 +1,6 @@
 """Log-probabilities of replies: ln π_θ(y|x) = Σ_l ln softmax(f_θ(x, y_<l))_{y_l}, with a gradient or without."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -51,21 +52,20 @@ def reply_log_probs(
     model = policy.model
     # The last token predicts nothing.
     texts = [torch.tensor((prompt + reply)[:-1]) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
-    lengths = torch.tensor([len(text) for text in texts])
+    lengths = [len(text) for text in texts]
     inputs: dict[str, torch.Tensor]
     if packs(model):
         inputs = {"input_ids": torch.cat(texts)[None], "position_ids": torch.cat([*map(torch.arange, lengths)])[None]}
-        starts = lengths.cumsum(0) - lengths
+        starts = [0, *itertools.accumulate(lengths)]
     else:
         inputs = {"input_ids": torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)}
-        width = inputs["input_ids"].shape[1]
-        inputs["attention_mask"] = torch.arange(width) < lengths[:, None]
-        starts = torch.arange(len(texts)) * width
+        inputs["attention_mask"] = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        starts = [i * max(lengths) for i in range(len(texts))]
     # Of each token of a reply: which row it is in, which position predicts it, and which token it is.
     predicted = torch.tensor(
         [
             (i, start + len(prompt) - 1 + j, token)
-            for i, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts.tolist()))
+            for i, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts))
             for j, token in enumerate(reply)
         ],
         dtype=torch.long,
