@@ -1,8 +1,11 @@
 """Engines that sample: the same distribution from each, the same replies from a seed, a sentence when one stops."""
 
+import collections
 import http.server
 import json
+import os
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -41,7 +44,7 @@ def drawn(policy, engine, num_generations, tokens=20, seed=0, **settings):
         return generate(policy, PROMPTS, num_generations, max_new_tokens=tokens, engine=engine, **settings)
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_replies_are_from_the_policy_itself(policy, engine):
     """First tokens of 1,500 replies to each prompt against the model's probabilities, at a temperature of 0.7."""
     replies = drawn(policy, engine, 1500, tokens=1, temperature=0.7, batch_size=500)
@@ -57,7 +60,7 @@ def test_replies_are_from_the_policy_itself(policy, engine):
         )
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_later_tokens_follow_from_earlier_ones(policy, engine):
     """The mean of -ln π over replies is the entropy, as is the mean of the sum of ln π's own conditional entropies."""
     replies = drawn(policy, engine, 200, tokens=12, batch_size=64)
@@ -73,7 +76,7 @@ def test_later_tokens_follow_from_earlier_ones(policy, engine):
     assert abs(difference.mean()) < 4 * difference.std(ddof=1) / np.sqrt(len(difference))
 
 
-@pytest.mark.parametrize("engine", ["generate", "static", "continuous"])
+@pytest.mark.parametrize("engine", ["generate", "graph", "continuous"])
 def test_each_reply_ends_once(policy, engine):
     ends = end_token_ids(policy)
     replies = drawn(policy, engine, 40, tokens=30, batch_size=16)
@@ -81,7 +84,7 @@ def test_each_reply_ends_once(policy, engine):
     assert not any(token in ends for reply in replies for token in reply[:-1])
 
 
-@pytest.mark.parametrize("engine", ["static", "continuous"])
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(policy, engine):
     state, attention = torch.random.get_rng_state(), policy.model.config._attn_implementation
     first, again, other = (drawn(policy, engine, 10, seed=seed, batch_size=8) for seed in (3, 3, 4))
@@ -127,7 +130,7 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
         },
     ],
 )
-@pytest.mark.parametrize("engine", ["static", "continuous"])
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_the_papers_families_are_sampled(monkeypatch, architecture, engine):
     monkeypatch.setitem(bench.ARCHITECTURES, "small", architecture or bench.ARCHITECTURES["tiny"])
     changes = [
@@ -277,6 +280,86 @@ def test_a_step_of_policy_gradient_with_a_server_sends_the_weights_once(server, 
     assert not torch.equal(
         served.model.get_input_embeddings().weight, policy.model.get_input_embeddings().weight
     )  # the last update is sent when it is needed
+
+
+@pytest.fixture
+def colocated(monkeypatch):
+    """A stand-in for vLLM in this process: the weights it was given, and what it was asked."""
+    generation = pytest.importorskip(
+        "trl.generation.vllm_generation", reason="TRL is not installed: pip install -r requirements-lm.txt"
+    )
+    served, seen = policies.load_policy(tiny.TINY), {"loads": 0, "calls": [], "asleep": []}
+    output = collections.namedtuple("output", "prompt_token_ids outputs")
+    completion = collections.namedtuple("completion", "token_ids logprobs")
+
+    class Llm:
+        def __init__(self, **settings):
+            seen["settings"] = settings
+            for part in ("llm_engine", "model_executor", "driver_worker", "model_runner", "model"):
+                setattr(self, part, self)  # where TRL looks for the model
+
+        def load_weights(self, named):
+            for name, value in named:
+                served.model.get_parameter(name).data.copy_(value)
+                seen["loads"] += 1
+
+        def sleep(self, level):
+            seen["asleep"].append(True)
+
+        def wake_up(self, tags):
+            seen["asleep"].append(False)
+
+        def reset_prefix_cache(self):
+            """Nothing is kept here."""
+
+        def generate(self, prompts, sampling_params, use_tqdm):
+            asked = sampling_params
+            assert asked["top_p"] == 1.0 and asked["top_k"] == 0 and asked["n"] == 1 and "seed" not in asked
+            assert asked["stop_token_ids"] == end_token_ids(served) and not seen["asleep"][-1]
+            seen["calls"].append(len(prompts))
+            ids = [prompt["prompt_token_ids"] for prompt in prompts]
+            with torch_seed(0, len(ids)):
+                replies = generate(served, ids, 1, max_new_tokens=asked["max_tokens"], temperature=asked["temperature"])
+            return [output(prompt, [completion(reply, None)]) for prompt, reply in zip(ids, replies)]
+
+    monkeypatch.setattr(generation, "is_vllm_available", lambda *_, **__: True)
+    monkeypatch.setattr(generation, "LLM", Llm, raising=False)
+    monkeypatch.setattr(generation, "SamplingParams", dict, raising=False)
+    monkeypatch.setattr(engines, "_in_this_process", {})
+    with mock.patch.dict(os.environ):  # TRL writes the addresses of processes there
+        yield served, seen
+
+
+def test_vllm_in_this_process_samples_the_policy_as_it_is_now(colocated):
+    served, seen = colocated
+    policy = policies.load_policy(tiny.TINY)
+
+    def ask():
+        return generate(policy, PROMPTS, 4, max_new_tokens=6, temperature=0.8, engine="vllm-colocate", batch_size=8)
+
+    def expect():
+        repeated = [prompt for prompt in PROMPTS for _ in range(4)]
+        with torch_seed(0, 12):
+            return generate(policy, repeated, 1, max_new_tokens=6, temperature=0.8)
+
+    before = expect()
+    assert ask() == before and seen["calls"] == [12] and seen["asleep"][-1]
+    assert seen["settings"]["max_num_seqs"] == 8 and seen["settings"]["model"] == policy.model.name_or_path
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(1.5)
+    assert ask() == expect() != before
+    assert seen["loads"] == 2 * len(list(policy.model.parameters()))
+
+
+def test_no_vllm_in_this_process_is_a_sentence(policy, monkeypatch):
+    generation = pytest.importorskip(
+        "trl.generation.vllm_generation", reason="TRL is not installed: pip install -r requirements-lm.txt"
+    )
+    monkeypatch.setattr(generation, "is_vllm_available", lambda *_, **__: False)
+    with pytest.raises(ModuleNotFoundError, match=r"needs the package vllm here too.*set runtime.engine to auto\.$"):
+        drawn(policy, "vllm-colocate", 2)
+    with pytest.raises(ValueError, match="where an adapter is trained, since vllm is sent whole weights"):
+        recipe.load("scale-8b-lora", ["runtime.engine=vllm-colocate"])
 
 
 def test_no_server_and_no_vllm_are_a_sentence(policy, monkeypatch):

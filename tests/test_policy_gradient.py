@@ -1,6 +1,7 @@
 """The loop of policy gradient against the exact gradient, and its parts against what they must not depend on."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from rvlib.lm import processes  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
 from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
 from rvlib.lm.experiments import recipe, stages  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.loading import quiet  # noqa: E402
+from rvlib.lm.sampling import log_probs as log_probs_module  # noqa: E402
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.generation import generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
+from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
 from rvlib.lm.training import policy_gradient  # noqa: E402
 from rvlib.lm.training.trainer import Trainer  # noqa: E402
@@ -201,6 +204,89 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
     resumed, model = train(tmp_path / "b", 4)
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
     assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
+
+
+def test_every_process_takes_part_in_as_many_micro_batches(tmp_path, policy, monkeypatch):
+    """Three processes, one after another: what each takes is all rows, and none waits for another at the end."""
+    trainer, taken = Trainer(policy.model, tmp_path, 0.0, RUNTIME.model_copy(update={"micro_batch": 2})), []
+    rows = [700, 30, 650, 20, 10, 500, 40]
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    monkeypatch.setattr(processes, "total", lambda number: number)
+    monkeypatch.setattr(trainer, "_backward", lambda batch, rows, loss_of: taken[-1].append(batch) or torch.zeros(()))
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        taken.append([])
+        trainer.update(rows, lambda batch: None, length=lambda row: row)
+    assert sorted(row for batches in taken for batch in batches for row in batch) == sorted(rows)
+    assert len({len(batches) for batches in taken}) == 1
+
+
+def test_texts_packed_in_one_row_have_the_log_probabilities_of_padded_ones(policy, monkeypatch):
+    """By sdpa, which masks what flash-attn leaves out; flash-attn itself needs a GPU and is not tried."""
+    prompt_ids, completion_ids = [[5, 6, 7], [8], [9, 3]], [[4, 6], [7, 7, 5, 3], [6]]
+
+    def gradient():
+        policy.model.zero_grad()
+        logprobs = reply_log_probs(policy, prompt_ids, completion_ids)
+        (logprobs * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+        return logprobs.detach(), torch.cat([value.grad.flatten() for value in policy.model.parameters()])
+
+    padded, expected = gradient()
+    monkeypatch.setattr(log_probs_module, "packs", lambda model: True)
+    packed, actual = gradient()
+    assert torch.allclose(packed, padded, atol=1e-5) and torch.allclose(actual, expected, atol=1e-5)
+
+
+def one_step(folder, monkeypatch, *, num_mini_batches, said):
+    """A step on replies of the engine graph: its numbers, the weights after it, and how many were scored twice.
+
+    said: whether the engine's own log-probabilities are used.
+    """
+    scored = []
+
+    def counted(policy, prompt_ids, completion_ids, **settings):
+        scored.append(len(completion_ids))
+        return log_probs(policy, prompt_ids, completion_ids, **settings)
+
+    def silent(*args, **settings):
+        return replace(complete(*args, **settings), logprobs=None)
+
+    monkeypatch.setattr(policy_gradient, "log_probs", counted)
+    monkeypatch.setattr(policy_gradient, "complete", complete if said else silent)
+    settings = recipe.load(
+        "tiny-4.1",
+        [
+            "runtime.engine=graph",
+            "policy_gradient.batch_size=16",
+            f"policy_gradient.num_mini_batches={num_mini_batches}",
+            "policy_gradient.max_new_tokens=12",
+            "policy_gradient.kl_coef=0.5",
+        ],
+    )
+    policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
+    with torch.no_grad():
+        reference.model.get_output_embeddings().weight.mul_(1.1)
+    trainer = Trainer(policy.model, folder, 1e-2, settings.runtime)
+
+    def teacher(prompts, replies):
+        return np.array([[len(reply) / 10 for reply in group] for group in replies])
+
+    numbers = policy_gradient.policy_gradient_step(
+        trainer, policy, reference, teacher, tiny.prompts(8, 0), settings, (0, 0, 0)
+    )
+    return numbers, torch.nn.utils.parameters_to_vector(policy.model.parameters()), scored
+
+
+@pytest.mark.parametrize("num_mini_batches", [1, 2])
+def test_no_log_probability_that_is_known_is_taken_again(tmp_path, monkeypatch, num_mini_batches):
+    """Those of the engine give the same step, to rounding; only later mini-batches need a forward pass of their own."""
+    expected, moved, scored = one_step(tmp_path / "a", monkeypatch, num_mini_batches=num_mini_batches, said=False)
+    assert scored == [16, 16]  # under the policy and the reference
+    numbers, weights, scored = one_step(tmp_path / "b", monkeypatch, num_mini_batches=num_mini_batches, said=True)
+    assert scored == ([16] if num_mini_batches == 1 else [16, 8])
+    assert numbers == pytest.approx(expected, rel=1e-4, abs=1e-6) and numbers["kl"] != 0
+    start = torch.nn.utils.parameters_to_vector(policies.load_policy(tiny.TINY).model.parameters())
+    assert (weights - moved).norm() < 0.01 * (moved - start).norm()
 
 
 def test_bfloat16_weights_would_not_move():

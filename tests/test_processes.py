@@ -447,7 +447,7 @@ def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
         ValueError,
-        match="^The engine of several processes must be generate, static or vllm, got continuous, which is for one; "
+        match="^The engine of several processes must be auto, generate or vllm, got continuous, which is for one; "
         "set runtime.engine\\.$",
     ):
         processes.check(runtime)

@@ -61,9 +61,9 @@ def start() -> None:
 
 def check(runtime: RuntimeSettings) -> None:
     """ValueError, one sentence, for a recipe's runtime that several processes can't keep."""
-    if world() > 1 and runtime.engine == "continuous":
+    if world() > 1 and runtime.engine in ("continuous", "vllm-colocate"):
         raise ValueError(
-            "The engine of several processes must be generate, static or vllm, got continuous, which is for one; "
+            f"The engine of several processes must be auto, generate or vllm, got {runtime.engine}, which is for one; "
             "set runtime.engine."
         )
     if world() > 1 and runtime.optimizer != "adam":

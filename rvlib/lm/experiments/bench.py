@@ -38,7 +38,7 @@ from rvlib.lm.training import policy_gradient
 from rvlib.lm.training.trainer import Trainer
 
 MEAN_REPLY_TOKENS = 128
-STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "static", "continuous")
+STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "graph", "continuous")
 T = TypeVar("T")
 
 
@@ -142,9 +142,9 @@ class Bench:
         texts = decode_replies(self.policy, completion_ids)
         return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
 
-    def static(self) -> dict[str, Any]:
-        """A batch of replies by transformers' cache of fixed size, compiled on a GPU."""
-        return self.sampling("static")
+    def graph(self) -> dict[str, Any]:
+        """A batch of replies by a token step that is replayed."""
+        return self.sampling("graph")
 
     def continuous(self) -> dict[str, Any]:
         """A batch of replies by continuous batching."""
@@ -153,10 +153,10 @@ class Bench:
     def sampling(self, engine: str | None = None) -> dict[str, Any]:
         """A batch of replies, by the recipe's engine unless another is named.
 
-        Of continuous batching the fewest steps are counted that it can have taken, so its share is at least what is
-        said.
+        Of continuous batching the fewest steps are counted that it can have taken, and of it and of graph the
+        fewest keys and values, so their share is at least what is said.
         """
-        engine = engine or self.recipe.runtime.engine
+        engine = engines.chosen(engine or self.recipe.runtime.engine, self.policy.model)
         seconds, generated = self._timed(lambda: self._generate(engine))
         self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize
@@ -168,7 +168,7 @@ class Bench:
             lengths = [len(completion) for completion in chunk]
             longest, fewest = max(lengths), -(-sum(lengths) // self.recipe.runtime.batch_size)
             chunk_steps = longest if padded else max(longest, fewest)
-            seen = [longest] * len(chunk) if padded else lengths  # padding is read too
+            seen = [longest] * len(chunk) if engine == "generate" else lengths  # which reads padding to the end
             cached = sum(length * (PROMPT_TOKENS + length / 2) for length in seen)  # tokens, over all steps
             weights = (self.layer_parameters + self.head_parameters) * chunk_steps
             bytes_read += (weights + cached * cache_a_token) * itemsize

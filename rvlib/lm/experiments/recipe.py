@@ -327,7 +327,8 @@ class RuntimeSettings(Settings):
     # random.
     weights_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sampling.generation`
+    # That samples: see `sampling.generation`.
+    engine: Literal["auto", "graph", "generate", "continuous", "vllm", "vllm-colocate"] = "auto"
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
@@ -378,10 +379,10 @@ class Recipe(Settings):
     def _agrees(self) -> "Recipe":
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ, got {self.seeds}")
-        if self.runtime.engine == "vllm" and any(spec.lora for spec in self.policies.values()):
+        if self.runtime.engine.startswith("vllm") and any(spec.lora for spec in self.policies.values()):
             raise ValueError(
-                "runtime.engine must be generate, static or continuous where an adapter is trained, "
-                "since vllm is sent whole weights, got 'vllm'"
+                "runtime.engine must be auto, graph, generate or continuous where an adapter is trained, "
+                f"since vllm is sent whole weights, got {self.runtime.engine!r}"
             )
         for key, spec in self.reward_models.items():
             spec.check_recipe(key, self)

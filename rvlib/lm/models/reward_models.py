@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
+from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.loading import adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
 from rvlib.lm.models.reading import Reader, encode
 
@@ -59,7 +60,8 @@ class FunctionReward:
 class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
-    source: where the weights came from, for records; batch_size: texts that go through the model at once.
+    source: where the weights came from, for records; batch_size: of the longest texts, how many go
+    through the model at once (`batches_of_tokens`).
     """
 
     name: str
@@ -103,7 +105,8 @@ class SequenceReward:
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == UNKNOWN_TOKEN else [(0, order)]
         for group in (list(indices) for _, indices in groups):
-            yield from (group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size))
+            for batch in batches_of_tokens([lengths[i] for i in group], self.batch_size):
+                yield [group[i] for i in batch]
 
     def alone(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> NDArray[np.float64]:
         """The rewards of a reply to each prompt, (prompts,), each gone through the model by itself."""

@@ -1,4 +1,4 @@
-"""Engines that do not sample in a padded batch: transformers' continuous batching, a vLLM server by TRL's client.
+"""Engines that do not sample in a padded batch: transformers' continuous batching, and vLLM by TRL's classes.
 
 A padded batch (`generation.generate`) runs until its last reply ends, and what has ended waits. In continuous batching
 another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty
@@ -13,6 +13,9 @@ A vLLM server has GPUs of its own, and gets the policy's weights whenever they h
     rvlib run RECIPE --set runtime.engine=vllm --set runtime.server=http://localhost:8000
 
 Its replies are not the same again from the same seed. Of several processes the first alone talks to it.
+
+With `runtime.engine=vllm-colocate`, vLLM runs in this process and on its GPU: it wakes for each batch, is given the
+weights as they are, and gives its memory back afterwards.
 """
 
 import functools
@@ -20,6 +23,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import accelerate
 import torch
 import transformers
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
@@ -27,11 +31,18 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from rvlib.lm import processes
 from rvlib.lm.models.policies import Policy
 
-PADDED = (
-    "generate",
-    "static",
-)  # engines that draw a whole batch at once; all others keep to `batch_size` by themselves
+# Engines that draw a whole batch at once; all others keep to `batch_size` by themselves.
+PADDED = ("auto", "graph", "generate")
 PAGE = 256  # tokens of a page, as transformers has them
+COLOCATED_SHARE = 0.3  # of the GPU's memory, for vLLM while it samples: TRL's default
+COLOCATED_TOKENS = 4096  # of a prompt and a reply, unless they have more
+
+
+def chosen(engine: str, model: transformers.PreTrainedModel) -> str:
+    """The engine that a name stands for: "auto" is "graph" on a GPU of one process, and "generate" elsewhere."""
+    if engine == "auto":
+        return "graph" if model.device.type == "cuda" and processes.world() == 1 else "generate"
+    return engine
 
 
 def continuous(
@@ -122,6 +133,56 @@ def served(
     )["completion_ids"]
 
 
+def colocated(
+    policy: Policy,
+    prompt_ids: Sequence[list[int]],
+    num_generations: int,
+    *,
+    eos_token_ids: list[int],
+    batch_size: int,
+    max_new_tokens: int,
+    temperature: float,
+) -> list[list[int]]:
+    """The same of vLLM in this process, at most `batch_size` replies at once, by the policy's weights as they are.
+
+    ModuleNotFoundError, in one sentence, if the package is not there.
+    """
+    tokens = max(max(map(len, prompt_ids)) + max_new_tokens, COLOCATED_TOKENS)
+    generation = _in_process(policy, tokens, batch_size)
+    generation.model, generation.temperature = policy.model, temperature
+    generation.max_completion_length = max_new_tokens
+    generation.generation_kwargs = {"stop_token_ids": eos_token_ids, "skip_special_tokens": False}
+    repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
+    return [list(ids) for ids in generation.generate(repeated, None, num_generations)[1]]
+
+
+_in_this_process: dict[tuple[Any, ...], Any] = {}
+
+
+def _in_process(policy: Policy, tokens: int, batch_size: int) -> Any:
+    """TRL's vLLM in this process for a folder of weights; one for another folder or of another size makes room."""
+    key = (policy.model.name_or_path, tokens, batch_size)
+    if key not in _in_this_process:
+        _in_this_process.clear()
+        import trl.generation.vllm_generation  # slow to import, and only this engine needs it
+
+        try:
+            _in_this_process[key] = trl.generation.vllm_generation.VLLMGeneration(
+                model=policy.model,
+                accelerator=accelerate.Accelerator(),
+                processing_class=policy.tokenizer,
+                mode="colocate",
+                gpu_memory_utilization=COLOCATED_SHARE,
+                max_model_length=tokens,
+                max_num_seqs=batch_size,
+                enable_sleep_mode=True,  # it takes the weights anew whenever it wakes
+                logprobs=None,
+            )
+        except ImportError as error:
+            raise _no_vllm() from error
+    return _in_this_process[key]
+
+
 @functools.lru_cache
 def _connected(server: str | None, device: torch.device) -> Any:
     import trl.generation.vllm_client  # slow to import, and only this engine needs it
@@ -129,13 +190,17 @@ def _connected(server: str | None, device: torch.device) -> Any:
     try:
         client: Any = trl.generation.vllm_client.VLLMClient(base_url=server)
     except ImportError as error:
-        raise ModuleNotFoundError(
-            "Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, "
-            "or set runtime.engine to continuous."
-        ) from error
+        raise _no_vllm() from error
     client.init_communicator(device=device)
     client.stamp = None
     return client
+
+
+def _no_vllm() -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        "Sampling by vLLM needs the package vllm here too, which is not installed; get it with `pip install vllm`, "
+        "or set runtime.engine to auto."
+    )
 
 
 def _client(server: str | None, policy: Policy) -> Any:

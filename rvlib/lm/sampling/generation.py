@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 
 from rvlib.lm.models.policies import Policy
-from rvlib.lm.sampling import engines
+from rvlib.lm.sampling import cuda_graph, engines
 from rvlib.lm.sampling.encoding import end_token_ids
 
 
@@ -23,6 +25,14 @@ def until_end(tokens: torch.Tensor, eos_token_ids: list[int]) -> torch.Tensor:
     return (ended.cumsum(-1) - ended.long()) == 0
 
 
+@dataclass(frozen=True)
+class Completions:
+    """Replies as lists of token ids, and ln π of each in nats if the engine that drew them says it, else None."""
+
+    completion_ids: list[list[int]]
+    logprobs: list[float] | None = None
+
+
 def generate(
     policy: Policy,
     prompt_ids: Sequence[list[int]],
@@ -30,59 +40,92 @@ def generate(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
-    engine: str = "generate",
+    engine: str = "auto",
     batch_size: int | None = None,
     server: str | None = None,
 ) -> list[list[int]]:
     """`num_generations` replies to each prompt, drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at
-    `max_new_tokens`. engine: "generate", all at once in a padded batch; "static", the same with prompts padded to a
-    multiple of 128 and a cache as long as the longest batch so far needs (so a run that is gone on with may round
-    otherwise), for which transformers compiles the model on a GPU, kernels launched as one CUDA graph; "continuous", at
-    most `batch_size` at once; "vllm", by the server at the address `server` (both in `engines`).
+    `max_new_tokens`. engine: "graph", all at once in a padded batch, by one token step that is replayed
+    (`sampling.cuda_graph`); "generate", the same by transformers' own loop; "auto", "graph" on a GPU and "generate"
+    elsewhere; "continuous", at most `batch_size` at once; "vllm", by the server at the address `server`;
+    "vllm-colocate", by vLLM on the same GPU (all three in `sampling.engines`).
     """
+    return complete(
+        policy,
+        prompt_ids,
+        num_generations,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        engine=engine,
+        batch_size=batch_size,
+        server=server,
+    ).completion_ids
+
+
+def complete(
+    policy: Policy,
+    prompt_ids: Sequence[list[int]],
+    num_generations: int,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    engine: str = "auto",
+    batch_size: int | None = None,
+    server: str | None = None,
+) -> Completions:
+    """What `generate` returns, with the log-probabilities that the engine "graph" takes while it draws."""
     eos_token_ids = end_token_ids(policy)
+    engine = engines.chosen(engine, policy.model)
+    settings: dict[str, Any] = {
+        "eos_token_ids": eos_token_ids,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+    }
+    at_once = batch_size or len(prompt_ids) * num_generations
     if engine == "continuous":
-        return engines.continuous(
-            policy.model,
-            prompt_ids,
-            num_generations,
-            eos_token_ids=eos_token_ids,
-            batch_size=batch_size or len(prompt_ids) * num_generations,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+        return Completions(
+            engines.continuous(policy.model, prompt_ids, num_generations, batch_size=at_once, **settings)
         )
+    if engine == "vllm-colocate":
+        return Completions(engines.colocated(policy, prompt_ids, num_generations, batch_size=at_once, **settings))
     if engine == "vllm":
-        return engines.served(
-            policy,
-            prompt_ids,
-            num_generations,
-            server=server,
-            eos_token_ids=eos_token_ids,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-        )
-    static = engine == "static"
-    inputs = policy.tokenizer.pad(
-        {"input_ids": list(prompt_ids)},
-        padding_side="left",
-        pad_to_multiple_of=128 if static else None,
-        return_tensors="pt",
-    ).to(policy.model.device)
-    with torch.inference_mode():
-        model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has
-        completion_ids = model.generate(
-            **inputs,
-            do_sample=True,
-            temperature=temperature,
-            top_k=0,
-            top_p=1.0,
-            num_return_sequences=num_generations,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos_token_ids,
-            pad_token_id=policy.tokenizer.pad_token_id,
-            synced_gpus=False,
-            **({"cache_implementation": "static"} if static else {}),
-        )[:, inputs["input_ids"].shape[1] :]
-    return [ids[mask].tolist() for ids, mask in zip(completion_ids, until_end(completion_ids, eos_token_ids))]
+        return Completions(engines.served(policy, prompt_ids, num_generations, server=server, **settings))
+    padded = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
+    inputs = padded.to(policy.model.device)
+    sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings) if engine == "graph" else None
+    if sampled:
+        completion_ids, logprobs = sampled.completion_ids, sampled.logprobs.tolist()
+    else:
+        completion_ids, logprobs = _by_transformers(policy, inputs, num_generations, **settings), None
+    return Completions(
+        [ids[mask].tolist() for ids, mask in zip(completion_ids, until_end(completion_ids, eos_token_ids))], logprobs
+    )
+
+
+@torch.inference_mode()
+def _by_transformers(
+    policy: Policy,
+    inputs: transformers.BatchEncoding,
+    num_generations: int,
+    *,
+    eos_token_ids: list[int],
+    max_new_tokens: int,
+    temperature: float,
+) -> torch.Tensor:
+    """Replies by the model's own `generate`, (replies, length)."""
+    model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has
+    sequences = model.generate(
+        **inputs,
+        do_sample=True,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        num_return_sequences=num_generations,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_token_ids,
+        pad_token_id=policy.tokenizer.pad_token_id,
+        synced_gpus=False,
+    )
+    return sequences[:, inputs["input_ids"].shape[1] :]

@@ -1,10 +1,13 @@
 """Log-probabilities of replies: ln π_θ(y|x) = Σ_l ln softmax(f_θ(x, y_<l))_{y_l}, with a gradient or without."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 import transformers
+from transformers.utils import is_flash_attn_2_available
 
+from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
@@ -17,14 +20,13 @@ def log_probs(
     temperature: float = 1.0,
     batch_size: int = 16,
 ) -> list[float]:
-    """ln π_θ(y|x) in nats, one float a reply, without a gradient; `batch_size` go through at once.
+    """ln π_θ(y|x) in nats, one float a reply, without a gradient.
 
-    They are sorted by length, so that little is padded.
+    batch_size: as many tokens go through at once as that many of the longest text have (`batches_of_tokens`).
     """
-    order = sorted(range(len(completion_ids)), key=lambda i: len(prompt_ids[i]) + len(completion_ids[i]))
     logprobs = [0.0] * len(completion_ids)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
+    for indices in batches_of_tokens(lengths, batch_size):
         with torch.inference_mode():
             batch = reply_log_probs(
                 policy, [prompt_ids[i] for i in indices], [completion_ids[i] for i in indices], temperature=temperature
@@ -43,18 +45,27 @@ def reply_log_probs(
 ) -> torch.Tensor:
     """ln π_θ(y|x) in nats of replies that go through at once, a float64 tensor (replies,) that gradients pass through.
 
-    Padding is on the right, and only the positions that predict a reply's tokens become logits, `LOGITS_AT_ONCE` at a
-    time: of the others only what the gradient needs is kept, one 32-bit number for each of tokens × vocabulary.
+    Padding is on the right; with flash-attn (`packs`) there is none. Only the positions that predict a reply's tokens
+    become logits, `LOGITS_AT_ONCE` at a time: of the others only what the gradient needs is kept, one 32-bit number for
+    each of tokens × vocabulary.
     """
     model = policy.model
-    input_ids = [torch.tensor(prompt + reply) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
-    padded = torch.nn.utils.rnn.pad_sequence(input_ids, batch_first=True)[:, :-1]  # the last token predicts nothing
-    attention_mask = torch.arange(padded.shape[1]) < torch.tensor([[len(ids)] for ids in input_ids])
+    # The last token predicts nothing.
+    texts = [torch.tensor((prompt + reply)[:-1]) for prompt, reply in zip(prompt_ids, completion_ids, strict=True)]
+    lengths = [len(text) for text in texts]
+    inputs: dict[str, torch.Tensor]
+    if packs(model):
+        inputs = {"input_ids": torch.cat(texts)[None], "position_ids": torch.cat([*map(torch.arange, lengths)])[None]}
+        starts = [0, *itertools.accumulate(lengths)]
+    else:
+        inputs = {"input_ids": torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)}
+        inputs["attention_mask"] = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        starts = [i * max(lengths) for i in range(len(texts))]
     # Of each token of a reply: which row it is in, which position predicts it, and which token it is.
     predicted = torch.tensor(
         [
-            (i, len(prompt) - 1 + j, token)
-            for i, (prompt, reply) in enumerate(zip(prompt_ids, completion_ids))
+            (i, start + len(prompt) - 1 + j, token)
+            for i, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts))
             for j, token in enumerate(reply)
         ],
         dtype=torch.long,
@@ -62,24 +73,43 @@ def reply_log_probs(
 
     def totals() -> torch.Tensor:  # on the device of the gathered weights, which may have come from the host's memory
         row, position, token = predicted.to(model.device).view(-1, 3).unbind(1)
-        hidden = model.base_model(
-            padded.to(model.device), attention_mask=attention_mask.to(model.device), use_cache=False
-        ).last_hidden_state
+        moved = {key: value.to(model.device) for key, value in inputs.items()}
+        hidden = model.base_model(**moved, use_cache=False).last_hidden_state.flatten(0, 1)
         token_logprobs = torch.cat(
             [
                 log_softmax_at(model, states, targets, temperature)
-                for states, targets in zip(hidden[row, position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
+                for states, targets in zip(hidden[position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
             ]
         )
-        zeros = torch.zeros(len(input_ids), dtype=torch.float64, device=row.device)
+        zeros = torch.zeros(len(texts), dtype=torch.float64, device=row.device)
         return zeros.index_add(0, row, token_logprobs.double())
 
     return policy.sharing.through(totals)
 
 
+def use_flash_attention(model: transformers.PreTrainedModel) -> None:
+    """Have a 16-bit model on a GPU attend by flash-attn, where that is installed, so that texts are packed."""
+    if model.device.type == "cuda" and model.dtype == torch.bfloat16 and is_flash_attn_2_available():
+        model.set_attn_implementation("flash_attention_2")
+
+
+def packs(model: transformers.PreTrainedModel) -> bool:
+    """Whether texts go through a model one after another in one row: flash-attn tells them apart by their positions."""
+    return "flash" in (model.config.get_text_config()._attn_implementation or "")
+
+
 def log_softmax_at(
     model: transformers.PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width)."""
-    logits = model.get_output_embeddings()(hidden).float() / temperature
-    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width).
+
+    Logits are scaled and capped as the model's own forward pass does it: Cohere multiplies, Granite divides, Gemma-2
+    caps.
+    """
+    config = model.config.get_text_config()
+    logits = model.get_output_embeddings()(hidden).float()
+    if (scale := getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)) != 1:
+        logits = logits * scale
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return -torch.nn.functional.cross_entropy(logits / temperature, tokens, reduction="none")

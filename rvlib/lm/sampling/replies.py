@@ -1,4 +1,4 @@
-"""Replies of a policy to prompts, drawn by `generation.generate` from the model itself, and kept in files.
+"""Replies of a policy to prompts, drawn by `generation.complete` from the model itself, and kept in files.
 
 A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar
 length; each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped
@@ -22,7 +22,7 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, end_token_ids
-from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.generation import complete
 from rvlib.lm.sampling.log_probs import log_probs
 
 
@@ -49,7 +49,7 @@ def sample_replies(
     folder: str | pathlib.Path,
     sampling: Sampling = Sampling(),
     *,
-    engine: str = "generate",
+    engine: str = "auto",
     batch_size: int | None = None,
     server: str | None = None,
     progress: bool = True,
@@ -70,6 +70,7 @@ def sample_replies(
             f"got {len(names)} with {len(set(names))} different names."
         )
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
+    engine = engines.chosen(engine, policy.model)
     settings |= {} if engine == "generate" else {"engine": engine}
     processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt)))
@@ -124,7 +125,7 @@ def _draw(
     )
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
-        completion_ids = generate(
+        drawn = complete(
             policy,
             prompt_ids,
             num_generations,
@@ -134,8 +135,10 @@ def _draw(
             batch_size=batch_size,
             server=server,
         )
-    repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
-    logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature)
+    completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
+    if logprobs is None:
+        repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
+        logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature)
     eos_token_ids = end_token_ids(policy)
     for i, prompt in enumerate(batch):
         group = slice(i * num_generations, (i + 1) * num_generations)

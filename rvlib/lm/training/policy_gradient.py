@@ -30,8 +30,8 @@ from rvlib.lm.models.adapters import without_adapter
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
-from rvlib.lm.sampling.generation import generate
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.sampling.generation import Completions, complete
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs, use_flash_attention
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular.estimators import advantages as estimate_advantages
@@ -51,6 +51,7 @@ class Rollout:
     completions: list[str]  # their texts
     logprobs: NDArray[np.float64]  # ln π_θ(y|x), nats
     ref_logprobs: NDArray[np.float64]  # ln π_ref(y|x), nats
+    while_drawing: bool = False  # whether the engine took `logprobs` as it drew, not a forward pass of whole replies
 
     @classmethod
     def concatenate(cls, chunks: Sequence[Rollout]) -> Rollout:
@@ -61,6 +62,7 @@ class Rollout:
             completions=[text for chunk in chunks for text in chunk.completions],
             logprobs=np.concatenate([chunk.logprobs for chunk in chunks]),
             ref_logprobs=np.concatenate([chunk.ref_logprobs for chunk in chunks]),
+            while_drawing=any(chunk.while_drawing for chunk in chunks),
         )
 
 
@@ -91,6 +93,8 @@ def train_policy(
     if reference:
         frozen: torch.nn.Module = reference.model
         frozen.to(policy.model.device)
+    for model in [policy.model] + ([reference.model] if reference else []):
+        use_flash_attention(model)
     prompts_per_step = settings.batch_size // settings.num_generations
     total_steps = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1
@@ -132,13 +136,30 @@ def policy_gradient_step(
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
-    """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
+    """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers.
+
+    Where the engine says ln π of what it draws, that is the one in the KL term, and no forward pass takes it again. The
+    ratio of probabilities does not rest on it: it differs by rounding from that of training, which in bfloat16 and over
+    a long reply is no longer small. In the first mini-batch the ratio is 1 by definition, its own log-probabilities
+    over themselves; for later ones ln π_old is taken by a forward pass of their replies alone.
+    """
     settings = recipe.policy_gradient
     drawn = rollout(policy, reference, prompts, settings.num_generations, recipe, seed_path)
     prompt_ids, completion_ids = drawn.prompt_ids, drawn.completion_ids
     rewards = processes.score(teacher, prompts, group_by_prompt(drawn.completions, settings.num_generations))
     kl = (drawn.logprobs - drawn.ref_logprobs).reshape(rewards.shape)  # (prompts, num_generations), as are the rewards
     advantages = estimate_advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
+
+    mini_batches = np.arange(len(completion_ids)).reshape(settings.num_mini_batches, -1)
+    old_logprobs = np.array(drawn.logprobs)
+    if drawn.while_drawing and len(later := mini_batches[1:].ravel()):
+        old_logprobs[later] = log_probs(
+            policy,
+            [prompt_ids[i] for i in later],
+            [completion_ids[i] for i in later],
+            temperature=settings.temperature,
+            batch_size=recipe.runtime.batch_size,
+        )
 
     def loss_of(indices: list[int]) -> torch.Tensor:
         logprobs = reply_log_probs(
@@ -147,17 +168,16 @@ def policy_gradient_step(
             [completion_ids[i] for i in indices],
             temperature=settings.temperature,
         )
+        old = torch.as_tensor(old_logprobs[indices], device=logprobs.device)
+        if drawn.while_drawing and max(indices) < len(mini_batches[0]):  # the weights are still those that drew them
+            old = logprobs.detach()
         return clipped_loss(
-            logprobs,
-            torch.as_tensor(drawn.logprobs[indices], device=logprobs.device),
-            torch.as_tensor(advantages[indices], device=logprobs.device),
-            settings.clip_range,
+            logprobs, old, torch.as_tensor(advantages[indices], device=logprobs.device), settings.clip_range
         )
 
     def length(i: int) -> int:
         return len(prompt_ids[i]) + len(completion_ids[i])
 
-    mini_batches = np.arange(len(completion_ids)).reshape(settings.num_mini_batches, -1)
     losses = [trainer.update(indices.tolist(), loss_of, length) for indices in mini_batches]
     return {
         "loss": float(np.mean(losses)),
@@ -228,9 +248,9 @@ def rollout(
     prompts_per_chunk = max(batch_size // num_generations, 1)
     encoded = [encode_prompt(policy.tokenizer, prompt.text) for prompt in prompts]
 
-    def draw(prompt_ids: list[list[int]], start: int) -> list[list[int]]:
+    def draw(prompt_ids: list[list[int]], start: int) -> Completions:
         with torch_seed(*seed_path, start):
-            return generate(
+            return complete(
                 policy,
                 prompt_ids,
                 num_generations,
@@ -247,11 +267,13 @@ def rollout(
         for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
             stop = start + prompts_per_chunk
             if everything is None:
-                completion_ids = draw(encoded[start:stop], start)
+                drawn = draw(encoded[start:stop], start)
             else:
-                completion_ids = everything[start * num_generations : stop * num_generations]
+                drawn = Completions(everything.completion_ids[start * num_generations : stop * num_generations])
+            completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
             prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
-            logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
+            if logprobs is None:
+                logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
             ref_logprobs = reference_log_probs(
                 policy, reference, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
             )
@@ -261,6 +283,7 @@ def rollout(
                 completions=decode_replies(policy, completion_ids),
                 logprobs=np.array(logprobs),
                 ref_logprobs=np.array(ref_logprobs),
+                while_drawing=drawn.logprobs is not None,
             )
             chunks.append(chunk)
     return Rollout.concatenate(processes.gather(chunks))

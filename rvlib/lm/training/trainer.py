@@ -28,6 +28,7 @@ from tqdm import tqdm
 from rvlib.files import read_lines, write_whole
 from rvlib.lm import processes
 from rvlib.lm.models.adapters import has_adapter
+from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.optim import adam, make_optimizer
 from rvlib.lm.training import KEPT_CHECKPOINTS
 
@@ -83,15 +84,15 @@ class Trainer:
     ) -> float:
         """One step of Adam on the mean loss of `rows`; returns it. loss_of(micro-batch): a loss for each of its rows.
 
-        length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
+        length(row), in tokens: micro-batches are then of rows of similar length, and have at most as many tokens as
+        `micro_batch` rows of the longest have (`batches_of_tokens`).
 
         Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a
         loss that is not finite, after saving the weights as they were before it.
         """
         while True:
-            in_order = sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows
             try:
-                return self._update(in_order, loss_of)
+                return self._update(rows, loss_of, length or (lambda row: 1))
             except RuntimeError as error:
                 if not accelerate.utils.memory.should_reduce_batch_size(error):
                     raise
@@ -110,12 +111,20 @@ class Trainer:
                 self.micro_batch //= 2
                 tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
-    def _update(self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]) -> float:
+    def _update(
+        self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor], length: Callable[[Row], int]
+    ) -> float:
         # Read once, at the end: a GPU goes on while the next micro-batch is made ready.
         total = torch.zeros((), dtype=torch.float64)
-        share, largest_share = processes.share(rows), math.ceil(len(rows) / processes.world())
-        for start in range(0, largest_share, self.micro_batch):
-            total = total + self._backward(share[start : start + self.micro_batch], rows, loss_of)
+        by_length = sorted(range(len(rows)), key=lambda i: length(rows[i]))
+        shares = [by_length[rank :: processes.world()] for rank in range(processes.world())]
+        batches = [batches_of_tokens([length(rows[i]) for i in share], self.micro_batch) for share in shares]
+        own = [[shares[processes.rank()][i] for i in batch] for batch in batches[processes.rank()]]
+        if len(own) == 1:
+            own[0].sort()  # nothing was taken apart: the rows are in the order in which they came
+        for number in range(max(map(len, batches))):  # every process takes part in as many
+            indices = own[number] if number < len(own) else []
+            total = total + self._backward([rows[i] for i in indices], rows, loss_of)
         loss = processes.total(total.item())
         if not math.isfinite(loss):
             self.adam.forget()
