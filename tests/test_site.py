@@ -237,7 +237,7 @@ def test_the_pages_number_the_results_as_the_concordance_does(site):
     for result in result_map.of_book(ROOT):
         page = (HTML / f"book/{result.chapter}.html").read_text(encoding="utf-8")
         title = re.search(rf'id="{result.label}">\s*<p class="admonition-title">(.*?)</p>', page, re.DOTALL)
-        assert title and re.sub("<[^>]*>", "", title[1]).startswith(f"{result.name} ("), result.label
+        assert title and re.sub("<[^>]*>", "", title[1]).startswith(f"{result.name} "), result.label
         assert f"#{result.label}" in (HTML / "book/concordance.html").read_text(encoding="utf-8")
     page = (HTML / "book/low-variance-slow-reward.html").read_text(encoding="utf-8")
     assert re.search(r'href="what-makes-a-good-teacher.html#prop-narrow-teacher"[^>]*>Proposition \d+, narrow', page)
