@@ -58,7 +58,7 @@ BAD = {
         "a prompt that ends with a turn of the assistant, to which there is nothing to reply"
     ),
     b'{"prompt": [{"role": "oracle", "content": "a"}]}': "a prompt with a turn of role 'oracle'",
-    b'{"messages": "a"}': "a prompt that is no text but str",
+    b'{"messages": "a"}': "messages that are a text instead of turns",
     b'{"messages": [{"role": "assistant", "content": "a"}]}': "a prompt of no turns",
     b'{"chosen": "good", "rejected": "bad"}': "no prompt, and chosen and rejected that share no beginning",
     b'{"messages": "[{\'role\': array(1)}]"}': "turns written as a text that is not JSON",
@@ -117,6 +117,7 @@ FORMS = {
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
         ("q", "a", None, None, ()),
     ),
+    "a text on turns": ({"prompt": '[{"role": "user"}] is what?'}, ('[{"role": "user"}] is what?', "", None, None, ())),
     "parts": ({"messages": [user([{"type": "text", "text": "q"}])]}, ("q", "", None, None, ())),
     "columns of turns": ({"messages": {"role": ["user"], "content": ["q"]}}, ("q", "", None, None, ())),
     "a system turn": (
@@ -178,6 +179,7 @@ def test_a_column_of_another_name(tmp_path):
     [
         ([user("Who wrote Faust?"), assistant("Goethe")], "a chosen of 2 turns that do not begin with the prompt"),
         ([user("2+2?"), assistant("4"), user("why?"), assistant("so")], "a chosen of 4 turns that do not begin with"),
+        ("\n\nHuman: Faust?\n\nAssistant: Goethe", "a chosen of 2 turns that do not begin with the prompt"),
         ([user("2+2?")], "a chosen that ends with a turn of the user instead of the assistant"),
         ([user("2+2?"), assistant("4"), user("thanks")], "a chosen that ends with a turn of the user instead of the"),
     ],

@@ -522,7 +522,7 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
             raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from error
 
     monkeypatch.setattr(reward_models, "locate", lambda name: "0123abcd")
-    monkeypatch.setattr(reward_models, "adapted", lambda name: None)
+    monkeypatch.setattr(reward_models, "adapter_base", lambda name: None)
     monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", refuse)
     with pytest.raises(OSError, match="^The reward model must be [^\n]* `hf auth login`\\)\\.$"):
         load_reward_model("somebody/gated")

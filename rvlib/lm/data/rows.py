@@ -36,7 +36,7 @@ ROLES = {
     "tool": "tool",
 }
 MARKS = re.compile(r"\n\nHuman:|\n\nAssistant:")  # of turns in texts, as Anthropic's preferences have them
-WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:.*\}\s*\]\s*""", re.DOTALL)
 
 Turn = tuple[str, str]  # role and content
 
@@ -86,7 +86,9 @@ def _prompt(row: dict[str, Any], key: str) -> tuple[list[Turn], str | None]:
         output = row.get("output")
         text = "\n\n".join(part for part in parts if part.strip())
         return [("user", _not_blank(text))], output if isinstance(output, str) else None
-    if isinstance(value, str) and key not in ("messages", "conversations"):
+    if isinstance(value, str) and key in ("messages", "conversations"):
+        raise ValueError(f"{key} that are a text instead of turns")
+    if isinstance(value, str):
         return [("user", _not_blank(_text("prompt", value)))], None
     turns = _turns("prompt", value)
     if key in ("messages", "conversations") and turns[-1][0] == "assistant" and "chosen" not in row:
@@ -125,9 +127,10 @@ def _reply(value: Any, kind: str, prompt: list[Turn]) -> str:
 
     ValueError, in a few words, for a conversation on something else, and for one that the assistant does not end.
     """
-    if isinstance(value, str):
+    marked = isinstance(value, str) and MARKS.match(value)
+    if isinstance(value, str) and not marked:
         return _text(kind, value)
-    turns = _turns(kind, value)
+    turns = _marked(value) if marked else _turns(kind, value)
     reply = _last_of_assistant(kind, turns)
     before, asked = ([(role, content.strip()) for role, content in part] for part in (turns[:-1], prompt))
     if before and before not in (asked, asked[-1:]):
@@ -146,11 +149,11 @@ def _parsed(value: Any) -> Any:
     """A cell as it is, or the turns that a table's cell writes as a text."""
     if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
         return [dict(zip(value, turn)) for turn in zip(*value.values())]  # columns of turns, as datasets may have them
-    if not isinstance(value, str) or not WRITTEN_TURNS.match(value):
+    if not isinstance(value, str) or not WRITTEN_TURNS.fullmatch(value):
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             return ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -179,7 +182,7 @@ def _turns(kind: str, value: Any) -> list[Turn]:
 
 
 def _to_reply_to(turns: list[Turn]) -> list[Turn]:
-    """A prompt's turns; ValueError, in a few words, for none, and for a last one that the assistant has said."""
+    """A prompt's turns; ValueError, in a few words, for none, and where the last is the assistant's."""
     if not turns:
         raise ValueError("a prompt of no turns")
     if turns[-1][0] == "assistant":
