@@ -3,6 +3,7 @@ against Python's.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 <link rel="icon" href="data:,"><title>explorables</title></head><body>{figures}
 <script type="module" src="_static/explore/mount.mjs"></script></body></html>"""
 SUB_PATH = "some/sub/path"
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def site(tmp_path_factory):
 def settle(page):
     """Until what was asked for is drawn: two frames."""
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_function("!document.querySelector('.rv-svg[aria-busy=true]')")  # all that a worker makes
 
 
 def open_page(page, address):
@@ -142,7 +145,11 @@ def test_a_state_can_be_linked_to_and_reset(browser, site, kind):
         assert link.count(f"{kind.name}.") >= len(kind._controls)
         open_page(page, link)
         assert drawn(page) == moved
-        page.click("text=Reset")
+        turn(page, kind._controls[0]["key"])
+        assert drawn(page) != moved
+        page.click("text=Reset")  # to the state of the link
+        assert drawn(page) == moved
+        page.click("text=Reset")  # and from there to the figure's own
         assert drawn(page) == start
         assert fragment(page) == ""
 
@@ -486,6 +493,94 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
 
 
 # ---- the classes -----------------------------------------------------------------------------------------------------
+
+
+JOINT_STATES = int(os.environ.get("JOINT_STATES", {"quick": 10, "nightly": 10_000}.get(PROFILE, 60)))
+
+
+def test_no_joint_state_draws_what_is_no_number(node):
+    """In random states of all controls at once, ends of sliders among them, nothing drawn or said is NaN or undefined;
+    JOINT_STATES=10000 for many of each figure.
+    """
+    figures = [{"name": kind.name, "controls": kind._controls, "initial": kind().state()} for kind in KINDS]
+    done = node("tests/states.mjs", str(JOINT_STATES), "1", input=json.dumps(figures))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "grades",
+            {
+                "time": 1,
+                "error": 0.1,
+                "scales": 0,
+                "outputs": 3,
+                "peakedness": 0,
+                "skill": -2.4,
+                "seed": 1,
+            },
+            "accuracy –",
+        ),
+        (
+            "samples",
+            {
+                "accuracy": 0.93,
+                "variance": 1,
+                "multiplier": 501,
+                "noise": 1.58,
+                "group": 15,
+                "step": 19.9,
+                "kl_coef": 0.0025,
+                "seed": 3,
+            },
+            "diverges",
+        ),
+    ],
+)
+def test_a_state_without_an_answer_says_so(node, name, change, said):
+    """A grade that is the same for all teachers has no correlation; a run whose steps are too large diverges."""
+    figure = next(kind for kind in KINDS if kind.name == name)(**change)
+    drawn, words = computed(
+        node, figure, "[e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view)), e.describe(view)]"
+    )
+    assert "NaN" not in drawn + words and said in words
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "idle", "active"),
+    [
+        ("gradient", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
+        ("steps", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
+        ("calculator", "gpus", {"method": "adam8bit"}, {"method": "lora"}),
+    ],
+)
+def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, node, name, key, idle, active):
+    kind = next(kind for kind in KINDS if kind.name == name)
+    control = next(control for control in kind._controls if control["key"] == key)
+    see = "e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view))"
+    for change, same in ((idle, True), (active, False)):
+        low, high = (computed(node, kind(**change, **{key: control[end]}), see) for end in ("min", "max"))
+        assert (low == high) == same
+    with watched(browser) as page:
+        for change, disabled in ((idle, True), (active, False)):
+            words = "&".join(f"{name}.{setting}={value}" for setting, value in change.items())
+            open_page(page, site(f"{name}.html#{words}"))
+            slider = page.locator(f"[data-key={key}]")
+            assert slider.is_disabled() == disabled
+            hint = page.locator(f"#{slider.get_attribute('aria-describedby')}").inner_text()
+            assert bool(hint) == disabled
+
+
+def test_what_takes_longer_than_a_frame_leaves_the_page_free(browser, site):
+    """The policies of `gradient` are made in a worker, and all of them come in the end."""
+    with watched(browser) as page:
+        open_page(page, site("gradient.html"))
+        turn(page, "seed")
+        page.wait_for_function("document.querySelector('.rv-readouts').innerText.includes('3000')")
+        assert page.evaluate("performance.getEntriesByType('resource').some(r => r.name.endsWith('worker.mjs'))")
 
 
 def test_a_wrong_parameter_is_named():

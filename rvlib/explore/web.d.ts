@@ -9,3 +9,4 @@ type Choice = import("./web/state.mjs").Choice;
 type State = import("./web/state.mjs").State;
 type Definition = import("./web/ui.mjs").Definition;
 type Readout = import("./web/ui.mjs").Readout;
+type Prepare = import("./web/work.mjs").Prepare;

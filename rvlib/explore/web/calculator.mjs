@@ -45,7 +45,7 @@ export function compute(state) {
   const time = step(policy, teacher, { ...setting, prompt: Math.min(state.prompt, USUAL) });
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
-  const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one" } } : {};
+  const limits = state.method === "adam8bit" ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};
   return {
     state,
     gpus,

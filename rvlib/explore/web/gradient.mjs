@@ -16,9 +16,12 @@ import {
 import { random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
+import { finished } from "./work.mjs";
 
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
+const PART = 2e4; // outputs of the policies that are drawn first
+const KEYS = ["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"];
 const KINDS = [
   ["noise", "truth", "each output has a reward of its own"],
   ["sum", "proxy", "every token adds its own"],
@@ -44,12 +47,15 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   return total;
 }
 
-let last = {};
+/** @typedef {{state: any, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
 
-function compute(state) {
+/**
+ * Some of the policies, and then all.
+ * @param {any} state
+ * @returns {Generator<Data>}
+ */
+function* prepare(state) {
   const { vocabulary, length, kl_coef: klCoef, drift, one_row: oneRow, seed } = state;
-  const key = JSON.stringify(state);
-  if (last.key === key) return last;
   const [prefixes, outputs] = shapeOf(vocabulary, length);
   const uniform = random(seed);
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
@@ -80,13 +86,20 @@ function compute(state) {
     const { gradient, variance } = policyGradient(now, values, vocabulary);
     const norm = Math.sqrt((oneRow ? shared(gradient, vocabulary) : gradient).reduce((sum, g) => sum + g * g, 0));
     if (variance > 0 && norm > 0) points.push({ kind, variance, norm });
+    if (i === Math.floor(PART / outputs)) yield { state, points, outputs, largest };
   }
+  yield { state, points, outputs, largest };
+}
+
+/** What is drawn for the state that the policies were made for. */
+function compute(state, { state: made, points, outputs, largest } = finished(prepare(state))) {
+  const { length } = made;
   const paper = (variance) => gradientNormBound(variance, length, 1, largest);
   const ours = (variance) => sharperGradientNormBound(variance, length, 1);
   const nearest = (bound) => Math.max(...points.map((p) => p.norm / bound(p.variance)));
   const over = points.filter((p) => p.norm > ours(p.variance) * (1 + 1e-9)).length;
-  last = { key, state, points, outputs, largest, paper, ours, nearest: [nearest(paper), nearest(ours)], over };
-  return last;
+  const limits = state.kl_coef ? {} : { drift: { hint: "matters where λ > 0", idle: true } };
+  return { limits, state: made, points, outputs, largest, paper, ours, nearest: [nearest(paper), nearest(ours)], over };
 }
 
 const LOW = 1e-9;
@@ -180,4 +193,4 @@ const describe = ({ state, points, nearest, over }) =>
   `Two lines bound the points from above: the paper's Prop. 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +
   `${over} points lie above the lower line.`;
 
-export default explorable({ name: "gradient", compute, draw, readouts, describe });
+export default explorable({ name: "gradient", prepare, keys: KEYS, compute, draw, readouts, describe });

@@ -30,12 +30,15 @@ class Model {
     );
   save_changes = () => saveSoon();
   link = () => (saveNow(), location.href);
+  opened = () => this.#opened;
 
+  #opened = {};
   #state = () => Object.fromEntries(Object.keys(this.get("initial")).map((key) => [key, this.get(key)]));
   fragment = () => encode(this.name, this.get("controls"), this.#state(), this.get("initial"));
   read = (fragment) => {
     const state = decode(fragment, this.name, this.get("controls"), this.get("initial"));
     for (const [key, value] of Object.entries(state)) this.set(key, value);
+    this.#opened = this.#state();
   };
 }
 

@@ -62,6 +62,7 @@ function compute(state) {
   }
   const { variance } = policyGradient(now, values, vocabulary);
   return {
+    limits: klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } },
     state,
     norm,
     variance,

@@ -8,17 +8,19 @@
 
 import { MAX_PINS, sanitise } from "./state.mjs";
 import { number, useFont } from "./plot.mjs";
+import { results } from "./work.mjs";
 
 /** @typedef {Slider & {key: string, group: string, label: string, help?: string}} SliderControl */
 /** @typedef {any} View what an explorable's compute() makes of a state, for its own draw(); may have {limits: Record<string, Limit>} */
-/** @typedef {{value?: number, max?: number, hint?: string}} Limit where a setting could not be reached as it is */
+/** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why */
 /** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
 /** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
 /** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void}} Part of the controls */
 /**
  * What the frame asks of a widget's model.
  * @typedef {{get: (key: string) => any, set: (key: string, value: any) => void, on: (event: string, listener: () => void) => void,
- *   off: (event: string, listener: () => void) => void, save_changes: () => void, link?: () => string}} Model
+ *   off: (event: string, listener: () => void) => void, save_changes: () => void, link?: () => string,
+ *   opened?: () => State}} Model link, opened: a page's address, and the state in the address that it was opened by
  */
 /**
  * What an explorable's own set-up is given, and gives back: elements before the first group, what to do when it ends.
@@ -27,7 +29,8 @@ import { number, useFont } from "./plot.mjs";
  * @typedef {{first?: HTMLElement[], stop?: () => void}} Extra
  */
 /**
- * @typedef {{name: string, compute: (state: any) => View, draw: (view: any, width: number, id: string) => Drawing,
+ * prepare: what of a view takes longer than a frame, given to compute(); keys: of the state that it depends on.
+ * @typedef {{name: string, prepare?: Prepare, keys?: string[], compute: (state: any, data?: any) => View, draw: (view: any, width: number, id: string) => Drawing,
  *   readouts: (view: any) => Readout[], describe: (view: any) => string, pinLabel?: (pin: State, view: any, i: number) => string,
  *   setup?: (frame: Frame) => Extra, above?: number}} Definition above: how many groups of controls stand above the figure
  */
@@ -138,6 +141,10 @@ function slider(control, id, onInput) {
           max === undefined ? "100%" : share(Math.min(control.max, Math.max(control.min, max))),
         ),
       );
+      once("idle", limit.idle ?? false, (idle) => {
+        input.disabled = idle;
+        element.classList.toggle("rv-idle", idle);
+      });
       once("hint", limit.hint ?? "", (text) => (hint.textContent = text));
     },
   };
@@ -181,7 +188,18 @@ const KINDS = { slider, toggle, choice };
  * @param {Definition} definition
  * @returns {Definition & {render: (where: {model: Model, el: HTMLElement}) => () => void}}
  */
-export function explorable({ name, compute, draw, readouts, describe, pinLabel, setup, above = 1 }) {
+export function explorable({
+  name,
+  prepare,
+  keys = [],
+  compute,
+  draw,
+  readouts,
+  describe,
+  pinLabel,
+  setup,
+  above = 1,
+}) {
   /** @param {{model: Model, el: HTMLElement}} where */
   function render({ model, el }) {
     const id = `rv-${name}-${++instances}`;
@@ -248,7 +266,9 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       frame = 0;
       if (!width) return;
       useFont(font);
-      const view = compute(state);
+      const made = prepared?.of(state);
+      const view = compute(state, made?.data);
+      svg.setAttribute("aria-busy", String(made?.waiting ?? false));
       const drawing = draw(view, width, id);
       const { height, parts: drawn } = drawing;
       probe = drawing.probe;
@@ -272,7 +292,7 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
     svg.addEventListener("pointermove", (event) => probe && (overlay.innerHTML = probe(event.offsetX, event.offsetY)));
     svg.addEventListener("pointerleave", () => (overlay.innerHTML = ""));
     const redraw = () => (frame ||= requestAnimationFrame(paint));
-    document.fonts?.ready.then(redraw); // words are measured again in the font that has come
+    const prepared = prepare && results(name, prepare, keys, redraw);
 
     /** @type {HTMLElement[]} */
     let values = [];
@@ -345,11 +365,15 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       },
       "A link to this page with the sliders as they are",
     );
+    const reset = () => {
+      const opened = model.opened?.() ?? initial;
+      set(structuredClone(JSON.stringify(opened) === JSON.stringify(state) ? initial : opened));
+    };
     const extra = /** @type {any} */ (setup)?.({ id, svg, set, button, redraw, state: () => state, controls });
     groups[0].append(...(extra?.first ?? []));
     buttons.append(
       ...(initial.pins ? [pinButton] : []),
-      button("Reset", () => set(structuredClone(initial)), "Back to the setting the page opened with"),
+      button("Reset", reset, "Back to the setting the page opened with; from there, to the figure's own"),
     );
     if (model.link) buttons.append(copy);
 
@@ -394,16 +418,17 @@ export function explorable({ name, compute, draw, readouts, describe, pinLabel, 
       state = now;
       redraw();
     };
-    const keys = [...controls.map((c) => c.key), ...(initial.pins ? ["pins"] : [])];
-    for (const key of keys) model.on(`change:${key}`, refresh);
+    const watched = [...controls.map((c) => c.key), ...(initial.pins ? ["pins"] : [])];
+    for (const key of watched) model.on(`change:${key}`, refresh);
     return () => {
       sizes.disconnect();
+      prepared?.stop();
       document.fonts?.removeEventListener("loadingdone", again);
       extra?.stop?.();
       cancelAnimationFrame(frame);
       clearTimeout(saving);
-      for (const key of keys) model.off(`change:${key}`, refresh);
+      for (const key of watched) model.off(`change:${key}`, refresh);
     };
   }
-  return { name, render, compute, draw, readouts, describe };
+  return { name, prepare, render, compute, draw, readouts, describe };
 }
