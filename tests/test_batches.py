@@ -13,7 +13,7 @@ def padded(lengths, batches):
     return [len(batch) * max(lengths[i] for i in batch) for batch in batches]
 
 
-@given(st.lists(st.integers(1, 900), max_size=60), st.integers(1, 40))
+@given(st.lists(st.integers(1, 900), max_size=30), st.integers(1, 40))
 def test_every_text_is_in_one_batch_within_both_bounds(lengths, batch_size):
     batches = batches_of_tokens(lengths, batch_size)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))

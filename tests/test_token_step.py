@@ -4,6 +4,7 @@ No GPU is needed: `record` stands for the capture. It keeps the list of PyTorch'
 again on the same tensors, which is what a graph does: what Python decides, it decides once.
 """
 
+import contextlib
 import gc
 import pathlib
 import runpy
@@ -281,6 +282,15 @@ def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
     monkeypatch.setattr(type(policy.model), "_supports_attention_backend", False)
     with pytest.warns(UserWarning, match="LlamaForCausalLM does not let another attention function take the place"):
         assert draw("graph") == expected
+
+
+def test_a_model_that_keeps_to_its_own_attention_is_not_sampled_wrongly(monkeypatch):
+    policy = make_policy()
+    own = policy.model.config._attn_implementation
+    monkeypatch.setattr(token_step, "BLOCK", 64)  # all places, as a mask of transformers' own has them
+    monkeypatch.setattr(token_step, "_attention_of_a_step", lambda config: contextlib.nullcontext(own))
+    with pytest.warns(UserWarning, match="not every layer attends as it is told"):
+        assert complete(policy, PROMPTS, 2, max_new_tokens=4, engine="graph").logprobs is None
 
 
 def test_memory_that_runs_out_is_told_as_torch_tells_it(monkeypatch):

@@ -333,8 +333,10 @@ class RuntimeSettings(Settings):
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
     frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
+    # Replies of the longest length whose gradient is taken at once, and that are sampled or scored at once; of shorter
+    # ones more are learnt from and scored, of as many tokens.
     micro_batch: int = Field(ge=1)
-    batch_size: int = Field(ge=1)  # that are sampled or scored at once
+    batch_size: int = Field(ge=1)
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
 

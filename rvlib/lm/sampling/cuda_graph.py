@@ -82,7 +82,7 @@ def sample(
             return _sample(model, prompts, num_generations, eos_token_ids, max_new_tokens, temperature)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # of torch, for what no graph can hold
+        except (RuntimeError, TypeError, AttributeError) as error:  # of torch, for what no graph can hold; of the model
             reason = _failed[model] = f"a token step did not run ({str(error).splitlines()[0]})"
             for generator, state in zip(generators, states):
                 generator.set_state(state)
@@ -124,10 +124,8 @@ def _sample(
 def _kept_of(model: Any) -> dict[Any, TokenStep]:
     """The steps captured of a model by size; none if its weights are elsewhere now, or its adapter was switched."""
     tensors = itertools.chain(model.parameters(), model.buffers())
-    switches = [
-        getattr(module, "disable_adapters", None) for module in model.modules()
-    ]  # a method of transformers' too
-    stamp = ([tensor.data_ptr() for tensor in tensors], [switch for switch in switches if isinstance(switch, bool)])
+    off = [getattr(module, "disable_adapters", None) for module in model.modules()]  # of peft's layers, a boolean
+    stamp = ([tensor.data_ptr() for tensor in tensors], [switch for switch in off if isinstance(switch, bool)])
     if model not in _kept or _kept[model].stamp != stamp:
         _kept[model] = Kept(stamp, {})
     return _kept[model].steps

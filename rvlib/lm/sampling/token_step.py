@@ -123,6 +123,8 @@ class TokenStep:
                 bias=bias,
                 capped=before != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
             ).logits
+        if sum(bias.cache_info()[:2]) < len(self.cache.layers):  # hits and misses: it was asked so often
+            raise RuntimeError("not every layer attends as it is told")
         position.add_(1)
         self.draw(logits[:, -1])
 
