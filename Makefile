@@ -64,6 +64,7 @@ audit: models ## audit the two rewards of "Audit your own reward model" again
 study: $(VENV)/test ## train and sum the transformers of "A language model you can enumerate" again
 	@$(PY) -m rvlib.lm.enumerable.study
 	@$(PY) -m rvlib.lm.enumerable.rarity
+	@$(PY) -m rvlib.lm.enumerable.remedies
 
 bench: $(VENV)/test ## measure what the book says of speed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

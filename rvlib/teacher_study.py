@@ -213,11 +213,13 @@ def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resampl
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
     scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)
     rng, drawn = np.random.default_rng(0), []
-    for _ in range(resamples):
-        teachers = rng.integers(len(study.teachers), size=len(study.teachers))
-        policies = rng.integers(len(study.policies), size=len(study.policies))
-        drawn.append(of(scores[:, policies][:, :, teachers], outcomes[policies][:, teachers]).mean(1))
-    return of(scores, outcomes), np.array(drawn)
+    for start in range(0, resamples, 100):  # a hundred at once, since all at once would take a gigabyte
+        number = min(100, resamples - start)
+        teachers = rng.integers(len(study.teachers), size=(number, 1, len(study.teachers)))
+        policies = rng.integers(len(study.policies), size=(number, len(study.policies), 1))
+        again = outcomes[policies, teachers]  # (number, policies, teachers)
+        drawn.append(of(scores[:, policies, teachers], again).mean(-1).T)
+    return of(scores, outcomes), np.concatenate(drawn)
 
 
 def _interval(value: float, draws: Array) -> Interval:

@@ -769,6 +769,8 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
         "seeds=[0]",
         "data.prompts=32",
         "data.max_tokens=400",
+        "data.others.count=8",
+        "sft.batch_size=4",
         "reward_training.epochs=1",
         "reward_training.batch_size=2",
         "measure.prompts=4",

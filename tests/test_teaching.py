@@ -126,3 +126,10 @@ def test_a_study_goes_on_with_the_parts_that_are_missing(world, tmp_path, monkey
     with pytest.raises(ValueError, match="got none; run `rvlib study`"):
         (tmp_path / "none.json").write_text(json.dumps(partial | {"parts": {}}))
         teacher_study.load(tmp_path / "none.json")
+
+
+def test_settings_that_do_not_fit_are_one_sentence(capsys):
+    with pytest.raises(SystemExit, match="steps must be a multiple of evaluate_every = 10, got 7."):
+        teaching.main(["--steps", "7"])
+    with pytest.raises(ValueError, match="seeds must be a whole number of at least 1, got 0"):
+        teaching.Settings(seeds=0)

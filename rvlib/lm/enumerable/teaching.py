@@ -14,8 +14,8 @@ import argparse
 import datetime
 import functools
 import json
-import os
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rvlib import metrics
-from rvlib._terminal import Defaults
+from rvlib import _checks, metrics
+from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, fingerprint, write_text
 from rvlib.lm import origin
 from rvlib.lm.enumerable import teachers, words
@@ -57,6 +57,13 @@ class Settings:
     evaluate_every: int = 10
     seeds: int = 3
     first_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, int):
+                _checks.whole(name, value, low=0 if name == "first_seed" else 1)
+        if self.steps % self.evaluate_every:
+            raise ValueError(f"steps must be a multiple of evaluate_every = {self.evaluate_every}, got {self.steps}.")
 
 
 @dataclass(frozen=True)
@@ -272,12 +279,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=pathlib.Path, help="of the parts (default: study in the data folder)")
     parser.add_argument("--out", type=pathlib.Path, default=TEACHING, help="for the numbers")
     options = parser.parse_args(arguments)
-    settings = Settings(**{name: getattr(options, name) for name in asdict(Settings())})
+    try:
+        settings = Settings(**{name: getattr(options, name) for name in asdict(Settings())})
+        folder = _all(settings, options)
+    except (OSError, ValueError) as error:
+        sys.exit(sentence(error))
+    print(f"Parts: {folder}\nNumbers: {options.out}")
+
+
+def _all(settings: Settings, options: argparse.Namespace) -> pathlib.Path:
+    """The folder of the parts, after what is missing has been made and the numbers were written."""
     folder = (options.folder or data_folder() / "study") / fingerprint(asdict(settings))[:8]
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # tensors this small are slower on many
+    torch.set_num_threads(1)  # tensors this small are slower on many
     run(settings, folder)
     collect(settings, folder, options.out)
-    print(f"Parts: {folder}\nNumbers: {options.out}")
+    return folder
 
 
 if __name__ == "__main__":
