@@ -382,6 +382,22 @@ def test_the_slurm_script_starts_every_node(environment, tmp_path, monkeypatch):
     assert done.returncode != 0 and done.stderr.count("The recipe must be a YAML file or one of") == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_slurm_script_gives_every_job_of_an_array_its_part(tmp_path, first):
+    (tmp_path / "srun").write_text('#!/bin/sh\nfor last; do :; done\necho "$last"')
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho localhost")
+    for tool in tmp_path.iterdir():
+        tool.chmod(0o755)
+    slurm = {"JOB_NODELIST": "localhost", "JOB_ID": 7, "ARRAY_TASK_MIN": first, "ARRAY_TASK_COUNT": 3}
+    parts = []
+    for number in range(first, first + 3):
+        settings = {f"SLURM_{name}": str(value) for name, value in (slurm | {"ARRAY_TASK_ID": number}).items()}
+        environment = os.environ | settings | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        script = ["bash", FSDP2.with_name("slurm.sh"), "tiny-4.1"]
+        parts.append(subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.strip())
+    assert parts == ["1/3", "2/3", "3/3"]
+
+
 @DEEPSPEED
 def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp_path):
     (tmp_path / "two.yaml").write_text(ZERO3.read_text().replace("zero_stage: 3", "zero_stage: 2"))

@@ -250,7 +250,7 @@ class _Plan:
             rank=rank,
             **self.shared_out,
         )
-        steps = max(round(gradient.epochs * (self.prompts - self.pairs) / gradient.batch_size), 1)
+        steps = gradient.steps(self.prompts - self.pairs)
         seconds_a_step = cost.step(
             model,
             teacher,

@@ -310,6 +310,10 @@ class PolicyGradient(TrainingSettings):
             )
         return self
 
+    def steps(self, prompts: int) -> int:
+        """How many batches a training on so many prompts takes."""
+        return max(round(self.epochs * prompts / self.batch_size), 1)
+
 
 class Evaluation(Settings):
     """Mean rewards of `outputs` replies to each of `prompts`, `per_epoch` times in an epoch and at the start."""

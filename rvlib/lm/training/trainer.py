@@ -61,13 +61,15 @@ class Trainer:
         self.adam = make_optimizer(model, learning_rate, runtime)
         self.step, self.dirty = 0, False
 
-    def steps(self, total: int, label: str) -> Iterator[int]:
-        """The numbers of the steps still to be done, of `total`; saves now and then and at the end."""
+    def steps(self, total: int, label: str | None) -> Iterator[int]:
+        """The numbers of the steps still to be done, of `total`; saves now and then and at the end.
+
+        label: of the progress bar; without one there is no bar.
+        """
         first = self.resume()
         self._cut_log(first)
-        with tqdm(
-            total=total, initial=first, desc=label, unit="step", disable=first == total or not processes.first()
-        ) as bar:
+        hidden = label is None or first == total or not processes.first()
+        with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
             for self.step in range(first, total):
                 self.dirty = False
                 yield self.step
