@@ -160,6 +160,15 @@ def by_deepspeed() -> bool:
     return world() > 1 and os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
 
 
+def any_of(says: bool) -> bool:
+    """Whether any of the processes says so. All must call it."""
+    if world() == 1:
+        return says
+    flag = torch.tensor(float(says))
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
+
+
 def total(number: float) -> float:
     """The sum of a number over the processes."""
     return sum(gather([number])) if world() > 1 else number

@@ -1,7 +1,7 @@
 // @ts-check
 // What policy gradient costs, in bytes and seconds: a port of rvlib.lm.experiments.cost, which says why each term is there.
 
-import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
+import { BYTES, LOGITS, MOMENTS } from "./sizes.mjs";
 
 const adapter = (size, rank) =>
   rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
@@ -63,14 +63,14 @@ export function total(parts) {
 
 /** Seconds of one step: {sampling, scoring, updating}. */
 export function step(policy, teacher, { batch, rows, prompt, reply, machine, compute, checkpointing, rank, gpus }) {
-  const [matrix, tokens] = [machine[compute] * SHARE * gpus, batch * (prompt + reply)];
+  const [matrix, tokens, shares] = [machine[compute] * gpus, batch * (prompt + reply), machine.shares];
   const cache = Math.min(batch, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute];
   const learnt = 6 + (checkpointing ? 2 : 0) - (rank ? 2 : 0);
   return {
     sampling:
       (Math.ceil(batch / (rows * gpus)) * reply * (policy.parameters * BYTES[compute] + cache / 2)) /
-      (machine.bandwidth * SHARE),
-    scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / matrix,
-    updating: (tokens * learnt * policy.parameters) / matrix,
+      (machine.bandwidth * shares.sampling),
+    scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / (matrix * shares.scoring),
+    updating: (tokens * learnt * policy.parameters) / (matrix * shares.updating),
   };
 }

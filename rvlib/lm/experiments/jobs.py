@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from rvlib import _checks
 from rvlib.files import read_lines
 
 if TYPE_CHECKING:  # `run` imports this module
@@ -86,16 +85,11 @@ def memory_share(jobs: int) -> float:
     return 1.0 if on_one_gpu == 1 else (1 - KEPT_FREE) / on_one_gpu
 
 
-def side_by_side(run: Run, chosen: Sequence[Training], jobs: int) -> list[Exception]:
-    """Do the trainings that are not done, `jobs` at once; returns the errors of those that failed.
+def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Exception]:
+    """Do trainings, `jobs` at once; returns the errors of those that failed.
 
     Each error has a note, the folder of its training in the run's.
     """
-    jobs = _checks.whole("jobs", jobs)
-    waiting = [training for training in chosen if not training.done(run)]
-    jobs = min(jobs, len(waiting))
-    if not waiting:
-        return []
     run.forget()  # what this process holds of the GPU is theirs now
     gc.collect()
     torch.cuda.empty_cache()

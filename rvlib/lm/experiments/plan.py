@@ -4,10 +4,13 @@
     rvlib run scale-8b --dry-run --gpus 4     what is trained shared out over four
 
 Memory and time are those of `cost`, for the longest prompts and replies that a recipe allows; hours for prompts of 200
-tokens, which few exceed. Nothing is downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others
-are asked of the hub. torch and transformers are imported only where this machine or the hub is asked.
+tokens, which few exceed. What a recipe leaves to the planner ("auto" under `runtime`) `choose` sets. Nothing is
+downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others are asked of the hub. torch and
+transformers are imported only where this machine or the hub is asked.
 """
 
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -21,7 +24,7 @@ from rvlib.files import RESULTS
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.cost import GB, MODELS, SHARE, Machine, Size
+from rvlib.lm.experiments.cost import GB, MODELS, Machine, Size
 from rvlib.lm.experiments.recipe import LoRA, PolicySettings, Recipe, RewardModelSettings
 from rvlib.lm.models import SMOLLM2
 from rvlib.lm.training import KEPT_CHECKPOINTS
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
+CHOOSABLE = ("gradient_checkpointing", "micro_batch", "batch_size")  # what `choose` may set
+USABLE = 0.95  # of a GPU's memory: the rest is CUDA's own, and pieces too small for use
 ADAPTER = LoRA(rank=16, alpha=32)
 TOLD = (
     "paper-4.1-pythia-1b",
@@ -41,6 +46,7 @@ TOLD = (
     "scale-8b-lora",
     "scale-8b",
 )  # in the book
+MOST_ROWS = 512  # replies at once, of a planner's choice
 NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
 PROMPTS = {
     "ultrafeedback": 41419,
@@ -77,6 +83,7 @@ class PlannedStage:
         return max(self.memory, key=lambda part: self.memory[part])
 
 
+@functools.lru_cache
 def size(name: str) -> Size:
     """The `Size` of a model, by its name. OSError, one sentence, for one that neither `MODELS` nor the hub knows."""
     if name in MODELS:
@@ -114,8 +121,13 @@ def shape(model: "PreTrainedModel") -> Size:
 
 
 def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[PlannedStage]:
-    """The stages of a recipe, on each of `gpus`; machine: the GPU here, or `MACHINE`."""
-    foreseen, stages = _Plan(recipe, gpus, machine or _machine()), []
+    """The stages of a recipe, on each of `gpus`; machine: the GPU here, or `MACHINE`.
+
+    What the recipe leaves to the planner is what `choose` takes for that GPU's memory.
+    """
+    machine = machine or _machine()
+    recipe = choose(recipe, machine.memory, gpus, machine)
+    foreseen, stages = _Plan(recipe, gpus, machine), []
     for name, policy in recipe.policies.items():
         if policy.demonstrations:
             stages.append(foreseen.sft(name, policy))
@@ -125,6 +137,40 @@ def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[
                 stages.append(foreseen.reward_model(key, policy))
             stages.append(foreseen.policy_gradient(name, policy, key, reward_model))
     return stages
+
+
+def choose(recipe: Recipe, memory: float, gpus: int = 1, machine: Machine | None = None) -> Recipe:
+    """The recipe with each field of `runtime` that is "auto" set so that the run is fastest and fits.
+
+    memory: bytes of each of `gpus`, of which `USABLE` is taken. Of what is equally fast, the largest micro-batch and
+    the fewest replies at once. Where nothing fits, what takes least memory.
+    """
+    auto = recipe.runtime.auto()
+    if not auto:
+        return recipe
+    candidates = []
+    for values in itertools.product(*(_values(recipe, field) for field in auto)):
+        settings = dict(zip(auto, values))
+        runtime = recipe.runtime.model_copy(update=settings)
+        resolved = recipe.model_copy(update={"runtime": runtime})
+        stages = plan(resolved, gpus, machine)
+        peak, hours = largest(stages).peak * GB, sum(stage.hours for stage in stages)
+        order = (hours, -runtime.micro_batch, runtime.batch_size)
+        candidates.append(((False, *order) if peak <= USABLE * memory else (True, peak, *order), resolved))
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _values(recipe: Recipe, field: str) -> list[Any]:
+    """What a field that is "auto" may be: powers of two, as far as they can be of use to the recipe."""
+    if field == "gradient_checkpointing":
+        return [False, True]
+    gradient, measure, evaluation = recipe.policy_gradient, recipe.measure, recipe.evaluation
+    if field == "micro_batch":
+        most = gradient.batch_size // gradient.num_mini_batches
+    else:
+        replies = (measure.prompts * measure.outputs, evaluation.prompts * evaluation.outputs)
+        most = min(max(gradient.batch_size, *replies), MOST_ROWS)
+    return [2**power for power in range(most.bit_length())]
 
 
 @dataclass(frozen=True)
@@ -183,14 +229,16 @@ class _Plan:
         runtime = self.recipe.runtime
         return {"compute": runtime.compute_dtype, "checkpointing": runtime.gradient_checkpointing}
 
-    def hours(self, passes: float, tokens: float, parameters: float) -> float:
-        """Of so many passes over tokens, of 2 N operations each."""
-        rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * SHARE * self.gpus
+    def hours(self, share: float, passes: float, tokens: float, parameters: float) -> float:
+        """Of so many passes over tokens, of 2 N operations each, at a share of the matrix rate."""
+        rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * share * self.gpus
         return 2 * passes * tokens * parameters / rate / 3600
 
     def sampling_hours(self, policy: Size, replies: int, dtype: str) -> float:
-        rows = self.recipe.runtime.batch_size
-        return cost.sampling(policy, replies, rows, self.usual, self.reply, self.machine, dtype, self.gpus) / 3600
+        runtime = self.recipe.runtime
+        prompt, reply, rows = self.usual, self.reply, runtime.batch_size
+        seconds = cost.sampling(policy, replies, rows, prompt, reply, self.machine, dtype, self.gpus, runtime.engine)
+        return seconds / 3600
 
     def trained(self, model: Size, rows: int, reply: int) -> dict[str, float]:
         """Bytes by part while a whole model learns from `rows` at once."""
@@ -204,6 +252,7 @@ class _Plan:
             f"sft/{name}",
             self.trained(model, self.recipe.runtime.micro_batch, self.reply),
             self.hours(
+                self.machine.shares.updating,
                 self.passes_of_learning * self.recipe.sft.epochs,
                 demonstrations * (self.usual + self.reply),
                 model.parameters,
@@ -220,7 +269,8 @@ class _Plan:
             "KV cache": runtime.batch_size * longest * model.layers * model.keys * 2 * cost.BYTES[dtype],
             "scoring": cost.reading(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
         }
-        scoring = self.hours(1, replies * (self.usual + self.reply), model.parameters + truth.parameters)
+        tokens, parameters = replies * (self.usual + self.reply), model.parameters + truth.parameters
+        scoring = self.hours(self.machine.shares.scoring, 1, tokens, parameters)
         return _stage(f"samples and labels/{name}", memory, self.sampling_hours(model, replies, dtype) + scoring)
 
     def reward_model(self, key: str, policy: PolicySettings) -> PlannedStage:
@@ -228,7 +278,7 @@ class _Plan:
         return _stage(
             f"reward-models/{key}",
             self.trained(model, 2 * self.recipe.runtime.micro_batch, 0),
-            self.hours(passes, self.pairs * (self.usual + self.reply), model.parameters),
+            self.hours(self.machine.shares.updating, passes, self.pairs * (self.usual + self.reply), model.parameters),
         )
 
     def policy_gradient(
@@ -261,13 +311,17 @@ class _Plan:
             machine=self.machine,
             rank=rank,
             gpus=self.gpus,
+            engine=runtime.engine,
             **self.arithmetic,
         )
         evaluation = recipe.evaluation
         evaluations = round(gradient.epochs * evaluation.per_epoch) + 1
         replies = evaluation.prompts * evaluation.outputs * evaluations
         evaluating = self.sampling_hours(model, replies, runtime.compute_dtype) + self.hours(
-            1, replies * (self.usual + self.reply), 2 * model.parameters + teacher.parameters + truth.parameters
+            self.machine.shares.scoring,
+            1,
+            replies * (self.usual + self.reply),
+            2 * model.parameters + teacher.parameters + truth.parameters,
         )
         hours = steps * sum(seconds_a_step.values()) / 3600 + evaluating
         return _stage(f"policy-gradient/{name}/{key}", memory, hours * len(recipe.seeds))
@@ -426,7 +480,8 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
             "runtime.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit "
             f"with {gpus}; add --set runtime.optimizer=adam --set runtime.weights_dtype=float32."
         )
-    stages, console = plan(recipe, gpus), Console(highlight=False)
+    chosen = choose(recipe, _memory()[0], gpus)
+    stages, console = plan(chosen, gpus), Console(highlight=False)
     stage = largest(stages)
     console.print(f"[bold]{escape(recipe.title)}[/bold]")
     console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
@@ -436,12 +491,19 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
     on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
     console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
+    if auto := recipe.runtime.auto():
+        settings = ", ".join(f"{field}={str(getattr(chosen.runtime, field)).lower()}" for field in auto)
+        console.print(f"\nChosen for this memory, as the recipe asks: {settings}.")
+    machine = _machine()
+    shares = machine.shares
     console.print(
-        "\nKV cache, scoring and activations take turns: the largest of them counts. Hours are estimates, not "
-        f"measured: for {_machine().name} at {SHARE:.0%} of its stated rates. Files take {_amount(disk(recipe) / GB)} "
-        "GB: models that are downloaded and made, and checkpoints. Nothing was downloaded."
+        "\nKV cache, scoring and activations take turns: the largest of them counts. Hours are estimates for "
+        f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on {shares.date}: "
+        f"sampling {shares.of_engine(recipe.runtime.engine):.0%} of the bandwidth, scoring {shares.scoring:.0%} and "
+        f"learning {shares.updating:.0%} of the matrix rate. Files take {_amount(disk(recipe) / GB)} GB: models that "
+        "are downloaded and made, and checkpoints. Nothing was downloaded."
     )
-    return "\n".join(missing(recipe, folder, stages, gpus)) or None
+    return "\n".join(missing(chosen, folder, stages, gpus)) or None
 
 
 def _amount(number: float, digits: int = 1) -> str:
@@ -473,6 +535,11 @@ def _machine() -> Machine:
     return MACHINE
 
 
+def available_memory() -> float:
+    """Bytes of memory that models can take here: the GPU's, or this machine's where there is none."""
+    return _memory()[0]
+
+
 def _memory() -> tuple[float, str]:
     """Bytes of memory that models can take here, and of what."""
     import psutil  # asks this machine
@@ -491,9 +558,14 @@ def table() -> dict[str, dict[str, Any]]:
     plans = {}
     for name in TOLD:
         recipe = recipes.load(name)
-        stage = largest(plan(recipe, machine=MACHINE))
+        # The smallest GPU that it fits, for the memory; each GPU for its hours.
+        fits = [m for m in (MACHINE, cost.MACHINES["H200"]) if largest(plan(recipe, machine=m)).peak * GB <= m.memory]
+        machine = (fits or [MACHINE])[0]
+        stage = largest(plan(recipe, machine=machine))
         plans[name] = {
             "title": recipe.title,
+            "machine": machine.name,
+            "runtime": {field: getattr(choose(recipe, machine.memory).runtime, field) for field in CHOOSABLE},
             "stage": stage.name,
             "parts": {part: round(amount, 1) for part, amount in stage.memory.items()},
             "peak": round(stage.peak, 1),

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, g
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 from typing_extensions import override
 
@@ -323,8 +332,23 @@ class Evaluation(Settings):
     per_epoch: float = Field(gt=0)
 
 
+AUTO = "auto"  # a field that the planner sets to what is fastest and fits the GPU
+
+
+def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
+    return value if value == AUTO else validate(value)
+
+
+_AUTO = (WrapValidator(_or_auto), PlainSerializer(lambda value: value))
+Count = Annotated[int, Field(ge=1), *_AUTO]
+Switch = Annotated[bool, *_AUTO]
+
+
 class RuntimeSettings(Settings):
-    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints."""
+    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints.
+
+    gradient_checkpointing, micro_batch and batch_size may be "auto": `plan.choose` sets them before a run begins.
+    """
 
     # Of weights that are trained. At the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at
     # random.
@@ -332,13 +356,17 @@ class RuntimeSettings(Settings):
     optimizer: Literal["adam", "adam8bit"] = "adam"
     engine: Literal["generate", "static", "continuous", "vllm"] = "generate"  # that samples: see `sampling.generation`
     server: str = "http://localhost:8000"  # of the engine vllm
-    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
+    gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
     frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
-    micro_batch: int = Field(ge=1)
-    batch_size: int = Field(ge=1)  # that are sampled or scored at once
+    micro_batch: Count
+    batch_size: Count  # that are sampled or scored at once
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
+
+    def auto(self) -> list[str]:
+        """The fields that the planner is to set."""
+        return [name for name, value in self if value == AUTO]
 
     @model_validator(mode="after")
     def _moves(self) -> "RuntimeSettings":

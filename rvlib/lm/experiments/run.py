@@ -30,7 +30,7 @@ from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.jobs import Part, Training, side_by_side, trainings
+from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
 from rvlib.lm.experiments.recipe import Recipe, RewardFunction
 from rvlib.lm.experiments.stages import Product, stage
 from rvlib.lm.models import policies, reward_models
@@ -219,14 +219,15 @@ def run(
             "process."
         )
     run = Run(recipe, folder)
+    run.recipe = plan.choose(recipe, plan.available_memory(), processes.world())
     if part is None:
         with run.lock():
             _prepare(run)
-            _train(run, trainings(run), jobs)
+            _train(run, recipe, trainings(run), jobs)
             return report.write(run)
     with run.lock(wait=True):
         _prepare(run)
-    _train(run, part.of(trainings(run)), jobs)
+    _train(run, recipe, part.of(trainings(run)), jobs)
     with run.lock(wait=True):
         through = processes.only_first(lambda: all(training.done(run) for training in trainings(run)))
         return report.write(run) if through else None
@@ -246,12 +247,16 @@ def _prepare(run: Run) -> None:
         stages.measure(run, name)
 
 
-def _train(run: Run, chosen: Sequence[Training], jobs: int) -> None:
-    """Policy gradient, one training after another or several at once."""
-    if jobs == 1:
+def _train(run: Run, recipe: Recipe, chosen: Sequence[Training], jobs: int) -> None:
+    """Policy gradient, one training after another or several at once, for which the planner has the share of each."""
+    waiting = [training for training in chosen if not training.done(run)]
+    jobs = min(jobs, len(waiting))
+    if jobs <= 1:
         for training in chosen:
             run.train(training)
-    elif errors := side_by_side(run, chosen, jobs):
+        return
+    run.recipe = plan.choose(recipe, plan.available_memory() * memory_share(jobs))
+    if errors := side_by_side(run, waiting, jobs):
         raise ExceptionGroup("Some trainings failed; the others are done.", errors)
 
 

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
+class _TooLarge(Exception):
+    """A micro-batch that one of the processes has no memory for, before any has begun with it."""
+
+
 class Trainer:
     """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: of a recipe.
 
@@ -60,6 +64,7 @@ class Trainer:
         self.model = model.eval() if has_adapter(model) else model.eval().requires_grad_(True)
         self.adam = make_optimizer(model, learning_rate, runtime)
         self.step, self.dirty = 0, False
+        self.largest = (0, 0)  # tokens of the largest micro-batch so far, and the bytes that it took
 
     def steps(self, total: int, label: str | None) -> Iterator[int]:
         """The numbers of the steps still to be done, of `total`; saves now and then and at the end.
@@ -87,13 +92,17 @@ class Trainer:
 
         length(row), in tokens: micro-batches are then of rows of similar length, so that little is padded.
 
-        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a
-        loss that is not finite, after saving the weights as they were before it.
+        Memory that runs out halves the micro-batch for good, and says so. Of several processes, which wait for one
+        another in the middle of a micro-batch, each says before one whether it has the memory, and all halve it
+        together. FloatingPointError, in one sentence, for a loss that is not finite, after saving the weights as they
+        were before it.
         """
         while True:
             in_order = sorted(rows, key=length) if length and len(rows) > self.micro_batch else rows
             try:
-                return self._update(in_order, loss_of)
+                return self._update(in_order, loss_of, length)
+            except _TooLarge:
+                pass
             except RuntimeError as error:
                 if not accelerate.utils.memory.should_reduce_batch_size(error):
                     raise
@@ -102,22 +111,35 @@ class Trainer:
                         f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; "
                         "run again with a smaller runtime.micro_batch."
                     ) from error
-                self.adam.forget()
-                accelerate.utils.memory.clear_device_cache(garbage_collection=True)
                 if self.micro_batch == 1:
+                    self.adam.forget()
                     raise MemoryError(
                         f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; "
                         "choose a smaller model or shorter texts."
                     ) from error
-                self.micro_batch //= 2
-                tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
+            self._halve()
 
-    def _update(self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]) -> float:
+    def _halve(self) -> None:
+        """Go on with micro-batches of half the rows, and drop what has been computed of this step."""
+        self.adam.forget()
+        accelerate.utils.memory.clear_device_cache(garbage_collection=True)
+        self.micro_batch //= 2
+        if processes.first():
+            tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
+
+    def _update(
+        self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor], length: Callable[[Row], int] | None
+    ) -> float:
         # Read once, at the end: a GPU goes on while the next micro-batch is made ready.
         total = torch.zeros((), dtype=torch.float64)
         share, largest_share = processes.share(rows), math.ceil(len(rows) / processes.world())
         for start in range(0, largest_share, self.micro_batch):
-            total = total + self._backward(share[start : start + self.micro_batch], rows, loss_of)
+            micro_batch = share[start : start + self.micro_batch]
+            tokens = len(micro_batch) * max(map(length, micro_batch), default=0) if length else 0
+            if processes.any_of(not self._fits(tokens)):
+                raise _TooLarge
+            total = total + self._backward(micro_batch, rows, loss_of)
+            self._remember(tokens)
         loss = processes.total(total.item())
         if not math.isfinite(loss):
             self.adam.forget()
@@ -128,6 +150,23 @@ class Trainer:
         self.adam.step(self.step)
         self.dirty = True
         return loss
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether a micro-batch of so many tokens fits this process's GPU, by what the largest so far took a token.
+
+        One row is always tried, and so is everything in a single process, which can try again.
+        """
+        seen, nbytes = self.largest
+        if processes.world() == 1 or self.micro_batch == 1 or not torch.cuda.is_available():
+            return True
+        torch.cuda.reset_peak_memory_stats()
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return tokens <= seen or not seen or nbytes * tokens / seen <= torch.cuda.mem_get_info()[0] + unused
+
+    def _remember(self, tokens: int) -> None:
+        """Note what a micro-batch took, if it is the largest so far."""
+        if processes.world() > 1 and torch.cuda.is_available() and tokens > self.largest[0]:
+            self.largest = tokens, torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
 
     def _backward(
         self, micro_batch: Sequence[Row], rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]
