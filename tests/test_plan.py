@@ -184,6 +184,7 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
     [
         ("scale-8b", []),
         ("scale-8b", ["runtime.micro_batch=2"]),
+        ("scale-8b", ["runtime.micro_batch=4", "runtime.gradient_checkpointing=false"]),
         ("scale-8b-lora", []),
         ("paper-4.2-llama-3b", []),
         ("paper-4.2-llama-1b", ["runtime.batch_size=4"]),
@@ -411,7 +412,7 @@ def test_8_bit_adam_on_several_gpus(tmp_path):
 def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, tmp_path):
     from rvlib.lm.experiments import run
 
-    def out_of_memory(*_):
+    def out_of_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
 
     monkeypatch.setattr(run, "run", out_of_memory)

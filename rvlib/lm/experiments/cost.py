@@ -107,6 +107,13 @@ MACHINES = {
 }
 
 
+def named(architecture: str) -> str | None:
+    """The model of `MODELS` that has an architecture by its short name, "llama-3.1-8b"; None where there is none."""
+    return next(
+        (name for name in MODELS if name.rpartition("/")[2].lower() in (architecture, f"{architecture}-instruct")), None
+    )
+
+
 def layer(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
     """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 

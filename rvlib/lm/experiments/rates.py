@@ -14,7 +14,6 @@ from rvlib.lm.experiments import cost
 from rvlib.lm.experiments.cost import Machine, Size
 
 MEASURED = ROOT / "benchmarks/results"
-ENGINES = ("sampling", "static", "continuous")  # stages of a result that draw replies, each by its engine
 
 
 def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, Any]:
@@ -29,9 +28,9 @@ def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, An
     judge = scoring["operations"] / (2 * scoring["tokens"]) + size.vocabulary * size.width
     operations = cost.operations(runtime["gradient_checkpointing"]) * size.parameters * update["tokens"]
     sampling = {}
-    for stage in ENGINES:
-        if "seconds" in (drawn := stages.get(stage, {})):
-            prompt = (scoring["tokens"] - sum(stages["sampling"]["lengths"])) / len(stages["sampling"]["lengths"])
+    prompt = (scoring["tokens"] - sum(stages["sampling"]["lengths"])) / len(stages["sampling"]["lengths"])
+    for drawn in stages.values():
+        if "lengths" in drawn and drawn["engine"] not in sampling:  # the fewest replies at once come first
             rows, longest = len(drawn["lengths"]), max(drawn["lengths"])
             nbytes = cost.reading_bytes(size, rows, prompt, longest, runtime["compute_dtype"]) * longest
             sampling[drawn["engine"]] = nbytes / drawn["seconds"] / machine.bandwidth
@@ -60,9 +59,8 @@ def table() -> dict[str, dict[str, Any]]:
 
 def _size(result: dict[str, Any]) -> Size:
     """The `Size` of a result's model. ValueError for one that the planner does not know."""
-    for name, size in cost.MODELS.items():
-        if name.rpartition("/")[2].lower().removesuffix("-instruct") == result["model"]:
-            return size
+    if model := cost.named(result["model"]):
+        return cost.MODELS[model]
     raise ValueError(
         f"The model of a result must be one that `cost.MODELS` has, got {result['model']!r}; add its size."
     )
