@@ -55,11 +55,10 @@ def result(tmp_path_factory):
 
 
 def test_rates_are_those_of_what_was_done(result):
-    assert (
-        list(result["stages"])
-        == ["sampling", "scoring", "update", "step", *(f"{engine}-8" for engine in bench.ENGINES[1:]), "official"]
-        and result["parameters"] > 1e5
-    )
+    used = result["settings"]["runtime"]["engine"]
+    engines = [f"{engine}-8" for engine in bench.ENGINES if engine != used]
+    assert list(result["stages"]) == ["sampling", "scoring", "update", "step", *engines, "official"]
+    assert result["parameters"] > 1e5
     rate, bandwidth = result["machine_rates"]["matrix_rate"], result["machine_rates"]["bandwidth"]
     for name, stage in result["stages"].items():
         assert stage["tokens_per_second"] == pytest.approx(stage["tokens"] / stage["seconds"]), name

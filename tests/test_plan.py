@@ -274,6 +274,23 @@ def test_what_is_advised_fits():
     assert plan.largest(plan.plan(recipe.load("scale-8b", LESS + changes))).peak <= 100
 
 
+TWO_JUDGES = ["ground_truth.model=RLHFlow/ArmoRM-Llama3-8B-v0.1", "ground_truth.trust_remote_code=true"]
+
+
+def test_an_8b_policy_with_two_8b_judges_fits_four_gpus_of_24_gb():
+    peaks = {}
+    for placement in ("whole", "shared", "host"):
+        asked = recipe.load("scale-8b-lora", [*TWO_JUDGES, f"runtime.frozen_placement={placement}"])
+        chosen = plan.choose(asked, 24e9, gpus=4)
+        peaks[placement] = plan.largest(plan.plan(chosen, gpus=4)).peak
+    assert chosen.runtime.batch_size == 8 and peaks["host"] < 0.95 * 24 < peaks["shared"] < peaks["whole"]
+
+
+def test_on_one_gpu_it_makes_no_difference_where_frozen_models_are():
+    one, other = (recipe.load("scale-8b", [*LESS, f"runtime.frozen_placement={where}"]) for where in ("whole", "host"))
+    assert plan.plan(one) == plan.plan(other)
+
+
 # Chosen
 
 

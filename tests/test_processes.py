@@ -366,6 +366,75 @@ processes.stop()
 """
 
 
+@pytest.mark.parametrize("config", SHARED)
+def test_models_that_are_only_read_are_shared_out_and_give_the_numbers_of_whole_ones(environment, tmp_path, config):
+    script = tmp_path / "frozen.py"
+    script.write_text(FROZEN)
+    status, errors = call(command(2, [script, tmp_path], config))
+    assert status == 0, errors
+    single, shared = (json.loads((tmp_path / f"{count}.json").read_text()) for count in ("one", "two"))
+    for numbers, expected in zip(shared, single, strict=True):
+        assert numbers == pytest.approx(expected, abs=2e-5)
+
+
+# A policy with adapters, and one that learns whole with its reference; a judge on the device and one on the host.
+FROZEN = """
+import json, os, pathlib, sys
+import numpy as np, torch, transformers
+from dataclasses import replace
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim.frozen import share_out
+from rvlib.lm.training.policy_gradient import policy_gradient_step
+from rvlib.lm.training.trainer import Trainer
+
+folder = pathlib.Path(sys.argv[1])
+changes = ["runtime.batch_size=4", "policy_gradient.batch_size=12", "policy_gradient.max_new_tokens=6"]
+settings = recipe.load("tiny-4.1", [*changes, "runtime.compute_dtype=float32"])
+
+def judge(seed, placement):
+    policy = policies.load_policy(tiny.TINY)
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
+    model = transformers.LlamaForSequenceClassification(config).eval()
+    numel = model.num_parameters()
+    sharing = share_out(model, placement)
+    if processes.world() > 1:
+        assert model.num_parameters() == 0 and sum(shard.part.numel() for shard in sharing.shards) < 0.51 * numel
+    return reward_models.SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
+
+def steps(count):
+    teacher, truth, numbers, prompts = judge(1, "shared"), judge(2, "host"), [], tiny.prompts(6, 0)
+    for adapters in (True, False):
+        policy, reference = policies.load_policy(tiny.TINY), None
+        if adapters:
+            add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
+        else:
+            reference = policies.load_policy(tiny.TINY)
+            reference = replace(reference, sharing=share_out(reference.model, "host"))
+        trainer = Trainer(policy.model, folder / count / str(adapters), 1e-2, settings.runtime)
+        policy = replace(policy, sharing=trainer.adam)
+        for step in range(2):
+            seeds = (0, step, 0)
+            numbers.append(policy_gradient_step(trainer, policy, reference, teacher, prompts, settings, seeds))
+    texts = [["good", "bad food"]]
+    for prompts_of in (prompts[:1], prompts[:3]):  # of one prompt the second process has none
+        rewards = processes.score(truth, prompts_of, texts * len(prompts_of))
+        numbers.append({str(i): float(value) for i, value in enumerate(rewards.ravel())})
+    if processes.first():
+        (folder / f"{count}.json").write_text(json.dumps(numbers))
+
+if os.environ["RANK"] == "0":
+    steps("one")
+processes.start()
+steps("two")
+processes.stop()
+"""
+
+
 SRUN = """#!/bin/sh
 shift  # --kill-on-bad-exit
 SLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; status=$?; wait; exit $status

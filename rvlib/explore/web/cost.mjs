@@ -19,7 +19,7 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   const learns = rank ? adapter(size, rank) : size.parameters;
   const number = BYTES[dtype];
   const copies = dtype === "float32" && compute === "bfloat16" ? 2 : 0;
-  const frozen = rank ? size.parameters * (gpus > 1 ? 4 : BYTES[compute]) : 0;
+  const frozen = rank ? size.parameters * BYTES[compute] : 0;
   const kept = gpus > 1 && !rank ? 0 : copies;
   return {
     weights: frozen / gpus + learns * (number / gpus + kept),
@@ -35,18 +35,18 @@ export function memory(policy, teacher, truth, setting) {
   const { micro_batch, rows, prompt, reply, compute, frozen, rank, gpus } = setting;
   const [b, longest] = [BYTES[compute], prompt + reply];
   const logits = rows * longest * b * policy.width + Math.min(rows * reply, LOGITS) * policy.vocabulary * 8;
+  const gathered = gpus > 1 ? policy.parameters * b : 0;
   return {
     ...learning(policy, setting),
     reference: rank ? 0 : policy.parameters * BYTES[frozen],
     "reward model": teacher.parameters * BYTES[frozen],
     "ground truth": truth.parameters * BYTES[frozen],
     "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
-    "gathered weights": gpus > 1 ? policy.parameters * b : 0,
+    "gathered weights": gathered,
     scoring: Math.max(
-      judging(policy, rows * longest, compute),
+      gathered + Math.max(judging(policy, rows * longest, compute), logits),
       judging(teacher, rows * longest, frozen),
       judging(truth, rows * longest, frozen),
-      logits,
     ),
     activations: updating(policy, micro_batch, longest, reply, setting),
   };

@@ -45,9 +45,9 @@ LARGE = 512  # replies of a large step
 ROWS = (32, 256)  # replies at once, at which each engine is measured
 LONGEST_ROWS = 64  # rows of the step at its longest, at the most: more take as long again and show nothing new
 PROFILED_TOKENS = 16  # of each reply while the kernels of sampling are counted
-ENGINES = tuple(
-    engine for engine in get_args(RuntimeSettings.model_fields["engine"].annotation) if engine != "vllm"
-)  # vllm's is a server elsewhere
+ENGINES = tuple(  # "auto" is one of the others, and vllm's is a server elsewhere
+    engine for engine in get_args(RuntimeSettings.model_fields["engine"].annotation) if engine not in ("auto", "vllm")
+)
 # What a stage has in memory beside what is there all the time.
 TURNS = {"sampling": ("KV cache",), "scoring": ("scoring",), "update": ("activations",)}
 T = TypeVar("T")

@@ -151,7 +151,7 @@ def learning(
     """
     trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
     copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
-    frozen = size.parameters * (4 if gpus > 1 else BYTES[compute]) if rank else 0  # FSDP2 shares 32-bit weights alone
+    frozen = size.parameters * BYTES[compute] if rank else 0
     kept = 0 if gpus > 1 and not rank else copies  # sharded, the copies are made a layer at a time
     return {
         "weights": frozen / gpus + trained * (itemsize / gpus + kept),
@@ -213,6 +213,7 @@ def memory(
     dtype: str = "float32",
     compute: str = "bfloat16",
     frozen: str = "bfloat16",
+    placement: str = "whole",
     checkpointing: bool = False,
     rank: int | None = None,
     gpus: int = 1,
@@ -220,19 +221,27 @@ def memory(
     """{part: bytes} on each GPU while a policy learns by policy gradient; `total` says how much is there at once.
 
     micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens of the longest;
-    frozen: type of the weights that are only read, which are whole on every GPU. With an adapter the reference is the
-    policy without it.
+    frozen: type of the weights that are only read; placement: where they are, of several GPUs: "whole" on each,
+    "shared" out, or on the "host", gathered while they are read. With an adapter the reference is the policy without
+    it.
     """
     parts = learning(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
-    parts["reference"] = 0 if rank else policy.parameters * BYTES[frozen]
-    parts["reward model"] = teacher.parameters * BYTES[frozen] if teacher else 0
-    parts["ground truth"] = truth.parameters * BYTES[frozen] if truth else 0
+    shared = gpus > 1 and placement != "whole"
+    kept = BYTES[frozen] * ({"shared": 1 / gpus, "host": 0}[placement] if shared else 1)  # bytes a parameter
+    gathered = policy.parameters * BYTES[compute] if gpus > 1 else 0  # while a batch is sampled and read
+    if shared and not rank:
+        gathered += policy.parameters * BYTES[frozen]  # the reference, which reads it too
+    parts["reference"] = 0 if rank else policy.parameters * kept
+    parts["reward model"] = teacher.parameters * kept if teacher else 0
+    parts["ground truth"] = truth.parameters * kept if truth else 0
     parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
-    parts["gathered weights"] = policy.parameters * BYTES[compute] if gpus > 1 else 0  # for a whole batch of sampling
+    parts["gathered weights"] = gathered
     judges = [
-        judging(size, rows * (prompt + reply), frozen) for size in (teacher, truth) if size and size.parameters
-    ]  # a fixed function has none
-    parts["scoring"] = max([reading(policy, rows, prompt, reply, compute=compute), *judges])
+        judging(size, rows * (prompt + reply), frozen) + shared * size.parameters * BYTES[frozen]
+        for size in (teacher, truth)
+        if size and size.parameters  # a fixed function has none
+    ]
+    parts["scoring"] = max([gathered + reading(policy, rows, prompt, reply, compute=compute), *judges])
     parts["activations"] = updating(
         policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank
     )

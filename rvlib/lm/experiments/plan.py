@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
-CHOOSABLE = ("gradient_checkpointing", "micro_batch", "batch_size")  # what `choose` may set
 USABLE = 0.95  # of a GPU's memory: the rest is CUDA's own, and pieces too small for use
 ADAPTER = LoRA(rank=16, alpha=32)
 TOLD = (
@@ -131,7 +130,7 @@ def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[
     for name, policy in recipe.policies.items():
         if policy.demonstrations:
             stages.append(foreseen.sft(name, policy))
-        stages.append(foreseen.samples_and_labels(name, policy))
+        stages += [foreseen.samples(name, policy), foreseen.labels(name)]
         for key, reward_model in recipe.reward_models.items():
             if reward_model.trained:
                 stages.append(foreseen.reward_model(key, policy))
@@ -259,19 +258,37 @@ class _Plan:
             ),
         )
 
-    def samples_and_labels(self, name: str, policy: PolicySettings) -> PlannedStage:
-        recipe, runtime, model, truth = self.recipe, self.recipe.runtime, size(policy.model), self.ground_truth
-        dtype, longest = recipe.dtype(name), self.prompt + self.reply
-        replies = 2 * self.pairs * recipe.draws_pairs(name) + recipe.measure.prompts * recipe.measure.outputs
+    def samples(self, name: str, policy: PolicySettings) -> PlannedStage:
+        runtime, model, dtype = self.recipe.runtime, size(policy.model), self.recipe.dtype(name)
         memory = {
             "weights": model.parameters * cost.BYTES[dtype],
-            "ground truth": truth.parameters * cost.BYTES[runtime.frozen_dtype],
-            "KV cache": runtime.batch_size * longest * model.layers * model.keys * 2 * cost.BYTES[dtype],
+            "KV cache": runtime.batch_size
+            * (self.prompt + self.reply)
+            * model.layers
+            * model.keys
+            * 2
+            * cost.BYTES[dtype],
             "scoring": cost.reading(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
         }
-        tokens, parameters = replies * (self.usual + self.reply), model.parameters + truth.parameters
-        scoring = self.hours(self.machine.shares.scoring, 1, tokens, parameters)
-        return _stage(f"samples and labels/{name}", memory, self.sampling_hours(model, replies, dtype) + scoring)
+        replies = self.replies(name)
+        scoring = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), model.parameters)
+        return _stage(f"samples/{name}", memory, self.sampling_hours(model, replies, dtype) + scoring)
+
+    def labels(self, name: str) -> PlannedStage:
+        runtime, truth = self.recipe.runtime, self.ground_truth
+        tokens = runtime.batch_size * (self.prompt + self.reply)
+        memory = {
+            "ground truth": truth.parameters * cost.BYTES[runtime.frozen_dtype],
+            "scoring": cost.judging(truth, tokens, runtime.frozen_dtype) if truth.parameters else 0,
+        }
+        replies = self.replies(name)
+        hours = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), truth.parameters)
+        return _stage(f"labels/{name}", memory, hours)
+
+    def replies(self, name: str) -> int:
+        """Replies of a policy that are drawn and labelled before policy gradient."""
+        measure = self.recipe.measure
+        return 2 * self.pairs * self.recipe.draws_pairs(name) + measure.prompts * measure.outputs
 
     def reward_model(self, key: str, policy: PolicySettings) -> PlannedStage:
         model, passes = size(policy.model), 2 * self.passes_of_learning * self.recipe.reward_training.epochs
@@ -296,6 +313,7 @@ class _Plan:
             prompt=self.prompt,
             reply=self.reply,
             frozen=runtime.frozen_dtype,
+            placement=runtime.frozen_placement,
             checkpointing=runtime.gradient_checkpointing,
             rank=rank,
             **self.shared_out,
@@ -565,7 +583,7 @@ def table() -> dict[str, dict[str, Any]]:
         plans[name] = {
             "title": recipe.title,
             "machine": machine.name,
-            "runtime": {field: getattr(choose(recipe, machine.memory).runtime, field) for field in CHOOSABLE},
+            "runtime": {field: getattr(choose(recipe, machine.memory).runtime, field) for field in recipes.CHOOSABLE},
             "stage": stage.name,
             "parts": {part: round(amount, 1) for part, amount in stage.memory.items()},
             "peak": round(stage.peak, 1),

@@ -333,6 +333,7 @@ class Evaluation(Settings):
 
 
 AUTO = "auto"  # a field that the planner sets to what is fastest and fits the GPU
+CHOOSABLE = ("gradient_checkpointing", "micro_batch", "batch_size")  # fields of `runtime` that may be so
 
 
 def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -359,14 +360,16 @@ class RuntimeSettings(Settings):
     gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
     frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
+    # Where those are, of several processes: whole in each, shared out over them, or so in the host's memory.
+    frozen_placement: Literal["whole", "shared", "host"] = "whole"
     micro_batch: Count
     batch_size: Count  # that are sampled or scored at once
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
 
     def auto(self) -> list[str]:
-        """The fields that the planner is to set."""
-        return [name for name, value in self if value == AUTO]
+        """The fields of `CHOOSABLE` that the planner is to set."""
+        return [name for name in CHOOSABLE if getattr(self, name) == AUTO]
 
     @model_validator(mode="after")
     def _moves(self) -> "RuntimeSettings":

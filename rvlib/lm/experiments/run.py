@@ -35,6 +35,7 @@ from rvlib.lm.experiments.recipe import Recipe, RewardFunction
 from rvlib.lm.experiments.stages import Product, stage
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import train_policy
 
 # What a run may raise for a reason that a sentence tells. A missing package is told here too, since of several
@@ -115,9 +116,13 @@ class Run:
 
     def load_reward_model(self, model: str | pathlib.Path, trust_remote_code: bool = False) -> RewardFunction:
         """A reward model by its name or folder, in the precision of what is only read."""
-        return reward_models.load_reward_model(
-            str(model), dtype=self.recipe.runtime.frozen_dtype, trust_remote_code=trust_remote_code
+        runtime = self.recipe.runtime
+        reward = reward_models.load_reward_model(
+            str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code
         )
+        if isinstance(reward, reward_models.FunctionReward):
+            return reward
+        return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))
 
     def check_reward_model(self, model: str, trust_remote_code: bool = False) -> None:
         """Raise what `load_reward_model`, or a call of what it gives, would raise on the prompts of this run.
@@ -156,17 +161,20 @@ class Run:
     def policy_gradient(self, key: str, name: str, seed: int, folder: pathlib.Path) -> Product:
         """Train policy `name` on teacher `key`; the stage returns the log, a list of dictionaries."""
         label = f"{name} on {key}, seed {seed}" if self.progress else None
-        start, lora = self.folder / f"sft/{name}/model", self.recipe.policies[name].lora
+        runtime, start, lora = self.recipe.runtime, self.folder / f"sft/{name}/model", self.recipe.policies[name].lora
+        teacher, judge = self.teacher(key, name), self.judged(name)  # before the policy takes its memory
         policy = policies.load_policy(start, dtype=self.recipe.dtype(name))
-        reference = None if lora else policies.load_policy(start, dtype=self.recipe.runtime.frozen_dtype)
+        reference = None if lora else policies.load_policy(start, dtype=runtime.frozen_dtype)
+        if reference:
+            reference = replace(reference, sharing=share_out(reference.model, runtime.frozen_placement))
         if lora:
             add_adapter(policy, lora, seed)
         prompts = stages.split(self).prompts
         trainer = train_policy(
             policy,
             reference,
-            self.teacher(key, name),
-            self.judged(name),
+            teacher,
+            judge,
             prompts,
             self.recipe,
             folder,

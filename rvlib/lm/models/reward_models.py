@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
 from rvlib.lm.models.loading import loading_failure, quiet
+from rvlib.lm.models.policies import WholeWeights
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FUNCTIONS = ("sentiment", "positivity", "similarity")
@@ -51,7 +52,8 @@ class FunctionReward:
 class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
-    source: where the weights came from, for records; batch_size: texts that go through the model at once.
+    source: where the weights came from, for records; batch_size: texts that go through the model at once; sharing:
+    how a process comes by the weights.
     """
 
     name: str
@@ -59,9 +61,14 @@ class SequenceReward:
     tokenizer: PreTrainedTokenizerBase
     source: dict[str, Any]
     batch_size: int = 32
+    sharing: WholeWeights = WholeWeights()
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards, (prompts, replies). ValueError, one sentence, for a text longer than the model reads."""
+        with self.sharing.whole():
+            return self._rewards(prompts, replies)
+
+    def _rewards(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         encoded = [
             _features(self.tokenizer, prompt.text, reply)
             for prompt, texts in _pairs(prompts, replies)

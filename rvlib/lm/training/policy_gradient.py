@@ -15,6 +15,7 @@ KL(π‖π_ref); and the group's standard deviation is the sample's, of the regu
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -243,7 +244,7 @@ def rollout(
             )
 
     chunks = []
-    with policy.sharing.whole():
+    with policy.sharing.whole(), reference.sharing.whole() if reference else contextlib.nullcontext():
         everything = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
         for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
             stop = start + prompts_per_chunk
