@@ -249,7 +249,7 @@ def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_s
 
 
 def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measured(monkeypatch):
-    monkeypatch.setattr(plan, "_memory", lambda: (141e9, "The GPU"))
+    monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
     large, small = (
         bench_report.settled(name, recipes.load("scale-8b")).runtime for name in ("llama-3.1-8b", "pythia-1b")
     )

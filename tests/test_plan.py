@@ -15,7 +15,7 @@ transformers = pytest.importorskip(
 
 from rvlib import cli  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import cost, plan, rates, recipe  # noqa: E402
+from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.adapters import add_adapter  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
@@ -259,9 +259,9 @@ def test_more_gpus_take_less_memory_and_time():
     ],
 )
 def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_path, have, advice):
-    monkeypatch.setattr(plan, "_memory", lambda: (have, "The GPU"))
+    monkeypatch.setattr(plan, "memory_here", lambda: (have, "The GPU"))
     large = recipe.load("scale-8b", LESS)
-    sentence = plan.missing(large, tmp_path, plan.plan(large))[-1]
+    sentence = dry_run.missing(large, tmp_path, plan.plan(large))[-1]
     assert sentence.startswith(
         "The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got"
     )
@@ -270,7 +270,7 @@ def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_p
 
 def test_what_is_advised_fits():
     large = recipe.load("scale-8b", LESS)
-    changes = plan.lighter(large, 100e9).split("--set ")[1:]
+    changes = dry_run.lighter(large, 100e9).split("--set ")[1:]
     assert plan.largest(plan.plan(recipe.load("scale-8b", LESS + changes))).peak <= 100
 
 
@@ -346,8 +346,8 @@ def test_what_is_neither_a_number_nor_auto_is_one_sentence(value):
 
 
 def test_a_dry_run_says_what_it_chose(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(plan, "_memory", lambda: (141e9, "The GPU"))
-    plan.show(recipe.load("scale-8b"), tmp_path)
+    monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
+    dry_run.show(recipe.load("scale-8b"), tmp_path)
     words = " ".join(capsys.readouterr().out.split())
     assert "Chosen for this memory, as the recipe asks: gradient_checkpointing=false, micro_batch=4" in words
     assert "at the shares of its stated rates that were measured on an H200 on 2026-11-26" in words
@@ -481,4 +481,4 @@ def test_the_book_has_the_plans_as_they_are():
     import json
 
     kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/plans.json").read_text(encoding="utf-8"))
-    assert kept == plan.table(), "run python -m rvlib.lm.experiments.plan"
+    assert kept == dry_run.table(), "run python -m rvlib.lm.experiments.dry_run"

@@ -26,7 +26,7 @@ psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip inst
 from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import plan, recipe, report, stages  # noqa: E402
+from rvlib.lm.experiments import dry_run, plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -210,7 +210,7 @@ def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_
     trainer.update([0], lambda rows: -reply_log_probs(policy, [[5]], [[6, 7]]))
     trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
-    assert plan.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
+    assert dry_run.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
@@ -689,7 +689,7 @@ def test_a_reader_that_has_read_enough_is_no_error():
 def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    monkeypatch.setattr(plan, "_memory", lambda: (24e9, "The GPU"))
+    monkeypatch.setattr(plan, "memory_here", lambda: (24e9, "The GPU"))
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "paper-4.2-llama-3b", "--dry-run", "--folder", str(tmp_path / "run")])
     lacks = str(stop.value)
@@ -709,7 +709,7 @@ def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
 def test_a_dry_run_is_readable_in_80_columns(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     resolved = recipe.load(name)
-    plan.show(resolved, tmp_path)
+    dry_run.show(resolved, tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 80
     assert all(any(line.startswith(stage.name + " ") for line in lines) for stage in plan.plan(resolved))
@@ -730,7 +730,7 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     paper = recipe.load("paper")
     assert any(
         "must have" in line and "got 1 GB" in line and line.startswith("The disk of")
-        for line in plan.missing(paper, tmp_path, plan.plan(paper))
+        for line in dry_run.missing(paper, tmp_path, plan.plan(paper))
     )
 
 

@@ -111,7 +111,7 @@ def settled(name: str, recipe: Recipe) -> Recipe:
         "reward_models": {"reward-model": NamedRewardModel(model=model)},
         "ground_truth": recipe.ground_truth.model_copy(update={"model": "sentiment"}),
     }
-    runtime = plan.choose(recipe.model_copy(update=update), plan.available_memory()).runtime
+    runtime = plan.choose(recipe.model_copy(update=update), plan.memory_here()[0]).runtime
     return recipe.model_copy(update={"runtime": runtime})
 
 

@@ -28,7 +28,7 @@ from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, write_whole
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import plan, report, stages
+from rvlib.lm.experiments import dry_run, plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
 from rvlib.lm.experiments.recipe import Recipe, RewardFunction
@@ -227,7 +227,7 @@ def run(
             "process."
         )
     run = Run(recipe, folder)
-    run.recipe = plan.choose(recipe, plan.available_memory(), processes.world())
+    run.recipe = plan.choose(recipe, plan.memory_here()[0], processes.world())
     if part is None:
         with run.lock():
             _prepare(run)
@@ -263,7 +263,7 @@ def _train(run: Run, recipe: Recipe, chosen: Sequence[Training], jobs: int) -> N
         for training in chosen:
             run.train(training)
         return
-    run.recipe = plan.choose(recipe, plan.available_memory() * memory_share(jobs))
+    run.recipe = plan.choose(recipe, plan.memory_here()[0] * memory_share(jobs))
     if errors := side_by_side(run, waiting, jobs):
         raise ExceptionGroup("Some trainings failed; the others are done.", errors)
 
@@ -277,8 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         processes.start()
         recipe = recipes.load(options.recipe, options.set)
         if options.dry_run:
-            sys.exit(processes.only_first(lambda: plan.show(recipe, folder, options.gpus)))
-        if lacks := plan.hardware(recipe):
+            sys.exit(processes.only_first(lambda: dry_run.show(recipe, folder, options.gpus)))
+        if lacks := dry_run.hardware(recipe):
             sys.exit(processes.exit_message("\n".join(lacks)))
         part = Part.parse(options.part) if options.part else None
         through = run(recipe, folder, jobs=_checks.whole("jobs", options.jobs), part=part)
