@@ -1,5 +1,6 @@
 """The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step do too."""
 
+import contextlib
 import json
 import os
 import runpy
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm.experiments import architectures, bench, bench_report, official, plan  # noqa: E402
+from rvlib.lm.experiments import architectures, bench, bench_report, generated, official, plan  # noqa: E402
 from rvlib.lm.experiments import recipe as recipes  # noqa: E402
 from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
 from rvlib.lm.models.policies import Policy  # noqa: E402
@@ -236,8 +238,8 @@ def test_a_stage_that_goes_on_too_long_is_cut_off_and_the_others_are_kept(monkey
 
 
 def test_the_union_of_intervals_is_as_long_as_what_it_covers():
-    assert bench.covered([]) == 0
-    assert bench.covered([(4, 5), (0, 2), (1, 3), (1.5, 1.7), (3, 3.5)]) == pytest.approx(4.5)
+    assert generated.covered([]) == 0
+    assert generated.covered([(4, 5), (0, 2), (1, 3), (1.5, 1.7), (3, 3.5)]) == pytest.approx(4.5)
 
 
 def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_step():
@@ -250,10 +252,13 @@ def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_s
 
 def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measured(monkeypatch):
     monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
-    large, small = (
-        bench_report.settled(name, recipes.load("scale-8b")).runtime for name in ("llama-3.1-8b", "pythia-1b")
-    )
+    recipe = recipes.load("scale-8b")
+    large, small = (bench_report.settled(name, recipe).runtime for name in ("llama-3.1-8b", "pythia-1b"))
     assert not large.gradient_checkpointing and large.micro_batch < small.micro_batch
+    monkeypatch.setattr(plan, "memory_here", lambda: (80e9, "The GPU"))
+    whole, half = (bench_report.settled("llama-3.1-8b", recipe, layers).runtime for layers in (None, 16))
+    assert whole.gradient_checkpointing and whole.micro_batch == 1 and whole.batch_size < 32
+    assert half.micro_batch > 1 and half.batch_size >= 32
     fixed = recipes.load("tiny-4.1")
     assert bench_report.settled("tiny", fixed) is fixed
 
@@ -313,3 +318,16 @@ def test_the_script_for_a_lent_gpu_leaves_its_results_and_nothing_large(tmp_path
         "low-variance",
         "ground-truth",
     }
+
+
+def test_the_idle_share_is_the_time_in_which_no_kernel_runs(monkeypatch):
+    models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
+    kernel = lambda start, end, device: SimpleNamespace(  # noqa: E731
+        device_type=device, time_range=SimpleNamespace(start=start, end=end)
+    )
+    cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+    events = [kernel(0, 1e5, cuda), kernel(0.5e5, 2e5, cuda), kernel(0, 9e5, cpu)]
+    profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: profile)
+    monkeypatch.setattr(models, "_timed", lambda work: (1.0, work()))
+    assert models.idle_share(lambda: None) == pytest.approx(0.8)

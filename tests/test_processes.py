@@ -264,6 +264,30 @@ processes.stop()
 """
 
 
+def test_a_process_says_no_to_a_micro_batch_that_would_take_more_than_is_free(tmp_path, monkeypatch):
+    import torch
+
+    from rvlib.lm import processes
+    from rvlib.lm.data import tiny
+    from rvlib.lm.experiments import recipe as recipes
+    from rvlib.lm.models import policies
+    from rvlib.lm.training.trainer import Trainer
+
+    runtime = recipes.load("tiny-4.1", ["runtime.micro_batch=4"]).runtime
+    trainer = Trainer(policies.load_policy(tiny.TINY, device="cpu").model, tmp_path, 1e-3, runtime)
+    assert trainer._fits(10**9)  # alone it tries
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    gpu = {"is_available": True, "reset_peak_memory_stats": None, "memory_reserved": 70, "memory_allocated": 50}
+    for name, value in (gpu | {"max_memory_allocated": 90, "mem_get_info": (60, 0)}).items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert trainer._fits(10**9)  # of the first nothing is known
+    trainer._remember(100)
+    assert trainer.largest == (100, 40)
+    assert trainer._fits(200) and not trainer._fits(201)  # 60 bytes are free and 20 reserved for nothing
+    trainer.micro_batch = 1
+    assert trainer._fits(10**9)  # one row is tried
+
+
 @pytest.mark.parametrize("asked", ["true", "false"])
 def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked):
     import torch.distributed.fsdp as fsdp

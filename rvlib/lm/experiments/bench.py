@@ -17,17 +17,17 @@ with that mean, cut at the recipe's longest. `bench_report` measures the stages,
 import functools
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
-import numpy as np
 import torch
 import transformers
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
+from rvlib.lm.experiments.generated import Generated, covered
 from rvlib.lm.experiments.official import OfficialModels, official_step
 from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
@@ -51,27 +51,6 @@ ENGINES = tuple(  # "auto" is one of the others, and vllm's is a server elsewher
 # What a stage has in memory beside what is there all the time.
 TURNS = {"sampling": ("KV cache",), "scoring": ("scoring",), "update": ("activations",)}
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Replies to a batch of prompts, as token ids, those to one prompt after one another.
-
-    prompt_ids: of each reply's prompt; chunks: the replies' own, in the chunks in which they were drawn.
-    """
-
-    prompt_ids: list[list[int]]
-    chunks: list[list[list[int]]]
-
-    @property
-    def completion_ids(self) -> list[list[int]]:
-        """The ids of all replies, a list each."""
-        return [completion for chunk in self.chunks for completion in chunk]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all replies and of a prompt each."""
-        return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
 
 
 @dataclass(frozen=True)
@@ -217,22 +196,19 @@ class Bench:
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache_a_token = config.num_hidden_layers * heads * head_dim * 2  # numbers: keys and values
-        bytes_read, steps, padded = 0.0, 0, engine in engines.PADDED
-        for chunk in generated.chunks:
-            lengths = [len(completion) for completion in chunk]
-            longest, fewest = max(lengths), -(-sum(lengths) // rows)
-            chunk_steps = longest if padded else max(longest, fewest)
-            seen = [longest] * len(chunk) if padded else lengths  # padding is read too
-            cached = sum(length * (PROMPT_TOKENS + length / 2) for length in seen)  # tokens, over all steps
-            weights = (self.layer_parameters + self.head_parameters) * chunk_steps
-            bytes_read += (weights + cached * cache_a_token) * itemsize
-            steps += chunk_steps
+        read = generated.read(
+            weights=(self.layer_parameters + self.head_parameters) * itemsize,
+            cache=cache_a_token * itemsize,
+            prompt=PROMPT_TOKENS,
+            rows=rows,
+            padded=engine in engines.PADDED,
+        )
         lengths = sorted(map(len, generated.completion_ids))
         return {
             "seconds": seconds,
             "tokens": sum(lengths),
-            "steps": steps,
-            "bytes": bytes_read,
+            "steps": read.steps,
+            "bytes": read.nbytes,
             "lengths": lengths,
             "engine": engine,
             "rows": min(rows, replies),
@@ -371,12 +347,3 @@ class Bench:
 def others(stage: str) -> set[str]:
     """Parts of memory that are another stage's own."""
     return {part for turn in TURNS.values() for part in turn} - set(TURNS[stage])
-
-
-def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of intervals (start, end)."""
-    length, reached = 0.0, -np.inf
-    for start, end in sorted(intervals):
-        length += max(end - max(start, reached), 0.0)
-        reached = max(reached, end)
-    return length

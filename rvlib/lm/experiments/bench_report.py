@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = options.out or ROOT / f"benchmarks/results/{_file_name(options.where, options.model)}"
         with contextlib.suppress(FileExistsError):
             out.parent.mkdir(parents=True)
-        recipe = settled(options.model, recipe)
+        recipe = settled(options.model, recipe, options.layers)
         result = measure(options.model, recipe, device, options.minutes, write, options.layers)
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
         sys.exit(sentence(error))
@@ -95,10 +95,11 @@ def _file_name(where: str, model: str) -> str:
     return "-".join(filter(None, (where, known, model))) + ".json"
 
 
-def settled(name: str, recipe: Recipe) -> Recipe:
+def settled(name: str, recipe: Recipe, layers: int | None = None) -> Recipe:
     """The recipe with what it leaves to the planner set for a policy and a reward model of the architecture `name`.
 
-    The reward model is counted as large as the policy, and no ground truth is loaded here.
+    layers: how many of the architecture's (None: all). The reward model is counted as large as the policy, and no
+    ground truth is loaded here.
     """
     if not recipe.runtime.auto():
         return recipe
@@ -111,7 +112,13 @@ def settled(name: str, recipe: Recipe) -> Recipe:
         "reward_models": {"reward-model": NamedRewardModel(model=model)},
         "ground_truth": recipe.ground_truth.model_copy(update={"model": "sentiment"}),
     }
-    runtime = plan.choose(recipe.model_copy(update=update), plan.memory_here()[0]).runtime
+    size = cost.MODELS[model]
+    embeddings = 2 * size.vocabulary * size.width
+    # Of fewer layers nothing takes a larger part than the weights do.
+    part = (
+        1 if layers is None else (embeddings + (size.parameters - embeddings) * layers / size.layers) / size.parameters
+    )
+    runtime = plan.choose(recipe.model_copy(update=update), plan.memory_here()[0] / part).runtime
     return recipe.model_copy(update={"runtime": runtime})
 
 
@@ -163,6 +170,7 @@ def measure(
             stages[stage] = {"failed": f"The {minutes:g} minutes of this call were over; give it more with --minutes."}
         except Exception as error:  # one stage's failure must not lose the others
             stages[stage] = {"failed": _sentence(error)}
+            torch.cuda.empty_cache()
         write(result)
     step, official = (stages[stage].get("tokens_per_second") for stage in ("step", "official"))
     if (
@@ -188,13 +196,23 @@ def _measure_stage(bench: Bench, stage: Stage, rates: dict[str, float], end: flo
         numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
         if cuda and stage.profiled:
             with _cut_off(end):
-                numbers["idle_share"] = bench.idle_share(stage.profiled)
+                numbers |= _idle_share(bench, stage.profiled)
     numbers["tokens_per_second"] = numbers["tokens"] / numbers["seconds"]
     if "operations" in numbers:
         numbers["share_of_matrix_rate"] = numbers["operations"] / numbers["seconds"] / rates["matrix_rate"]
     if "bytes" in numbers:
         numbers["share_of_bandwidth"] = numbers["bytes"] / numbers["seconds"] / rates["bandwidth"]
     return numbers
+
+
+def _idle_share(bench: Bench, work: Callable[[], object]) -> dict[str, Any]:
+    """{"idle_share": of the GPU's time}, or why there is none: what was measured is not lost with it."""
+    try:
+        return {"idle_share": bench.idle_share(work)}
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return {"idle_share_failed": _sentence(error)}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ a plan of the very batch that was measured takes the time that it took. Of each 
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from rvlib.files import RESULTS, ROOT
@@ -59,8 +60,8 @@ def table() -> dict[str, dict[str, Any]]:
 
 def _size(result: dict[str, Any]) -> Size:
     """The `Size` of a result's model. ValueError for one that the planner does not know."""
-    if model := cost.named(result["model"]):
-        return cost.MODELS[model]
+    if model := cost.named(result["model"]):  # perhaps with fewer layers
+        return replace(cost.MODELS[model], parameters=result["parameters"], layers=result["layers"])
     raise ValueError(
         f"The model of a result must be one that `cost.MODELS` has, got {result['model']!r}; add its size."
     )
