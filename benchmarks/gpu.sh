@@ -9,12 +9,12 @@
 # which the recipe's prompts lie. OUT gets JSONs and log.txt, and no weights. In the environment:
 #
 #     PYTHON=python3      that has PyTorch                JOBS=7      trainings at once
-#     RECIPE=small-4.1    that is run                     LIMIT=720   seconds for all
+#     RECIPE=small-4.1    that is run                     LIMIT=690   seconds until the last is stopped
 #     TINY=1              the same on a CPU with the model `tiny`, for a test of this script
 set -u
 if [ $# -ne 2 ]; then echo "usage: benchmarks/gpu.sh FOLDER OUT" >&2; exit 2; fi
 LENT=$(realpath "$1"); mkdir -p "$2"; OUT=$(realpath "$2"); ROOT=$(realpath "$(dirname "$0")/..")
-PYTHON=${PYTHON:-python3} RECIPE=${RECIPE:-small-4.1} JOBS=${JOBS:-7} LIMIT=${LIMIT:-720} TINY=${TINY:-}
+PYTHON=${PYTHON:-python3} RECIPE=${RECIPE:-small-4.1} JOBS=${JOBS:-7} LIMIT=${LIMIT:-690} TINY=${TINY:-}
 WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
 export PYTHONPATH=$ROOT:$WORK/site HF_HUB_OFFLINE=1
 if [ -d "$LENT/data" ]; then export RVLIB_DATA=$LENT/data; else export RVLIB_DATA=$WORK/data; fi

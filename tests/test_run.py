@@ -1,5 +1,6 @@
 """Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, reported."""
 
+import concurrent.futures.process
 import importlib.util
 import json
 import os
@@ -26,7 +27,7 @@ psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip inst
 from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import dry_run, plan, recipe, report, stages  # noqa: E402
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -268,6 +269,30 @@ def test_side_by_side_a_training_that_fails_is_a_sentence_and_the_others_have_th
     assert all((folder / path).read_bytes() == (whole / path).read_bytes() for path in through)
     bar = capsys.readouterr().err
     assert "3 trainings, 3 at once" in bar and "low-variance, seed" not in bar
+
+
+def test_a_process_that_was_killed_is_one_sentence(environment, whole, monkeypatch):
+    folder = before_policy_gradient(whole, environment / "broken")
+    run = runs.Run(recipe.load(environment / "small.yaml"), folder)
+    futures = {}
+    for training in trainings(run):
+        futures[concurrent.futures.Future()] = training
+    for future in futures:
+        future.set_exception(concurrent.futures.process.BrokenProcessPool("killed"))
+    errors = jobs._failures(run, futures)
+    monkeypatch.setattr(runs, "side_by_side", lambda *_: errors)
+    with pytest.raises(SystemExit, match="a process ended as if it was killed and 3 are left; make room") as error:
+        cli.main(["run", str(environment / "small.yaml"), "--folder", str(folder), "--jobs", "2"])
+    assert "\n" not in str(error.value)
+
+
+def test_trainings_side_by_side_plan_for_their_share_of_the_memory(monkeypatch):
+    assert jobs.memory_share(1) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert jobs.memory_share(2) == 1 and jobs.memory_share(4) == 0.95 / 2 and jobs.memory_share(5) == 0.95 / 3
+    small = recipe.load("small-4.1", ["runtime.micro_batch=auto", "runtime.batch_size=auto"])
+    micro_batches = [plan.choose(small, 24e9 * share).runtime.micro_batch for share in (1, 0.95 / 7)]
+    assert micro_batches[0] > micro_batches[1]
 
 
 def test_processes_end_when_the_one_that_started_them_is_killed(environment, whole):

@@ -183,10 +183,11 @@ def measure(
 
 def _measure_stage(bench: Bench, stage: Stage, rates: dict[str, float], end: float) -> dict[str, Any]:
     """A stage's numbers, with its shares of the machine's `rates`. TimeoutError if it is not through by `end`."""
-    numbers: dict[str, Any] = {}
     cuda = bench.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     with _cut_off(end):
-        numbers = stage.work() | {"warm": False}
+        numbers: dict[str, Any] = stage.work() | {"warm": False}
     with contextlib.suppress(TimeoutError):  # what there is remains
         if stage.warm_up and time.monotonic() + numbers["seconds"] < end:
             if cuda:

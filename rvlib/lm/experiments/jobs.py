@@ -26,11 +26,11 @@ import torch
 from tqdm import tqdm
 
 from rvlib.files import read_lines
+from rvlib.lm.experiments import plan
 
 if TYPE_CHECKING:  # `run` imports this module
     from rvlib.lm.experiments.run import Run
 
-KEPT_FREE = 0.05  # of a GPU's memory, for what torch does not count: CUDA's own, and pieces too small for use
 POLL = 0.5  # seconds between looks at how far the trainings are
 
 
@@ -82,7 +82,7 @@ def trainings(run: Run) -> list[Training]:
 def memory_share(jobs: int) -> float:
     """The share of a GPU's memory that each of so many trainings has: all of it if every one has a GPU of its own."""
     on_one_gpu = math.ceil(jobs / max(torch.cuda.device_count(), 1))
-    return 1.0 if on_one_gpu == 1 else (1 - KEPT_FREE) / on_one_gpu
+    return 1.0 if on_one_gpu == 1 else plan.USABLE / on_one_gpu
 
 
 def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Exception]:

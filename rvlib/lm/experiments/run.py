@@ -290,9 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unexpected := group.split(EXPECTED)[1]:
             raise unexpected from None
         explained = [
-            f"{' '.join(error.__notes__)}{': ' if error.__notes__ else ''}"
-            f"{_explained(error, recipe, options.recipe, folder)}"
+            ": ".join([*getattr(error, "__notes__", []), _explained(error, recipe, options.recipe, folder)])
             for error in group.exceptions
+            if isinstance(error, EXPECTED)  # as all are here
         ]
         sys.exit("\n".join(explained))
     if processes.first():
