@@ -310,7 +310,7 @@ def test_the_script_for_a_lent_gpu_leaves_its_results_and_nothing_large(tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Successfully installed lent-1.0" in done.stdout
     left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert {"cpu-tiny.json", "small/report.json", "log.txt"} <= left
+    assert {"cpu-tiny.json", "small/report.json", "log.txt"} <= left, done.stdout
     assert "small/policy-gradient/tiny/low-variance/seed-0/log.jsonl" in left
     assert not any(path.endswith((".safetensors", ".partial")) for path in left)
     assert "seconds" in json.loads((tmp_path / "out/cpu-tiny.json").read_text())["stages"]["step"]

@@ -155,6 +155,8 @@ def score(judge: Score, prompts: Sequence[Prompt], replies: Sequence[Sequence[st
 
     One without a share judges the first prompt for nothing: a judge that is shared out calls all to gather its weights.
     """
+    if not prompts:
+        return np.array([])
     if own_prompts := share(prompts):
         return np.array(gather(list(judge(own_prompts, share(replies)))))
     judge(prompts[:1], replies[:1])
