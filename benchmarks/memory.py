@@ -51,6 +51,8 @@ RECIPES = {
     "paper-4.1-pythia-2.8b": "pythia-2.8b",
     "paper-4.1-pythia-1b": "pythia-1b",
 }
+# What these recipes leave to the planner, as it was set on a GPU of 141 GB when it was measured there.
+SETTINGS = ["runtime.gradient_checkpointing=true", "runtime.micro_batch=8", "runtime.batch_size=32"]
 MATRIX = (16384, 2048)
 
 
@@ -88,7 +90,7 @@ def count(
 
     layers: how many of the architecture's (None: all).
     """
-    recipe = recipes.load(name, changes)
+    recipe = recipes.load(name, [*(SETTINGS if name.startswith("scale-8b") else []), *changes])
     runtime, (key, spec) = recipe.runtime, next(iter(recipe.policies.items()))
     prompt_ids, completion_ids = [1] * recipe.data.max_tokens, [2] * recipe.policy_gradient.max_new_tokens
     config = ARCHITECTURES[architecture] | ({"num_hidden_layers": layers} if layers else {})

@@ -1,7 +1,14 @@
 """The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step do too."""
 
+import contextlib
 import json
+import os
 import runpy
+import subprocess
+import sys
+import time
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from rvlib import cli  # noqa: E402
-from rvlib.lm.experiments import architectures, bench, bench_report, plan  # noqa: E402
+from rvlib.lm.experiments import architectures, bench, bench_report, generated, official, plan  # noqa: E402
 from rvlib.lm.experiments import recipe as recipes  # noqa: E402
 from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
 from rvlib.lm.models.policies import Policy  # noqa: E402
@@ -50,9 +57,10 @@ def result(tmp_path_factory):
 
 
 def test_rates_are_those_of_what_was_done(result):
-    assert (
-        list(result["stages"]) == [stage for stage in bench.STAGES if stage != "memory"] and result["parameters"] > 1e5
-    )
+    used = result["settings"]["runtime"]["engine"]
+    engines = [f"{engine}-8" for engine in bench.ENGINES if engine != used]
+    assert list(result["stages"]) == ["sampling", "scoring", "update", "step", *engines, "official"]
+    assert result["parameters"] > 1e5
     rate, bandwidth = result["machine_rates"]["matrix_rate"], result["machine_rates"]["bandwidth"]
     for name, stage in result["stages"].items():
         assert stage["tokens_per_second"] == pytest.approx(stage["tokens"] / stage["seconds"]), name
@@ -121,10 +129,10 @@ def test_the_memory_of_a_step_at_its_longest_is_what_is_planned(batch_size, micr
 
 def test_both_ways_of_a_step_compute_the_same():
     models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
-    models.sampling()
+    models.sampling("generate", 8, 8)
     prompt_ids, completion_ids = models.generated.prompt_ids, models.generated.completion_ids
     together = log_probs(models.policy, prompt_ids, completion_ids)
-    alone = [bench.one_log_prob(models.policy.model, *row).item() for row in zip(prompt_ids, completion_ids)]
+    alone = [official.one_log_prob(models.policy.model, *row).item() for row in zip(prompt_ids, completion_ids)]
     assert np.allclose(together, alone, atol=1e-3)
     models.scoring()
     texts = models._texts(completion_ids)
@@ -180,9 +188,11 @@ def test_fewer_layers_are_a_smaller_model():
 
 def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
     runs = []
-    monkeypatch.setattr(bench.Bench, "official", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
+    monkeypatch.setattr(bench.Bench, "scoring", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
     result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
-    assert len(runs) == 1 and result["stages"]["official"]["warm"] is False and result["stages"]["step"]["warm"] is True
+    assert (
+        len(runs) == 1 and result["stages"]["scoring"]["warm"] is False and result["stages"]["update"]["warm"] is True
+    )
 
 
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
@@ -216,6 +226,43 @@ def test_time_that_is_over_is_said():
     )
 
 
+def test_a_stage_that_goes_on_too_long_is_cut_off_and_the_others_are_kept(monkeypatch):
+    def endless(self):
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(bench.Bench, "step", endless)
+    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0.15, lambda so_far: None)
+    assert "seconds" in result["stages"]["update"]
+    assert "The 0.15 minutes of this call were over" in result["stages"]["step"]["failed"]
+
+
+def test_the_union_of_intervals_is_as_long_as_what_it_covers():
+    assert generated.covered([]) == 0
+    assert generated.covered([(4, 5), (0, 2), (1, 3), (1.5, 1.7), (3, 3.5)]) == pytest.approx(4.5)
+
+
+def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_step():
+    models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
+    models.device = torch.device("cuda")  # only the names of the stages are asked for
+    names = list(models.stages())
+    assert names[:4] == ["sampling", "scoring", "update", "step"] and names[-1] == "official"
+    assert {"large", "memory"} | {f"{engine}-{rows}" for engine in bench.ENGINES for rows in (32, 256)} < set(names)
+
+
+def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measured(monkeypatch):
+    monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
+    recipe = recipes.load("scale-8b")
+    large, small = (bench_report.settled(name, recipe).runtime for name in ("llama-3.1-8b", "pythia-1b"))
+    assert not large.gradient_checkpointing and large.micro_batch < small.micro_batch
+    monkeypatch.setattr(plan, "memory_here", lambda: (80e9, "The GPU"))
+    whole, half = (bench_report.settled("llama-3.1-8b", recipe, layers).runtime for layers in (None, 16))
+    assert whole.gradient_checkpointing and whole.micro_batch == 1 and whole.batch_size < 32
+    assert half.micro_batch > 1 and half.batch_size >= 32
+    fixed = recipes.load("tiny-4.1")
+    assert bench_report.settled("tiny", fixed) is fixed
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -228,3 +275,59 @@ def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):
         bench_report.main(arguments)
+
+
+YAML = """
+base: tiny-4.1
+title: as small as can be
+seeds: [0]
+data: {prompts: 40}
+policies: {tiny: {demonstrations: null, count: null}}
+reward_models: {on-policy-100: null, on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null}
+measure: {prompts: 4, outputs: 4}
+policy_gradient: {epochs: 1, max_new_tokens: 4, batch_size: 8}
+evaluation: {prompts: 2, outputs: 2, per_epoch: 1}
+"""
+
+
+def test_the_script_for_a_lent_gpu_leaves_its_results_and_nothing_large(tmp_path):
+    (tmp_path / "lent/wheels").mkdir(parents=True)
+    record = "Metadata-Version: 2.1\nName: lent\nVersion: 1.0\n"
+    with zipfile.ZipFile(tmp_path / "lent/wheels/lent-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("lent.py", "")
+        wheel.writestr("lent-1.0.dist-info/METADATA", record)
+        wheel.writestr("lent-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("lent-1.0.dist-info/RECORD", "")
+    (tmp_path / "small.yaml").write_text(YAML)
+    settings = {"TINY": "1", "RECIPE": str(tmp_path / "small.yaml"), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", ROOT / "benchmarks/gpu.sh", tmp_path / "lent", tmp_path / "out"],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Successfully installed lent-1.0" in done.stdout
+    left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"cpu-tiny.json", "small/report.json", "log.txt"} <= left, done.stdout
+    assert "small/policy-gradient/tiny/low-variance/seed-0/log.jsonl" in left
+    assert not any(path.endswith((".safetensors", ".partial")) for path in left)
+    assert "seconds" in json.loads((tmp_path / "out/cpu-tiny.json").read_text())["stages"]["step"]
+    assert json.loads((tmp_path / "out/small/report.json").read_text())["policies"]["tiny"].keys() == {
+        "low-variance",
+        "ground-truth",
+    }
+
+
+def test_the_idle_share_is_the_time_in_which_no_kernel_runs(monkeypatch):
+    models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
+    kernel = lambda start, end, device: SimpleNamespace(  # noqa: E731
+        device_type=device, time_range=SimpleNamespace(start=start, end=end)
+    )
+    cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+    events = [kernel(0, 1e5, cuda), kernel(0.5e5, 2e5, cuda), kernel(0, 9e5, cpu)]
+    profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: profile)
+    monkeypatch.setattr(models, "_timed", lambda work: (1.0, work()))
+    assert models.idle_share(lambda: None) == pytest.approx(0.8)

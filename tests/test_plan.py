@@ -15,7 +15,7 @@ transformers = pytest.importorskip(
 
 from rvlib import cli  # noqa: E402
 from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import cost, plan, recipe  # noqa: E402
+from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.models.adapters import add_adapter  # noqa: E402
 from rvlib.lm.optim import adam  # noqa: E402
@@ -184,6 +184,7 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
     [
         ("scale-8b", []),
         ("scale-8b", ["runtime.micro_batch=2"]),
+        ("scale-8b", ["runtime.micro_batch=4", "runtime.gradient_checkpointing=false"]),
         ("scale-8b-lora", []),
         ("paper-4.2-llama-3b", []),
         ("paper-4.2-llama-1b", ["runtime.batch_size=4"]),
@@ -214,25 +215,35 @@ def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
 # Fits
 
 
+LESS = ["runtime.gradient_checkpointing=true", "runtime.micro_batch=8", "runtime.batch_size=32"]
+FULL = ["runtime.optimizer=adam", "runtime.weights_dtype=float32"]
+
+
 @pytest.mark.parametrize(
-    "name, gigabytes",
-    [("scale-8b", 141), ("scale-8b-lora", 80), ("paper-4.2-llama-3b", 80), ("paper-4.2-llama-3b-grpo", 80)],
+    "name, gpu",
+    [
+        ("scale-8b", "H200"),
+        ("scale-8b-lora", "H100"),
+        ("paper-4.2-llama-3b", "H100"),
+        ("paper-4.2-llama-3b-grpo", "A100"),
+    ],
 )
-def test_the_large_recipes_fit_the_gpu_they_are_for(name, gigabytes):
-    stage = plan.largest(plan.plan(recipe.load(name)))
-    assert stage.peak < 0.95 * gigabytes and stage.name.startswith("policy-gradient")
+def test_the_large_recipes_fit_the_gpu_they_are_for(name, gpu):
+    machine = cost.MACHINES[gpu]
+    stage = plan.largest(plan.plan(recipe.load(name), machine=machine))
+    assert stage.peak < 0.95 * machine.memory / 1e9 and stage.name.startswith("policy-gradient")
     turns = [stage.memory[part] for part in ("KV cache", "scoring", "activations")]
     assert stage.peak == pytest.approx(sum(stage.memory.values()) - sum(turns) + max(turns))
 
 
 def test_without_8_bits_and_a_random_round_8b_would_not_fit():
-    full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
+    full = recipe.load("scale-8b", LESS + FULL)
     assert plan.largest(plan.plan(full)).peak > 141
     assert plan.largest(plan.plan(full, gpus=4)).peak < 141
 
 
 def test_more_gpus_take_less_memory_and_time():
-    full = recipe.load("scale-8b", ["runtime.optimizer=adam", "runtime.weights_dtype=float32"])
+    full = recipe.load("scale-8b", LESS + FULL)
     plans = [plan.plan(full, gpus) for gpus in (2, 4, 8)]
     peaks = [plan.largest(stages).peak for stages in plans]
     hours = [sum(stage.hours for stage in stages) for stages in plans]
@@ -248,9 +259,9 @@ def test_more_gpus_take_less_memory_and_time():
     ],
 )
 def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_path, have, advice):
-    monkeypatch.setattr(plan, "_memory", lambda: (have, "The GPU"))
-    large = recipe.load("scale-8b")
-    sentence = plan.missing(large, tmp_path, plan.plan(large))[-1]
+    monkeypatch.setattr(plan, "memory_here", lambda: (have, "The GPU"))
+    large = recipe.load("scale-8b", LESS)
+    sentence = dry_run.missing(large, tmp_path, plan.plan(large))[-1]
     assert sentence.startswith(
         "The GPU must have 101.1 GB for policy-gradient/llama-8b-instruct/tulu-2-8b, of which optimiser takes 16.3, got"
     )
@@ -258,9 +269,128 @@ def test_too_little_memory_says_which_part_and_what_would_fit(monkeypatch, tmp_p
 
 
 def test_what_is_advised_fits():
-    large = recipe.load("scale-8b")
-    changes = plan.lighter(large, 100e9).split("--set ")[1:]
-    assert plan.largest(plan.plan(recipe.load("scale-8b", changes))).peak <= 100
+    large = recipe.load("scale-8b", LESS)
+    changes = dry_run.lighter(large, 100e9).split("--set ")[1:]
+    assert plan.largest(plan.plan(recipe.load("scale-8b", LESS + changes))).peak <= 100
+
+
+TWO_JUDGES = ["ground_truth.model=RLHFlow/ArmoRM-Llama3-8B-v0.1", "ground_truth.trust_remote_code=true"]
+
+
+def test_an_8b_policy_with_two_8b_judges_fits_four_gpus_of_24_gb():
+    peaks = {}
+    for placement in ("whole", "shared", "host"):
+        asked = recipe.load("scale-8b-lora", [*TWO_JUDGES, f"runtime.frozen_placement={placement}"])
+        chosen = plan.choose(asked, 24e9, gpus=4)
+        peaks[placement] = plan.largest(plan.plan(chosen, gpus=4)).peak
+    assert chosen.runtime.batch_size == 8 and peaks["host"] < 0.95 * 24 < peaks["shared"] < peaks["whole"]
+
+
+def test_on_one_gpu_it_makes_no_difference_where_frozen_models_are():
+    one, other = (recipe.load("scale-8b", [*LESS, f"runtime.frozen_placement={where}"]) for where in ("whole", "host"))
+    assert plan.plan(one) == plan.plan(other)
+
+
+# Chosen
+
+
+@pytest.mark.parametrize("name", ["scale-8b", "scale-8b-lora"])
+def test_what_the_planner_chooses_fits_and_more_memory_is_never_slower(name):
+    unsettled, hours = recipe.load(name), []
+    for gigabytes in range(60, 200, 10):
+        chosen = plan.choose(unsettled, gigabytes * 1e9)
+        assert not chosen.runtime.auto()
+        stages = plan.plan(chosen)
+        if plan.largest(stages).peak <= 0.95 * gigabytes:
+            hours.append(sum(stage.hours for stage in stages))
+        else:
+            assert not hours  # where less memory was enough, so is more
+            runtime = chosen.runtime
+            assert runtime.gradient_checkpointing and runtime.micro_batch == 1
+    assert len(hours) > 5 and hours == sorted(hours, reverse=True) and hours[0] > 1.2 * hours[-1]
+
+
+def test_activations_are_computed_twice_only_where_memory_is_short():
+    large = recipe.load("scale-8b-lora")
+    twice = [plan.choose(large, memory).runtime.gradient_checkpointing for memory in (60e9, 80e9, 141e9)]
+    assert twice == [True, False, False]
+
+
+def test_nothing_that_fits_is_faster_than_what_the_planner_chooses():
+    large, memory = recipe.load("scale-8b-lora"), 80e9
+    hours = lambda settled: sum(stage.hours for stage in plan.plan(settled))  # noqa: E731
+    best = hours(plan.choose(large, memory))
+    for checkpointing in ("true", "false"):
+        for micro_batch in (1, 2, 3, 4, 8, 16):
+            for rows in (16, 32, 64, 128, 256, 512):
+                settings = dict(gradient_checkpointing=checkpointing, micro_batch=micro_batch, batch_size=rows)
+                changes = [f"runtime.{key}={value}" for key, value in settings.items()]
+                other = recipe.load("scale-8b-lora", changes)
+                if plan.largest(plan.plan(other)).peak * 1e9 <= 0.95 * memory:
+                    assert hours(other) >= best
+
+
+def test_what_the_recipe_says_is_not_chosen():
+    said = recipe.load("scale-8b", ["runtime.micro_batch=3", "runtime.gradient_checkpointing=true"])
+    chosen = plan.choose(said, 141e9).runtime
+    assert (chosen.micro_batch, chosen.gradient_checkpointing) == (3, True) and chosen.batch_size > 32
+    fixed = recipe.load("tiny-4.1")
+    assert plan.choose(fixed, 1e9) is fixed
+
+
+@pytest.mark.parametrize("value", ["0", "automatic", "1.5"])
+def test_what_is_neither_a_number_nor_auto_is_one_sentence(value):
+    with pytest.raises(ValueError, match="The recipe's runtime.micro_batch: Input should be") as error:
+        recipe.load("scale-8b", [f"runtime.micro_batch={value}"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_dry_run_says_what_it_chose(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
+    dry_run.show(recipe.load("scale-8b"), tmp_path)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Chosen for this memory, as the recipe asks: gradient_checkpointing=false, micro_batch=4" in words
+    assert "at the shares of its stated rates that were measured on an H200 on 2026-11-26" in words
+
+
+def measured():
+    import json
+
+    path = pathlib.Path(__file__).parents[1] / "benchmarks/results/gpu-h200-llama-3.1-8b.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_plan_of_what_was_measured_takes_the_time_that_it_took():
+    result = measured()
+    stages, model = result["stages"], cost.MODELS["meta-llama/Llama-3.1-8B"]
+    lengths, read = stages["sampling"]["lengths"], stages["scoring"]["tokens"]
+    prompt = (read - sum(lengths)) / len(lengths)
+    gpu = cost.MACHINES["H200"]
+    for engine in ("generate", "static"):
+        lengths = stages["sampling" if engine == "generate" else engine]["lengths"]
+        seconds = cost.sampling(model, 32, 32, prompt, max(lengths), gpu, "bfloat16", engine=engine)
+        assert seconds == pytest.approx(stages["sampling" if engine == "generate" else engine]["seconds"], rel=1e-3)
+    # As many tokens, of replies of equal length; the official reward model has no output head.
+    length = read / 32 - prompt
+    base = dict(batch=32, rows=32, prompt=prompt, reply=length, machine=gpu, checkpointing=True)
+    judge = cost.MODELS["allenai/llama-3-tulu-2-8b-uf-mean-rm"]
+    time = cost.step(model, judge, **base)
+    assert time["updating"] == pytest.approx(stages["update"]["seconds"], rel=1e-3)
+    judged = time["scoring"] - cost.step(model, None, **base)["scoring"]
+    assert judged == pytest.approx(stages["scoring"]["seconds"], rel=1e-3)
+
+
+def test_an_engine_that_was_not_measured_is_planned_as_the_best_that_was():
+    shares = cost.MACHINES["H200"].shares
+    assert shares.of_engine("generate") < shares.of_engine("static") == shares.of_engine("continuous")
+    assert cost.MACHINES["A100"].shares == shares
+
+
+def test_the_wheel_has_the_rates_that_were_measured():
+    import json
+
+    kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/rates.json").read_text(encoding="utf-8"))
+    assert kept == rates.table(), "run python -m rvlib.lm.experiments.rates"
 
 
 # Refused, in a sentence
@@ -299,7 +429,7 @@ def test_8_bit_adam_on_several_gpus(tmp_path):
 def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, tmp_path):
     from rvlib.lm.experiments import run
 
-    def out_of_memory(*_):
+    def out_of_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
 
     monkeypatch.setattr(run, "run", out_of_memory)
@@ -351,4 +481,4 @@ def test_the_book_has_the_plans_as_they_are():
     import json
 
     kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/plans.json").read_text(encoding="utf-8"))
-    assert kept == plan.table(), "run python -m rvlib.lm.experiments.plan"
+    assert kept == dry_run.table(), "run python -m rvlib.lm.experiments.dry_run"

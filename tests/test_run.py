@@ -1,5 +1,6 @@
 """Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, reported."""
 
+import concurrent.futures.process
 import importlib.util
 import json
 import os
@@ -22,12 +23,15 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
+
 from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm.data import sources, tiny  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.experiments import plan, recipe, report, stages  # noqa: E402
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
+from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
@@ -271,7 +275,7 @@ def test_the_disk_that_is_asked_for_is_what_a_run_takes(environment, whole, tmp_
     trainer.update([0], lambda rows: -reply_log_probs(policy, [[5]], [[6, 7]]))
     trainer.save(1)
     files = [*whole.rglob("model/*.safetensors"), *3 * list(tmp_path.glob("checkpoint-*"))]
-    assert plan.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
+    assert dry_run.disk(small) == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
 
 
 def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
@@ -286,6 +290,112 @@ def test_curves_begin_where_all_begin(whole):
     teachers = report.load(whole)["policies"]["tiny"].values()
     assert len({teacher["ground_truth"][0][0] for teacher in teachers}) == 1  # the same replies of the same policy
     assert all(teacher["kl"][0][0] == pytest.approx(0, abs=1e-6) for teacher in teachers)
+
+
+# Several at once
+
+
+def before_policy_gradient(whole, folder):
+    """A copy of the folder of a run as it was when all before policy gradient was done."""
+    ignored = shutil.ignore_patterns("policy-gradient", "report.*", "*lock")
+    return shutil.copytree(whole, folder, ignore=ignored)
+
+
+def test_trainings_side_by_side_that_were_stopped_are_gone_on_with(environment, whole):
+    folder = before_policy_gradient(whole, environment / "jobs")
+    with subprocess.Popen([*command(environment, folder), "--jobs", "2"], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.rglob("policy-gradient/**/log.jsonl")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "Stopped; the same command goes on" in errors and "Traceback" not in errors
+    assert len(children) >= 2 and not psutil.wait_procs(children, timeout=10)[1]
+    assert len(list(folder.rglob("policy-gradient/**/manifest.json"))) < 3
+    runs.run(recipe.load(environment / "small.yaml"), folder)
+    assert numbers(folder) == numbers(whole)
+
+
+def test_side_by_side_a_training_that_fails_is_a_sentence_and_the_others_have_the_numbers_of_one_alone(
+    environment, whole, capsys
+):
+    folder = before_policy_gradient(whole, environment / "failed")
+    weights = folder / "reward-models/tiny/on-policy-0/model/model.safetensors"
+    weights.rename(weights.with_suffix(".away"))
+    arguments = ["run", str(environment / "small.yaml"), "--folder", str(folder), "--jobs", "3"]
+    with pytest.raises(SystemExit, match="^policy-gradient/tiny/on-policy-0/seed-0: The reward model must be") as error:
+        cli.main(arguments)
+    assert "\n" not in str(error.value) and not (folder / "report.json").exists()
+    through = sorted(path.relative_to(folder) for path in folder.rglob("policy-gradient/**/curve.json"))
+    assert [path.parts[2] for path in through] == ["low-variance", "on-policy-100"]
+    assert all((folder / path).read_bytes() == (whole / path).read_bytes() for path in through)
+    bar = capsys.readouterr().err
+    assert "3 trainings, 3 at once" in bar and "low-variance, seed" not in bar
+
+
+def test_a_process_that_was_killed_is_one_sentence(environment, whole, monkeypatch):
+    folder = before_policy_gradient(whole, environment / "broken")
+    run = runs.Run(recipe.load(environment / "small.yaml"), folder)
+    futures = {}
+    for training in trainings(run):
+        futures[concurrent.futures.Future()] = training
+    for future in futures:
+        future.set_exception(concurrent.futures.process.BrokenProcessPool("killed"))
+    errors = jobs._failures(run, futures)
+    monkeypatch.setattr(runs, "side_by_side", lambda *_: errors)
+    with pytest.raises(SystemExit, match="a process ended as if it was killed and 3 are left; make room") as error:
+        cli.main(["run", str(environment / "small.yaml"), "--folder", str(folder), "--jobs", "2"])
+    assert "\n" not in str(error.value)
+
+
+def test_trainings_side_by_side_plan_for_their_share_of_the_memory(monkeypatch):
+    assert jobs.memory_share(1) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert jobs.memory_share(2) == 1 and jobs.memory_share(4) == 0.95 / 2 and jobs.memory_share(5) == 0.95 / 3
+    small = recipe.load("small-4.1", ["runtime.micro_batch=auto", "runtime.batch_size=auto"])
+    micro_batches = [plan.choose(small, 24e9 * share).runtime.micro_batch for share in (1, 0.95 / 7)]
+    assert micro_batches[0] > micro_batches[1]
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed(environment, whole):
+    folder = before_policy_gradient(whole, environment / "orphans")
+    with subprocess.Popen([*command(environment, folder), "--jobs", "2"], stderr=subprocess.DEVNULL) as process:
+        parent, deadline, children = psutil.Process(process.pid), time.monotonic() + 120, []
+        while not list(folder.rglob("policy-gradient/**/lock")):
+            assert process.poll() is None and time.monotonic() < deadline
+            children = parent.children(recursive=True)
+            time.sleep(0.01)
+        process.kill()
+    assert len(children) >= 2 and not psutil.wait_procs(children, timeout=30)[1]
+
+
+def test_parts_of_a_run_do_every_training_once_and_the_last_writes_the_report(environment, whole):
+    folder = before_policy_gradient(whole, environment / "parts")
+    small = recipe.load(environment / "small.yaml")
+    assert runs.run(small, folder, part=Part(2, 2)) is None
+    assert [path.parent.parent.name for path in folder.rglob("policy-gradient/**/manifest.json")] == ["on-policy-0"]
+    assert runs.run(small, folder, part=Part(1, 2)) is not None and numbers(folder) == numbers(whole)
+
+
+def test_a_training_that_another_process_does_is_left_to_it(environment, whole):
+    folder = before_policy_gradient(whole, environment / "taken")
+    run = runs.Run(recipe.load(environment / "small.yaml"), folder)
+    with run.lock(trainings(run)[0].folder(run)):
+        with pytest.raises(RuntimeError, match="policy-gradient/tiny/on-policy-100/seed-0 is in use by another run"):
+            runs.Run(run.recipe, folder).train(trainings(run)[0])
+
+
+@pytest.mark.parametrize("part", ["3", "0/2", "3/2", "a/b", "1/2/3"])
+def test_what_is_no_part_is_one_sentence(tmp_path, part):
+    with pytest.raises(SystemExit, match=f"part must be a number and how many parts there are.*got '{part}'"):
+        cli.main(["run", "tiny-4.1", "--folder", str(tmp_path), "--part", part])
+
+
+def test_no_jobs_are_no_number_of_them(tmp_path):
+    with pytest.raises(SystemExit, match="jobs must be a whole number of at least 1, got 0"):
+        cli.main(["run", "tiny-4.1", "--folder", str(tmp_path), "--jobs", "0"])
 
 
 # Checkpoints
@@ -668,7 +778,7 @@ def test_a_reader_that_has_read_enough_is_no_error():
 def test_a_dry_run_says_what_is_missing_and_downloads_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    monkeypatch.setattr(plan, "_memory", lambda: (24e9, "The GPU"))
+    monkeypatch.setattr(plan, "memory_here", lambda: (24e9, "The GPU"))
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "paper-4.2-llama-3b", "--dry-run", "--folder", str(tmp_path / "run")])
     lacks = str(stop.value)
@@ -688,7 +798,7 @@ def test_a_dry_run_of_what_fits_is_content(tmp_path, capsys):
 def test_a_dry_run_is_readable_in_80_columns(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     resolved = recipe.load(name)
-    plan.show(resolved, tmp_path)
+    dry_run.show(resolved, tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 80
     assert all(any(line.startswith(stage.name + " ") for line in lines) for stage in plan.plan(resolved))
@@ -709,7 +819,7 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     paper = recipe.load("paper")
     assert any(
         "must have" in line and "got 1 GB" in line and line.startswith("The disk of")
-        for line in plan.missing(paper, tmp_path, plan.plan(paper))
+        for line in dry_run.missing(paper, tmp_path, plan.plan(paper))
     )
 
 
@@ -748,7 +858,6 @@ class Bomb:
 @pytest.mark.parametrize("load", [policies.load_policy, reward_models.load_reward_model])
 def test_no_pickle_is_loaded(classifier, tmp_path, load):
     import pickle
-    import shutil
 
     folder = shutil.copytree(classifier, tmp_path / "model")
     (folder / "model.safetensors").unlink()

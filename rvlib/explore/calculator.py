@@ -41,11 +41,10 @@ def module() -> str:
     }
     parts = {
         "SIZES": sizes,
-        "MACHINES": {key: dataclasses.asdict(machine) for key, machine in cost.MACHINES.items()},
+        "MACHINES": {key: dataclasses.asdict(machine) | _shares(machine) for key, machine in cost.MACHINES.items()},
         "METHODS": METHODS,
     }
     parts |= {
-        "SHARE": cost.SHARE,
         "LOGITS": LOGITS_AT_ONCE,
         "USUAL": cost.USUAL,
         "BYTES": cost.BYTES,
@@ -54,6 +53,18 @@ def module() -> str:
     return "// Shapes of models and rates of GPUs, written by `python -m rvlib.explore.calculator`.\n" + "".join(
         f"export const {name} = {json.dumps(value)};\n" for name, value in parts.items()
     )
+
+
+def _shares(machine: cost.Machine) -> dict[str, dict[str, float]]:
+    """The shares of a GPU's rates that the stages reach, of the engine that a recipe has by default."""
+    shares = machine.shares
+    return {
+        "shares": {
+            "sampling": shares.of_engine("generate"),
+            "scoring": shares.scoring,
+            "updating": shares.updating,
+        }
+    }
 
 
 class Calculator(Explorable):

@@ -13,7 +13,8 @@ logs:
     weights, gradients and moments  FSDP2 keeps 1/world of each in a process and gathers a layer's weights for its use
 
 No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on
-with more processes or fewer. Models that are only read are whole in every process; so is the policy while it samples
+with more processes or fewer. Models that are only read are whole in every process while they are read, and at all times
+unless `runtime.frozen_placement` says otherwise (`optim.frozen`); so is the policy while it samples
 (`models.policies.WholeWeights`). In one process every function here is the identity. Several machines must see the
 run's folder as one.
 
@@ -150,14 +151,30 @@ def gather(items: list[T]) -> list[T]:
 
 
 def score(judge: Score, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """judge(prompts, replies), rewards (prompts, replies), each process judging its share of the prompts."""
-    own_prompts = share(prompts)
-    return np.array(gather(list(judge(own_prompts, share(replies))) if own_prompts else []))
+    """judge(prompts, replies), rewards (prompts, replies), each process judging its share of the prompts.
+
+    One without a share judges the first prompt for nothing: a judge that is shared out calls all to gather its weights.
+    """
+    if not prompts:
+        return np.array([])
+    if own_prompts := share(prompts):
+        return np.array(gather(list(judge(own_prompts, share(replies)))))
+    judge(prompts[:1], replies[:1])
+    return np.array(gather([]))
 
 
 def by_deepspeed() -> bool:
     """Whether the weights of what is trained are shared out by DeepSpeed, not by FSDP2."""
     return world() > 1 and os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+
+
+def any_of(says: bool) -> bool:
+    """Whether any of the processes says so. All must call it."""
+    if world() == 1:
+        return says
+    flag = torch.tensor(float(says))
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 def total(number: float) -> float:

@@ -1,7 +1,7 @@
 // @ts-check
 // What policy gradient costs, in bytes and seconds: a port of rvlib.lm.experiments.cost, which says why each term is there.
 
-import { BYTES, LOGITS, MOMENTS, SHARE } from "./sizes.mjs";
+import { BYTES, LOGITS, MOMENTS } from "./sizes.mjs";
 
 /** @typedef {{parameters: number, layers: number, width: number, keys: number, inner: number, matrices: number, vocabulary: number}} Size of a model */
 /** @typedef {keyof typeof BYTES} Type of numbers */
@@ -30,7 +30,7 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
   const learns = rank ? adapter(size, rank) : size.parameters;
   const number = BYTES[dtype];
   const copies = dtype === "float32" && compute === "bfloat16" ? 2 : 0;
-  const frozen = rank ? size.parameters * (gpus > 1 ? 4 : BYTES[compute]) : 0;
+  const frozen = rank ? size.parameters * BYTES[compute] : 0;
   const kept = gpus > 1 && !rank ? 0 : copies;
   return {
     weights: frozen / gpus + learns * (number / gpus + kept),
@@ -54,18 +54,18 @@ export function memory(policy, teacher, truth, setting) {
   const { micro_batch, rows, prompt, reply, compute, frozen, rank, gpus } = setting;
   const [b, longest] = [BYTES[compute], prompt + reply];
   const logits = rows * longest * b * policy.width + Math.min(rows * reply, LOGITS) * policy.vocabulary * 8;
+  const gathered = gpus > 1 ? policy.parameters * b : 0;
   return {
     ...learning(policy, setting),
     reference: rank ? 0 : policy.parameters * BYTES[frozen],
     "reward model": teacher.parameters * BYTES[frozen],
     "ground truth": truth.parameters * BYTES[frozen],
     "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
-    "gathered weights": gpus > 1 ? policy.parameters * b : 0,
+    "gathered weights": gathered,
     scoring: Math.max(
-      judging(policy, rows * longest, compute),
+      gathered + Math.max(judging(policy, rows * longest, compute), logits),
       judging(teacher, rows * longest, frozen),
       judging(truth, rows * longest, frozen),
-      logits,
     ),
     activations: updating(policy, micro_batch, longest, reply, setting),
   };
@@ -92,14 +92,14 @@ export function total(parts) {
  * @returns {{sampling: number, scoring: number, updating: number}}
  */
 export function step(policy, teacher, { batch, rows, prompt, reply, machine, compute, checkpointing, rank, gpus }) {
-  const [matrix, tokens] = [machine[compute] * SHARE * gpus, batch * (prompt + reply)];
+  const [matrix, tokens, shares] = [machine[compute] * gpus, batch * (prompt + reply), machine.shares];
   const cache = Math.min(batch, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute];
   const learnt = 6 + (checkpointing ? 2 : 0) - (rank ? 2 : 0);
   return {
     sampling:
       (Math.ceil(batch / (rows * gpus)) * reply * (policy.parameters * BYTES[compute] + cache / 2)) /
-      (machine.bandwidth * SHARE),
-    scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / matrix,
-    updating: (tokens * learnt * policy.parameters) / matrix,
+      (machine.bandwidth * shares.sampling),
+    scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / (matrix * shares.scoring),
+    updating: (tokens * learnt * policy.parameters) / (matrix * shares.updating),
   };
 }

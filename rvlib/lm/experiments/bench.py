@@ -6,27 +6,30 @@
 The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activations computed twice), the second of
 sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
 attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
-Rate and bandwidth are measured first, in the same call. Then a whole step of policy gradient, and the same step as the
-official code does it: replies scored one by one, and log-probabilities taken one reply at a time with the logits of
-every position. Then the memory of a step at its longest, beside what the planner says. Last, the engines that sample
-otherwise than the recipe says. Nothing is downloaded. Random weights know no end of a reply, so one token in
-`MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric with that mean, cut at the recipe's
-longest. `bench_report` measures them, by the command, `rvlib bench`.
+Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
+whole step, a step on `LARGE` replies, the memory of a step at its longest beside what the planner says, every engine
+that samples here at each of `ROWS`, and the same step as the official code does it: replies scored one by one, and
+log-probabilities taken one reply at a time with the logits of every position. Nothing is downloaded. Random weights
+know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric
+with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib bench`.
 """
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-import numpy as np
 import torch
 import transformers
 
+from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
-from rvlib.lm.experiments.recipe import Recipe
+from rvlib.lm.experiments.generated import Generated, covered
+from rvlib.lm.experiments.official import OfficialModels, official_step
+from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reward_models import SequenceReward, forward
 from rvlib.lm.sampling import engines
@@ -38,29 +41,31 @@ from rvlib.lm.training import policy_gradient
 from rvlib.lm.training.trainer import Trainer
 
 MEAN_REPLY_TOKENS = 128
-STAGES = ("sampling", "scoring", "update", "step", "official", "memory", "graph", "continuous")
+LARGE = 512  # replies of a large step
+ROWS = (32, 256)  # replies at once, at which each engine is measured
+LONGEST_ROWS = 64  # rows of the step at its longest, at the most: more take as long again and show nothing new
+PROFILED_TOKENS = 16  # of each reply while the kernels of sampling are counted
+ENGINES = tuple(  # "auto" is one of the others, and vllm's are measured by vllm
+    engine
+    for engine in get_args(RuntimeSettings.model_fields["engine"].annotation)
+    if not engine.startswith(("auto", "vllm"))
+)
+# What a stage has in memory beside what is there all the time.
+TURNS = {"sampling": ("KV cache",), "scoring": ("scoring",), "update": ("activations",)}
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Generated:
-    """Replies to a batch of prompts, as token ids, those to one prompt after one another.
+class Stage:
+    """A stage to be measured: work() returns its numbers.
 
-    prompt_ids: of each reply's prompt; chunks: the replies' own, in the chunks in which they were drawn.
+    profiled: less of the same work, in which the kernels are counted; None: none of it is.
+    warm_up: whether it is done twice, and the second time counts.
     """
 
-    prompt_ids: list[list[int]]
-    chunks: list[list[list[int]]]
-
-    @property
-    def completion_ids(self) -> list[list[int]]:
-        """The ids of all replies, a list each."""
-        return [completion for chunk in self.chunks for completion in chunk]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all replies and of a prompt each."""
-        return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
+    work: Callable[[], dict[str, Any]]
+    profiled: Callable[[], object] | None = None
+    warm_up: bool = False
 
 
 class Bench:
@@ -87,7 +92,7 @@ class Bench:
             {},
             runtime.batch_size,
         )
-        self.prompts = random_prompts(settings.batch_size // settings.num_generations, self.config.vocab_size)
+        self.prompts = self._prompts(settings.batch_size)
         model = self.policy.model
         self.parameters = model.num_parameters()
         self.head_parameters = model.get_output_embeddings().weight.numel()
@@ -105,6 +110,42 @@ class Bench:
         model.generation_config.eos_token_id = list(range(1, self.config.vocab_size // MEAN_REPLY_TOKENS + 1))
         return Policy(model, self.tokenizer, {})
 
+    def stages(self) -> dict[str, Stage]:
+        """The stages by name, the most important first."""
+        runtime, replies = self.recipe.runtime, self.recipe.policy_gradient.batch_size
+        default = engines.chosen(runtime.engine, self.policy.model)
+
+        def engine_stage(engine: str, replies: int, rows: int) -> Stage:
+            return Stage(
+                lambda: self.sampling(engine, replies, rows),
+                lambda: self._generate(engine, replies, rows, PROFILED_TOKENS),
+                warm_up=True,
+            )
+
+        # Looked up as they are called, so that what replaces a method is measured.
+        stages = {
+            "sampling": engine_stage(runtime.engine, replies, runtime.batch_size),
+            "scoring": Stage(lambda: self.scoring(), lambda: self.scoring(), warm_up=True),
+            "update": Stage(lambda: self.update(), lambda: self.update(), warm_up=True),
+            "step": Stage(lambda: self.step()),
+            "large": Stage(lambda: self.step(LARGE)),
+            "memory": Stage(lambda: self.memory()),
+        }
+        if self.device.type != "cuda":  # torch counts a GPU's memory alone, and a processor's rows are the recipe's
+            del stages["large"], stages["memory"]
+        for rows in ROWS if self.device.type == "cuda" else (replies,):
+            for engine in ENGINES:
+                if (engine, rows) != (default, replies):
+                    stages[f"{engine}-{rows}"] = engine_stage(engine, rows, rows)
+        return stages | {"official": Stage(lambda: self.official())}
+
+    def idle_share(self, work: Callable[[], object]) -> float:
+        """The share of the time of work() in which no kernel runs on the GPU, by PyTorch's profiler."""
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            seconds, _ = self._timed(work)
+        on_gpu = (event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA)
+        return max(0.0, 1 - covered((event.time_range.start, event.time_range.end) for event in on_gpu) / 1e6 / seconds)
+
     def machine_rates(self) -> dict[str, float]:
         """Matrix rate (bfloat16 operations a second) and memory's bandwidth (bytes a second), the best of ten tries."""
         side, nbytes = (8192, 2**31) if self.device.type == "cuda" else (1024, 2**26)
@@ -115,12 +156,15 @@ class Bench:
         copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
         return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * nbytes / copy}
 
-    def _generate(self, engine: str) -> Generated:
-        """The replies to a batch, in the chunks in which `policy_gradient.rollout` draws them."""
+    def _prompts(self, replies: int) -> list[Prompt]:
+        """Prompts for so many replies."""
+        return random_prompts(replies // self.recipe.policy_gradient.num_generations, self.config.vocab_size)
+
+    def _generate(self, engine: str, replies: int, rows: int, max_new_tokens: int | None = None) -> Generated:
+        """So many replies, `rows` at once, in the chunks in which `policy_gradient.rollout` draws them."""
         settings, runtime, chunks = self.recipe.policy_gradient, self.recipe.runtime, []
-        prompts = [encode_prompt(self.tokenizer, prompt.text) for prompt in self.prompts]
-        padded = engine in engines.PADDED
-        prompts_at_once = max(runtime.batch_size // settings.num_generations, 1) if padded else len(prompts)
+        prompts = [encode_prompt(self.tokenizer, prompt.text) for prompt in self._prompts(replies)]
+        prompts_at_once = max(rows // settings.num_generations, 1) if engine in engines.PADDED else len(prompts)
         for start in range(0, len(prompts), prompts_at_once):
             with torch_seed(0, 0, 0, start):
                 chunks.append(
@@ -128,10 +172,10 @@ class Bench:
                         self.policy,
                         prompts[start : start + prompts_at_once],
                         settings.num_generations,
-                        max_new_tokens=settings.max_new_tokens,
+                        max_new_tokens=max_new_tokens or settings.max_new_tokens,
                         temperature=settings.temperature,
                         engine=engine,
-                        batch_size=runtime.batch_size,
+                        batch_size=rows,
                         server=runtime.server,
                     )
                 )
@@ -142,45 +186,38 @@ class Bench:
         texts = decode_replies(self.policy, completion_ids)
         return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
 
-    def graph(self) -> dict[str, Any]:
-        """A batch of replies by a token step that is replayed."""
-        return self.sampling("graph")
-
-    def continuous(self) -> dict[str, Any]:
-        """A batch of replies by continuous batching."""
-        return self.sampling("continuous")
-
-    def sampling(self, engine: str | None = None) -> dict[str, Any]:
-        """A batch of replies, by the recipe's engine unless another is named.
+    def sampling(self, engine: str, replies: int, rows: int) -> dict[str, Any]:
+        """So many replies, `rows` at once, by an engine; those of the recipe's number are kept for the other stages.
 
         Of continuous batching the fewest steps are counted that it can have taken, and of it and of graph the
         fewest keys and values, so their share is at least what is said.
         """
-        engine = engines.chosen(engine or self.recipe.runtime.engine, self.policy.model)
-        seconds, generated = self._timed(lambda: self._generate(engine))
-        self.generated = generated
+        engine = engines.chosen(engine, self.policy.model)
+        seconds, generated = self._timed(lambda: self._generate(engine, replies, rows))
+        if replies == self.recipe.policy_gradient.batch_size:
+            self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache_a_token = config.num_hidden_layers * heads * head_dim * 2  # numbers: keys and values
-        bytes_read, steps, padded = 0.0, 0, engine in engines.PADDED
-        for chunk in generated.chunks:
-            lengths = [len(completion) for completion in chunk]
-            longest, fewest = max(lengths), -(-sum(lengths) // self.recipe.runtime.batch_size)
-            chunk_steps = longest if padded else max(longest, fewest)
-            seen = [longest] * len(chunk) if engine == "generate" else lengths  # which reads padding to the end
-            cached = sum(length * (PROMPT_TOKENS + length / 2) for length in seen)  # tokens, over all steps
-            weights = (self.layer_parameters + self.head_parameters) * chunk_steps
-            bytes_read += (weights + cached * cache_a_token) * itemsize
-            steps += chunk_steps
+        read = generated.read(
+            weights=(self.layer_parameters + self.head_parameters) * itemsize,
+            cache=cache_a_token * itemsize,
+            prompt=PROMPT_TOKENS,
+            rows=rows,
+            padded=engine in engines.PADDED,
+            reads_ended=engine == "generate",
+        )
         lengths = sorted(map(len, generated.completion_ids))
         return {
             "seconds": seconds,
             "tokens": sum(lengths),
-            "steps": steps,
-            "bytes": bytes_read,
+            "steps": read.steps,
+            "bytes": read.nbytes,
             "lengths": lengths,
             "engine": engine,
+            "rows": min(rows, replies),
+            "planned_memory": self._planned_memory("sampling", min(rows, replies)),
         }
 
     def scoring(self) -> dict[str, Any]:
@@ -192,6 +229,7 @@ class Bench:
             "seconds": seconds,
             "tokens": generated.tokens,
             "operations": 2 * self.layer_parameters * generated.tokens,
+            "planned_memory": self._planned_memory("scoring", len(generated.completion_ids)),
         }
 
     def update(self) -> dict[str, Any]:
@@ -216,48 +254,44 @@ class Bench:
             "tokens": generated.tokens,
             "operations": operations_a_token * generated.tokens + head,
             "micro_batch": self.trainer.micro_batch,
+            "planned_memory": self._planned_memory("update", 1),
         }
 
-    def step(self) -> dict[str, Any]:
-        """A whole step of policy gradient, by this library."""
+    def step(self, replies: int | None = None) -> dict[str, Any]:
+        """A whole step of policy gradient, by this library, on the recipe's number of replies or another."""
+        settings = self.recipe.policy_gradient
+        settings = settings.model_copy(update={"batch_size": replies or settings.batch_size})
+        recipe = self.recipe.model_copy(update={"policy_gradient": settings})
+        prompts = self._prompts(settings.batch_size)
         seconds, numbers = self._timed(
             lambda: policy_gradient.policy_gradient_step(
-                self.trainer, self.policy, self.reference, self.reward_model, self.prompts, self.recipe, (0, 0, 0)
+                self.trainer, self.policy, self.reference, self.reward_model, prompts, recipe, (0, 0, 0)
             )
         )
-        return {"seconds": seconds, "tokens": numbers["reply_tokens"]}
+        return {"seconds": seconds, "tokens": numbers["reply_tokens"], "replies": settings.batch_size}
 
     def official(self) -> dict[str, Any]:
         """The same as the official code does it, on the same number of prompts."""
-        seconds, tokens = self._timed(self._official_step)
+        generate = functools.partial(self._generate, "generate", rows=self.recipe.runtime.batch_size)
+        settings = self.recipe.policy_gradient
+
+        def step() -> int:
+            generated = generate(settings.batch_size)
+            models = OfficialModels(self.policy.model, self.reference.model, self.reward_model)
+            texts = self._texts(generated.completion_ids)
+            rows = list(zip(generated.prompt_ids, generated.completion_ids))
+            official_step(models, self.trainer, self.prompts, texts, rows, settings.num_mini_batches)
+            return sum(map(len, generated.completion_ids))
+
+        seconds, tokens = self._timed(step)
         return {"seconds": seconds, "tokens": tokens}
-
-    def _official_step(self) -> int:
-        """Tokens of the replies of a step in which one reply at a time is scored and learnt from."""
-        generated, num_mini_batches = self._generate("generate"), self.recipe.policy_gradient.num_mini_batches
-        prompt_ids, completion_ids = generated.prompt_ids, generated.completion_ids
-        for prompt, texts in zip(self.prompts, self._texts(completion_ids)):
-            for text in texts:
-                self.reward_model([prompt], [[text]])
-        with torch.inference_mode():
-            for model in (self.policy.model, self.reference.model):
-                for ids, completion in zip(prompt_ids, completion_ids):
-                    one_log_prob(model, ids, completion)
-
-        def loss_of(rows: list[int]) -> torch.Tensor:
-            return torch.stack([-one_log_prob(self.policy.model, prompt_ids[i], completion_ids[i]) for i in rows])
-
-        before, self.trainer.micro_batch = self.trainer.micro_batch, 1
-        for rows in np.arange(len(completion_ids)).reshape(num_mini_batches, -1):
-            self.trainer.update(rows.tolist(), loss_of)
-        self.trainer.micro_batch = before
-        return sum(map(len, completion_ids))
 
     def memory(self) -> dict[str, Any]:
         """Sampling, scoring and an update with texts as long as the recipe allows, and the memory planned."""
         runtime, model = self.recipe.runtime, self.policy.model
+        rows = min(runtime.batch_size, LONGEST_ROWS)
         prompt, completion = [1] * self.recipe.data.max_tokens, [1] * self.recipe.policy_gradient.max_new_tokens
-        prompts, completions = [prompt] * runtime.batch_size, [completion] * runtime.batch_size
+        prompts, completions = [prompt] * rows, [completion] * rows
 
         def longest_step() -> None:
             model.generate(
@@ -269,35 +303,35 @@ class Bench:
                 pad_token_id=0,
             )
             for policy in (self.policy, self.reference):
-                log_probs(policy, prompts, completions, batch_size=runtime.batch_size)
+                log_probs(policy, prompts, completions, batch_size=rows)
             with torch.inference_mode():
-                forward(self.reward_model.model, self.tokenizer, [prompt + completion] * runtime.batch_size)
+                forward(self.reward_model.model, self.tokenizer, [prompt + completion] * rows)
             self.trainer.update(
                 [0] * 2 * runtime.micro_batch,
                 lambda rows: -reply_log_probs(self.policy, [prompt] * len(rows), [completion] * len(rows)),
             )
 
         seconds, _ = self._timed(longest_step)
-        planned = self._planned_memory(len(prompt), len(completion))
-        return {"seconds": seconds, "tokens": runtime.batch_size * len(completion), "planned_memory": planned}
+        planned = self._planned_memory(None, rows, len(prompt))
+        return {"seconds": seconds, "tokens": rows * len(completion), "planned_memory": planned}
 
-    def _planned_memory(self, prompt_tokens: int, reply_tokens: int) -> float:
-        """Bytes at the peak of a step, as the planner adds them up."""
+    def _planned_memory(self, stage: str | None, rows: int, prompt_tokens: int = PROMPT_TOKENS) -> float:
+        """Bytes at the peak of a stage, or of a whole step, as the planner adds them up for the longest replies."""
         runtime, policy = self.recipe.runtime, plan.shape(self.policy.model)
         parts = cost.memory(
             policy,
             replace(policy, parameters=self.reward_model.model.num_parameters()),
             micro_batch=runtime.micro_batch,
-            rows=runtime.batch_size,
+            rows=rows,
             prompt=prompt_tokens,
-            reply=reply_tokens,
+            reply=self.recipe.policy_gradient.max_new_tokens,
             optimizer=runtime.optimizer,
             dtype=runtime.weights_dtype,
             compute=runtime.compute_dtype,
             frozen=runtime.frozen_dtype,
             checkpointing=runtime.gradient_checkpointing,
         )
-        return cost.total(parts)
+        return cost.total(parts if stage is None else {k: v for k, v in parts.items() if k not in others(stage)})
 
     def _sampled(self) -> Generated:
         """The replies that `sampling` drew. RuntimeError, one sentence, if it failed."""
@@ -315,8 +349,6 @@ class Bench:
         return time.perf_counter() - start, returned
 
 
-def one_log_prob(model: transformers.PreTrainedModel, prompt_ids: list[int], completion_ids: list[int]) -> torch.Tensor:
-    """ln π(y|x) of one reply, a number, by the logits of every position: the official code's way."""
-    tokens = torch.tensor([prompt_ids + completion_ids], device=model.device)
-    logits = model(tokens, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
-    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt_ids) :, None]).sum().double()
+def others(stage: str) -> set[str]:
+    """Parts of memory that are another stage's own."""
+    return {part for turn in TURNS.values() for part in turn} - set(TURNS[stage])

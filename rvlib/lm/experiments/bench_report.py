@@ -8,9 +8,11 @@ import contextlib
 import difflib
 import json
 import pathlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,18 +21,20 @@ from tqdm import tqdm
 from rvlib._terminal import Defaults, sentence
 from rvlib.files import ROOT, write_whole
 from rvlib.lm import origin
+from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
-from rvlib.lm.experiments.bench import MEAN_REPLY_TOKENS, STAGES, Bench
-from rvlib.lm.experiments.recipe import Recipe
+from rvlib.lm.experiments.bench import MEAN_REPLY_TOKENS, Bench, Stage
+from rvlib.lm.experiments.recipe import NamedRewardModel, Recipe
 
+MINUTES = {"large": 5.5, "small": 1.7}  # of a whole call, by the size of the model, what is compiled included
+LARGE_MODEL = 1e9  # parameters
 SHARES = {"share_of_matrix_rate": "the matrix rate", "share_of_bandwidth": "the bandwidth"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib bench`. Exits with one sentence for what is wrong."""
     options = _parser().parse_args(arguments)
-    out = options.out or ROOT / f"benchmarks/results/{options.where}-{options.model}.json"
     if options.model not in ARCHITECTURES:
         near = difflib.get_close_matches(options.model, ARCHITECTURES, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -48,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "A GPU must be there for `rvlib bench gpu`, but torch sees none; try `rvlib bench cpu --model tiny`, "
                 "or install a build of torch for this machine's GPU."
             )
+        device = "cuda" if options.where == "gpu" else "cpu"
+        out = options.out or ROOT / f"benchmarks/results/{_file_name(options.where, options.model)}"
         with contextlib.suppress(FileExistsError):
             out.parent.mkdir(parents=True)
-        device = "cuda" if options.where == "gpu" else "cpu"
+        recipe = settled(options.model, recipe, options.layers)
         result = measure(options.model, recipe, device, options.minutes, write, options.layers)
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError, MemoryError) as error:
         sys.exit(sentence(error))
@@ -68,29 +74,68 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layers", type=int, help="of the model, for a machine that is too small for all (default: all)"
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="no stage begins later than this")
     parser.add_argument(
-        "--out", type=pathlib.Path, help="the JSON to write (default: benchmarks/results/WHERE-MODEL.json)"
+        "--minutes",
+        type=float,
+        help=f"a stage that is not through by then is cut off (default: {MINUTES['large']:g}, or "
+        f"{MINUTES['small']:g} of a model below a billion parameters)",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="the JSON to write (default: benchmarks/results/cpu-MODEL.json, gpu-GPU-MODEL.json)",
     )
     return parser
+
+
+def _file_name(where: str, model: str) -> str:
+    """Of a result: the device, the GPU's short name where the planner knows it, the model."""
+    gpu = torch.cuda.get_device_name() if where == "gpu" else ""
+    known = next((name.lower() for name in cost.MACHINES if name in gpu), None)
+    return "-".join(filter(None, (where, known, model))) + ".json"
+
+
+def settled(name: str, recipe: Recipe, layers: int | None = None) -> Recipe:
+    """The recipe with what it leaves to the planner set for a policy and a reward model of the architecture `name`.
+
+    layers: how many of the architecture's (None: all). The reward model is counted as large as the policy, and no
+    ground truth is loaded here.
+    """
+    if not recipe.runtime.auto():
+        return recipe
+    if (model := cost.named(name)) is None:
+        raise ValueError(
+            f"The planner must know the size of {name} to set {', '.join(recipe.runtime.auto())}; set them by --set."
+        )
+    update = {
+        "policies": {key: policy.model_copy(update={"model": model}) for key, policy in recipe.policies.items()},
+        "reward_models": {"reward-model": NamedRewardModel(model=model)},
+        "ground_truth": recipe.ground_truth.model_copy(update={"model": "sentiment"}),
+    }
+    size = cost.MODELS[model]
+    embeddings = 2 * size.vocabulary * size.width
+    # Of fewer layers nothing takes a larger part than the weights do.
+    part = (
+        1 if layers is None else (embeddings + (size.parameters - embeddings) * layers / size.layers) / size.parameters
+    )
+    runtime = plan.choose(recipe.model_copy(update=update), plan.memory_here()[0] / part).runtime
+    return recipe.model_copy(update={"runtime": runtime})
 
 
 def measure(
     name: str,
     recipe: Recipe,
     device: str,
-    minutes: float,
+    minutes: float | None,
     write: Callable[[dict[str, Any]], object],
     layers: int | None = None,
 ) -> dict[str, Any]:
-    """All stages, each measured twice, of which the first warms up; `write(result)` after each.
+    """All stages, the most important first, with `write(result)` after each. What fails is a sentence in the result.
 
-    What fails is one sentence in the result.
-
-    No repetition begins after `minutes`, nor one whose first took longer than is left of them; a stage that had time
-    for one alone is marked as not warmed up.
+    minutes: for all, by default `MINUTES`. A stage that is under way by then is cut off, none begins after it, and no
+    second repetition that would not end before it; a stage that had time for one alone is marked as not warmed up.
     """
-    end = time.monotonic() + 60 * minutes
+    start = time.monotonic()
     settings = {
         "policy_gradient": recipe.policy_gradient.model_dump(mode="json"),
         "runtime": recipe.runtime.model_dump(mode="json"),
@@ -107,6 +152,8 @@ def measure(
     try:
         bench = Bench(name, recipe, device, layers)
         rates = bench.machine_rates()
+        minutes = minutes if minutes is not None else MINUTES["large" if bench.parameters > LARGE_MODEL else "small"]
+        end = start + 60 * minutes
         result |= {
             "parameters": bench.parameters,
             "layers": bench.config.num_hidden_layers,
@@ -116,13 +163,14 @@ def measure(
         result["failed"] = _sentence(error)
         write(result)
         return result
-    # torch counts a GPU's memory alone
-    measurable = [stage for stage in STAGES if device == "cuda" or stage != "memory"]
-    for stage in tqdm(measurable, desc=name, unit="stage"):
+    for stage, work in tqdm(bench.stages().items(), desc=name, unit="stage"):
         try:
-            stages[stage] = _measure_stage(bench, stage, rates, end, minutes)
+            stages[stage] = _measure_stage(bench, work, rates, end)
+        except TimeoutError:
+            stages[stage] = {"failed": f"The {minutes:g} minutes of this call were over; give it more with --minutes."}
         except Exception as error:  # one stage's failure must not lose the others
             stages[stage] = {"failed": _sentence(error)}
+            torch.cuda.empty_cache()
         write(result)
     step, official = (stages[stage].get("tokens_per_second") for stage in ("step", "official"))
     if (
@@ -133,27 +181,64 @@ def measure(
     return result
 
 
-def _measure_stage(bench: Bench, stage: str, rates: dict[str, float], end: float, minutes: float) -> dict[str, Any]:
-    """A stage's numbers, with its shares of the machine's `rates`. TimeoutError if it cannot begin before `end`."""
-    numbers: dict[str, Any] = {}
+def _measure_stage(bench: Bench, stage: Stage, rates: dict[str, float], end: float) -> dict[str, Any]:
+    """A stage's numbers, with its shares of the machine's `rates`. TimeoutError if it is not through by `end`."""
     cuda = bench.device.type == "cuda"
-    for warm in (False, True):
-        if time.monotonic() + numbers.get("seconds", 0.0) > end:
-            break
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        numbers = getattr(bench, stage)() | {"warm": warm}
-    if not numbers:
-        raise TimeoutError(
-            f"The {minutes:g} minutes of this call were over before it was measured; give it more with --minutes."
-        )
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    with _cut_off(end):
+        numbers: dict[str, Any] = stage.work() | {"warm": False}
+    with contextlib.suppress(TimeoutError):  # what there is remains
+        if stage.warm_up and time.monotonic() + numbers["seconds"] < end:
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            with _cut_off(end):
+                numbers = stage.work() | {"warm": True}
+        numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
+        if cuda and stage.profiled:
+            with _cut_off(end):
+                numbers |= _idle_share(bench, stage.profiled)
     numbers["tokens_per_second"] = numbers["tokens"] / numbers["seconds"]
     if "operations" in numbers:
         numbers["share_of_matrix_rate"] = numbers["operations"] / numbers["seconds"] / rates["matrix_rate"]
     if "bytes" in numbers:
         numbers["share_of_bandwidth"] = numbers["bytes"] / numbers["seconds"] / rates["bandwidth"]
-    numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
     return numbers
+
+
+def _idle_share(bench: Bench, work: Callable[[], object]) -> dict[str, Any]:
+    """{"idle_share": of the GPU's time}, or why there is none: what was measured is not lost with it."""
+    try:
+        return {"idle_share": bench.idle_share(work)}
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return {"idle_share_failed": _sentence(error)}
+
+
+@contextlib.contextmanager
+def _cut_off(end: float) -> Iterator[None]:
+    """Raise TimeoutError inside at the moment `end` of the monotonic clock, and at once if it is past.
+
+    In a thread other than the first, which gets no signals, only the latter.
+    """
+
+    def out_of_time(*_: object) -> None:
+        raise TimeoutError
+
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, left)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _sentence(error: Exception) -> str:
@@ -168,17 +253,21 @@ def format_result(result: dict[str, Any]) -> str:
     rates = result["machine_rates"]
     lines = [f"{model}: {rates['matrix_rate'] / 1e12:.3g} TFLOP/s, {rates['bandwidth'] / 1e9:.3g} GB/s"]
     for stage, numbers in result["stages"].items():
-        lines.append(f"  {stage:<10} {numbers.get('failed') or _format_stage(numbers)}")
+        lines.append(f"  {stage:<14} {numbers.get('failed') or _format_stage(numbers)}")
     if "official_over_ours" in result:
         lines.append(f"  the official code's step takes {result['official_over_ours']:.2f} times as long as ours")
     return "\n".join(lines)
 
 
 def _format_stage(numbers: dict[str, Any]) -> str:
-    parts = [f"{numbers['tokens_per_second']:.4g} tokens/s"]
+    parts = [f"{numbers['seconds']:.3g} s", f"{numbers['tokens_per_second']:.4g} tokens/s"]
     parts += [f"{100 * numbers[key]:.1f} % of {rate}" for key, rate in SHARES.items() if key in numbers]
+    if "idle_share" in numbers:
+        parts.append(f"GPU idle {numbers['idle_share']:.0%}")
     if numbers.get("peak_memory"):
         parts.append(f"{numbers['peak_memory'] / 1e9:.1f} GB")
-    if "planned_memory" in numbers:
-        parts.append(f"{numbers['planned_memory'] / 1e9:.1f} GB planned")
+        if "planned_memory" in numbers:
+            parts.append(f"{numbers['planned_memory'] / 1e9:.1f} GB planned at the most")
+    if not numbers["warm"]:
+        parts.append("measured once")
     return ", ".join(parts)

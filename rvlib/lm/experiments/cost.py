@@ -5,19 +5,20 @@
                                     N (2 + 2 + 2.03) in bfloat16 with stochastic rounding and 8-bit moments
 
 Time is that of a roofline: 2 N operations a token read, 6 N a token learnt from (2 N more where activations are
-computed twice, 2 N fewer where only an adapter learns), at `SHARE` of the matrix rate; and to sample, all weights and
-half a full cache read once for each token of the longest reply, at `SHARE` of the memory's bandwidth. Nothing is
-imported: a page computes the same (web/cost.mjs).
+computed twice, 2 N fewer where only an adapter learns), and to sample, all weights and half a full cache read once for
+each token of the longest reply; each at the share of the GPU's stated rates that this stage reached where it was
+measured (`rates`, `Machine.shares`). A page computes the same (web/cost.mjs).
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rvlib.files import RESULTS
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
 GB = 1e9
-SHARE = 0.35  # of the rates that the maker states: an assumption, to be replaced by what `rvlib bench gpu` measures
 PRICE = 3.0  # dollars an hour of a GPU: an assumption too
 BYTES = {"float32": 4, "bfloat16": 2}
 # Bytes of both moments, a parameter; in 8 bits a block of 256 shares a 32-bit scale.
@@ -46,14 +47,37 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What share of a GPU's stated rates the stages of a step reach: see `rates`."""
+
+    sampling: dict[str, float]  # of the bandwidth, by engine
+    scoring: float  # of the matrix rate
+    updating: float
+    gpu: str  # on which this was measured
+    date: str
+
+    def of_engine(self, engine: str) -> float:
+        """The share of the bandwidth that an engine reaches; for one that was not measured, the best of the others."""
+        return self.sampling.get(engine, max(self.sampling.values()))
+
+
+RATES = {gpu: Shares(**shares) for gpu, shares in json.loads((RESULTS / "rates.json").read_text("utf-8")).items()}
+
+
+@dataclass(frozen=True)
 class Machine:
-    """A GPU as its maker states it."""
+    """A GPU as its maker states it, and the shares of its rates that were measured on it, or else on an H200."""
 
     name: str
     memory: float  # bytes
     bfloat16: float  # dense matrix operations a second
     float32: float
     bandwidth: float  # of memory, bytes a second
+
+    @property
+    def shares(self) -> Shares:
+        """What share of these rates the stages reach."""
+        return RATES.get(self.name, RATES["H200"])
 
 
 MODELS = {
@@ -81,6 +105,13 @@ MACHINES = {
     "H100": Machine("H100", 80e9, 989e12, 67e12, 3.35e12),
     "A100": Machine("A100", 80e9, 312e12, 19.5e12, 2.04e12),
 }
+
+
+def named(architecture: str) -> str | None:
+    """The model of `MODELS` that has an architecture by its short name, "llama-3.1-8b"; None where there is none."""
+    return next(
+        (name for name in MODELS if name.rpartition("/")[2].lower() in (architecture, f"{architecture}-instruct")), None
+    )
 
 
 def layer(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
@@ -120,7 +151,7 @@ def learning(
     """
     trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
     copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
-    frozen = size.parameters * (4 if gpus > 1 else BYTES[compute]) if rank else 0  # FSDP2 shares 32-bit weights alone
+    frozen = size.parameters * BYTES[compute] if rank else 0
     kept = 0 if gpus > 1 and not rank else copies  # sharded, the copies are made a layer at a time
     return {
         "weights": frozen / gpus + trained * (itemsize / gpus + kept),
@@ -182,6 +213,7 @@ def memory(
     dtype: str = "float32",
     compute: str = "bfloat16",
     frozen: str = "bfloat16",
+    placement: str = "whole",
     checkpointing: bool = False,
     rank: int | None = None,
     gpus: int = 1,
@@ -189,19 +221,27 @@ def memory(
     """{part: bytes} on each GPU while a policy learns by policy gradient; `total` says how much is there at once.
 
     micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens of the longest;
-    frozen: type of the weights that are only read, which are whole on every GPU. With an adapter the reference is the
-    policy without it.
+    frozen: type of the weights that are only read; placement: where they are, of several GPUs: "whole" on each,
+    "shared" out, or on the "host", gathered while they are read. With an adapter the reference is the policy without
+    it.
     """
     parts = learning(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
-    parts["reference"] = 0 if rank else policy.parameters * BYTES[frozen]
-    parts["reward model"] = teacher.parameters * BYTES[frozen] if teacher else 0
-    parts["ground truth"] = truth.parameters * BYTES[frozen] if truth else 0
+    shared = gpus > 1 and placement != "whole"
+    kept = BYTES[frozen] * ({"shared": 1 / gpus, "host": 0}[placement] if shared else 1)  # bytes a parameter
+    gathered = policy.parameters * BYTES[compute] if gpus > 1 else 0  # while a batch is sampled and read
+    if shared and not rank:
+        gathered += policy.parameters * BYTES[frozen]  # the reference, which reads it too
+    parts["reference"] = 0 if rank else policy.parameters * kept
+    parts["reward model"] = teacher.parameters * kept if teacher else 0
+    parts["ground truth"] = truth.parameters * kept if truth else 0
     parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
-    parts["gathered weights"] = policy.parameters * BYTES[compute] if gpus > 1 else 0  # for a whole batch of sampling
+    parts["gathered weights"] = gathered
     judges = [
-        judging(size, rows * (prompt + reply), frozen) for size in (teacher, truth) if size and size.parameters
-    ]  # a fixed function has none
-    parts["scoring"] = max([reading(policy, rows, prompt, reply, compute=compute), *judges])
+        judging(size, rows * (prompt + reply), frozen) + shared * size.parameters * BYTES[frozen]
+        for size in (teacher, truth)
+        if size and size.parameters  # a fixed function has none
+    ]
+    parts["scoring"] = max([gathered + reading(policy, rows, prompt, reply, compute=compute), *judges])
     parts["activations"] = updating(
         policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank
     )
@@ -212,6 +252,11 @@ def total(parts: Mapping[str, float]) -> float:
     """Bytes at the peak: all parts, but of sampling's, scoring's and learning's own the largest alone."""
     turns = [sum(parts.get(part, 0) for part in turn) for turn in TURNS]
     return sum(parts.values()) - sum(turns) + max(turns)
+
+
+def operations(checkpointing: bool, rank: int | None = None) -> int:
+    """Operations for each parameter and each token that is learnt from."""
+    return 6 + 2 * checkpointing - 2 * bool(rank)
 
 
 def step(
@@ -227,25 +272,40 @@ def step(
     checkpointing: bool = False,
     rank: int | None = None,
     gpus: int = 1,
+    engine: str = "generate",
 ) -> dict[str, float]:
     """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies of equal length.
 
     rows: replies sampled at once; prompt, reply: tokens of each; rank: of an adapter, if only that learns. Several GPUs
     share the tokens that are read and learnt from; sampling is shared only where a batch is more than `rows`.
     """
-    rate, tokens = getattr(machine, compute) * SHARE * gpus, batch * (prompt + reply)
-    operations = 6 + 2 * checkpointing - 2 * bool(rank)  # a parameter and token that is learnt from
+    rate, tokens = getattr(machine, compute) * gpus, batch * (prompt + reply)
+    read = 2 * policy.parameters + (teacher.parameters if teacher else 0)
     return {
-        "sampling": sampling(policy, batch, rows, prompt, reply, machine, compute, gpus),
-        "scoring": tokens * 2 * (2 * policy.parameters + (teacher.parameters if teacher else 0)) / rate,
-        "updating": tokens * operations * policy.parameters / rate,
+        "sampling": sampling(policy, batch, rows, prompt, reply, machine, compute, gpus, engine),
+        "scoring": tokens * 2 * read / (rate * machine.shares.scoring),
+        "updating": tokens * operations(checkpointing, rank) * policy.parameters / (rate * machine.shares.updating),
     }
 
 
 def sampling(
-    policy: Size, count: int, rows: int, prompt: int, reply: int, machine: Machine, compute: str, gpus: int = 1
+    policy: Size,
+    count: int,
+    rows: int,
+    prompt: int,
+    reply: int,
+    machine: Machine,
+    compute: str,
+    gpus: int = 1,
+    engine: str = "generate",
 ) -> float:
     """Seconds to sample `count` replies, `rows` at once on each GPU."""
-    cache = min(count, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
     tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
-    return tokens * (policy.parameters * BYTES[compute] + cache / 2) / (machine.bandwidth * SHARE)
+    nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute)
+    return tokens * nbytes / (machine.bandwidth * machine.shares.of_engine(engine))
+
+
+def reading_bytes(policy: Size, rows: int, prompt: float, reply: int, compute: str) -> float:
+    """Bytes that a token of each of `rows` replies reads, on average: all weights, and half a full cache."""
+    cache = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
+    return policy.parameters * BYTES[compute] + cache / 2

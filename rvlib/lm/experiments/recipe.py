@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, g
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 from typing_extensions import override
 
@@ -311,6 +320,10 @@ class PolicyGradient(TrainingSettings):
             )
         return self
 
+    def steps(self, prompts: int) -> int:
+        """How many batches a training on so many prompts takes."""
+        return max(round(self.epochs * prompts / self.batch_size), 1)
+
 
 class Evaluation(Settings):
     """Mean rewards of `outputs` replies to each of `prompts`, `per_epoch` times in an epoch and at the start."""
@@ -320,8 +333,24 @@ class Evaluation(Settings):
     per_epoch: float = Field(gt=0)
 
 
+AUTO = "auto"  # a field that the planner sets to what is fastest and fits the GPU
+CHOOSABLE = ("gradient_checkpointing", "micro_batch", "batch_size")  # fields of `runtime` that may be so
+
+
+def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
+    return value if value == AUTO else validate(value)
+
+
+_AUTO = (WrapValidator(_or_auto), PlainSerializer(lambda value: value))
+Count = Annotated[int, Field(ge=1), *_AUTO]
+Switch = Annotated[bool, *_AUTO]
+
+
 class RuntimeSettings(Settings):
-    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints."""
+    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints.
+
+    gradient_checkpointing, micro_batch and batch_size may be "auto": `plan.choose` sets them before a run begins.
+    """
 
     # Of weights that are trained. At the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at
     # random.
@@ -330,15 +359,21 @@ class RuntimeSettings(Settings):
     # That samples: see `sampling.generation`.
     engine: Literal["auto", "graph", "generate", "continuous", "vllm", "vllm-colocate"] = "auto"
     server: str = "http://localhost:8000"  # of the engine vllm
-    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
+    gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
     frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
+    # Where those are, of several processes: whole in each, shared out over them, or so in the host's memory.
+    frozen_placement: Literal["whole", "shared", "host"] = "whole"
     # Replies of the longest length whose gradient is taken at once, and that are sampled or scored at once; of shorter
     # ones more are learnt from and scored, of as many tokens.
-    micro_batch: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    micro_batch: Count
+    batch_size: Count
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
+
+    def auto(self) -> list[str]:
+        """The fields of `CHOOSABLE` that the planner is to set."""
+        return [name for name in CHOOSABLE if getattr(self, name) == AUTO]
 
     @model_validator(mode="after")
     def _moves(self) -> "RuntimeSettings":

@@ -24,6 +24,7 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
 from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.loading import adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
+from rvlib.lm.models.policies import WholeWeights
 from rvlib.lm.models.reading import Reader, encode
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
@@ -61,7 +62,7 @@ class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
     source: where the weights came from, for records; batch_size: of the longest texts, how many go
-    through the model at once (`batches_of_tokens`).
+    through the model at once (`batches_of_tokens`); sharing: how a process comes by the weights.
     """
 
     name: str
@@ -69,6 +70,7 @@ class SequenceReward:
     tokenizer: PreTrainedTokenizerBase
     source: dict[str, Any]
     batch_size: int = 32
+    sharing: WholeWeights = WholeWeights()
 
     @functools.cached_property
     def reader(self) -> Reader:
@@ -91,6 +93,10 @@ class SequenceReward:
 
         ValueError, one sentence, for a text longer than the model reads, and for a reward that is no finite number.
         """
+        with self.sharing.whole():
+            return self._rewards(prompts, replies)
+
+    def _rewards(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         encoded = [row for prompt, texts in _pairs(prompts, replies) for row in self.reader.rows(prompt, texts)]
         lengths = [len(row["input_ids"]) for row in encoded]
         rewards = np.empty(len(encoded))

@@ -1,7 +1,7 @@
 """What moves the weights: Adam in one process, and the same on weights shared out by FSDP2 or by DeepSpeed's ZeRO-3.
 
-This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start with `adam.Adam`: the other two keep its
-interface.
+`frozen` shares out models that nothing moves. This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start
+with `adam.Adam`: the other two keep its interface.
 """
 
 from __future__ import annotations

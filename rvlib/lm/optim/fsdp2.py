@@ -48,8 +48,8 @@ class Fsdp2(adam.Adam):
             "offload_policy": plugin.cpu_offload,
             "reshard_after_forward": self.reshard,
         }
-        for value in model.parameters():
-            value.data = value.data.float()
+        for value in model.parameters():  # those below an adapter stay in the precision of the arithmetic
+            value.data = value.data.to(torch.float32 if value.requires_grad else getattr(torch, runtime.compute_dtype))
         layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
         module: Any
         for module in [*layers, model]:

@@ -53,8 +53,8 @@ class Zero3(adam.Adam):
         self.model, self.runtime = model, runtime
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         moved = list(self.parameters.values())
-        for value in model.parameters():
-            value.data = value.data.float()
+        for value in model.parameters():  # those below an adapter stay in the precision of the arithmetic
+            value.data = value.data.to(torch.float32 if value.requires_grad else getattr(torch, runtime.compute_dtype))
         # DeepSpeed would make 32-bit weights of rounded ones.
         exact = [self._part(value.detach()).cpu().clone() for value in moved]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -15,6 +15,7 @@ KL(π‖π_ref); and the group's standard deviation is the sample's, of the regu
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,13 +77,14 @@ def train_policy(
     folder: str | pathlib.Path,
     *,
     seed: int,
-    label: str,
+    label: str | None,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
 ) -> Trainer:
     """Train `policy` on `teacher`, with evaluations on the way; returns the `Trainer`, whose log has all numbers.
 
     policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher,
     ground_truth: functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
+    label: of the progress bar; without one there is no bar.
     on_step: called with the step's number and a dictionary of its numbers, those of an evaluation by themselves; what
     it returns, if true, ends the training. To save the policy, take `dataclasses.replace(policy,
     sharing=trainer.adam)`.
@@ -96,7 +98,7 @@ def train_policy(
     for model in [policy.model] + ([reference.model] if reference else []):
         use_flash_attention(model)
     prompts_per_step = settings.batch_size // settings.num_generations
-    total_steps = max(round(settings.epochs * len(prompts) / settings.batch_size), 1)
+    total_steps = settings.steps(len(prompts))
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1
     evaluation_steps = set(np.linspace(0, total_steps, evaluations).round().astype(int).tolist())
 
@@ -262,7 +264,7 @@ def rollout(
             )
 
     chunks = []
-    with policy.sharing.whole():
+    with policy.sharing.whole(), reference.sharing.whole() if reference else contextlib.nullcontext():
         everything = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
         for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
             stop = start + prompts_per_chunk

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
+class _TooLarge(Exception):
+    """A micro-batch that one of the processes has no memory for, before any has begun with it."""
+
+
 class Trainer:
     """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: of a recipe.
 
@@ -61,14 +65,17 @@ class Trainer:
         self.model = model.eval() if has_adapter(model) else model.eval().requires_grad_(True)
         self.adam = make_optimizer(model, learning_rate, runtime)
         self.step, self.dirty = 0, False
+        self.largest = (0, 0)  # tokens of the largest micro-batch so far, and the bytes that it took
 
-    def steps(self, total: int, label: str) -> Iterator[int]:
-        """The numbers of the steps still to be done, of `total`; saves now and then and at the end."""
+    def steps(self, total: int, label: str | None) -> Iterator[int]:
+        """The numbers of the steps still to be done, of `total`; saves now and then and at the end.
+
+        label: of the progress bar; without one there is no bar.
+        """
         first = self.resume()
         self._cut_log(first)
-        with tqdm(
-            total=total, initial=first, desc=label, unit="step", disable=first == total or not processes.first()
-        ) as bar:
+        hidden = label is None or first == total or not processes.first()
+        with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
             for self.step in range(first, total):
                 self.dirty = False
                 yield self.step
@@ -87,12 +94,16 @@ class Trainer:
         length(row), in tokens: micro-batches are then of rows of similar length, and have at most as many tokens as
         `micro_batch` rows of the longest have (`batches_of_tokens`).
 
-        Memory that runs out halves the micro-batch for good, and says so. FloatingPointError, in one sentence, for a
-        loss that is not finite, after saving the weights as they were before it.
+        Memory that runs out halves the micro-batch for good, and says so. Of several processes, which wait for one
+        another in the middle of a micro-batch, each says before one whether it has the memory, and all halve it
+        together. FloatingPointError, in one sentence, for a loss that is not finite, after saving the weights as they
+        were before it.
         """
         while True:
             try:
-                return self._update(rows, loss_of, length or (lambda row: 1))
+                return self._update(rows, loss_of, length)
+            except _TooLarge:
+                pass
             except RuntimeError as error:
                 if not accelerate.utils.memory.should_reduce_batch_size(error):
                     raise
@@ -101,30 +112,41 @@ class Trainer:
                         f"Micro-batches of {self.micro_batch} must fit in memory, but did not at step {self.step}; "
                         "run again with a smaller runtime.micro_batch."
                     ) from error
-                self.adam.forget()
-                accelerate.utils.memory.clear_device_cache(garbage_collection=True)
                 if self.micro_batch == 1:
+                    self.adam.forget()
                     raise MemoryError(
                         f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; "
                         "choose a smaller model or shorter texts."
                     ) from error
-                self.micro_batch //= 2
-                tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
+            self._halve()
+
+    def _halve(self) -> None:
+        """Go on with micro-batches of half the rows, and drop what has been computed of this step."""
+        self.adam.forget()
+        accelerate.utils.memory.clear_device_cache(garbage_collection=True)
+        self.micro_batch //= 2
+        if processes.first():
+            tqdm.write(f"Out of memory at step {self.step}: going on with micro-batches of {self.micro_batch}.")
 
     def _update(
-        self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor], length: Callable[[Row], int]
+        self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor], length: Callable[[Row], int] | None
     ) -> float:
         # Read once, at the end: a GPU goes on while the next micro-batch is made ready.
         total = torch.zeros((), dtype=torch.float64)
-        by_length = sorted(range(len(rows)), key=lambda i: length(rows[i]))
+        lengths = [length(row) if length else 1 for row in rows]
+        by_length = sorted(range(len(rows)), key=lengths.__getitem__)
         shares = [by_length[rank :: processes.world()] for rank in range(processes.world())]
-        batches = [batches_of_tokens([length(rows[i]) for i in share], self.micro_batch) for share in shares]
+        batches = [batches_of_tokens([lengths[i] for i in share], self.micro_batch) for share in shares]
         own = [[shares[processes.rank()][i] for i in batch] for batch in batches[processes.rank()]]
         if len(own) == 1:
             own[0].sort()  # nothing was taken apart: the rows are in the order in which they came
         for number in range(max(map(len, batches))):  # every process takes part in as many
             indices = own[number] if number < len(own) else []
+            tokens = len(indices) * max((lengths[i] for i in indices), default=0) if length else 0
+            if processes.any_of(not self._fits(tokens)):
+                raise _TooLarge
             total = total + self._backward([rows[i] for i in indices], rows, loss_of)
+            self._remember(tokens)
         loss = processes.total(total.item())
         if not math.isfinite(loss):
             self.adam.forget()
@@ -135,6 +157,23 @@ class Trainer:
         self.adam.step(self.step)
         self.dirty = True
         return loss
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether a micro-batch of so many tokens fits this process's GPU, by what the largest so far took a token.
+
+        One row is always tried, and so is everything in a single process, which can try again.
+        """
+        seen, nbytes = self.largest
+        if processes.world() == 1 or self.micro_batch == 1 or not torch.cuda.is_available():
+            return True
+        torch.cuda.reset_peak_memory_stats()
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return tokens <= seen or not seen or nbytes * tokens / seen <= torch.cuda.mem_get_info()[0] + unused
+
+    def _remember(self, tokens: int) -> None:
+        """Note what a micro-batch took, if it is the largest so far."""
+        if processes.world() > 1 and torch.cuda.is_available() and tokens > self.largest[0]:
+            self.largest = tokens, torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
 
     def _backward(
         self, micro_batch: Sequence[Row], rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor]

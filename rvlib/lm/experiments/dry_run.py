@@ -1,0 +1,273 @@
+"""`rvlib run RECIPE --dry-run`: what a run would do, what memory, disk and time it asks for, and what is missing here.
+
+    rvlib run scale-8b --dry-run              on the GPU here, or on `plan.MACHINE`
+    rvlib run scale-8b --dry-run --gpus 4     what is trained shared out over four
+    python -m rvlib.lm.experiments.dry_run    the plans that the book shows
+
+Nothing is downloaded.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rvlib import _checks
+from rvlib.files import RESULTS
+from rvlib.lm.data import sources, tiny
+from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments.cost import GB
+from rvlib.lm.experiments.recipe import LoRA, Recipe
+from rvlib.lm.models import SMOLLM2
+from rvlib.lm.training import KEPT_CHECKPOINTS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
+ADAPTER = LoRA(rank=16, alpha=32)
+TOLD = (
+    "paper-4.1-pythia-1b",
+    "paper-4.1-pythia-2.8b",
+    "paper-4.2-llama-1b",
+    "paper-4.2-llama-3b",
+    "scale-8b-lora",
+    "scale-8b",
+)  # in the book
+NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
+LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
+    {"micro_batch": 1},
+    {"batch_size": 8},
+    {"gradient_checkpointing": True},
+    {"frozen_dtype": "bfloat16"},
+    {"optimizer": "adam8bit", "weights_dtype": "bfloat16", "compute_dtype": "bfloat16"},
+)
+
+
+def lighter(recipe: Recipe, have: float, gpus: int = 1) -> str:
+    """What would make a recipe fit `have` bytes, in words.
+
+    The fewest of `LIGHTER` in their order, then adapters, then more GPUs.
+    """
+
+    def fits(recipe: Recipe, gpus: int) -> bool:
+        return plan.largest(plan.plan(recipe, gpus)).peak * GB <= have
+
+    already = recipe.runtime.model_dump()
+    changed: dict[str, Any] = {}
+    smaller = recipe
+    for change in LIGHTER:
+        if gpus > 1 and "optimizer" in change:
+            continue
+        milder = {
+            key: value
+            for key, value in change.items()
+            if already[key] != value and not (key in ("batch_size", "micro_batch") and already[key] < value)
+        }
+        changed |= milder
+        smaller = smaller.model_copy(update={"runtime": smaller.runtime.model_copy(update=milder)})
+        if fits(smaller, gpus):
+            changes = [f"--set runtime.{key}={str(value).lower()}" for key, value in changed.items()]
+            return f"it would fit with {' '.join(changes)}"
+    adapters = {name: spec.model_copy(update={"lora": spec.lora or ADAPTER}) for name, spec in recipe.policies.items()}
+    if fits(smaller.model_copy(update={"policies": adapters}), gpus):
+        return "it would fit with all of runtime made small and adapters in place of the weights, as in scale-8b-lora"
+    whole = smaller.runtime.model_copy(update={"optimizer": "adam", "weights_dtype": "float32"})
+    full = recipe.model_copy(update={"runtime": whole})
+    count = next((n for n in (2, 4, 8, 16) if n > gpus and fits(full, n)), None)
+    if count is None:
+        return "choose a smaller model"
+    return (
+        f"it would fit {count} such GPUs with runtime.micro_batch=1, runtime.batch_size=8 and "
+        "runtime.gradient_checkpointing=true"
+    )
+
+
+def hardware(recipe: Recipe) -> list[str]:
+    """Sentences on why a recipe cannot run on this machine, whatever its memory.
+
+    It needs a GPU and there is none, or one without bfloat16.
+    """
+    import torch  # asks this machine
+
+    runtime, parameters = recipe.runtime, max(plan.size(policy.model).parameters for policy in recipe.policies.values())
+    if not torch.cuda.is_available():
+        if parameters < NEEDS_GPU:
+            return []
+        return [
+            f"A policy of {parameters / 1e9:.1f} billion parameters must have a GPU, but none is seen here; install "
+            "its driver and torch's CUDA build, or choose small-4.1 or tiny-4.1."
+        ]
+    dtypes = (runtime.weights_dtype, runtime.compute_dtype, runtime.frozen_dtype)
+    if "bfloat16" in dtypes and not torch.cuda.is_bf16_supported(including_emulation=False):
+        fields = ("weights_dtype", "compute_dtype", "frozen_dtype")
+        change = " ".join([f"--set runtime.{key}=float32" for key in fields] + ["--set runtime.optimizer=adam"])
+        return [
+            "The GPU must have bfloat16 arithmetic for this recipe, but the "
+            f"{torch.cuda.get_device_name()} has not; use an A100 or a later one, or add {change}."
+        ]
+    return []
+
+
+def disk(recipe: Recipe) -> float:
+    """Bytes of files of a run at its end and when it saves.
+
+    What it downloads (4 a weight, as some are stored), each model it makes, the checkpoints of the largest that it
+    trains.
+    """
+    runtime, reward_models = recipe.runtime, recipe.reward_models.values()
+    downloads = {recipe.ground_truth.model}.union(*(reward_model.downloads() for reward_model in reward_models))
+    made: list[float] = []
+    trained: list[float] = []
+    for name, spec in recipe.policies.items():
+        whole = plan.size(spec.model).parameters
+        moved = plan.size(spec.model).adapter(spec.lora.rank) if spec.lora else whole
+        teachers = sum(reward_model.is_trained_from(name) for reward_model in reward_models)
+        made += [whole] * (1 + teachers) + [moved] * len(reward_models) * len(recipe.seeds)
+        trained += [moved, *[whole] * bool(spec.demonstrations or teachers)]
+        downloads.add(spec.model)
+    stored = cost.BYTES[runtime.weights_dtype]
+    # A new checkpoint is whole before the oldest goes.
+    checkpoints = (KEPT_CHECKPOINTS + 1) * max(trained) * (stored + cost.MOMENTS[runtime.optimizer])
+    downloaded = sum(plan.size(name).parameters for name in downloads - {tiny.TINY, SMOLLM2})
+    return 4 * downloaded + stored * sum(made) + checkpoints
+
+
+def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[plan.PlannedStage], gpus: int = 1) -> list[str]:
+    """Sentences on what this machine lacks for a plan: a GPU, sources, a token, disk, memory."""
+    import huggingface_hub  # knows whether there is a token
+
+    lacks = hardware(recipe)
+    demonstrations = {policy.demonstrations for policy in recipe.policies.values() if policy.demonstrations}
+    for source in {recipe.data.preferences} | demonstrations:
+        if source not in sources.SOURCES and not os.path.exists(source):
+            lacks.append(
+                f"The source of examples {source!r} must be a .jsonl file or one of {', '.join(sources.SOURCES)}; "
+                "name one."
+            )
+    models = {recipe.ground_truth.model, *(policy.model for policy in recipe.policies.values())}
+    models = models.union(*(reward_model.downloads() for reward_model in recipe.reward_models.values()))
+    gated = sorted(name for name in models if name.startswith(GATED))
+    if gated and not huggingface_hub.get_token():
+        lacks.append(
+            f"{', '.join(gated)} must be downloaded with a token of somebody who accepted the licence, "
+            "but none is set; run `hf auth login`."
+        )
+    needed = disk(recipe)
+    parent = next(p for p in [folder, *folder.parents] if p.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        lacks.append(
+            f"The disk of {folder} must have {needed / GB:.0f} GB free for models and checkpoints, "
+            f"got {free / GB:.0f} GB; make room, or choose another --folder."
+        )
+    stage = plan.largest(stages)
+    have, where = plan.memory_here()
+    if stage.peak * GB > have:
+        part = stage.largest_part
+        lacks.append(
+            f"{where} must have {stage.peak:.1f} GB for {stage.name}, of which {part} "
+            f"take{'' if part.endswith('s') else 's'} {stage.memory[part]:.1f}, got {have / GB:.1f} GB; "
+            f"{lighter(recipe, have, gpus)}."
+        )
+    return lacks
+
+
+def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
+    """Print the plan; returns what is missing as one text, or None where nothing is.
+
+    ValueError for several GPUs where one is all it can use.
+    """
+    from rich.console import Console  # slow to import, and only a dry run prints
+    from rich.markup import escape
+
+    gpus = _checks.whole("gpus", gpus)
+    if gpus > 1 and recipe.runtime.optimizer == "adam8bit":
+        raise ValueError(
+            "runtime.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit "
+            f"with {gpus}; add --set runtime.optimizer=adam --set runtime.weights_dtype=float32."
+        )
+    chosen = plan.choose(recipe, plan.memory_here()[0], gpus)
+    stages, console = plan.plan(chosen, gpus), Console(highlight=False)
+    stage = plan.largest(stages)
+    console.print(f"[bold]{escape(recipe.title)}[/bold]")
+    console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
+    rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours, 2)) for s in stages]
+    rows.append(("all", "", "", _amount(sum(s.hours for s in stages))))
+    console.print(_table(("stage", "GB", "mostly", "hours"), rows))
+    on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
+    console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
+    console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
+    if auto := recipe.runtime.auto():
+        settings = ", ".join(f"{field}={str(getattr(chosen.runtime, field)).lower()}" for field in auto)
+        console.print(f"\nChosen for this memory, as the recipe asks: {settings}.")
+    machine = plan.machine_here()
+    shares = machine.shares
+    console.print(
+        "\nKV cache, scoring and activations take turns: the largest of them counts. Hours are estimates for "
+        f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on {shares.date}: "
+        f"sampling {shares.of_engine(recipe.runtime.engine):.0%} of the bandwidth, scoring {shares.scoring:.0%} and "
+        f"learning {shares.updating:.0%} of the matrix rate. Files take {_amount(disk(recipe) / GB)} GB: models that "
+        "are downloaded and made, and checkpoints. Nothing was downloaded."
+    )
+    return "\n".join(missing(chosen, folder, stages, gpus)) or None
+
+
+def _amount(number: float, digits: int = 1) -> str:
+    """A number as a table of a dry run has it, in which what is too small to be shown is not 0."""
+    smallest = 10**-digits
+    return f"<{smallest:g}" if 0 < number < smallest / 2 else f"{number:.{digits}f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    """A table narrow enough for a terminal of 80 columns; numbers, which are in columns of units, are on the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("GB", "hours") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def table() -> dict[str, dict[str, Any]]:
+    """What the large recipes take on one GPU, for the book.
+
+    {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}}.
+    """
+    plans = {}
+    for name in TOLD:
+        recipe = recipes.load(name)
+        # The smallest GPU that it fits, for the memory; each GPU for its hours.
+        fits = [
+            m
+            for m in (plan.MACHINE, cost.MACHINES["H200"])
+            if plan.largest(plan.plan(recipe, machine=m)).peak * GB <= m.memory
+        ]
+        machine = (fits or [plan.MACHINE])[0]
+        stage = plan.largest(plan.plan(recipe, machine=machine))
+        plans[name] = {
+            "title": recipe.title,
+            "machine": machine.name,
+            "runtime": {
+                field: getattr(plan.choose(recipe, machine.memory).runtime, field) for field in recipes.CHOOSABLE
+            },
+            "stage": stage.name,
+            "parts": {part: round(amount, 1) for part, amount in stage.memory.items()},
+            "peak": round(stage.peak, 1),
+            "hours": {
+                key: round(sum(planned.hours for planned in plan.plan(recipe, machine=machine)), 1)
+                for key, machine in cost.MACHINES.items()
+            },
+        }
+    return plans
+
+
+if __name__ == "__main__":
+    path = RESULTS / "plans.json"
+    path.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,62 @@
+"""Replies that a benchmark drew, what was read of the memory for them, and how long a GPU was at work."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Replies to a batch of prompts, as token ids, those to one prompt after one another.
+
+    prompt_ids: of each reply's prompt; chunks: the replies' own, in the chunks in which they were drawn.
+    """
+
+    prompt_ids: list[list[int]]
+    chunks: list[list[list[int]]]
+
+    @property
+    def completion_ids(self) -> list[list[int]]:
+        """The ids of all replies, a list each."""
+        return [completion for chunk in self.chunks for completion in chunk]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all replies and of a prompt each."""
+        return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
+
+    def read(self, *, weights: float, cache: float, prompt: int, rows: int, padded: bool, reads_ended: bool) -> "Read":
+        """What was read of the memory to draw them.
+
+        weights: bytes of all weights; cache: bytes of a token's keys and values; prompt: tokens of each; rows: at once;
+        padded: whether those that have ended wait for the longest; otherwise the fewest steps are counted that it can
+        have taken. reads_ended: whether keys and values of those that have ended are read too.
+        """
+        nbytes, steps = 0.0, 0
+        for chunk in self.chunks:
+            lengths = [len(completion) for completion in chunk]
+            longest, fewest = max(lengths), -(-sum(lengths) // rows)
+            chunk_steps = longest if padded else max(longest, fewest)
+            seen = [longest] * len(chunk) if reads_ended else lengths
+            cached = sum(length * (prompt + length / 2) for length in seen)  # tokens, over all steps
+            nbytes += weights * chunk_steps + cached * cache
+            steps += chunk_steps
+        return Read(nbytes, steps)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Bytes that were read of the memory, and the token steps in which they were."""
+
+    nbytes: float
+    steps: int
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """The length of the union of intervals (start, end)."""
+    length, reached = 0.0, -np.inf
+    for start, end in sorted(intervals):
+        length += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return length

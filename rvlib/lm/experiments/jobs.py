@@ -1,0 +1,177 @@
+"""`rvlib run RECIPE --jobs N`: a recipe's trainings by policy gradient, N at once, in a process each.
+
+A training (a policy on a teacher from a seed) depends on no other. Each process takes the next that is not done, on the
+GPU of its number where there are several, with its share of that GPU's memory where there is one, and of a CPU's
+threads. Each draws what it would draw alone. Where one fails the others go on, and the failures are told at the end. A
+process ends when the one that started it does, however that ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import gc
+import math
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from rvlib.files import read_lines
+from rvlib.lm.experiments import plan
+
+if TYPE_CHECKING:  # `run` imports this module
+    from rvlib.lm.experiments.run import Run
+
+POLL = 0.5  # seconds between looks at how far the trainings are
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training by policy gradient: a policy, on a teacher, from a seed."""
+
+    key: str  # of the teacher
+    name: str  # of the policy
+    seed: int
+
+    def folder(self, run: Run) -> pathlib.Path:
+        """Its stage's folder in that of the run."""
+        return run.folder / f"policy-gradient/{self.name}/{self.key}/seed-{self.seed}"
+
+    def done(self, run: Run) -> bool:
+        """Whether it is through."""
+        return (self.folder(run) / "manifest.json").exists()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The share of a run's trainings that one job of an array does: number `index` of `count`, from 1."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """The `Part` of a text such as "2/8". ValueError, one sentence, for any other."""
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+            raise ValueError(f"part must be a number and how many parts there are, as in 2/8, got {text!r}.")
+        return cls(int(index), int(count))
+
+    def of(self, trainings: Sequence[Training]) -> list[Training]:
+        """Every count-th of the trainings, from the index-th."""
+        return list(trainings[self.index - 1 :: self.count])
+
+
+def trainings(run: Run) -> list[Training]:
+    """All trainings of a run's recipe: those of the first seed first."""
+    recipe = run.recipe
+    return [
+        Training(key, name, seed) for seed in recipe.seeds for name in recipe.policies for key in recipe.reward_models
+    ]
+
+
+def memory_share(jobs: int) -> float:
+    """The share of a GPU's memory that each of so many trainings has: all of it if every one has a GPU of its own."""
+    on_one_gpu = math.ceil(jobs / max(torch.cuda.device_count(), 1))
+    return 1.0 if on_one_gpu == 1 else plan.USABLE / on_one_gpu
+
+
+def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Exception]:
+    """Do trainings, `jobs` at once; returns the errors of those that failed.
+
+    Each error has a note, the folder of its training in the run's.
+    """
+    run.forget()  # what this process holds of the GPU is theirs now
+    gc.collect()
+    torch.cuda.empty_cache()
+    context = multiprocessing.get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    place, threads = context.Value("i", 0), max(torch.get_num_threads() // jobs, 1)
+    executor = concurrent.futures.ProcessPoolExecutor(
+        jobs, context, _begin, (run, place, threads, memory_share(jobs), watched)
+    )
+    try:
+        futures = {executor.submit(_train, training): training for training in waiting}
+        _show_progress(run, waiting, futures, jobs)
+        return _failures(run, futures)
+    finally:
+        held.close()  # ends the processes, also those that are in the middle of a training
+        executor.shutdown(cancel_futures=True)
+
+
+def _show_progress(
+    run: Run, waiting: Sequence[Training], futures: dict[concurrent.futures.Future[None], Training], jobs: int
+) -> None:
+    """One bar of the steps of all trainings, until all have ended."""
+    pending: set[concurrent.futures.Future[None]] = set(futures)
+    steps = run.steps()
+    with tqdm(total=steps * len(waiting), desc=f"{len(waiting)} trainings, {jobs} at once", unit="step") as bar:
+        while pending:
+            _, pending = concurrent.futures.wait(pending, timeout=POLL)
+            bar.n = sum(steps if training.done(run) else _steps_done(training.folder(run)) for training in waiting)
+            bar.set_postfix_str(f"{len(futures) - len(pending)} ended")
+
+
+def _steps_done(folder: pathlib.Path) -> int:
+    """How many steps of a training its log has."""
+    try:
+        return sum("loss" in line for line in read_lines(folder / "log.jsonl"))
+    except FileNotFoundError:  # not begun, or its log is being written anew
+        return 0
+
+
+def _failures(run: Run, futures: dict[concurrent.futures.Future[None], Training]) -> list[Exception]:
+    """The errors of the trainings that failed; one for all those that a process which was killed has left undone."""
+    errors: list[Exception] = []
+    for future, training in futures.items():
+        error = future.exception()
+        if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+            left = sum(not training.done(run) for training in futures.values())
+            message = (
+                f"All trainings must be done, but a process ended as if it was killed and {left} are left; "
+                "make room in the machine's memory or lower --jobs, and run the same command: it goes on."
+            )
+            return [*errors, RuntimeError(message)]
+        if isinstance(error, Exception):
+            error.add_note(str(training.folder(run).relative_to(run.folder)))
+            errors.append(error)
+    return errors
+
+
+# In the processes
+
+
+_run: Run
+
+
+def _begin(run: Run, place: Any, threads: int, share: float, watched: Connection) -> None:
+    """Make this process one of the trainings': its GPU, its memory, its threads, and its end."""
+    global _run
+    _run = run
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to end
+    threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
+    with place.get_lock():
+        number, place.value = place.value, place.value + 1
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
+def _end_with_parent(watched: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        watched.recv()
+    os._exit(1)  # whatever it is doing: every file is written whole or not at all
+
+
+def _train(training: Training) -> None:
+    _run.train(training, progress=False)

@@ -1,0 +1,71 @@
+"""How much of a GPU's stated rates each stage of a step reaches, by what `rvlib bench gpu` measured.
+
+    python -m rvlib.lm.experiments.rates       benchmarks/results/gpu-*.json → rvlib/data/results/rates.json
+
+A share is the work that `cost` counts, divided by the time that was measured and by the rate that the maker states. So
+a plan of the very batch that was measured takes the time that it took. Of each GPU the largest model's result counts.
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from rvlib.files import RESULTS, ROOT
+from rvlib.lm.experiments import cost
+from rvlib.lm.experiments.cost import Machine, Size
+
+MEASURED = ROOT / "benchmarks/results"
+
+
+def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, Any]:
+    """The shares of a machine's stated rates in a result of `rvlib bench gpu` on a model of that size.
+
+    {"sampling": {engine: share of the bandwidth}, "scoring", "updating": share of the matrix rate, "gpu", "date"}.
+    """
+    runtime, stages = result["settings"]["runtime"], result["stages"]
+    rate = getattr(machine, runtime["compute_dtype"])
+    scoring, update = stages["scoring"], stages["update"]
+    # Of the reward model all but the table of embeddings is counted there, and all here.
+    judge = scoring["operations"] / (2 * scoring["tokens"]) + size.vocabulary * size.width
+    operations = cost.operations(runtime["gradient_checkpointing"]) * size.parameters * update["tokens"]
+    sampling = {}
+    prompt = (scoring["tokens"] - sum(stages["sampling"]["lengths"])) / len(stages["sampling"]["lengths"])
+    for drawn in stages.values():
+        if "lengths" in drawn and drawn["engine"] not in sampling:  # the fewest replies at once come first
+            rows, longest = len(drawn["lengths"]), max(drawn["lengths"])
+            nbytes = cost.reading_bytes(size, rows, prompt, longest, runtime["compute_dtype"]) * longest
+            sampling[drawn["engine"]] = nbytes / drawn["seconds"] / machine.bandwidth
+    return {
+        "sampling": {engine: round(share, 4) for engine, share in sampling.items()},
+        "scoring": round(2 * judge * scoring["tokens"] / scoring["seconds"] / rate, 4),
+        "updating": round(operations / update["seconds"] / rate, 4),
+        "gpu": machine.name,
+        "date": result["made"]["date"][:10],
+    }
+
+
+def table() -> dict[str, dict[str, Any]]:
+    """{GPU: its `shares`} of all GPUs in `cost.MACHINES` of which there is a result."""
+    largest: dict[str, dict[str, Any]] = {}
+    for path in sorted(MEASURED.glob("gpu-*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        gpu = next((name for name in cost.MACHINES if name in result["made"]["device"]), None)
+        through = all(
+            "seconds" in result.get("stages", {}).get(stage, {}) for stage in ("sampling", "scoring", "update")
+        )
+        if gpu and through and result["parameters"] > largest.get(gpu, {"parameters": 0})["parameters"]:
+            largest[gpu] = result
+    return {gpu: shares(result, _size(result), cost.MACHINES[gpu]) for gpu, result in largest.items()}
+
+
+def _size(result: dict[str, Any]) -> Size:
+    """The `Size` of a result's model. ValueError for one that the planner does not know."""
+    if model := cost.named(result["model"]):  # perhaps with fewer layers
+        return replace(cost.MODELS[model], parameters=result["parameters"], layers=result["layers"])
+    raise ValueError(
+        f"The model of a result must be one that `cost.MODELS` has, got {result['model']!r}; add its size."
+    )
+
+
+if __name__ == "__main__":
+    (RESULTS / "rates.json").write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")
