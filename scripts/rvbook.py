@@ -1,9 +1,13 @@
-"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps them light and quiet.
+"""The book's own Sphinx extension: puts rvlib's web modules among the pages, and keeps them light and quiet.
 
 What it does, and why it cannot be a line of `_config.yml`:
-- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so
-  that there is one copy of each in the repository or none;
+- copies `rvlib/explore/web` to `_static/explore`, so that there is one copy of it in the repository;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
+- leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
+- lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
+  open it on Colab or Binder and suggest an edit of any page;
+- adds a page for addresses that lead nowhere;
+- gives names and roles to what the themes leave without;
 - drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
   the browser's console, which stays empty unless something is wrong.
 """
@@ -13,8 +17,9 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
-import plotly
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
@@ -32,6 +37,18 @@ CODE = [
 ]
 # What a page depends on besides its own text and outputs.
 STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scripts/templates/**/*"]
+# What the themes write, and what a screen reader needs in its place.
+FOR_SCREEN_READERS = [
+    # The chevron that unfolds a chapter's notebook has no words of its own.
+    ('<summary><span class="toctree-toggle"', '<summary aria-label="Its notebook"><span class="toctree-toggle"'),
+    # Its text, "Search" and the key for it, is its name.
+    ('pst-js-only" title="Search" aria-label="Search"', 'pst-js-only"'),
+    # The book's title in the sidebar belongs to a part of the page with a name.
+    ('<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="region" aria-label="The book" class'),
+    # A list has items; the role that docutils gives them is no longer one.
+    ('class="citation" id="', 'class="citation" role="listitem" id="'),
+    (' role="doc-biblioentry">', ">"),
+]
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
@@ -49,8 +66,6 @@ def gather(app: Sphinx, config: Config) -> None:
     static = built / "static"
     shutil.rmtree(static, ignore_errors=True)
     shutil.copytree(ROOT / "rvlib/explore/web", static / "explore")
-    (static / "vendor").mkdir()
-    shutil.copy(pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js", static / "vendor")
     config.html_static_path = [*config.html_static_path, str(static)]
 
     config.rvbook_code = fingerprint(CODE)  # registered as "env": Sphinx reads every page again when it changes
@@ -65,6 +80,19 @@ def gather(app: Sphinx, config: Config) -> None:
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    if repository := os.environ.get("RVLIB_REPOSITORY"):
+        config.html_theme_options |= {
+            "repository_url": repository,
+            "repository_branch": "main",
+            "use_repository_button": True,
+            "use_edit_page_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+                "notebook_interface": "jupyterlab",
+            },
+        }
     config.html_baseurl = os.environ.get("RVLIB_BASE_URL", "")  # where the pages will stand, if they say so themselves
     os.environ["IPYTHONDIR"] = str(profile.parent)
     os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
@@ -79,6 +107,29 @@ def lighten(app: Sphinx) -> None:
 def read_again(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> set[str]:
     """The map of the results is made from the other chapters' text, which its own does not show."""
     return {"book/map-of-results"} & env.found_docs
+
+
+def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Previous and next are chapters; before a notebook comes its own. Only notebooks open on Colab or Binder."""
+
+    def chapter(start: str, step: int) -> dict[str, str] | None:
+        name = app.builder.relations.get(start, [None] * 3)[step]
+        while name and name.startswith("notebooks/"):
+            name = app.builder.relations[name][step]
+        return name and {
+            "link": context["pathto"](name),
+            "title": app.builder.render_partial(app.env.titles[name])["title"],
+        }
+
+    if page in app.builder.relations:
+        context["prev"], context["next"] = chapter(page, 1), chapter(page, 2)
+    if not page.startswith("notebooks/"):
+        context["header_buttons"] = [b for b in context["header_buttons"] if b["label"] != "launch-buttons"]
+
+
+def page_not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The page that a host shows for an address that leads nowhere; its links count from the book's own address."""
+    yield "404", {"title": "Page not found", "base": app.config.html_baseurl or "/"}, "404.html"
 
 
 def drop_widgets(app: Sphinx, env: BuildEnvironment) -> None:
@@ -101,6 +152,23 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
             script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
 
 
+def speak(app: Sphinx, exception: Exception | None) -> None:
+    """Names and roles for screen readers where the themes give none; a page that has them is left as it is."""
+    for page in pathlib.Path(app.outdir).rglob("*.html"):
+        text = mended = page.read_text(encoding="utf-8")
+        for written, better in FOR_SCREEN_READERS:
+            mended = mended.replace(written, better)
+        if mended != text:
+            page.write_text(mended, encoding="utf-8")
+
+
+def give_outputs(app: Sphinx, exception: Exception | None) -> None:
+    """What the download button of a notebook's page gives is the notebook as it ran, with its outputs."""
+    html = pathlib.Path(app.outdir)
+    for notebook in (html / "_sources/notebooks").glob("*.ipynb"):
+        shutil.copy(html.parent / "jupyter_execute/notebooks" / notebook.name, notebook)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
     app.add_config_value("rvbook_code", "", "env")
@@ -112,6 +180,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", lighten)
     app.connect("env-get-outdated", read_again)
     app.connect("env-updated", drop_widgets)
+    app.connect("html-page-context", lead_on, priority=900)  # after the theme's own buttons
+    app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
     app.connect("build-finished", hush)
+    app.connect("build-finished", speak)
+    app.connect("build-finished", give_outputs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
