@@ -123,6 +123,10 @@ SQUEEZED = """[...document.querySelectorAll('article .proof')].filter(e => e.off
     .map(e => e.innerText.slice(0, 80))"""
 CONTROLS = """[...document.querySelectorAll('.rv-explorable')].flatMap(f =>
     JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))"""
+# What axe finds amiss, in a line each; it has no opinion of what it cannot see.
+BARRIERS = """async rules => (await axe.run(document, {resultTypes: ['violations'], ...rules})).violations.flatMap(
+    rule => rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 160)}`))"""
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -143,6 +147,7 @@ class Visit:
     dead_sliders: list[str]  # those that change nothing in their figure
     too_wide: list[str]  # on the telephone, and at 1100 pixels, where notes have no margin yet
     squeezed_proofs: list[str]
+    barriers: list[str] | None  # what axe finds, in either mode; None where it is not installed
     at_start: list[str]  # each figure's drawing
     after_nonsense: list[str]  # the same, by the link that is nonsense
 
@@ -169,6 +174,18 @@ def dead_sliders(page):
     return dead
 
 
+def barriers(page):
+    """What axe finds amiss on a page: all of it on the light one, and the contrast of colours on the dark one too."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(BARRIERS, {})
+    page.emulate_media(color_scheme="dark")
+    settle(page)
+    found += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+    page.emulate_media(color_scheme="light")
+    settle(page)
+    return found
+
+
 @pytest.fixture(scope="module")
 def visit(browser, site):
     """`visit(name)` is what a reader meets on a page, looked at once for all tests that ask."""
@@ -187,6 +204,7 @@ def visit(browser, site):
         page, controls, at_start = tab.evaluate(PAGE), tab.evaluate(CONTROLS), tab.evaluate(DRAWN)
         files = [HTML.parent / path.lstrip("/") for path in requested]
         weight = sum(compressed(file) for file in files if file.is_file())
+        found = barriers(tab) if AXE.is_file() else None
         dead = dead_sliders(tab)
 
         nonsense = zip(controls, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
@@ -199,7 +217,7 @@ def visit(browser, site):
         too_wide += tab.evaluate(TOO_WIDE)
         tab.set_viewport_size(WIDE)
         settle(tab)
-        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, at_start, tab.evaluate(DRAWN))
+        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, found, at_start, tab.evaluate(DRAWN))
 
     yield look
     context.close()
@@ -215,6 +233,12 @@ def test_a_page_is_whole_and_asks_nobody_else(visit, name):
 @EVERY_PAGE
 def test_a_page_is_light(visit, name):
     assert visit(name).weight <= 1_500_000
+
+
+@EVERY_PAGE
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is installed by `make lint`, which runs npm")
+def test_nothing_keeps_anyone_out(visit, name):
+    assert visit(name).barriers == []
 
 
 @EVERY_PAGE
