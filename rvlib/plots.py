@@ -5,6 +5,7 @@ do to a figure can be done to it. It shows itself as Plotly's own output where a
 as data that the page's one copy of Plotly draws.
 """
 
+import base64
 import html
 import inspect
 import json
@@ -19,6 +20,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from numpy.typing import ArrayLike, NDArray
 from plotly.colors import hex_to_rgb, sample_colorscale
+from plotly.io.json import to_json_plotly
 from plotly.subplots import make_subplots
 
 _PALETTE = {
@@ -85,13 +87,27 @@ class Figure(go.Figure):
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
         data, alt = self.to_json(), html.escape(self.alt, quote=True)
+        light = to_json_plotly(_in_few_digits(json.loads(data)))
         height = self.layout.height or self.layout.template.layout.height
         page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
             f'<div class="rv-plotly" role="img" aria-label="{alt}" style="min-height: {height}px">'
-            f'<script type="application/json">{data}</script><noscript><p>{alt}</p></noscript></div>'
+            f'<script type="application/json">{light}</script><noscript><p>{alt}</p></noscript></div>'
         )
         bundle = {"text/html": page}
         return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": json.loads(data)}
+
+
+def _in_few_digits(part: Any) -> Any:
+    """A figure's data with six digits a number, which is more than a screen shows, and half of what a page carries."""
+    if isinstance(part, dict):
+        if "bdata" in part:  # Plotly's form of a long array: numbers as they lie in memory, which nothing compresses
+            values = np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"])
+            shape = [int(length) for length in str(part["shape"]).split(",")] if "shape" in part else -1
+            return _in_few_digits(values.reshape(shape).tolist())
+        return {key: _in_few_digits(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_in_few_digits(value) for value in part]
+    return float(f"{part:.6g}") if isinstance(part, float) else part
 
 
 def _static() -> bool:

@@ -20,6 +20,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import nbformat
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
@@ -37,8 +39,10 @@ CODE = [
 ]
 # What a page depends on besides its own text and outputs.
 STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scripts/templates/**/*"]
-# What the themes write, and what a screen reader needs in its place.
-FOR_SCREEN_READERS = [
+# What the themes write, and what stands in its place.
+MENDED = [
+    # The console stays empty unless something is wrong.
+    ('console.log("[PST]: Set focus on search field.");', ""),
     # The chevron that unfolds a chapter's notebook has no words of its own.
     ('<summary><span class="toctree-toggle"', '<summary aria-label="Its notebook"><span class="toctree-toggle"'),
     # Its text, "Search" and the key for it, is its name.
@@ -152,11 +156,11 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
             script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
 
 
-def speak(app: Sphinx, exception: Exception | None) -> None:
+def mend(app: Sphinx, exception: Exception | None) -> None:
     """Names and roles for screen readers where the themes give none; a page that has them is left as it is."""
     for page in pathlib.Path(app.outdir).rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
-        for written, better in FOR_SCREEN_READERS:
+        for written, better in MENDED:
             mended = mended.replace(written, better)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
@@ -164,9 +168,10 @@ def speak(app: Sphinx, exception: Exception | None) -> None:
 
 def give_outputs(app: Sphinx, exception: Exception | None) -> None:
     """What the download button of a notebook's page gives is the notebook as it ran, with its outputs."""
-    html = pathlib.Path(app.outdir)
-    for notebook in (html / "_sources/notebooks").glob("*.ipynb"):
-        shutil.copy(html.parent / "jupyter_execute/notebooks" / notebook.name, notebook)
+    runs = get_cache(app.config.nb_execution_cache_path)
+    for download in pathlib.Path(app.outdir, "_sources/notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(ROOT / "notebooks" / download.name, as_version=4)
+        nbformat.write(runs.merge_match_into_notebook(notebook)[1], download)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -184,6 +189,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
     app.connect("build-finished", hush)
-    app.connect("build-finished", speak)
+    app.connect("build-finished", mend)
     app.connect("build-finished", give_outputs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

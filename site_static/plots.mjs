@@ -52,12 +52,24 @@ function fitted({ data, layout }, width) {
   for (const note of layout.annotations ?? [])
     if (note.yref === "paper" && !note.textangle) note.text = wrapped(note.text, across(width / columns - 12, 13));
   for (const trace of data) if (trace.name) trace.name = wrapped(trace.name, across(width - 80, 12));
-  if (width < NARROW) layout.legend = { ...layout.legend, font: { ...layout.legend?.font, size: 12 } };
+  if (width < NARROW) {
+    layout.legend = { ...layout.legend, font: { ...layout.legend?.font, size: 12 } };
+    // A margin that makes room for the numbers at its side would move the legend, whose rows would move the margin.
+    const words = layout.yaxis?.ticktext || data.some((trace) => typeof trace.y?.[0] === "string");
+    if (layout.yaxis && !words) {
+      const lines = (layout.yaxis.title?.text ?? "").split("<br>").length;
+      layout.yaxis = { ...layout.yaxis, automargin: false };
+      layout.margin = { ...layout.margin, l: layout.yaxis.title?.text ? 36 + 18 * lines : 40 };
+    }
+  }
   return { data, layout: { ...layout, width, height } };
 }
 
+const drawnAt = new Map(); // the width that a figure was drawn for
+let printing = false;
+
 /** Draws a figure, or draws it again for another width, theme or medium. */
-async function draw(box, paper = false) {
+async function draw(box, paper = printing) {
   const library = /** @type {any} */ (window).Plotly ?? (await load());
   const source = box.querySelector("script").textContent;
   const isDark = !paper && document.documentElement.dataset.theme === "dark";
@@ -67,6 +79,7 @@ async function draw(box, paper = false) {
   const font = { ...layout.font, family: fontFamily, color: paper ? "#1f2933" : color };
   if (!box.lastElementChild.matches("div")) box.append(document.createElement("div"));
   box.dataset.drawn = "";
+  drawnAt.set(box, box.clientWidth);
   await library.react(box.lastElementChild, data, { ...layout, font }, { displayModeBar: false, scrollZoom: false });
 }
 
@@ -89,13 +102,22 @@ const rest = async () => {
 };
 if (figures.length) addEventListener("load", () => setTimeout(() => idle(rest), 1500));
 
-const again = (paper) => figures.forEach((box) => "drawn" in box.dataset && draw(box, paper));
-let width = innerWidth;
-addEventListener("resize", () => width !== innerWidth && ((width = innerWidth), again(false)));
+const again = (boxes) => boxes.forEach((box) => "drawn" in box.dataset && draw(box));
+const sizes = new ResizeObserver((entries) => {
+  const other = ({ target }) => !printing && drawnAt.get(target) !== target.clientWidth && target.clientWidth;
+  again(entries.filter(other).map((entry) => entry.target));
+});
+figures.forEach((box) => sizes.observe(box));
 // Light or dark: the theme's switch and the system's both end in another attribute of the page.
-new MutationObserver(() => again(matchMedia("print").matches)).observe(document.documentElement, {
+new MutationObserver(() => again(figures)).observe(document.documentElement, {
   attributes: true,
   attributeFilter: ["data-theme"],
 });
-addEventListener("beforeprint", () => figures.forEach((box) => (waiting.delete(box), draw(box, true))));
-addEventListener("afterprint", () => again(false));
+addEventListener("beforeprint", () => {
+  printing = true;
+  figures.forEach((box) => (waiting.delete(box), draw(box)));
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  again(figures);
+});
