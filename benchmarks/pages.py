@@ -36,7 +36,7 @@ def seconds_until_moved(browser, address: str, slowdown: int) -> float | None:
         page.locator(".rv-explorable").first.scroll_into_view_if_needed()
         slider = page.wait_for_selector(".rv-explorable[data-mounted] input[type=range]")
         before = page.evaluate("document.querySelector('.rv-explorable svg').outerHTML")
-        slider.press("PageUp")
+        slider.press("PageUp" if slider.evaluate("s => +s.value < +s.max") else "PageDown")
         page.wait_for_function(MOVED, arg=before, timeout=60_000)
         return time.perf_counter() - start
     finally:

@@ -43,6 +43,8 @@ STATIC = ["rvlib/explore/web/*", "site_static/**/*", "scripts/rvbook.py", "scrip
 MENDED = [
     # The console stays empty unless something is wrong.
     ('console.log("[PST]: Set focus on search field.");', ""),
+    # The words "Show the code" are its name.
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
     # The chevron that unfolds a chapter's notebook has no words of its own.
     ('<summary><span class="toctree-toggle"', '<summary aria-label="Its notebook"><span class="toctree-toggle"'),
     # Its text, "Search" and the key for it, is its name.
@@ -53,6 +55,7 @@ MENDED = [
     ('class="citation" id="', 'class="citation" role="listitem" id="'),
     (' role="doc-biblioentry">', ">"),
 ]
+EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
@@ -162,6 +165,7 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         text = mended = page.read_text(encoding="utf-8")
         for written, better in MENDED:
             mended = mended.replace(written, better)
+        mended = EMPTY_HEADER.sub(r'<td class="\1"></td>', mended)  # a corner without words heads nothing
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 
