@@ -3,6 +3,7 @@
 // reader sees first, and the formulas of a long page take a slow computer seconds.
 
 const PATIENCE = 3000; // ms after which the formulas wait for no figure
+const BATCH = 25; // formulas between which the page answers its reader
 
 /** Until a figure shows itself. @param {HTMLElement} figure */
 const mounted = (figure) =>
@@ -34,6 +35,13 @@ page.MathJax = {
     ready() {
       delete page.MathJax.config.options.menuOptions; // set by a part for a menu that is not there
       page.MathJax.startup.defaultReady();
+    },
+    async pageReady() {
+      const formulas = [...document.querySelectorAll(".math")];
+      while (formulas.length) {
+        await page.MathJax.typesetPromise(formulas.splice(0, BATCH));
+        await new Promise((resolve) => setTimeout(resolve));
+      }
     },
   },
 };
