@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 WHOLE := explore site slides jupyterlab notebooks processes run live engines enumerate enumerable bench wheel
 QUICK = $(filter-out $(WHOLE:%=tests/test_%.py),$(wildcard tests/test_*.py))
 
-.PHONY: help book html lab lm models lint quick test nightly generated samples audit study bench screenshot wheel pins clean
+.PHONY: help book html offline pdf lab lm models lint quick test nightly generated samples audit study bench screenshot wheel pins clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,12 @@ book: html ## build the book and serve it, printing the address
 
 html: $(VENV)/book ## build the book into _build/html, warnings as errors
 	@$(PY) scripts/build.py
+
+offline: html ## pack the built book into _build/offline.zip, which opens without a server
+	@$(PY) scripts/offline.py
+
+pdf: html $(VENV)/test ## print the built book into _build/book.pdf
+	@$(PY) scripts/pdf.py
 
 lab: $(VENV)/book ## open the notebooks in JupyterLab
 	@$(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks

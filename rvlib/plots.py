@@ -5,10 +5,13 @@ do to a figure can be done to it. It shows itself as Plotly's own output where a
 as data that the page's one copy of Plotly draws.
 """
 
+import base64
 import html
 import inspect
 import json
 import os
+import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,17 +20,27 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from numpy.typing import ArrayLike, NDArray
 from plotly.colors import hex_to_rgb, sample_colorscale
+from plotly.io.json import to_json_plotly
 from plotly.subplots import make_subplots
 
-# After Okabe and Ito, told apart by colour-blind readers; the explorables use the same.
-COLOURS = {
-    "proxy": "#d55e00",
-    "ground truth": "#0072b2",
-    "bound": "#6b7280",
-    "accent": "#009e73",
-    "secondary": "#b4588f",
+_PALETTE = {
+    name: (light, dark)
+    for name, light, dark in re.findall(
+        r"--rv-([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)",
+        (pathlib.Path(__file__).parent / "explore/web/explore.css").read_text(encoding="utf-8"),
+    )
 }
-_OTHERS = ["#0072b2", "#d55e00", "#009e73", "#b4588f", "#c78a00", "#3b9fd4", "#6b7280"]
+"""The colours of the explorables, {name: (on a light page, on a dark page)}, which Plotly's figures share."""
+
+# After Okabe and Ito, told apart by colour-blind readers.
+COLOURS = {
+    "proxy": _PALETTE["proxy"][0],
+    "ground truth": _PALETTE["truth"][0],
+    "bound": _PALETTE["bound"][0],
+    "accent": _PALETTE["good"][0],
+    "secondary": _PALETTE["other"][0],
+}
+_OTHERS = [_PALETTE[name][0] for name in ("truth", "proxy", "good", "other", "pin-2", "pin-3", "bound")]
 _GREY = "rgba(128, 128, 128, 0.28)"
 _AXIS = dict(
     gridcolor=_GREY,
@@ -37,6 +50,7 @@ _AXIS = dict(
     tickcolor=_GREY,
     automargin=True,
     exponentformat="power",
+    minexponent=4,
 )
 TEMPLATE = go.layout.Template(
     layout=dict(
@@ -73,12 +87,27 @@ class Figure(go.Figure):
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
         data, alt = self.to_json(), html.escape(self.alt, quote=True)
+        light = to_json_plotly(_in_few_digits(json.loads(data)))
+        height = self.layout.height or self.layout.template.layout.height
         page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
-            f'<div class="rv-plotly" role="img" aria-label="{alt}"><script type="application/json">{data}</script>'
-            f"<noscript><p>{alt}</p></noscript></div>"
+            f'<div class="rv-plotly" role="img" aria-label="{alt}" style="min-height: {height}px">'
+            f'<script type="application/json">{light}</script><noscript><p>{alt}</p></noscript></div>'
         )
         bundle = {"text/html": page}
         return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": json.loads(data)}
+
+
+def _in_few_digits(part: Any) -> Any:
+    """A figure's data with six digits a number, which is more than a screen shows, and half of what a page carries."""
+    if isinstance(part, dict):
+        if "bdata" in part:  # Plotly's form of a long array: numbers as they lie in memory, which nothing compresses
+            values = np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"])
+            shape = [int(length) for length in str(part["shape"]).split(",")] if "shape" in part else -1
+            return _in_few_digits(values.reshape(shape).tolist())
+        return {key: _in_few_digits(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_in_few_digits(value) for value in part]
+    return float(f"{part:.6g}") if isinstance(part, float) else part
 
 
 def _static() -> bool:
@@ -91,7 +120,9 @@ def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
         raise ValueError(
             "alt must say in words what the figure shows, got nothing; write a sentence for readers who cannot see it."
         )
-    return Figure(figure).update_layout(template=TEMPLATE, meta={"alt": alt}, autosize=True, **layout)
+    # A page in the dark draws the figure in these, a notebook as it is.
+    meta = {"alt": alt, "dark": dict(_PALETTE.values())}
+    return Figure(figure).update_layout(template=TEMPLATE, meta=meta, autosize=True, **layout)
 
 
 def _colour(name: str, index: int) -> str:
@@ -100,7 +131,8 @@ def _colour(name: str, index: int) -> str:
 
 
 def _axis(title: str, log: bool) -> dict[str, Any]:
-    return dict(title=title, type="log", dtick=1) if log else dict(title=title)
+    # About four ticks: powers of ten over decades, and round numbers between them where there is but one power.
+    return dict(title=title, type="log", nticks=4) if log else dict(title=title)
 
 
 def _mark(figure: go.Figure, label: str, at: float, colour: str, log: bool) -> None:
@@ -443,6 +475,8 @@ class drive:
         figure = self.figure
         page = {"text/html": figure._repr_mimebundle_()["text/html"]}
         if _static():
+            names = ", ".join(control.description for control in self.controls.values())
+            page["text/html"] += f'<p class="rv-note">In the running notebook this figure has controls: {names}.</p>'
             return page
         if self.view is None:
             self.view = go.FigureWidget(figure, layout_width=_LIVE_WIDTH)

@@ -1,10 +1,14 @@
-"""The book's own Sphinx extension: puts rvlib's web modules and Plotly among the pages, and keeps them light and quiet.
+"""The book's own Sphinx extension: puts rvlib's web modules among the pages, and keeps them light and quiet.
 
 What it does, and why it cannot be a line of `_config.yml`:
-- copies `rvlib/explore/web` to `_static/explore` and the Plotly package's own `plotly.min.js` to `_static/vendor`, so
-  that there is one copy of each in the repository or none;
+- copies `rvlib/explore/web` to `_static/explore`, so that there is one copy of it in the repository;
 - writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
+- leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
+- lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
+  open it on Colab or Binder and suggest an edit of any page;
+- adds a page for addresses that lead nowhere;
+- gives names and roles to what the themes leave without;
 - drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
   the browser's console, which stays empty unless something is wrong.
 """
@@ -14,9 +18,12 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
-import plotly
+import nbformat
 import slides
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
@@ -34,6 +41,23 @@ CODE = [
 ]
 # What a page depends on besides its own text and outputs.
 STATIC = ["rvlib/explore/web/*", "site_static/**/*", "book/teaching/slides/*", "scripts/*.py", "scripts/templates/**/*"]
+# What the themes write, and what stands in its place.
+MENDED = [
+    # The console stays empty unless something is wrong.
+    ('console.log("[PST]: Set focus on search field.");', ""),
+    # The words "Show the code" are its name.
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
+    # The chevron that unfolds a chapter's notebook has no words of its own.
+    ('<summary><span class="toctree-toggle"', '<summary aria-label="Its notebook"><span class="toctree-toggle"'),
+    # Its text, "Search" and the key for it, is its name.
+    ('pst-js-only" title="Search" aria-label="Search"', 'pst-js-only"'),
+    # The book's title in the sidebar belongs to a part of the page with a name.
+    ('<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="region" aria-label="The book" class'),
+    # A list has items; the role that docutils gives them is no longer one.
+    ('class="citation" id="', 'class="citation" role="listitem" id="'),
+    (' role="doc-biblioentry">', ">"),
+]
+EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
@@ -51,8 +75,6 @@ def gather(app: Sphinx, config: Config) -> None:
     static = built / "static"
     shutil.rmtree(static, ignore_errors=True)
     shutil.copytree(ROOT / "rvlib/explore/web", static / "explore")
-    (static / "vendor").mkdir()
-    shutil.copy(pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js", static / "vendor")
     config.html_static_path = [*config.html_static_path, str(static)]
 
     slides.write(static / "slides")
@@ -70,6 +92,19 @@ def gather(app: Sphinx, config: Config) -> None:
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
+    if repository := os.environ.get("RVLIB_REPOSITORY"):
+        config.html_theme_options |= {
+            "repository_url": repository,
+            "repository_branch": "main",
+            "use_repository_button": True,
+            "use_edit_page_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+                "notebook_interface": "jupyterlab",
+            },
+        }
     config.html_baseurl = os.environ.get("RVLIB_BASE_URL", "")  # where the pages will stand, if they say so themselves
     os.environ["IPYTHONDIR"] = str(profile.parent)
     os.environ["RVLIB_STATIC"] = "1"  # figures and explorables show their page form alone: no widget state in the page
@@ -84,6 +119,29 @@ def lighten(app: Sphinx) -> None:
 def read_again(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> set[str]:
     """The map of the results is made from the other chapters' text, which its own does not show."""
     return {"book/map-of-results"} & env.found_docs
+
+
+def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Previous and next are chapters; before a notebook comes its own. Only notebooks open on Colab or Binder."""
+
+    def chapter(start: str, step: int) -> dict[str, str] | None:
+        name = app.builder.relations.get(start, [None] * 3)[step]
+        while name and name.startswith("notebooks/"):
+            name = app.builder.relations[name][step]
+        return name and {
+            "link": context["pathto"](name),
+            "title": app.builder.render_partial(app.env.titles[name])["title"],
+        }
+
+    if page in app.builder.relations:
+        context["prev"], context["next"] = chapter(page, 1), chapter(page, 2)
+    if not page.startswith("notebooks/"):
+        context["header_buttons"] = [b for b in context["header_buttons"] if b["label"] != "launch-buttons"]
+
+
+def page_not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The page that a host shows for an address that leads nowhere; its links count from the book's own address."""
+    yield "404", {"title": "Page not found", "base": app.config.html_baseurl or "/"}, "404.html"
 
 
 def drop_widgets(app: Sphinx, env: BuildEnvironment) -> None:
@@ -106,6 +164,25 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
             script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
 
 
+def mend(app: Sphinx, exception: Exception | None) -> None:
+    """Names and roles for screen readers where the themes give none; a page that has them is left as it is."""
+    for page in pathlib.Path(app.outdir).rglob("*.html"):
+        text = mended = page.read_text(encoding="utf-8")
+        for written, better in MENDED:
+            mended = mended.replace(written, better)
+        mended = EMPTY_HEADER.sub(r'<td class="\1"></td>', mended)  # a corner without words heads nothing
+        if mended != text:
+            page.write_text(mended, encoding="utf-8")
+
+
+def give_outputs(app: Sphinx, exception: Exception | None) -> None:
+    """What the download button of a notebook's page gives is the notebook as it ran, with its outputs."""
+    runs = get_cache(app.config.nb_execution_cache_path)
+    for download in pathlib.Path(app.outdir, "_sources/notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(ROOT / "notebooks" / download.name, as_version=4)
+        nbformat.write(runs.merge_match_into_notebook(notebook)[1], download)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
     app.add_config_value("rvbook_code", "", "env")
@@ -117,6 +194,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", lighten)
     app.connect("env-get-outdated", read_again)
     app.connect("env-updated", drop_widgets)
+    app.connect("html-page-context", lead_on, priority=900)  # after the theme's own buttons
+    app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
     app.connect("build-finished", hush)
+    app.connect("build-finished", mend)
+    app.connect("build-finished", give_outputs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,6 +15,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         """Say nothing of each request: the address is what the reader looks for."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Show the book's own page for an address that leads nowhere."""
+        page = HTML / "404.html"
+        if code != 404 or not page.is_file():
+            return super().send_error(code, message, explain)
+        self.send_response(404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(page.read_bytes())
+
     def end_headers(self) -> None:
         """Ask the browser to keep no page without asking again."""
         self.send_header("Cache-Control", "no-cache")  # a page built again must not be hidden by the old one

@@ -1,58 +1,123 @@
 // @ts-check
-// Draws the Plotly figures of a static page: the page holds their JSON, and one copy of Plotly is loaded when the first one
-// comes near the screen, so that pages without figures, and readers who do not scroll, never load it.
+// Draws the Plotly figures of a static page: the page holds their JSON, and one copy of Plotly, of which only the charts in
+// two dimensions, draws them: first those near the screen, then the others while nothing else happens, so that all are
+// there when the page is printed. Pages without figures never load it.
 
-const source = new URL("vendor/plotly.min.js", import.meta.url);
+const SOURCE = new URL("vendor/plotly/plotly-cartesian.min.js", import.meta.url);
+const PAPER = 640; // pixels of a figure on paper
+const NARROW = 520; // pixels below which a legend is set smaller
 
 let plotly;
 const load = () =>
   (plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = source.href;
+    script.src = SOURCE.href;
     script.onload = () => resolve(/** @type {any} */ (window).Plotly);
     script.onerror = () => reject(new Error("Plotly could not be loaded"));
     document.head.append(script);
   }));
 
-/** The page's text colour, so that a figure can be read on light and on dark. */
-const text = () => ({ "font.color": getComputedStyle(document.body).color });
+const hex = (...channels) => `#${channels.map((c) => Number(c).toString(16).padStart(2, "0")).join("")}`;
+const channels = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)).join(", ");
 
-async function draw(box) {
-  const { data, layout } = JSON.parse(box.querySelector("script").textContent);
-  const library = await load();
-  const place = document.createElement("div");
-  place.style.minHeight = `${layout.height ?? layout.template?.layout?.height ?? 380}px`;
-  box.append(place);
-  await library.newPlot(place, data, layout, {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: false,
-    scrollZoom: false,
-  });
-  await library.relayout(place, text());
-  box.dataset.drawn = "";
+/** A figure's JSON in the colours of a dark page, which it brings with it: {colour on light: colour on dark}. */
+const darkened = (json, dark) =>
+  json
+    .replace(/#[0-9a-f]{6}\b/gi, (colour) => dark[colour.toLowerCase()] ?? colour)
+    .replace(/(rgba?\()(\d+), ?(\d+), ?(\d+)/g, (all, head, r, g, b) =>
+      dark[hex(r, g, b)] ? head + channels(dark[hex(r, g, b)]) : all,
+    );
+
+/** Broken into lines of at most so many letters, between words. */
+function wrapped(text, letters) {
+  const lines = [""];
+  for (const word of text.split(/ +/)) {
+    const line = lines.at(-1);
+    if (line && line.replace(/<[^>]*>/g, "").length + word.length + 1 > letters) lines.push(word);
+    else lines[lines.length - 1] = line ? `${line} ${word}` : word;
+  }
+  return lines.join("<br>");
 }
 
-/** @type {NodeListOf<HTMLElement>} */
-const figures = document.querySelectorAll(".rv-plotly");
+/** The figure in a width: titles and the legend are broken where they would be cut off. */
+function fitted({ data, layout }, width) {
+  const across = (pixels, size) => Math.max(8, Math.floor(pixels / (0.54 * size)));
+  const columns = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key)).length || 1;
+  const height = layout.height ?? layout.template?.layout?.height ?? 380;
+  for (const key of Object.keys(layout)) {
+    const title = /^[xy]axis\d*$/.test(key) && layout[key].title;
+    if (title?.text)
+      title.text = wrapped(title.text, key[0] === "x" ? across((width - 70) / columns, 14) : across(height - 130, 14));
+  }
+  for (const note of layout.annotations ?? [])
+    if (note.yref === "paper" && !note.textangle) note.text = wrapped(note.text, across(width / columns - 12, 13));
+  for (const trace of data) if (trace.name) trace.name = wrapped(trace.name, across(width - 80, 12));
+  if (width < NARROW) {
+    layout.legend = { ...layout.legend, font: { ...layout.legend?.font, size: 12 } };
+    // A margin that makes room for the numbers at its side would move the legend, whose rows would move the margin.
+    const words = layout.yaxis?.ticktext || data.some((trace) => typeof trace.y?.[0] === "string");
+    if (layout.yaxis && !words) {
+      const lines = (layout.yaxis.title?.text ?? "").split("<br>").length;
+      layout.yaxis = { ...layout.yaxis, automargin: false };
+      layout.margin = { ...layout.margin, l: layout.yaxis.title?.text ? 36 + 18 * lines : 40 };
+    }
+  }
+  return { data, layout: { ...layout, width, height } };
+}
+
+const drawnAt = new Map(); // the width that a figure was drawn for
+let printing = false;
+
+/** Draws a figure, or draws it again for another width, theme or medium. */
+async function draw(box, paper = printing) {
+  const library = /** @type {any} */ (window).Plotly ?? (await load());
+  const source = box.querySelector("script").textContent;
+  const isDark = !paper && document.documentElement.dataset.theme === "dark";
+  const figure = JSON.parse(isDark ? darkened(source, JSON.parse(source).layout.meta?.dark ?? {}) : source);
+  const { color, fontFamily } = getComputedStyle(document.body);
+  const { data, layout } = fitted(figure, paper ? PAPER : box.clientWidth);
+  const font = { ...layout.font, family: fontFamily, color: paper ? "#1f2933" : color };
+  if (!box.lastElementChild.matches("div")) box.append(document.createElement("div"));
+  box.dataset.drawn = "";
+  drawnAt.set(box, box.clientWidth);
+  await library.react(box.lastElementChild, data, { ...layout, font }, { displayModeBar: false, scrollZoom: false });
+}
+
+const figures = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(".rv-plotly")]);
+const waiting = new Set(figures);
+const first = (box) => waiting.delete(box) && draw(box);
+
 const seen = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries)
-      if (isIntersecting) {
-        seen.unobserve(target);
-        draw(target);
-      }
-  },
+  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => first(entry.target)),
   { rootMargin: "600px" },
 );
-figures.forEach((figure) => seen.observe(figure));
+figures.forEach((box) => seen.observe(box));
 
-// Light or dark: the theme's switch and the system's both end in another colour of the page's text.
-const recolour = () =>
-  document
-    .querySelectorAll(".rv-plotly[data-drawn] > div")
-    .forEach((place) => /** @type {any} */ (window).Plotly.relayout(place, text()));
-new MutationObserver(recolour).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-// On paper all of them are wanted, seen or not.
-addEventListener("beforeprint", () => figures.forEach((figure) => "drawn" in figure.dataset || draw(figure)));
+/** The others, one at a time, when the browser has nothing else to do. */
+const idle = (work) => (window.requestIdleCallback ? requestIdleCallback(work) : setTimeout(work, 200));
+const rest = async () => {
+  const [next] = waiting;
+  if (next) await first(next);
+  if (waiting.size) idle(rest);
+};
+if (figures.length) addEventListener("load", () => setTimeout(() => idle(rest), 1500));
+
+const again = (boxes) => boxes.forEach((box) => "drawn" in box.dataset && draw(box));
+const sizes = new ResizeObserver((entries) => {
+  const other = ({ target }) => !printing && drawnAt.get(target) !== target.clientWidth && target.clientWidth;
+  again(entries.filter(other).map((entry) => entry.target));
+});
+figures.forEach((box) => sizes.observe(box));
+// Light or dark: the theme's switch and the system's both end in another attribute of the page.
+new MutationObserver(() => again(figures)).observe(document.documentElement, {
+  attributes: true,
+  attributeFilter: ["data-theme"],
+});
+addEventListener("beforeprint", () => {
+  printing = true;
+  figures.forEach((box) => (waiting.delete(box), draw(box)));
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  again(figures);
+});

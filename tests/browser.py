@@ -35,12 +35,9 @@ def served(folder: str | pathlib.Path) -> Iterator[str]:
         server.shutdown()
 
 
-@contextlib.contextmanager
-def watched(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A new page; on leaving, fails if its console was not empty, a script failed, or anything asked another host."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    troubles = []
+def listen(page: Page) -> list[str]:
+    """What is wrong with a page from now on: words in its console, a script that failed, requests to other hosts."""
+    troubles: list[str] = []
     page.on("console", lambda message: troubles.append(f"console: {message.type}: {message.text}"))
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
 
@@ -51,6 +48,15 @@ def watched(browser: Browser, **options: Any) -> Iterator[Page]:
             troubles.append(f"another host: {request.url}")
 
     page.on("request", check)
+    return troubles
+
+
+@contextlib.contextmanager
+def watched(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A new page; on leaving, fails if its console was not empty, a script failed, or anything asked another host."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    troubles = listen(page)
     try:
         yield page
         assert not troubles, troubles

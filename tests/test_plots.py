@@ -118,6 +118,7 @@ def test_drive_follows_its_sliders(monkeypatch):
     assert np.allclose(line.figure.data[0].y, line.view.data[0].y)
     monkeypatch.setenv("RVLIB_STATIC", "1")
     assert set(line._repr_mimebundle_()) == {"text/html"}
+    assert "controls: slope, shift" in line._repr_mimebundle_()["text/html"]
 
 
 def test_colours_are_those_of_the_explorables():
@@ -128,6 +129,13 @@ def test_colours_are_those_of_the_explorables():
         name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["trajectories", "bars", "heatmaps"])
+def test_a_figure_brings_every_colour_that_a_dark_page_draws_it_in(name):
+    figure = FIGURES[name]("what it shows")
+    used = set(re.findall(r"#[0-9a-f]{6}", json.dumps(json.loads(figure.to_json())["data"])))
+    assert used and used <= set(figure.layout.meta["dark"])
 
 
 def test_live_figures_hold_nothing_that_json_does_not_have():

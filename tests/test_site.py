@@ -1,20 +1,30 @@
 """The built book as a reader meets it: every page in a real browser, served from a sub-path."""
 
+import dataclasses
 import functools
+import gzip
+import hashlib
 import html.parser
 import itertools
+import json
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import urllib.parse
 
+import plotly
 import pytest
 import yaml
-from browser import served, watched
+from browser import listen, served, watched
 from conftest import ROOT
 
 from rvlib import result_map
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from offline import NAME, pack  # noqa: E402
 
 HTML = ROOT / "_build/html"
 
@@ -50,15 +60,13 @@ def open_page(page, address):
     """Open a page and go through it once, so that all that waits to be near the screen is there."""
     page.goto("about:blank")  # so that an address that differs in its fragment alone is opened afresh
     page.goto(address)
-    page.evaluate("window.MathJax?.startup.promise")  # a page without mathematics does not load it
     page.evaluate(
         "document.querySelectorAll('article details').forEach(fold => (fold.open = true))"
     )  # some hold figures
+    page.wait_for_function(TYPESET)
     for figure in page.locator(".rv-explorable, .rv-plotly").all():
         figure.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "document.querySelectorAll('.rv-explorable:not([data-mounted]), .rv-plotly:not([data-drawn])').length === 0"
-    )
+    page.wait_for_function(ALIVE)
     settle(page)
 
 
@@ -66,132 +74,195 @@ def settle(page):
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def drawn(figure):
-    """What an explorable shows: its drawing and readouts, not its controls."""
-    return figure.evaluate(
-        "figure => [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? "
-        "e.outerHTML).join()"
-    )
+# Every formula has been typeset; a page without mathematics is ready at once.
+TYPESET = "[...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container, mjx-merror'))"
+
+ALIVE = "!document.querySelector('.rv-explorable:not([data-mounted]), .rv-plotly:not(:has(.main-svg))')"
+
+# What each explorable shows: its drawing and readouts, not its controls.
+DRAWN = """[...document.querySelectorAll('.rv-explorable')].map(figure =>
+    [...figure.querySelectorAll('svg, canvas, .rv-readouts')].map(e => e.toDataURL?.() ?? e.outerHTML).join())"""
+
+# What a reader of the whole page would stumble over.
+PAGE = """() => {
+    const all = (selector, wrong) => [...document.querySelectorAll(selector)].filter(wrong)
+    const loaded = i => i.loading === 'lazy' || i.naturalWidth > 0
+    const article = document.querySelector('article').cloneNode(true)
+    article.querySelectorAll('pre, code, script, style, .math, .rv-explorable, .rv-plotly').forEach(e => e.remove())
+    return {
+        title: document.querySelector('h1')?.innerText ?? '',
+        formulas_with_errors: all('mjx-merror, [data-mjx-error]', e => true).map(e => e.parentNode.outerHTML),
+        pictures_missing_or_without_words: [...document.images]
+            .filter(i => !(i.alt.trim() && loaded(i))).map(i => i.currentSrc || i.src),
+        titles_cut_off: all('.rv-plotly text', e => {
+            const [text, box] = [e, e.closest('.rv-plotly')].map(x => x.getBoundingClientRect())
+            return text.width && (text.left < box.left - 2 || text.right > box.right + 2)
+        }).map(e => e.textContent),
+        drawings_without_words: all('[role=img]', e => !e.getAttribute('aria-label')?.trim()).map(e => e.outerHTML),
+        figures_not_drawn: all('.rv-plotly', e => !e.querySelector('.main-svg')).length,
+        search_boxes: all('.search-button__button, input[type=search]', e => e.checkVisibility()).length,
+        sliders_outside_figures: all('input[type=range]', e => !e.closest('.rv-explorable')).length,
+        // A computed number that is infinite or none is not printed where a number is meant; code may speak of both.
+        not_a_number: article.textContent.match(/.{0,30}(?<![\\w-])(?:inf|nan|NaN)(?![\\w-]).{0,30}/g) ?? [],
+    }
+}"""
+SOUND = {
+    "formulas_with_errors": [],
+    "pictures_missing_or_without_words": [],
+    "drawings_without_words": [],
+    "figures_not_drawn": 0,
+    "search_boxes": 1,  # or the button for one
+    "sliders_outside_figures": 0,
+    "not_a_number": [],
+}
+
+TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [
+    `${document.documentElement.scrollWidth} pixels`, ...[...document.querySelectorAll('article *')].filter(e => {
+        if (e.getBoundingClientRect().right <= innerWidth + 1) return false
+        for (let a = e; a; a = a.parentElement)  // what scrolls, or is cut off, inside its own box is no overflow
+            if (getComputedStyle(a).overflowX !== 'visible' || getComputedStyle(a).position === 'absolute') return false
+        return true
+    }).map(e => e.outerHTML.slice(0, 200))]"""
+# No note stands beside a proof and takes its room.
+SQUEEZED = """[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270)
+    .map(e => e.innerText.slice(0, 80))"""
+CONTROLS = """[...document.querySelectorAll('.rv-explorable')].flatMap(f =>
+    JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))"""
+# What axe finds amiss, in a line each. A table's header that is a formula is read from its MathML, which axe does not
+# take for text.
+BARRIERS = """async rules => (await axe.run(document, {resultTypes: ['violations'], elementRef: true, ...rules}))
+    .violations.flatMap(rule => rule.nodes
+        .filter(node => rule.id !== 'empty-table-header' || !node.element.querySelector('mjx-assistive-mml'))
+        .map(node => `${rule.id}: ${node.html.slice(0, 160)}`))"""
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
-@EVERY_PAGE
-def test_a_page_is_whole_and_asks_nobody_else(browser, site, name):
-    with watched(
-        browser, viewport={"width": 1280, "height": 900}
-    ) as page:  # its console empty, no other host, nothing missing
-        open_page(page, site(name))
-        assert page.locator("h1").count() >= 1
-        # Mathematics is typeset, all of it and without an error.
-        assert (
-            page.evaluate(
-                "[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => "
-                "e.innerText)"
-            )
-            == []
-        )
-        assert (
-            page.evaluate(
-                "[...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => e.parentNode.outerHTML)"
-            )
-            == []
-        )
-        # Pictures are there and say what they show; drawings and figures too.
-        images = page.evaluate(
-            "[...document.images].map(i => [i.currentSrc || i.src, i.alt, i.loading === 'lazy' || i.naturalWidth > 0])"
-        )
-        assert [source for source, alternative, there in images if not (alternative.strip() and there)] == []
-        assert (
-            page.evaluate(
-                "[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')?.trim()).length"
-            )
-            == 0
-        )
-        assert (
-            page.evaluate(
-                "[...document.querySelectorAll('.rv-plotly')].filter(e => !e.querySelector('.main-svg')).length"
-            )
-            == 0
-        )
-        # One search box, or the button for one, is in sight.
-        assert sum(box.is_visible() for box in page.locator(".search-button__button, input[type=search]").all()) == 1
+@functools.cache
+def compressed(file):
+    """Bytes that a host sends for a file: fonts and pictures are compressed as they are."""
+    data = file.read_bytes()
+    return len(data) if file.suffix in (".woff2", ".png") else len(gzip.compress(data, 6))
 
 
-@EVERY_PAGE
-def test_every_slider_changes_its_figure(browser, site, name):
-    with watched(browser, viewport={"width": 1280, "height": 900}) as page:
-        # At its start, where it stands before the bet, a KL penalty changes nothing yet.
-        open_page(page, site(name) + "#race.time=50")
-        for figure in page.locator(".rv-explorable").all():
-            for slider in figure.locator("input[type=range]").all():
-                label, low, at, high = slider.evaluate("s => [s.labels[0].innerText, +s.min, +s.value, +s.max]")
-                assert low < high, label
-                before = drawn(figure)
-                slider.focus()
-                page.keyboard.press("PageUp" if at < high else "PageDown")
-                settle(page)
-                assert drawn(figure) != before, f"{label} of {figure.get_attribute('data-explorable')} changes nothing"
-        # Sliders outside an explorable would have nothing that moves them.
-        assert page.locator("input[type=range]").count() == page.locator(".rv-explorable input[type=range]").count()
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    """What two visits to a page saw: one on a wide screen, one on a telephone by a link that is nonsense."""
+
+    troubles: list[str]  # words in the console, errors, requests to other hosts, on either visit
+    page: dict
+    weight: int  # compressed bytes of all that the page asks for
+    dead_sliders: list[str]  # those that change nothing in their figure
+    too_wide: list[str]  # on the telephone, and at 1100 pixels, where notes have no margin yet
+    squeezed_proofs: list[str]
+    barriers: list[str] | None  # what axe finds, in either mode; None where it is not installed
+    at_start: list[str]  # each figure's drawing
+    after_nonsense: list[str]  # the same, by the link that is nonsense
 
 
-@EVERY_PAGE
-def test_nothing_is_wider_than_a_small_screen(browser, site, name):
-    with watched(browser, viewport={"width": 360, "height": 740}) as page:
-        open_page(page, site(name))
-        wide = page.evaluate("""() => [...document.querySelectorAll('article *')].filter(e => {
-            if (e.getBoundingClientRect().right <= innerWidth + 1) return false
-            for (let a = e; a; a = a.parentElement)  // what scrolls, or is cut off, inside its own box is no overflow
-                if (getComputedStyle(a).overflowX !== 'visible' || getComputedStyle(a).position === 'absolute')
-                    return false
-            return true
-        }).map(e => e.outerHTML.slice(0, 200))""")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, wide
-        # No note stands beside a proof and takes its room.
-        assert (
-            page.evaluate(
-                "[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < "
-                "270).map(e => e.innerText.slice(0, 80))"
-            )
-            == []
-        )
-        # And where there is no margin yet, notes do not stick out.
-        page.set_viewport_size({"width": 1100, "height": 740})
+def dead_sliders(page):
+    """The sliders of a page that change nothing in their figure when they are moved by the keyboard."""
+    # At its start, where it stands before the bet, a KL penalty changes nothing yet.
+    if page.locator("[data-explorable=race]").count():
+        page.evaluate("location.hash = 'race.time=50'")
         settle(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1100
-
-
-@EVERY_PAGE
-def test_nonsense_in_the_address_gives_the_default_state(browser, site, name):
-    with watched(browser) as page:
-        open_page(page, site(name))
-        figures = page.locator(".rv-explorable")
-        keys = figures.evaluate_all(
-            "all => all.flatMap(f => JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))"
-        )
-        default = [drawn(figure) for figure in figures.all()]
-        nonsense = zip(keys, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
-        open_page(
-            page,
-            site(name)
-            + "#"
-            + "&".join(f"{key}={value}" for key, value in nonsense)
-            + "&&=&no.such=thing&no-such-place",
-        )
-        assert [drawn(figure) for figure in figures.all()] == default
-
-
-@EVERY_PAGE
-def test_no_number_came_out_as_none(browser, site, name):
-    """A computed number that is infinite or none is not printed where a number is meant; code may speak of both."""
-    with watched(browser) as page:
-        open_page(page, site(name))
-        words = page.evaluate("""() => {
-            const article = document.querySelector('article').cloneNode(true)
-            const others = 'pre, code, script, style, .math, .rv-explorable, .rv-plotly'
-            article.querySelectorAll(others).forEach(e => e.remove())
-            return article.textContent
+    dead = []
+    drawn = page.evaluate(DRAWN)
+    for slider in page.locator(".rv-explorable input[type=range]").all():
+        figure, label, key = slider.evaluate("""s => {
+            s.focus()
+            const figure = s.closest('.rv-explorable')
+            return [figure.dataset.explorable, s.labels[0].innerText, +s.value < +s.max ? 'PageUp' : 'PageDown']
         }""")
-        assert re.findall(r".{0,30}(?<![\w-])(?:inf|nan|NaN)(?![\w-]).{0,30}", words) == []
+        page.keyboard.press(key)
+        settle(page)
+        before, drawn = drawn, page.evaluate(DRAWN)
+        if drawn == before:
+            dead.append(f"{figure}: {label}")
+    return dead
+
+
+def barriers(page):
+    """What axe finds amiss on a page: all of it on the light one, and the contrast of colours on the dark one too."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(BARRIERS, {})
+    page.emulate_media(color_scheme="dark")
+    settle(page)
+    found += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+    page.emulate_media(color_scheme="light")
+    settle(page)
+    return found
+
+
+@pytest.fixture(scope="module")
+def visit(browser, site):
+    """`visit(name)` is what a reader meets on a page, looked at once for all tests that ask."""
+    context = browser.new_context(viewport=WIDE)  # one, so that the scripts are fetched and compiled once
+    tab = context.new_page()
+    troubles = listen(tab)
+    requested = set()
+    tab.on("request", lambda request: requested.add(urllib.parse.urlsplit(request.url).path))
+
+    @functools.cache
+    def look(name):
+        troubles.clear()
+        requested.clear()
+        tab.set_viewport_size(WIDE)
+        open_page(tab, site(name))
+        page, controls, at_start = tab.evaluate(PAGE), tab.evaluate(CONTROLS), tab.evaluate(DRAWN)
+        files = [HTML.parent / path.lstrip("/") for path in requested]
+        weight = sum(compressed(file) for file in files if file.is_file())
+        found = barriers(tab) if AXE.is_file() else None
+        dead = dead_sliders(tab)
+
+        nonsense = zip(controls, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
+        fragment = "&".join(f"{key}={value}" for key, value in nonsense) + "&&=&no.such=thing&no-such-place"
+        tab.set_viewport_size(NARROW)
+        open_page(tab, site(name) + "#" + fragment)
+        too_wide, squeezed = tab.evaluate(TOO_WIDE), tab.evaluate(SQUEEZED)
+        tab.set_viewport_size({"width": 1100, "height": 740})
+        settle(tab)
+        too_wide += tab.evaluate(TOO_WIDE)
+        tab.set_viewport_size(WIDE)
+        settle(tab)
+        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, found, at_start, tab.evaluate(DRAWN))
+
+    yield look
+    context.close()
+
+
+@EVERY_PAGE
+def test_a_page_is_whole_and_asks_nobody_else(visit, name):
+    assert visit(name).troubles == []
+    assert visit(name).page["title"]
+    assert visit(name).page | SOUND == visit(name).page
+
+
+@EVERY_PAGE
+def test_a_page_is_light(visit, name):
+    assert visit(name).weight <= 1_500_000
+
+
+@EVERY_PAGE
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is installed by `make lint`, which runs npm")
+def test_nothing_keeps_anyone_out(visit, name):
+    assert visit(name).barriers == []
+
+
+@EVERY_PAGE
+def test_every_slider_changes_its_figure(visit, name):
+    assert visit(name).dead_sliders == []
+
+
+@EVERY_PAGE
+def test_nothing_is_wider_than_a_small_screen(visit, name):
+    assert visit(name).too_wide == []
+    assert visit(name).squeezed_proofs == []
+
+
+@EVERY_PAGE
+def test_nonsense_in_the_address_gives_the_default_state(visit, name):
+    assert visit(name).after_nonsense == visit(name).at_start
 
 
 class Links(html.parser.HTMLParser):
@@ -243,7 +314,69 @@ def test_the_pages_number_the_results_as_the_concordance_does(site):
     assert re.search(r'href="what-makes-a-good-teacher.html#prop-narrow-teacher"[^>]*>Proposition \d+, narrow', page)
 
 
+def test_what_others_wrote_is_unchanged_and_plotly_draws_what_its_package_writes():
+    vendor = ROOT / "site_static/vendor"
+    lines = re.findall(r"^([0-9a-f]{64})  (.+)$", (vendor / "VENDORED.md").read_text(encoding="utf-8"), re.M)
+    files = {path.relative_to(vendor).as_posix(): path for path in vendor.rglob("*") if path.is_file()}
+    assert {name: digest for digest, name in lines} == {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != "VENDORED.md"
+    }
+    package = pathlib.Path(plotly.__file__).parent / "package_data/plotly.min.js"
+    version = re.compile(r"plotly\.js (?:\(cartesian - minified\) )?v([\d.]+)")
+    assert (
+        version.search(files["plotly/plotly-cartesian.min.js"].read_text("utf-8")[:500])[1]
+        == (version.search(package.read_text("utf-8")[:500])[1])
+    )
+
+
 def test_the_front_door_leads_into_the_book(browser, site):
     with watched(browser) as page:
         page.goto(site("index"))
         page.wait_for_url("**/" + PAGES[0] + ".html")
+
+
+def test_the_packed_book_opens_from_a_file(browser, site, tmp_path):
+    shutil.unpack_archive(pack(tmp_path / "book.zip"), tmp_path)
+    with watched(browser) as page:
+        page.goto(f"file://{tmp_path}/{NAME}/book/reproducing-section-4-2.html")
+        for figure in page.locator(".rv-explorable, .rv-plotly").all():
+            figure.scroll_into_view_if_needed()
+        page.wait_for_function(f"{TYPESET} && {ALIVE}")
+
+
+def test_what_is_printed_is_light_and_has_every_figure(browser, site):
+    with watched(browser, color_scheme="dark", viewport=WIDE) as page:
+        page.goto(site("book/reproducing-section-4-2"))
+        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        page.evaluate("""() => addEventListener('beforeprint', () => {
+            window.printed = [document.documentElement.dataset.theme, getComputedStyle(document.body).color,
+                document.querySelectorAll('.rv-plotly:not(:has(.main-svg))').length]
+        })""")
+        page.wait_for_function("!document.querySelector('.rv-plotly:not([data-drawn])')")  # seen or not
+        page.pdf()
+        theme, ink, missing = page.evaluate("window.printed")
+        assert theme == "light" and max(map(int, re.findall(r"\d+", ink)[:3])) < 128 and missing == 0
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_the_search_understands_greek(browser, site):
+    with watched(browser) as page:
+        page.goto(site("search") + "?q=tγ")
+        page.wait_for_selector("#search-results li")
+
+
+def test_next_leads_from_chapter_to_chapter_and_from_a_notebook_on(site):
+    """The notebooks hang beside the chapters."""
+    chapters = [name for name in PAGES if name.startswith("book/")]
+    for name, after in itertools.pairwise(chapters):
+        for page in (name, name.replace("book/", "notebooks/")):
+            if (HTML / f"{page}.html").is_file():
+                link = re.search(r'class="right-next"\s+href="([^"]+)"', (HTML / f"{page}.html").read_text("utf-8"))
+                assert (HTML / page).parent.joinpath(link[1]).resolve() == HTML / f"{after}.html"
+
+
+def test_a_notebook_can_be_downloaded_as_it_ran(site):
+    for name in (name for name in PAGES if name.startswith("notebooks/")):
+        assert f'href="../_sources/{name}.ipynb"' in (HTML / f"{name}.html").read_text(encoding="utf-8")
+        cells = json.loads((HTML / f"_sources/{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        assert any(cell.get("outputs") for cell in cells)

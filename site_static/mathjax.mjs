@@ -1,0 +1,52 @@
+// @ts-check
+// Typesets the formulas of a page by the book's own MathJax, once the figures in sight have come to life: they are what a
+// reader sees first, and the formulas of a long page take a slow computer seconds.
+
+const PATIENCE = 3000; // ms after which the formulas wait for no figure
+const BATCH = 25; // formulas between which the page answers its reader
+
+/** Until a figure shows itself. @param {HTMLElement} figure */
+const mounted = (figure) =>
+  new Promise((resolve) => {
+    const look = () => "mounted" in figure.dataset && resolve(undefined);
+    new MutationObserver(look).observe(figure, { attributes: true, attributeFilter: ["data-mounted"] });
+    look();
+  });
+
+const inSight = [...document.querySelectorAll("figure[data-explorable]")].filter(
+  (figure) => figure.getBoundingClientRect().top < innerHeight,
+);
+await Promise.race([
+  Promise.all(inSight.map((figure) => mounted(/** @type {HTMLElement} */ (figure)))),
+  new Promise((resolve) => setTimeout(resolve, PATIENCE)),
+]);
+
+const page = /** @type {any} */ (window);
+const { options } = page.MathJax ?? {}; // what Sphinx says of where formulas stand
+page.MathJax = {
+  options,
+  // The five parts that the book needs; the combined file has a menu and a reader of 0.5 MB more.
+  loader: {
+    load: ["core", "input/tex", "output/chtml", "a11y/assistive-mml"],
+    paths: { "mathjax-newcm": "[mathjax]/font" },
+  },
+  output: { font: "mathjax-newcm", displayOverflow: "linebreak", linebreaks: { inline: true, lineleading: 0.4 } },
+  startup: {
+    ready() {
+      delete page.MathJax.config.options.menuOptions; // set by a part for a menu that is not there
+      page.MathJax.startup.defaultReady();
+    },
+    async pageReady() {
+      const formulas = [...document.querySelectorAll(".math")];
+      while (formulas.length) {
+        await page.MathJax.typesetPromise(formulas.splice(0, BATCH));
+        await new Promise((resolve) => setTimeout(resolve));
+      }
+    },
+  },
+};
+document.head.append(
+  Object.assign(document.createElement("script"), {
+    src: new URL("vendor/mathjax/startup.js", import.meta.url).href,
+  }),
+);
