@@ -27,8 +27,8 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="../favicon.svg">
 <link rel="stylesheet" href="../vendor/reveal/reveal.css">
 <link rel="stylesheet" href="slides.css">
-<script>window.MathJax = {{loader: {{load: ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]}}}};</script>
-<script defer src="../vendor/mathjax/startup.js"></script>
+<script>window.MathJax = {{options: {{}}}};</script>
+<script type="module" src="../mathjax.mjs"></script>
 <script type="module" src="../explore/mount.mjs"></script>
 </head>
 <body>
@@ -40,6 +40,7 @@ _PAGE = """<!doctype html>
 <script>
 Reveal.initialize({{
   width: 1280, height: 800, margin: 0.03, hash: false, transition: "none", center: false, plugins: [RevealNotes],
+  viewDistance: 100, // formulas are measured where they are laid out, on slides not yet seen too
 }});
 // A figure that is taller than its slide is made smaller, once it is there.
 function fit() {{
@@ -75,8 +76,12 @@ def _literal(text: str) -> object:
 def deck(text: str) -> str:
     """The page of one deck; its title is the first heading."""
     markdown = MarkdownIt("commonmark", {"html": True}).enable("table").use(dollarmath_plugin)
-    markdown.add_render_rule("math_inline", lambda _, tokens, i, *__: rf"\({html.escape(tokens[i].content)}\)")
-    markdown.add_render_rule("math_block", lambda _, tokens, i, *__: rf"\[{html.escape(tokens[i].content)}\]")
+    markdown.add_render_rule(
+        "math_inline", lambda _, tokens, i, *__: rf'<span class="math">\({html.escape(tokens[i].content)}\)</span>'
+    )
+    markdown.add_render_rule(
+        "math_block", lambda _, tokens, i, *__: rf'<div class="math">\[{html.escape(tokens[i].content)}\]</div>'
+    )
     slides = []
     for part in re.split(r"^---$", text, flags=re.MULTILINE):
         body, _, notes = part.partition("\nNote:")

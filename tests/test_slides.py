@@ -27,7 +27,8 @@ def site(tmp_path_factory):
 def test_every_slide_fits_and_lives(name, site, browser):
     with watched(browser, viewport={"width": 1280, "height": 800}) as page:
         page.goto(f"{site}/{name}.html")
-        page.wait_for_function("window.Reveal && Reveal.isReady() && document.querySelector('mjx-container, p')")
+        page.wait_for_function("window.Reveal && Reveal.isReady()")
+        page.wait_for_function("[...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container'))")
         for index in range(page.evaluate("Reveal.getTotalSlides()")):
             page.evaluate(f"Reveal.slide({index})")
             page.wait_for_function(
