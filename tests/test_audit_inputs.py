@@ -266,7 +266,7 @@ def test_a_misspelt_file_is_told_at_once_with_the_nearest(tmp_path, monkeypatch)
     (tmp_path / "data").mkdir()
     written(tmp_path / "data", "a\n", "prompts.txt")
     monkeypatch.chdir(tmp_path)
-    for name in ("data/promts.txt", "data/prompts"):
+    for name in ("data/promts.txt", "./data/prompts"):
         with pytest.raises(OSError, match="which did not load \\(it is not there; data/prompts.txt is here\\)\\.$"):
             files.read_examples(name)
 

@@ -30,15 +30,10 @@ class NotThere(OSError):
 def misspelt_path(name: str) -> str | None:
     """Why `name`, which is no file or folder here, must be a misspelt path and no name on the hub; None if it may be.
 
-    It is a path where it looks like one (more than one "/", a leading "." or "~", a file's ending), or where the folder
-    that it would be in is here.
+    It is a path where it has more than one "/", a leading "." or "~", or a file's ending.
     """
-    path = pathlib.Path(name)
-    parent_is_here = "/" in name and path.parent.is_dir()
-    looks_like_a_path = name.count("/") > 1 or name.startswith((".", "~", "/")) or name.endswith(FILE_ENDINGS)
-    if not parent_is_here and not looks_like_a_path:
-        return None
-    return f"it is not there{_nearest(name)}"
+    is_path = name.count("/") > 1 or name.startswith((".", "~", "/")) or name.endswith(FILE_ENDINGS)
+    return f"it is not there{_nearest(name)}" if is_path else None
 
 
 @functools.lru_cache

@@ -28,8 +28,9 @@ def locate(name: str | pathlib.Path) -> str | None:
 def adapter_base(name: str | pathlib.Path) -> str | None:
     """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own."""
     path = transformers.utils.find_adapter_config_file(str(name))
-    config = transformers.utils.cached_file(str(name), "config.json", _raise_exceptions_for_missing_entries=False)
-    if path is None or config:
+    if path is None or transformers.utils.cached_file(
+        str(name), "config.json", _raise_exceptions_for_missing_entries=False
+    ):
         return None
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"]
 

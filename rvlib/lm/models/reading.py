@@ -70,9 +70,8 @@ def features(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: st
     """What a model reads of each token of a prompt and a reply: {"input_ids": list, perhaps "token_type_ids": list}."""
     if tokenizer.chat_template:
         messages = [*chat.messages_of(prompt), {"role": "assistant", "content": reply}]
-        encoding = tokenizer(
-            chat.conversation(tokenizer, messages), add_special_tokens=False
-        )  # the template wrote them
+        text = chat.conversation(tokenizer, messages)
+        encoding = tokenizer(text, add_special_tokens=False)  # the template wrote them
         special = [0] * len(encoding["input_ids"])
     else:
         # A batch of one: alone, transformers takes a pair whose second text is empty for one text, with other marks.
