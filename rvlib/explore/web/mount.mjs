@@ -42,8 +42,6 @@ class Model {
   };
 }
 
-/** @typedef {HTMLElement & {model: Model}} Figure */
-
 /** @type {Model[]} */
 const models = [];
 let timer = 0;
@@ -92,7 +90,7 @@ const seen = new IntersectionObserver(
     for (const { isIntersecting, target } of entries)
       if (isIntersecting) {
         seen.unobserve(target);
-        mount(/** @type {Figure} */ (target), /** @type {Figure} */ (target).model);
+        mount(/** @type {HTMLElement} */ (target), /** @type {Model} */ (modelOf.get(target)));
       }
   },
   { rootMargin: "600px 0px" },
@@ -101,7 +99,7 @@ const seen = new IntersectionObserver(
 /** @type {Record<string, number>} */
 const count = {};
 for (const element of document.querySelectorAll("figure[data-explorable]")) {
-  const figure = /** @type {Figure} */ (element);
+  const figure = /** @type {HTMLElement} */ (element);
   const kind = figure.dataset.explorable ?? "";
   const nth = (count[kind] = (count[kind] ?? 0) + 1);
   const values = JSON.parse(figure.dataset.state ?? "{}");
