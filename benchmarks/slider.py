@@ -35,7 +35,19 @@ from browser import served  # noqa: E402
 from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
 from jupyter import jupyterlab, notebook, ready, run_cell  # noqa: E402
 
-from rvlib.explore import BestOfN, Constructions, Curves, Dial, Grades, Landscape, Race, Samples, Teachers  # noqa: E402
+from rvlib.explore import (  # noqa: E402
+    BestOfN,
+    Constructions,
+    Curves,
+    Dial,
+    Exponents,
+    Grades,
+    Gradient,
+    Landscape,
+    Race,
+    Samples,
+    Teachers,
+)
 from rvlib.explore._explorable import WEB, Explorable  # noqa: E402
 
 MOVES = 300  # of the mouse: five seconds
@@ -62,6 +74,8 @@ DRAGS = [
     (BestOfN, "b_variance", ""),
     (Samples, "step", "#samples.group=16"),
     (Grades, "time", ""),
+    (Gradient, "kl_coef", ""),  # a worker makes these two, in parts: the first part counts
+    (Exponents, "kl_coef", ""),
 ]
 
 # The same five panels, computed by the library in the kernel and drawn by Plotly.
