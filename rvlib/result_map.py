@@ -218,7 +218,8 @@ def table(rows: list[Row]) -> str:
 
 def _breakable(name: str) -> str:
     """A long name as code that may go on in the next line after a dot, a colon or an underscore."""
-    return f'<code style="white-space: normal">{re.sub(r"([._]|::)", r"\1<wbr>", name)}</code>'
+    breakable = re.sub(r"([._]|::)", r"\1<wbr>", name)
+    return f'<code style="white-space: normal">{breakable}</code>'
 
 
 def lower(title: str) -> str:
