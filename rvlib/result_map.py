@@ -206,14 +206,20 @@ def table(rows: list[Row]) -> str:
             f'<a href="{row.result.chapter}.html#{row.result.label}">{row.result.name}</a>, '
             f"{html.escape(lower(row.result.short))}",
             ", ".join(row.result.paper) or ("ours" if row.result.origin == "ours" else ""),
-            "<br>".join(f"<code>{name}</code>" for name in row.functions),
-            "<br>".join(f"<code>{name}</code>" for name in row.tests),
+            "<br>".join(map(_breakable, row.functions)),
+            "<br>".join(map(_breakable, row.tests)),
         )
         for row in rows
     ]
     head = "".join(f'<th scope="col">{title}</th>' for title in ("in this book", "in the paper", "in rvlib", "tests"))
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
     return f'<table class="table rv-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _breakable(name: str) -> str:
+    """A long name as code that may go on in the next line after a dot, a colon or an underscore."""
+    breakable = re.sub(r"([._]|::)", r"\1<wbr>", name)
+    return f'<code style="white-space: normal">{breakable}</code>'
 
 
 def lower(title: str) -> str:
