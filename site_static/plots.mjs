@@ -94,7 +94,7 @@ const seen = new IntersectionObserver(
 figures.forEach((box) => seen.observe(box));
 
 /** The others, one at a time, when the browser has nothing else to do. */
-const idle = (work) => (window.requestIdleCallback ? requestIdleCallback(work) : setTimeout(work, 200));
+const idle = (work) => ("requestIdleCallback" in window ? requestIdleCallback(work) : setTimeout(work, 200));
 const rest = async () => {
   const [next] = waiting;
   if (next) await first(next);
