@@ -29,7 +29,7 @@ function value(control) {
 
 const setting = (controls) => Object.fromEntries(controls.map((control) => [control.key, value(control)]));
 
-const found = [];
+const failures = [];
 for (const { name, controls, initial } of JSON.parse(readFileSync(0, "utf-8"))) {
   const { default: figure } = await import(`../rvlib/explore/web/${name}.mjs`);
   const began = performance.now();
@@ -46,11 +46,11 @@ for (const { name, controls, initial } of JSON.parse(readFileSync(0, "utf-8"))) 
         ...(state.pins ?? []).map((pin, k) => figure.pinLabel?.(pin, view, k)),
       ].join("\n");
       const wrong = seen.match(/.{0,60}(NaN|undefined|Infinity|\[object).{0,20}/)?.[0];
-      if (wrong) found.push({ name, state, width, wrong });
+      if (wrong) failures.push({ name, state, width, wrong });
     } catch (error) {
-      found.push({ name, state, width, wrong: String(error) });
+      failures.push({ name, state, width, wrong: String(error) });
     }
   }
   console.error(`${name}: ${((performance.now() - began) / count).toFixed(1)} ms a state`);
 }
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(failures));

@@ -143,9 +143,9 @@ const diverges = ({ end }) => end < STEPS;
 /** @type {(view: {runs: Run[], exact: Run}) => string} which runs diverge, in words; "" where none does */
 const diverged = ({ runs, exact }) => {
   const count = runs.filter(diverges).length;
-  const some = count ? [`${count} of ${RUNS} runs`] : [];
-  if (diverges(exact)) some.push("the exact gradient");
-  return some.length ? `diverges: ${some.join(", ")}` : "";
+  const parts = count ? [`${count} of ${RUNS} runs`] : [];
+  if (diverges(exact)) parts.push("the exact gradient");
+  return parts.length ? `diverges: ${parts.join(", ")}` : "";
 };
 
 const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", dr_grpo: "GRPO, not divided" };
@@ -162,12 +162,12 @@ function draw({ state, runs, mean, exact }, width) {
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
   const y = linear([-1, 1], [box.top + box.height, box.top]);
   const at = (curve, end = STEPS) => {
-    const some = [...seen.filter((t) => t < end), end];
+    const drawn = [...seen.filter((t) => t < end), end];
     return line(
       x,
       y,
-      some.map((t) => steps[t]),
-      some.map((t) => curve[t]),
+      drawn.map((t) => steps[t]),
+      drawn.map((t) => curve[t]),
     );
   };
   const faint = runs.map(({ curve, end }) =>
