@@ -165,7 +165,7 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
 
 
 def mend(app: Sphinx, exception: Exception | None) -> None:
-    """Names and roles for screen readers where the themes give none; a page that has them is left as it is."""
+    """Mend what the themes write (`MENDED`); a page that is mended already stays as it is."""
     for page in pathlib.Path(app.outdir).rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
         for written, better in MENDED:
