@@ -34,7 +34,7 @@ ROWS = [
             RIGHT,
             [
                 *("estimates", "correlations", "exercises", "paper", "plots", "predictors", "result_map", "results"),
-                *("teacher_study", "hypotheses"),
+                *("teacher_study", "hypotheses", "problems", "problem_sets"),
             ],
             "What is read off numbers, and how it is shown: also exercises, paper, plots, predictors, results",
         ),
