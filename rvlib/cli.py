@@ -13,7 +13,7 @@ COMMANDS = {
     "recipes": ("rvlib.lm.experiments.recipe", "list the recipes, or show what one resolves to"),
     "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
     "bench": ("rvlib.lm.experiments.bench_report", "how near each stage comes to what the machine can do"),
-    "audit": ("rvlib.audit.run", "is this reward model a good teacher for this policy?"),
+    "audit": ("rvlib.audit.command", "is this reward model a good teacher for this policy?"),
 }
 
 

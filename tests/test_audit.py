@@ -25,7 +25,8 @@ transformers = pytest.importorskip(
 from rvlib import cli, metrics  # noqa: E402
 from rvlib.audit import report  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
-from rvlib.audit.grading import BOOK, Audit, advice, grade, order_of_teachers  # noqa: E402
+from rvlib.audit.grading import BOOK, Audit, grade, order_of_teachers  # noqa: E402
+from rvlib.audit.verdicts import advice  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
@@ -522,7 +523,7 @@ def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsy
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("0.018 [-0.033, 0.070]") == teachers // 2
-    assert out.count("0.0281 [0.0242, 0.0332]") == (teachers + 1) // 2
+    assert out.count("0.550 [0.475, 0.646]") == (teachers + 1) // 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -667,7 +668,7 @@ def test_without_torch_the_command_is_one_sentence():
         sys.meta_path.insert(0, NoTorch)
         from rvlib.cli import main
 
-        main(["audit", "--help"])
+        main(["audit", "--policy", "tiny", "--reward-model", "sentiment", "--prompts", "prompts.txt"])
     """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stdout == ""

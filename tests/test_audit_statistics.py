@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
 from rvlib.audit import statistics as stats
 
@@ -128,3 +129,17 @@ def test_intervals_cover(statistic):
             interval, true = stats.relative_speed(stats.covariances(rewards, truth), variances), 1.0
         hits += interval[1] <= true <= interval[2]
     assert hits / trials > 0.85  # 95 % in the limit; forty prompts and a ratio fall short of it
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = np.random.default_rng(3).exponential(size=60)
+    value, low, high = stats.of_means(lambda mean: mean, values, resamples=9999)
+    scipys = bootstrap((values,), np.mean, n_resamples=9999, rng=np.random.default_rng(4)).confidence_interval
+    assert value == pytest.approx(values.mean()) and [low, high] == pytest.approx(list(scipys), abs=0.02)
+
+
+def test_a_prompt_that_comes_twice_counts_once():
+    rewards, length = np.random.default_rng(0).normal(size=(2, 10, 4))
+    once = stats.within_correlation(rewards, length)
+    twice = stats.within_correlation(np.tile(rewards, (2, 1)), np.tile(length, (2, 1)), np.tile(np.arange(10), 2))
+    assert twice == pytest.approx(once)

@@ -13,13 +13,12 @@ size that the drawn replies make, so it has no bias. A missing reward is NaN, an
 import functools
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
+from scipy.special import ndtr, ndtri
 
 from rvlib import _checks
 from rvlib.metrics import reward_covariance
@@ -130,13 +129,15 @@ def group_moments(rewards: ArrayLike, ground_truth: ArrayLike | None = None, *, 
     return Moments(mean, mean_square)
 
 
-def signal_to_noise(moments: Moments) -> Interval | None:
+def signal_to_noise(moments: Moments, prompt: NDArray[np.int64] | None = None) -> Interval | None:
     """E[ĉ] / SD[ĉ] of one group of a prompt drawn at random, with its 95 % interval over prompts.
 
-    A batch of n prompts has √n times as much. None where the noise is 0 or cannot be estimated.
+    A batch of n prompts has √n times as much. prompt: as in `of_means`. None where the noise is 0 or cannot be
+    estimated.
     """
-    keep = np.isfinite(moments.mean) & np.isfinite(moments.mean_square)
-    mean, count = moments.mean[keep], int(keep.sum())
+    mean, mean_square = averaged(moments.mean, prompt), averaged(moments.mean_square, prompt)
+    keep = np.isfinite(mean) & np.isfinite(mean_square)
+    mean, count = mean[keep], int(keep.sum())
     if count < 2:
         return None
 
@@ -146,33 +147,40 @@ def signal_to_noise(moments: Moments) -> Interval | None:
         with np.errstate(invalid="ignore", divide="ignore"):
             return first / np.sqrt(second - square_of_mean)
 
-    return of_means(ratio, mean, mean**2, moments.mean_square[keep])
+    return of_means(ratio, mean, mean**2, mean_square[keep])
 
 
-def relative_speed(covariance: ArrayLike, truth_variance: ArrayLike) -> Interval | None:
+def relative_speed(
+    covariance: ArrayLike, truth_variance: ArrayLike, prompt: NDArray[np.int64] | None = None
+) -> Interval | None:
     """The mean covariance with the ground truth in units of the ground truth's own variance, with its 95 % interval.
 
     covariance, truth_variance: (prompts,), of both rewards in units of their deviations over all replies. It is how
-    fast the reward begins to raise the ground truth beside the ground truth itself, which has 1.
+    fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
+    `of_means`.
     """
-    return of_means(_ratio, covariance, truth_variance)
+    return of_means(_ratio, covariance, truth_variance, prompt=prompt)
 
 
-def within_correlation(rewards: ArrayLike, feature: ArrayLike) -> Interval | None:
+def within_correlation(
+    rewards: ArrayLike, feature: ArrayLike, prompt: NDArray[np.int64] | None = None
+) -> Interval | None:
     """The correlation of a reward with a feature of the replies within prompts, with its 95 % interval.
 
-    Both (prompts, replies). E_x Cov / √(E_x Var E_x Var): that of all replies after the mean of their prompt is taken
-    off. None where either has no spread within prompts.
+    Both (prompts, replies); prompt: as in `of_means`. E_x Cov / √(E_x Var E_x Var): that of all replies
+    after the mean of their prompt is taken off. None where either has no spread within prompts.
     """
     columns = (covariances(rewards, feature), covariances(rewards, rewards), covariances(feature, feature))
-    return of_means(_correlation, *columns)
+    return of_means(_correlation, *columns, prompt=prompt)
 
 
-def partial_covariance(rewards: ArrayLike, ground_truth: ArrayLike, feature: ArrayLike) -> Interval | None:
+def partial_covariance(
+    rewards: ArrayLike, ground_truth: ArrayLike, feature: ArrayLike, prompt: NDArray[np.int64] | None = None
+) -> Interval | None:
     """The covariance of two rewards within prompts after a feature is regressed out of both, with its interval.
 
-    All (prompts, replies). E_x Cov(r, g) - E_x Cov(r, f) E_x Cov(f, g) / E_x Var(f): one slope for all prompts. Where
-    the feature has no spread it is the covariance.
+    All (prompts, replies); prompt: as in `of_means`. E_x Cov(r, g) - E_x Cov(r, f) E_x Cov(f, g) / E_x Var(f): one
+    slope for all prompts. Where the feature has no spread it is the covariance.
     """
     columns = (
         covariances(rewards, ground_truth),
@@ -181,8 +189,8 @@ def partial_covariance(rewards: ArrayLike, ground_truth: ArrayLike, feature: Arr
         covariances(feature, feature),
     )
     if not np.nansum(columns[-1]):
-        return of_means(lambda mean: mean, columns[0])
-    return of_means(lambda both, first, second, own: both - first * second / own, *columns)
+        return of_means(lambda mean: mean, columns[0], prompt=prompt)
+    return of_means(lambda both, first, second, own: both - first * second / own, *columns, prompt=prompt)
 
 
 def replies_to_halve(rewards: ArrayLike, ground_truth: ArrayLike | None = None) -> int | None:
@@ -193,51 +201,81 @@ def replies_to_halve(rewards: ArrayLike, ground_truth: ArrayLike | None = None) 
     1/(replies - 1); B = V - W is how much prompts differ, which only more prompts help. None for two replies, whose W
     cannot be told.
     """
-    rewards = np.asarray(rewards, dtype=float)
-    truth = rewards if ground_truth is None else np.asarray(ground_truth, dtype=float)
-    keep = np.isfinite(rewards).all(-1) & np.isfinite(truth).all(-1)
-    rewards, truth = rewards[keep], truth[keep]
-    prompts, replies = rewards.shape
+    proxy = np.asarray(rewards, dtype=float)
+    truth = proxy if ground_truth is None else np.asarray(ground_truth, dtype=float)
+    keep = np.isfinite(proxy).all(-1) & np.isfinite(truth).all(-1)
+    proxy, truth = proxy[keep], truth[keep]
+    prompts, replies = proxy.shape
     if replies < 3 or prompts < 2:
         return None
-    total = covariances(rewards, truth).var(ddof=1)
-    without = np.array([covariances(np.delete(rewards, i, 1), np.delete(truth, i, 1)) for i in range(replies)])
+    total = covariances(proxy, truth).var(ddof=1)
+    without = np.array([covariances(np.delete(proxy, i, 1), np.delete(truth, i, 1)) for i in range(replies)])
     within = float((replies - 1) / replies * ((without - without.mean(0)) ** 2).sum(0).mean())
     room = total / 4 - max(total - within, 0.0)
     return math.ceil(1 + (replies - 1) * min(within, total) / room) if room > 0 else None
 
 
 def of_means(
-    function: Callable[..., NDArray[np.float64]], *columns: ArrayLike, resamples: int = 1999, seed: int = 0
+    function: Callable[..., NDArray[np.float64]],
+    *columns: ArrayLike,
+    prompt: NDArray[np.int64] | None = None,
+    resamples: int = 1999,
+    seed: int = 0,
 ) -> Interval | None:
     """function(mean of each column), with a BCa bootstrap interval of 95 % over prompts, which are drawn together.
 
-    columns: (prompts,) each; a prompt with a NaN is left out. None where fewer than two prompts are left, or the value
-    is not finite.
+    columns: (prompts,) each; a prompt with a NaN is left out. prompt: (prompts,) the number of each, of which equal
+    ones count as one prompt; all different by default. None where fewer than two prompts are left, or the value is not
+    finite.
     """
-    table = np.array([np.asarray(column, dtype=float) for column in columns])
+    table = np.array([averaged(column, prompt) for column in columns])
     table = table[:, np.isfinite(table).all(0)]
     if table.shape[1] < 2:
         return None
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of BCa, where resamples do not differ
+    prompts = table.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
         value = float(function(*table.mean(-1)))
         if not np.isfinite(value):
             return None
-        result = bootstrap(
-            tuple(table),
-            lambda *samples, axis: function(*(sample.mean(axis) for sample in samples)),
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, 4_000_000 // table.size),
-            rng=np.random.default_rng(seed),
-        )
-    ends = [result.confidence_interval.low, result.confidence_interval.high]
-    if not np.isfinite(ends).all():  # resamples that are all alike, or some without a value: percentiles
-        drawn = result.bootstrap_distribution
-        ends = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]).tolist()
-    return [value, float(ends[0]), float(ends[1])]
+        drawn = function(*(table @ _resamples(prompts, resamples, seed)))
+        without_one = function(*((table.sum(-1, keepdims=True) - table) / (prompts - 1)))
+    drawn, without_one = (values[np.isfinite(values)] for values in (drawn, without_one))
+    return [value, *_bca(value, drawn, without_one)]
+
+
+def _bca(value: float, drawn: NDArray[np.float64], without_one: NDArray[np.float64]) -> list[float]:
+    """The ends of the bias-corrected and accelerated interval of 95 % (Efron 1987, J. Am. Stat. Assoc. 82, 171).
+
+    value: the estimate; drawn: (resamples,), that of each resample; without_one: (n,), that without each observation.
+    """
+    if not len(drawn) or np.allclose(drawn, value, rtol=1e-12, atol=0):
+        return [value, value]
+    below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    bias = ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
+    deviations = without_one.mean() - without_one
+    size = (deviations**2).sum()
+    acceleration = (deviations**3).sum() / (6 * size**1.5) if size > 0 else 0.0
+    shifted = bias + ndtri([0.025, 0.975])
+    levels = ndtr(bias + shifted / (1 - acceleration * shifted))
+    return [float(end) for end in np.quantile(drawn, levels)]
+
+
+@functools.lru_cache(maxsize=1)
+def _resamples(prompts: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """(prompts, resamples) weights of each prompt in each resample, which sum to 1."""
+    counts = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    return counts.T / prompts
+
+
+def averaged(values: ArrayLike, prompt: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """The mean value of each prompt that differs, by its number, of those that are not NaN; NaN where none is."""
+    values = np.asarray(values, dtype=float)
+    if prompt is None:
+        return values
+    _, prompt = np.unique(prompt, return_inverse=True)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(prompt, np.where(known, values, 0.0)) / np.bincount(prompt, known)
 
 
 def _ratio(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,27 @@ MEMBER = f"alpaca_eval-{VERSION}/example/outputs.json"
 
 @dataclass(frozen=True)
 class Prompt:
-    """One x: its name, the text that the policy gets, and a reply that a reward may compare with."""
+    """One x: its name, the text that the policy gets, and a reply that a reward may compare with.
+
+    turns: (role, content) of each turn, of a prompt that is more than one turn of the user; `text` then shows them all.
+    """
 
     name: str
     text: str
     reference: str
+    turns: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of_turns(cls, name: str, turns: Sequence[tuple[str, str]], reference: str = "") -> "Prompt":
+        """The prompt of a conversation: (role, content) of each turn, the last of which is to be replied to."""
+        if [role for role, _ in turns] == ["user"]:
+            return cls(name, turns[0][1], reference)
+        return cls(name, "\n\n".join(f"{role}: {content}" for role, content in turns), reference, tuple(turns))
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The turns as chat templates take them: [{"role": …, "content": …}, …]."""
+        return [{"role": role, "content": content} for role, content in self.turns or (("user", self.text),)]
 
 
 # Ours, and so free to be shown with the replies to them.
