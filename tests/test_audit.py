@@ -23,11 +23,11 @@ transformers = pytest.importorskip(
 )
 
 from rvlib import cli, metrics  # noqa: E402
-from rvlib.audit import report  # noqa: E402
+from rvlib.audit import command, planning, report  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.grading import BOOK, Audit, grade, order_of_teachers  # noqa: E402
-from rvlib.audit.verdicts import advice  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
+from rvlib.audit.verdicts import advice  # noqa: E402
 from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
@@ -458,6 +458,80 @@ def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
     assert stamp[0] != auditing._stamp(base) and stamp[1] != auditing._stamp(adapter)
 
 
+# Replies from elsewhere, and how it runs
+
+
+def test_replies_drawn_elsewhere_are_scored_by_reward_models_and_by_files(judges, file, tmp_path, capsys):
+    drawn = audit("tiny", judges[:1], file, folder=tmp_path / "drawn", **SETTINGS)
+    examples, _ = files.read_examples(file)
+    asked = [example.prompt for example in examples]
+    records = sampling_module.read_replies(tmp_path / "drawn/samples", asked)
+    rows = [
+        {"prompt": record["text"], "replies": record["replies"], "log_probs": record["log_probs"]}
+        | {"ended": record["ended"], "chosen": example.chosen, "rejected": example.rejected}
+        for record, example in zip(records, examples)
+    ]
+    replies, scores = tmp_path / "replies.jsonl", tmp_path / "scores.jsonl"
+    replies.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lengths = [[len(reply) for reply in row["replies"]] for row in rows]
+    scores.write_text(
+        "".join(
+            json.dumps({k: row[k] for k in ("prompt", "replies")} | {"long": n}) + "\n" for row, n in zip(rows, lengths)
+        )
+    )
+    options = ["--replies", str(replies), "--reward-model", judges[0], "--scores", str(scores), "--group", "2"]
+    command.main([*options, "--ground-truth", "long", "--folder", str(tmp_path / "brought")])
+    result = Audit.load(tmp_path / "brought")
+    before: Any = drawn.teachers["judge-0"]
+    after: Any = result.teachers["judge-0"]
+    assert after["rewards"] == before["rewards"] and after["preferences"] == before["preferences"]
+    assert result.reference is not None and result.reference["rewards"] == lengths
+    assert after["covariance"] == grade(before["rewards"], lengths)["covariance"] and after["group"] == 2
+    assert result.replies["cut_off"] == drawn.replies["cut_off"] and "log-probability" in after["probes"]
+    assert result.ground_truth == "long" and result.policy == {"name": "the policy"}
+    assert "Scoring 27 replies by judge-0" in capsys.readouterr().out
+    command.main(["--policy", "tiny", "--prompts", str(file), "--limit", "2", "--export", str(tmp_path / "out.jsonl")])
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 16 + 4  # eight replies each, and the pairs
+
+
+def test_a_dry_run_says_what_would_be_done_and_draws_nothing(judges, file, tmp_path, capsys):
+    options = [
+        "--policy",
+        "tiny",
+        "--reward-model",
+        judges[0],
+        "--prompts",
+        str(file),
+        "--folder",
+        str(tmp_path / "run"),
+    ]
+    command.main([*options, "--dry-run", "--dtype", "auto"])
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2 and not (tmp_path / "run").exists()
+    assert re.fullmatch(r"Sampling 72 replies of tiny, 9.3e-05 billion parameters: about \d+ seconds?", out[0])
+    assert re.fullmatch(r"Scoring 72 replies by judge-0, 8.8e-05 billion parameters: about \d+ seconds?", out[1])
+
+
+def test_planned_time_grows_with_replies_and_parameters(judges):
+    def seconds(count, tokens, name=judges[0]):
+        return planning.plan(None, {"judge": name}, ["x" * 40] * count, 1, tokens, "float32")[0].seconds
+
+    few, many, long = seconds(10, 10), seconds(1000, 10), seconds(1000, 190)
+    assert many > 20 * few and long > 4 * many  # 100 and 10 times, but for how fast the machine is just then
+    assert planning.plan(None, {"judge": "no/such/model"}, ["x"], 1, 1, "float32")[0].seconds is None
+    assert [planning.duration(s) for s in (0.2, 90, 7200)] == ["about 1 second", "about 1.5 minutes", "about 2 hours"]
+    assert planning.resolved_dtype("auto") == ("bfloat16" if torch.cuda.is_available() else "float32")
+
+
+def test_rewards_depend_neither_on_the_batch_size_nor_on_the_chunks(judges, file, tmp_path, monkeypatch):
+    whole = audit("tiny", judges[:1], file, folder=tmp_path / "whole", **SETTINGS)
+    monkeypatch.setattr(auditing, "CHUNK", 1)
+    small = audit("tiny", judges[:1], file, folder=tmp_path / "small", batch_size=2, **SETTINGS)
+    assert small.teachers["judge-0"]["rewards"] == pytest.approx(
+        np.array(whole.teachers["judge-0"]["rewards"]), abs=1e-4
+    )
+
+
 # What it shows
 
 
@@ -523,7 +597,7 @@ def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsy
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("0.018 [-0.033, 0.070]") == teachers // 2
-    assert out.count("0.550 [0.475, 0.646]") == (teachers + 1) // 2
+    assert out.count("0.550 [0.475, 0.650]") == (teachers + 1) // 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -603,7 +677,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         "--folder",
         str(tmp_path / "run"),
     ]
-    auditing.main(arguments)
+    command.main(arguments)
     out = capsys.readouterr().out
     for word in (
         "judge-0",
@@ -651,7 +725,7 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
         "--folder": str(tmp_path / "run"),
     } | changed
     with pytest.raises(SystemExit) as stopped:
-        auditing.main([word for pair in options.items() for word in pair])
+        command.main([word for pair in options.items() for word in pair])
     assert re.search(expected, str(stopped.value.code))
     assert not list(tmp_path.rglob("batch-*"))  # said before anything was drawn
 
@@ -692,10 +766,10 @@ def test_every_commands_missing_package_is_one_sentence(monkeypatch, statement, 
     monkeypatch.setitem(sys.modules, "rvlib_command", module)
     monkeypatch.setitem(sys.modules, "blocked.part", None)
     monkeypatch.setitem(sys.modules, "blocked", types.ModuleType("blocked"))
-    for command in cli.COMMANDS:
-        monkeypatch.setitem(cli.COMMANDS, command, ("rvlib_command", ""))
+    for name in cli.COMMANDS:
+        monkeypatch.setitem(cli.COMMANDS, name, ("rvlib_command", ""))
         with pytest.raises(SystemExit) as stopped:
-            cli.main([command])
+            cli.main([name])
         assert re.fullmatch(expected, str(stopped.value.code))
 
 
@@ -708,7 +782,7 @@ def test_a_module_of_the_library_that_is_missing_is_no_package_to_install(monkey
 def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
     monkeypatch.setattr(sampling_module, "_draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SystemExit, match="^Stopped; the same command goes on from what was drawn and scored\\.$"):
-        auditing.main(["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(file), "--seed", "77"])
+        command.main(["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(file), "--seed", "77"])
 
 
 @pytest.mark.parametrize(
@@ -812,7 +886,7 @@ def test_many_bad_lines_are_counted(tmp_path):
 
 def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
     path = written(tmp_path, '{"prompt": "how was the food ?"}\n{"prompt": 3}\n{"prompt": "how was the room ?"}\n')
-    command = [
+    arguments = [
         "--policy",
         "tiny",
         "--reward-model",
@@ -827,8 +901,8 @@ def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
         str(tmp_path / "run"),
     ]
     with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
-        auditing.main(command)
-    auditing.main([*command, "--skip-bad-lines"])
+        command.main(arguments)
+    command.main([*arguments, "--skip-bad-lines"])
     assert "Left out line 2: a prompt that is no text but int" in capsys.readouterr().out
     assert "line 2: a prompt that is no text but int" in (tmp_path / "run/audit.html").read_text()
 

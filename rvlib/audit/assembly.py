@@ -175,11 +175,11 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     What rests on the replies' texts, which an audit does not keep, is taken over.
     """
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
-    truth = None if audit.reference is None else audit.reference["rewards"]
+    truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
 
     def graded(before: Grade) -> Grade:
-        after = grade(before["rewards"], truth, before["preferences"], prompts=names, group=group)
-        return Grade(**{**before, **after})  # type: ignore[typeddict-item]  # both are grades
+        rewards = np.array(before["rewards"], dtype=float)
+        return before | grade(rewards, truth, before["preferences"], prompts=names, group=group)
 
     grades = {name: graded(before) for name, before in audit.teachers.items()}
     result = replace(

@@ -71,9 +71,11 @@ def advice(audit: Audit) -> list[str]:
             if first != names[0]:
                 sentences.append(f"{first} has the larger {measure}, and {names[0]} is expected to teach more.")
     if audit.replies.get("cut_off", 0) > 0.5:
+        longest = audit.sampling.get("max_new_tokens")
+        tokens = f" at {longest} tokens" if longest else ""
         sentences.append(
-            f"{audit.replies['cut_off']:.0%} of the replies were cut off at {audit.sampling['max_new_tokens']} tokens, "
-            "and judged unfinished: raise --max-new-tokens if you train with longer ones."
+            f"{audit.replies['cut_off']:.0%} of the replies were cut off{tokens}, and judged unfinished: raise "
+            "--max-new-tokens if you train with longer ones."
         )
     if audit.replies["same"] > 0.2:
         sentences.append(
