@@ -323,7 +323,7 @@ def test_a_reward_model_that_likes_long_replies_is_told():
     liking = audit_rewards({"judge": LENGTH + TRUTH}, TRUTH, replies=REPLIES)
     value, low, high = liking.teachers["judge"]["probes"]["length"]
     assert value > 0.9 and low > 0.3
-    assert any(sentence.startswith("judge rewards length: the correlation within") for sentence in liking.advice)
+    assert any(sentence.startswith("judge rewards length (0.") for sentence in liking.advice)
     assert "What else does it reward?" in report.page(liking)
     wanted = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
     assert not any("judge rewards length" in sentence for sentence in wanted.advice)

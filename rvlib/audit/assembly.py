@@ -164,7 +164,7 @@ def audit_rewards(
         if sizes is not None and sizes != shape[: len(sizes)]:
             raise ValueError(f"{name} must be texts for rewards of shape {shape}, got {sizes}.")
     drawn = Drawn(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
-    records = Records({"name": policy}, "arrays", made=made_here(), ground_truth="the ground truth")
+    records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
 

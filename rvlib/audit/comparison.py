@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib.audit.grading import Audit
+from rvlib.audit.report import STYLE
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
 from rvlib.files import write_text
 from rvlib.metrics import Normalizer, ranking_accuracy
-
-STYLE = """:root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
-table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;
-border-bottom:1px solid #8884;font-variant-numeric:tabular-nums}div{overflow-x:auto}
-.apart td:last-child{font-weight:700}"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Comparison:
 
     def text(self) -> str:
         """The comparison as lines of at most 80 characters."""
-        lines = [f"From {self.names[0]} to {self.names[1]}, paired over {self.prompts} prompts.", ""]
+        lines = [f"From {self.names[0]}"[:80], f"to {self.names[1]}"[:80], f"paired over {self.prompts} prompts.", ""]
         lines += [f"{'':18} {'first':>18} {'second':>18} {'difference':>22}"]
         teacher = None
         for change in self.changes:
@@ -66,21 +61,18 @@ class Comparison:
 
     def page(self) -> str:
         """The comparison as one HTML file."""
-        rows = "".join(
-            f"<tr{' class=apart' * change.apart}><th>{html.escape(change.teacher)}</th>"
-            f"<td>{html.escape(change.measure)}</td>"
-            + "".join(f"<td>{interval(values)}</td>" for values in (change.first, change.second))
-            + f"<td>{interval(change.difference, '+.2f')}</td></tr>"
-            for change in self.changes
-        )
         first, second = map(html.escape, self.names)
+        head = "<thead><tr><th>measure</th><th>first</th><th>second</th><th>difference</th></tr></thead>"
+        tables = ""
+        for teacher in dict.fromkeys(change.teacher for change in self.changes):
+            rows = "".join(_row(change) for change in self.changes if change.teacher == teacher)
+            tables += f"<h2>{html.escape(teacher)}</h2><table>{head}<tbody>{rows}</tbody></table>"
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width, initial-scale=1"><title>{first} and {second}</title><style>{STYLE}</style>'
             f"</head><body><h1>From {first} to {second}</h1><p>Paired over {self.prompts} prompts, with intervals of "
             "95 %; rewards are in units of the first audit. A difference in bold has an interval that leaves out 0."
-            "</p><div><table><thead><tr><th>reward model</th><th>measure</th><th>first</th><th>second</th>"
-            f"<th>difference</th></tr></thead><tbody>{rows}</tbody></table></div></body></html>\n"
+            f"</p>{tables}</body></html>\n"
         )
 
     def write(self, folder: str | pathlib.Path) -> None:
@@ -129,6 +121,12 @@ def compare(first: Audit, second: Audit) -> Comparison:
     if names[0] == names[1]:
         names = [f"{name} ({place})" for name, place in zip(names, ("first", "second"))]
     return Comparison((names[0], names[1]), len(common), changes)
+
+
+def _row(change: Change) -> str:
+    difference = interval(change.difference, "+.2f")
+    cells = [interval(change.first), interval(change.second), f"<b>{difference}</b>" if change.apart else difference]
+    return f"<tr><th>{html.escape(change.measure)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _keys(audit: Audit) -> list[str]:

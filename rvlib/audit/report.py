@@ -18,7 +18,9 @@ thead th{min-width:5rem;border-bottom:2px solid #888a}
 blockquote{margin:.5rem 0;padding:.1rem 1rem;border-left:3px solid #888a;white-space:pre-wrap;overflow-wrap:anywhere}
 summary{cursor:pointer;font-weight:600;margin:.6rem 0}
 small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
-@media(max-width:30rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}}
+@media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
+tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
+th,td{border:0;min-width:0}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
 @media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
 MEASURE_WIDTH = 20  # characters in the terminal that the first column has at least
 LONGEST = 1200  # characters of a reply that the report shows
@@ -45,8 +47,9 @@ def sizes(audit: Audit) -> str:
         if "max_new_tokens" in sampling
         else ""
     )
+    source = f" of {audit.prompts['source']}" * bool(audit.prompts["source"])
     return (
-        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['num_generations']} replies of "
+        f"{count} prompts{source}{different}{left}, {sampling['num_generations']} replies of "
         f"{audit.policy['name']} to each{drawn}; intervals are of 95 %, over prompts."
     )
 

@@ -60,7 +60,7 @@ def spread_figure(audit: Audit) -> Any:
             "Reward variance against the share of the prompts that have less, a rising line a teacher. "
             f"On (almost) no variance lie: {flat}."
         ),
-    ).update_layout(yaxis_rangemode="tozero")
+    ).update_layout(yaxis_rangemode="tozero", xaxis_range=[0, 1])
 
 
 def plane_figure(audit: Audit) -> Any:
@@ -87,6 +87,7 @@ def plane_figure(audit: Audit) -> Any:
         size=7,
         alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
     )
+    figure.update_layout(yaxis_rangemode="tozero").update_traces(marker_opacity=0.8)
     chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none
     return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
 

@@ -160,16 +160,18 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
 
 
 def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
-    """Sentences on features that the reward goes by more than the ground truth does."""
-    sentences = []
-    wanted_too = audit.reference.get("probes", {}) if audit.reference else {}
+    """A sentence on features that the reward goes by more than the ground truth does."""
+    of_truth = audit.reference.get("probes", {}) if audit.reference else {}
+    leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
     for probe, (value, low, high) in teacher.get("probes", {}).items():
-        if probe not in SENSE or abs(value) < TELLING or low <= 0 <= high:
+        wanted = of_truth.get(probe, [0.0])[0]
+        shared = wanted * value > 0 and abs(wanted) >= abs(value) / 2
+        if probe not in SENSE or abs(value) < TELLING or low <= 0 <= high or shared:
             continue
-        if probe in wanted_too and wanted_too[probe][0] * value > 0 and abs(wanted_too[probe][0]) >= abs(value) / 2:
-            continue  # the ground truth goes by it as well
-        text = interval([value, low, high])
-        verb = "rewards" if value > 0 else "punishes"
-        of_truth = f"; that of {audit.ground_truth} is {interval(wanted_too[probe])}" if probe in wanted_too else ""
-        sentences.append(f"{name} {verb} {probe}: the correlation within prompts is {text}{of_truth}.")
-    return sentences
+        beside = f", of {audit.ground_truth} {wanted:.2f}" if probe in of_truth else ""
+        leanings["rewards" if value > 0 else "punishes"].append(f"{probe} ({interval([value, low, high])}{beside})")
+    return [
+        f"{name} {verb} {', '.join(probes)}: correlations within prompts."
+        for verb, probes in leanings.items()
+        if probes
+    ]
