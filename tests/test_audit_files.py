@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -323,7 +324,7 @@ def test_a_reward_model_that_likes_long_replies_is_told():
     liking = audit_rewards({"judge": LENGTH + TRUTH}, TRUTH, replies=REPLIES)
     value, low, high = liking.teachers["judge"]["probes"]["length"]
     assert value > 0.9 and low > 0.3
-    assert any(sentence.startswith("judge rewards length (0.") for sentence in liking.advice)
+    assert any(sentence.startswith("judge rewards length (") for sentence in liking.advice)
     assert "What else does it reward?" in report.page(liking)
     wanted = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
     assert not any("judge rewards length" in sentence for sentence in wanted.advice)
@@ -386,3 +387,18 @@ def test_the_interval_of_a_change_covers_it():
         unit = np.std(before, ddof=1)
         hits += change.difference[1] <= 0.4 / unit <= change.difference[2]
     assert hits >= 20
+
+
+def test_the_pages_example_with_a_reward_server_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "book/bring-your-own-replies-and-scores.md").read_text()
+    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags:[^\n]*\n)?(.*?)```", page, re.DOTALL)
+    scope = {}
+    for cell in cells:
+        exec(cell, scope)
+    rows = [json.loads(line) for line in pathlib.Path("variety.jsonl").read_text().splitlines()]
+    assert len(rows) > 50 and all(
+        row["variety"] == pytest.approx(len(set(row["reply"].split())) / max(len(row["reply"].split()), 1))
+        for row in rows
+    )
+    assert list(scope["audit"].teachers) == ["variety", "cheerful"] and scope["audit"].ground_truth == "wanted"
