@@ -188,24 +188,24 @@ def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
 
 
 def test_a_ground_truth_that_ties_has_another_chance_level():
-    score = rewards(2000, 6)
+    score = rewards(800, 6)
     verdict = (score > 0).astype(float)
     truth_tied = grade(verdict, verdict)["tied"]
-    assert truth_tied == pytest.approx(0.5, abs=0.02)
+    assert truth_tied == pytest.approx(0.5, abs=0.03)
     same: Any
     strangers: Any
     coarse: Any
     same, strangers, coarse = (
         grade(score, verdict),
-        grade(rewards(2000, 6, seed=1), verdict),
-        grade((rewards(2000, 6, seed=1) > 0).astype(float), verdict),
+        grade(rewards(800, 6, seed=1), verdict),
+        grade((rewards(800, 6, seed=1) > 0).astype(float), verdict),
     )
     assert same["accuracy"][0] == pytest.approx(1 - truth_tied)  # the most that a reward without ties can have
     assert same["chance"] == strangers["chance"] == pytest.approx((1 - truth_tied) / 2)
     for stranger in (strangers, coarse):
-        assert stranger["accuracy"][0] == pytest.approx(stranger["chance"], abs=0.02)
-    assert grade(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(0.5, abs=0.02)
-    assert grade(score, rewards(2000, 6, seed=2))["chance"] == 0.5
+        assert stranger["accuracy"][0] == pytest.approx(stranger["chance"], abs=0.03)
+    assert grade(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(0.5, abs=0.03)
+    assert grade(score, rewards(800, 6, seed=2))["chance"] == 0.5
 
 
 def test_prompts_without_spread_are_counted():

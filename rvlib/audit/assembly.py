@@ -19,10 +19,14 @@ from rvlib.files import fingerprint
 
 @dataclass(frozen=True)
 class Scores:
-    """Rewards of one reward model: (prompts, replies) of the policy's, NaN where there is none; (pairs, 2)."""
+    """Rewards of one reward model: (prompts, replies) of the policy's, NaN where there is none; (pairs, 2).
+
+    record: what else its `Grade` is to hold, such as how a model read its texts.
+    """
 
     rewards: ArrayLike
     preferences: ArrayLike = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def assemble(
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
         result["rewards"] = [[None if np.isnan(value) else float(value) for value in row] for row in rewards]
         result["preferences"] = np.asarray(scores.preferences, dtype=float).reshape(-1, 2).tolist()
-        return result
+        return Grade(**{**result, **scores.record})  # type: ignore[typeddict-item]  # keys of a grade
 
     grades = {label: graded(scores) for label, scores in teachers.items()}
     audit = Audit(
