@@ -302,7 +302,8 @@ def _scores(
         prompts, pair_prompts = ([prompt.text for prompt in texts.prompts] for texts in (drawn, preferred))
         return reward_model.scores(prompts, drawn.replies, pair_prompts, preferred.replies)
     if callable(reward_model):
-        return Scores(*(_score(reward_model, texts, label, settings) for texts in (drawn, preferred)))
+        of_replies, of_pairs = (_score(reward_model, texts, label, settings) for texts in (drawn, preferred))
+        return Scores(of_replies, of_pairs)
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
     key = fingerprint([str(reward_model), settings.dtype, _stamp(reward_model), contents])
     path = settings.folder / f"scores-{key[:12]}.json"
