@@ -490,7 +490,8 @@ def test_replies_drawn_elsewhere_are_scored_by_reward_models_and_by_files(judges
     assert result.replies["cut_off"] == drawn.replies["cut_off"] and "log-probability" in after["probes"]
     assert result.ground_truth == "long" and result.policy == {"name": "the policy"}
     assert "Scoring 27 replies by judge-0" in capsys.readouterr().out
-    command.main(["--policy", "tiny", "--prompts", str(file), "--limit", "2", "--export", str(tmp_path / "out.jsonl")])
+    drawn_here = ["--policy", "tiny", "--prompts", str(file), "--limit", "2", "--max-new-tokens", "4"]
+    command.main([*drawn_here, "--export", str(tmp_path / "out.jsonl")])
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 16 + 4  # eight replies each, and the pairs
 
 

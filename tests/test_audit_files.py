@@ -172,6 +172,13 @@ def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_p
     assert audit_files(replies, written(tmp_path / "t.jsonl", scores)).order["by"] == "reward_variance"
 
 
+def test_a_report_may_keep_no_texts(files, tmp_path):
+    scores = written(tmp_path / "s.jsonl", by_reply(against=(-TRUTH).tolist(), truth=TRUTH.tolist()))
+    for texts in (True, False):
+        kept = json.dumps(audit_files(files[0], scores, ground_truth="truth", texts=texts).teachers)
+        assert any(json.dumps(reply) in kept for row in REPLIES for reply in row) == texts
+
+
 # The command
 
 

@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
     how.add_argument("--skip-bad-lines", action="store_true", help="leave out lines that hold no prompt, and say which")
     how.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
+    how.add_argument("--no-texts", dest="texts", action="store_false", help="keep no prompt and no reply in the report")
     how.add_argument(
         "--folder", type=pathlib.Path, help="for replies, scores and the report (default: one in the data folder)"
     )

@@ -69,6 +69,7 @@ def _audit_files(options: Any, command: str) -> None:
         num_generations=options.num_generations,
         limit=options.limit,
         group=options.group,
+        texts=options.texts,
         folder=folder,
         command=command,
     )

@@ -105,6 +105,7 @@ def audit(
     skip_bad_lines: bool = False,
     trust_remote_code: bool = False,
     dry_run: bool = False,
+    texts: bool = True,
     folder: str | pathlib.Path | None = None,
     progress: bool = True,
     command: str | None = None,
@@ -116,7 +117,8 @@ def audit(
     name or such a function, or a column of `scores`. num_generations: replies to each prompt, 8 by default. replies: a
     file of replies drawn elsewhere (`exchange`), in place of prompts and sampling; scores: files of scores, which are
     audited beside the reward models. export: write the replies that were drawn to this file and return None, as
-    dry_run does when it has shown what is to be done. group: as in `grade`. engine, batch_size: as in `sample_replies`;
+    dry_run does when it has shown what is to be done. group: as in `grade`. texts: whether
+    the report keeps the replies that show what a reward model likes. engine, batch_size: as in `sample_replies`;
     batch_size is also how many texts go through a reward model at once. dtype: "auto" is bfloat16 on a GPU. Several
     processes (`rvlib.lm.processes`) share sampling and scoring. What was drawn and scored stays in `folder` (one
     of the data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one
@@ -198,18 +200,18 @@ def audit(
         source, seconds = loaded_policy.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
         del loaded_policy  # a reward model may need its memory
 
-    texts = [record["replies"] for record in records]
+    reply_texts = [record["replies"] for record in records]
     pairs = [
         Preference(example.prompt, example.chosen, example.rejected)
         for example in examples
         if example.chosen is not None and example.rejected is not None
     ]
-    drawn = _Texts(audited, texts)
+    drawn = _Texts(audited, reply_texts)
     preferred = _Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
     pair_prompts = [pair.prompt.text for pair in pairs]
     if export is not None:
         written = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
-        number = processes.only_first(lambda: write_replies(export, audited, texts, written))
+        number = processes.only_first(lambda: write_replies(export, audited, reply_texts, written))
         if progress and processes.first():
             print(f"{number} replies to be scored: {export}")
         return None
@@ -228,13 +230,13 @@ def audit(
         truth,
         Drawn(
             prompts=asked,
-            replies=texts,
+            replies=reply_texts,
             log_probs=None
             if any(record["log_probs"] is None for record in records)
             else [r["log_probs"] for r in records],
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in audited],
-            left_out=bad_lines + strangers(columns, asked, texts, pair_prompts, preferred.replies),
+            left_out=bad_lines + strangers(columns, asked, reply_texts, pair_prompts, preferred.replies),
             cut_off=share_cut_off(records),
         ),
         Records(
@@ -247,6 +249,7 @@ def audit(
             ground_truth=None if ground_truth is None else _name(ground_truth),
         ),
         group=group,
+        texts=texts,
     )
     processes.only_first(lambda: result.write(folder))
     if progress and processes.first():

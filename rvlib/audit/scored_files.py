@@ -39,6 +39,7 @@ def audit_files(
     num_generations: int | None = None,
     limit: int | None = None,
     group: int | None = None,
+    texts: bool = True,
     folder: str | pathlib.Path | None = None,
     command: str | None = None,
 ) -> Audit:
@@ -46,7 +47,8 @@ def audit_files(
 
     replies, scores: as `exchange` describes them. ground_truth: the score that says what you want; all others are
     audited as reward models. policy: what the report calls it. group: replies to a prompt from which a step of training
-    learns. Written into `folder`, if one is named. OSError or ValueError, in one sentence, for what is wrong.
+    learns. texts: whether the report keeps replies to look at. Written into `folder`, if one is named. OSError or
+    ValueError, in one sentence, for what is wrong.
     """
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
@@ -73,6 +75,7 @@ def audit_files(
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
         group=group,
+        texts=texts,
     )
     if folder is not None:
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def verdict(audit: Audit, name: str) -> str:
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with the preferences ({right})."
         return f"Probably: {name} agrees with the preferences, on replies that the policy did not write ({right})."
-    share = interval(teacher["reward_variance"], ".0%")
+    share = interval([min(end, 1.0) for end in teacher["reward_variance"]], ".0%")  # few prompts may say more than all
     return (
         f"Without a ground truth only its speed is known: {share} of what {name} distinguishes is between replies to "
         "one prompt, and only that teaches."
