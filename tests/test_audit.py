@@ -509,8 +509,8 @@ def test_a_dry_run_says_what_would_be_done_and_draws_nothing(judges, file, tmp_p
     command.main([*options, "--dry-run", "--dtype", "auto"])
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 2 and not (tmp_path / "run").exists()
-    assert re.fullmatch(r"Sampling 72 replies of tiny, 9.3e-05 billion parameters: about \d+ seconds?", out[0])
-    assert re.fullmatch(r"Scoring 72 replies by judge-0, 8.8e-05 billion parameters: about \d+ seconds?", out[1])
+    assert re.fullmatch(r"Sampling 72 replies of tiny, 0.093 million parameters: about \d+ seconds?", out[0])
+    assert re.fullmatch(r"Scoring 72 replies by judge-0, 0.088 million parameters: about \d+ seconds?", out[1])
 
 
 def test_planned_time_grows_with_replies_and_parameters(judges):

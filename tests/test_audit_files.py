@@ -209,6 +209,8 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
     main(["--replies", str(files[0]), "--export", str(exported)])
     assert capsys.readouterr().out == f"48 replies to be scored: {exported}\n"
     assert json.loads(exported.read_text().splitlines()[0]) == {"prompt": PROMPTS[0], "reply": REPLIES[0][0]}
+    main(["--replies", str(files[0]), "--scores", str(files[1]), "--dry-run", "--folder", str(tmp_path / "dry")])
+    assert "Nothing is to be drawn or scored" in capsys.readouterr().out and not (tmp_path / "dry").exists()
     audit_files(*files, folder=tmp_path / "run")
     main(["--compare", str(tmp_path / "run"), str(tmp_path / "run"), "--folder", str(tmp_path / "both")])
     out = capsys.readouterr().out

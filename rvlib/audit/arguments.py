@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     how = result.add_argument_group("how it runs")
     how.add_argument("--dtype", default="float32", help="float32, bfloat16, or auto: bfloat16 on a GPU, else float32")
-    how.add_argument("--engine", default="generate", help="of sampling: generate, static or continuous")
+    how.add_argument(
+        "--engine", default="generate", choices=["generate", "static", "continuous"], help="how replies are drawn"
+    )
     how.add_argument("--batch-size", type=int, help="texts that go through a model at once")
     how.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
     how.add_argument("--skip-bad-lines", action="store_true", help="leave out lines that hold no prompt, and say which")

@@ -144,9 +144,9 @@ def audit_rewards(
         print(audit)
 
     rewards: (prompts, replies), or {label: (prompts, replies)}; ground_truth: the same of what you want, if it is
-    known; NaN where there is no reward. prompts, replies: the texts, which add probes and examples to the report.
-    group: replies to a prompt from which a step of training learns, all by default. ValueError, in one sentence, for
-    shapes that do not fit.
+    known; NaN where there is no reward. prompts, replies: the texts, which add probes and examples to the report;
+    without prompts `compare` pairs two audits row by row. group: replies to a prompt from which a step of training
+    learns, all by default. ValueError, in one sentence, for shapes that do not fit.
     """
     arrays = rewards if isinstance(rewards, Mapping) else {"the reward model": rewards}
     if not arrays:

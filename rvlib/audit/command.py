@@ -19,6 +19,7 @@ from rvlib.audit.exchange import read_replies, write_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.scored_files import audit_files
 from rvlib.files import data_folder, fingerprint
+from rvlib.lm.experiments import cost
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             drawn = read_replies(options.replies, num_generations=options.num_generations, limit=options.limit)
             count = write_replies(options.export, drawn.prompts, drawn.replies, drawn.pairs)
             print(f"{count} replies to be scored: {options.export}")
-        elif options.replies and options.scores and not options.reward_model:
+        elif options.replies and options.scores and not options.reward_model and not _is_model(options.ground_truth):
             _audit_files(options, shlex.join(["rvlib", "audit", *arguments]))
         else:
             from rvlib.audit import run  # needs torch
@@ -57,7 +58,15 @@ def _loaded(path: pathlib.Path) -> Audit:
         raise ValueError(f"An audit must be a folder with audit.json, or that file, got {path} ({error}).") from None
 
 
+def _is_model(name: str | None) -> bool:
+    """Whether the ground truth is a model to score with, and not a column of scores."""
+    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
+
+
 def _audit_files(options: Any, command: str) -> None:
+    if options.dry_run:
+        print("Nothing is to be drawn or scored: replies and scores are read from files, which takes seconds.")
+        return
     files = [options.replies, *options.scores]
     key = fingerprint([options.ground_truth, options.group, options.num_generations, options.limit], *files)
     folder = options.folder or data_folder() / "audits" / f"{options.replies.name.split('.')[0]}-{key[:8]}"

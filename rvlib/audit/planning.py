@@ -32,7 +32,8 @@ class Planned:
     seconds: float | None
 
     def __str__(self) -> str:
-        size = "" if not self.parameters else f", {self.parameters / 1e9:.2g} billion parameters"
+        unit, scale = ("billion", 1e9) if (self.parameters or 0) >= 1e9 else ("million", 1e6)
+        size = f", {self.parameters / scale:.2g} {unit} parameters" if self.parameters else ""
         return f"{self.stage}{size}: {duration(self.seconds)}"
 
 
@@ -96,7 +97,7 @@ def model_size(name: Any, kind: Any) -> cost.Size | None:
     if str(name) in cost.MODELS:
         return cost.MODELS[str(name)]
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         with torch.device("meta"):
             parameters = kind.from_config(config).num_parameters()
     except Exception:  # of the many kinds that loading a stranger's configuration fails by; loading itself tells
