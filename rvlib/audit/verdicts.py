@@ -4,8 +4,8 @@ from rvlib.audit.grading import Audit, Grade
 from rvlib.audit.statistics import Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
-TELLING = 0.3  # a correlation with a probe that is worth a sentence
-SENSE = ("length", "repetition", "markdown", "thanks or sorry")  # probes that are worth one; openings are in the report
+TELLING = 0.3  # a correlation with a probe that the advice tells
+TOLD = ("length", "repetition", "markdown", "thanks or sorry")  # probes in the advice; openings are in the report alone
 
 
 def verdict(audit: Audit, name: str) -> str:
@@ -166,7 +166,7 @@ def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
     for probe, (value, low, high) in teacher.get("probes", {}).items():
         wanted = of_truth.get(probe, [0.0])[0]
         shared = wanted * value > 0 and abs(wanted) >= abs(value) / 2
-        if probe not in SENSE or abs(value) < TELLING or low <= 0 <= high or shared:
+        if probe not in TOLD or abs(value) < TELLING or low <= 0 <= high or shared:
             continue
         beside = f", of {audit.ground_truth} {wanted:.2f}" if probe in of_truth else ""
         leanings["rewards" if value > 0 else "punishes"].append(f"{probe} ({interval([value, low, high])}{beside})")
