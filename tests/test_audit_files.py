@@ -318,6 +318,9 @@ def test_features_of_replies_by_hand():
     assert found["length"][1].tolist() == [len(text) for text in texts[::-1]]
     assert "log-probability" in probes.features([texts], [[-1.0, -2.0, -3.0, -4.0]])
     assert probes.features([["same", "same"]]) == {}
+    thanks = [["Thanks a lot", "Great house"]] * 4 + [["Yellow boat", "Purple tree"]] * 6
+    assert "thanks or sorry" not in probes.features(thanks)  # four prompts make no interval
+    assert "thanks or sorry" in probes.features(thanks[:1] + thanks)
 
 
 def test_openings_are_those_that_divide_the_replies_to_enough_prompts():

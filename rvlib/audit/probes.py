@@ -17,7 +17,7 @@ from rvlib.audit import statistics
 from rvlib.audit.statistics import Interval
 
 OPENINGS = 5  # phrases that replies begin with, at most
-OPENING_PROMPTS = 5  # prompts of which some replies begin with a phrase and some do not, for it to be probed
+VARIED = 5  # prompts whose replies a probe must tell apart, or an interval over prompts would say nothing
 EXAMPLES = 3  # prompts shown for each reward model
 _MARKDOWN = re.compile(r"^\s*(#{1,6} |[-*+] |\d+[.)] |> |```|\|.*\|)|\*\*[^*\n]+\*\*|`[^`\n]+`", re.MULTILINE)
 _THANKS = re.compile(
@@ -44,7 +44,7 @@ def features(replies: Texts, log_probs: ArrayLike | None = None) -> dict[str, ND
     """{probe: (prompts, replies)}: length, repetition, markdown, thanks, openings and, where known, log-probability.
 
     replies: as many texts for each prompt; log_probs: (prompts, replies) of whole replies under the policy. A probe
-    that is the same for all replies to a prompt, for every prompt, is left out.
+    that differs among the replies to fewer than `VARIED` prompts, if there are as many, is left out.
     """
     probes = {
         "length": _each(replies, len),
@@ -56,7 +56,8 @@ def features(replies: Texts, log_probs: ArrayLike | None = None) -> dict[str, ND
         probes[f"begins “{phrase} …”"] = _each(replies, lambda reply, phrase=phrase: opening(reply) == phrase)
     if log_probs is not None:
         probes["log-probability"] = np.asarray(log_probs, dtype=float)
-    return {name: values for name, values in probes.items() if np.nanmax(np.ptp(values, axis=-1)) > 0}
+    enough = min(VARIED, len(replies))
+    return {name: values for name, values in probes.items() if (np.ptp(values, axis=-1) > 0).sum() >= enough}
 
 
 def repetition(reply: str) -> float:
@@ -72,12 +73,12 @@ def opening(reply: str) -> str:
 
 
 def openings(replies: Texts) -> list[str]:
-    """The commonest openings, at most `OPENINGS`, that divide the replies to at least `OPENING_PROMPTS` prompts."""
+    """The commonest openings, at most `OPENINGS`, that divide the replies to at least `VARIED` prompts."""
     divided: Counter[str] = Counter()
     for texts in replies:
         begun = Counter(map(opening, texts))
         divided.update(phrase for phrase, count in begun.items() if phrase and count < len(texts))
-    return [phrase for phrase, prompts in divided.most_common(OPENINGS) if prompts >= OPENING_PROMPTS]
+    return [phrase for phrase, prompts in divided.most_common(OPENINGS) if prompts >= VARIED]
 
 
 def correlations(
