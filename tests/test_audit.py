@@ -23,10 +23,11 @@ transformers = pytest.importorskip(
 )
 
 from rvlib import cli, metrics  # noqa: E402
-from rvlib.audit import command, planning, report  # noqa: E402
+from rvlib.audit import command, planning, report, scoring  # noqa: E402
 from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.grading import BOOK, Audit, grade, order_of_teachers  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
+from rvlib.audit.stamps import stamp  # noqa: E402
 from rvlib.audit.verdicts import advice  # noqa: E402
 from rvlib.lm import missing  # noqa: E402
 from rvlib.lm.data import files, tiny  # noqa: E402
@@ -449,13 +450,13 @@ def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
         (folder / "additional_chat_templates").mkdir(parents=True)
         (folder / name).write_text("before")
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    stamp = auditing._stamp(base), auditing._stamp(adapter)
+    before = stamp(base), stamp(adapter)
     for other in ("training.log", "checkpoint-5/config.json"):
         (base / other).parent.mkdir(exist_ok=True)
         (base / other).write_text("no part of the model")
-    assert stamp == (auditing._stamp(base), auditing._stamp(adapter))
+    assert before == (stamp(base), stamp(adapter))
     (base / name).write_text("after!")  # as long as before
-    assert stamp[0] != auditing._stamp(base) and stamp[1] != auditing._stamp(adapter)
+    assert before[0] != stamp(base) and before[1] != stamp(adapter)
 
 
 # Replies from elsewhere, and how it runs
@@ -526,7 +527,7 @@ def test_planned_time_grows_with_replies_and_parameters(judges):
 
 def test_rewards_depend_neither_on_the_batch_size_nor_on_the_chunks(judges, file, tmp_path, monkeypatch):
     whole = audit("tiny", judges[:1], file, folder=tmp_path / "whole", **SETTINGS)
-    monkeypatch.setattr(auditing, "CHUNK", 1)
+    monkeypatch.setattr(scoring, "CHUNK", 1)
     small = audit("tiny", judges[:1], file, folder=tmp_path / "small", batch_size=2, **SETTINGS)
     assert small.teachers["judge-0"]["rewards"] == pytest.approx(
         np.array(whole.teachers["judge-0"]["rewards"]), abs=1e-4
@@ -704,7 +705,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         ({"--policy": "no/such/policy"}, "^The policy must be [^\n]*\\.$"),
         ({"--reward-model": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
         ({"--ground-truth": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
-        ({"--prompts": "none.jsonl"}, "^The prompts must be [^\n]* which is not there\\.$"),
+        ({"--prompts": "none.jsonl"}, "^The prompts must be [^\n]* which did not load \\(it is not there\\)\\.$"),
         ({"--prompts": "no-such-data-set"}, "^The prompts must be [^\n]* which did not load [^\n]*\\.$"),
         (
             {"--num-generations": "1"},
@@ -783,16 +784,29 @@ def test_a_module_of_the_library_that_is_missing_is_no_package_to_install(monkey
 def test_a_stopped_command_says_how_to_go_on(judges, file, monkeypatch):
     monkeypatch.setattr(sampling_module, "_draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SystemExit, match="^Stopped; the same command goes on from what was drawn and scored\\.$"):
-        command.main(["--policy", "tiny", "--reward-model", judges[0], "--prompts", str(file), "--seed", "77"])
+        command.main(
+            [
+                "--policy",
+                "tiny",
+                "--reward-model",
+                judges[0],
+                "--prompts",
+                str(file),
+                "--seed",
+                "77",
+                "--max-new-tokens",
+                "8",
+            ]
+        )
 
 
 @pytest.mark.parametrize(
     "score",
-    [lambda p, r: np.full((len(p), 3), np.nan), lambda p, r: np.zeros(len(p)), lambda p, r: np.zeros((len(p), 2))],
+    [lambda p, r: np.zeros(len(p)), lambda p, r: np.zeros((len(p), 2)), lambda p, r: [["good"] * 3] * len(p)],
 )
 def test_a_function_that_is_no_reward(file, tmp_path, score):
     with pytest.raises(
-        ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, got [^\n]* of mine\\.$"
+        ValueError, match="^A reward must be one finite number for each of 9 × 3 replies, [^\n]* of mine; [^\n]*\\.$"
     ):
         audit("tiny", {"mine": score}, file, folder=tmp_path, **SETTINGS)
 
@@ -812,121 +826,3 @@ def test_the_report_of_another_needs_no_torch(nasty):
         f"report.page(Audit.load({str(nasty[1])!r})); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-# Prompts
-
-
-def written(folder, text, name="prompts.jsonl"):
-    path = folder / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def test_prompts_of_every_form(tmp_path):
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}]
-    lines = [
-        {"prompt": "p"},
-        {"prompt": "p", "reference": "r", "other": 1},
-        {"prompt": "p", "chosen": "good", "rejected": "bad"},
-        {"prompt": turns[:1], "chosen": turns, "rejected": "bad"},
-        {"chosen": turns, "rejected": [turns[0], {"role": "assistant", "content": "bad"}]},
-    ]
-    examples, bad = files.read_examples(written(tmp_path, "\n\n".join(map(json.dumps, lines)) + "\n"))
-    assert not bad and [e.prompt.name for e in examples] == [f"line {n}" for n in (1, 3, 5, 7, 9)]
-    assert [(e.prompt.text, e.prompt.reference, e.chosen, e.rejected) for e in examples] == [
-        ("p", "", None, None),
-        ("p", "r", None, None),
-        ("p", "good", "good", "bad"),
-        ("q", "good", "good", "bad"),
-        ("q", "good", "good", "bad"),
-    ]
-    examples, bad = files.read_examples(written(tmp_path, '\ufefffirst \r\n\r\n{"not": "json"}\n', "prompts.txt"))
-    assert not bad and [(e.prompt.name, e.prompt.text) for e in examples] == [
-        ("line 1", "first"),
-        ("line 3", '{"not": "json"}'),
-    ]
-
-
-BAD = {
-    b"{": "not JSON",
-    b"\xff\xfe": "not UTF-8",
-    b"[1]": "not an object with a prompt",
-    b'{"question": "q"}': "no prompt",
-    b'{"prompt": 3}': "a prompt that is no text but int",
-    b'{"prompt": "  "}': "an empty prompt",
-    b'{"prompt": "p", "chosen": "c"}': "only one of chosen and rejected",
-    b'{"prompt": "p", "chosen": 1, "rejected": "r"}': "a reply that is no text but int",
-    b'{"prompt": [{"content": "a"}, {"content": "b"}]}': "a prompt of 2 turns instead of one",
-    b'{"prompt": "p", "reference": []}': "a reference of 0 turns instead of one",
-    b'{"prompt": "\\ud83d"}': "a prompt with half a character, which UTF-8 cannot write",
-    b"[" * 100_000: "not JSON",
-}
-
-
-@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:40].decode(errors="replace"))
-def test_bad_lines_are_told_by_number_and_left_out_only_on_demand(tmp_path, line):
-    path = written(tmp_path, b'{"prompt": "a"}\n' + line + b'\n{"prompt": "b"}\n')
-    with pytest.raises(
-        ValueError,
-        match=f"^Each line of [^\n]*, got line 2: {re.escape(BAD[line])}; [^\n]* --skip-bad-lines [^\n]*\\.$",
-    ):
-        files.read_examples(path)
-    examples, bad = files.read_examples(path, skip_bad_lines=True)
-    assert [e.prompt.text for e in examples] == ["a", "b"] and bad == [f"line 2: {BAD[line]}"]
-
-
-def test_many_bad_lines_are_counted(tmp_path):
-    path = written(tmp_path, '{"prompt": "a"}\n' + "no\n" * 8)
-    with pytest.raises(ValueError, match="line 6: not JSON and 3 more; "):
-        files.read_examples(path)
-    assert len(files.read_examples(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
-    with pytest.raises(ValueError, match="^[^\n]* must hold at least one prompt, got none\\.$"):
-        files.read_examples(written(tmp_path, "no\n"), skip_bad_lines=True)
-
-
-def test_an_audit_says_which_lines_it_left_out(judges, tmp_path, capsys):
-    path = written(tmp_path, '{"prompt": "how was the food ?"}\n{"prompt": 3}\n{"prompt": "how was the room ?"}\n')
-    arguments = [
-        "--policy",
-        "tiny",
-        "--reward-model",
-        judges[0],
-        "--prompts",
-        str(path),
-        "--num-generations",
-        "2",
-        "--max-new-tokens",
-        "2",
-        "--folder",
-        str(tmp_path / "run"),
-    ]
-    with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
-        command.main(arguments)
-    command.main([*arguments, "--skip-bad-lines"])
-    assert "Left out line 2: a prompt that is no text but int" in capsys.readouterr().out
-    assert "line 2: a prompt that is no text but int" in (tmp_path / "run/audit.html").read_text()
-
-
-def test_prompts_of_a_data_set(tmp_path, monkeypatch):
-    datasets = pytest.importorskip(
-        "datasets", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
-    )
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for split in ("train", "test"):
-        written(
-            folder,
-            "".join(json.dumps({"prompt": f"{split} {i}", "chosen": "a", "rejected": "b"}) + "\n" for i in range(4)),
-            f"{split}.jsonl",
-        )
-    assert [e.prompt.text for e in files.read_examples(folder)[0]] == [f"train {i}" for i in range(4)]
-    assert [e.prompt.text for e in files.read_examples(f"{folder}:test[1:3]", limit=5)[0]] == ["test 1", "test 2"]
-    with pytest.raises(OSError, match="^The prompts must be [^\n]* which did not load [^\n]*\\.$"):
-        files.read_examples(f"{folder}:validation")
-
-
-def test_prompts_of_the_books_sources():
-    examples, bad = files.read_examples("reviews-plain", limit=3)
-    assert len(examples) == 3 and not bad and examples[0].rejected

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.models import fixed_rewards, reward_models  # noqa: E402
 from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
 
-WORDS = "<end> <pad> <unk> <user> <assistant> rain sun wind snow a b c d e f".split()
-TEMPLATE = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }} <end> {% endfor %}"
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
 REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]
 
@@ -32,55 +33,6 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=False):
-    """One token a word; without a template texts pair up, as BERT's do: prompt <end> reply <end>."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if pairs:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="$A <end>", pair="$A <end> $B:1 <end>:1", special_tokens=[("<end>", 0)]
-        )
-    names = ["input_ids", "token_type_ids", "attention_mask"] if pairs else ["input_ids", "attention_mask"]
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", pad_token=pad, unk_token="<unk>", model_input_names=names
-    )
-    fast.chat_template = template
-    fast.save_pretrained(folder)
-
-
-def make_llama(
-    folder,
-    *,
-    labels=1,
-    pad="<pad>",
-    seed=0,
-    template=TEMPLATE,
-    architecture="LlamaForSequenceClassification",
-    max_tokens=64,
-):
-    """A folder with a Llama of two layers, random weights and a chat template."""
-    make_tokenizer(folder, pad=pad, template=template)
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.5,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=pad and WORDS.index(pad),
-        max_position_embeddings=max_tokens,
-    )
-    if architecture == "LlamaForSequenceClassification":
-        config.num_labels = labels
-    getattr(transformers, architecture)(config).save_pretrained(folder)
-    return folder
-
-
 def load_classifier(folder, **options):
     """The reward model in a folder, which is a classifier and no fixed function."""
     score = load_reward_model(folder, **options)
@@ -89,10 +41,10 @@ def load_classifier(folder, **options):
 
 
 def alone(score, prompt, reply):
-    """The reward of one text that goes through the model by itself, with no padding: the definition."""
+    """The head's reward of the last token of one text, with no padding: the definition."""
     with torch.inference_mode():
         ids = torch.tensor([encode(score.tokenizer, prompt.text, reply)])
-        return score.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0].item()
+        return score.model.score(score.model.model(input_ids=ids).last_hidden_state)[0, -1, 0].item()
 
 
 @pytest.mark.parametrize(
@@ -135,27 +87,14 @@ def test_a_conversation_is_written_as_the_template_says(tmp_path):
 
 
 def test_without_a_template_prompt_and_reply_are_a_pair(tmp_path):
-    make_tokenizer(tmp_path, template=None, pairs=True)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-        pad_token_id=1,
-        num_labels=1,
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    make_encoder(tmp_path, "bert", architecture="BertForSequenceClassification")
     score = load_classifier(tmp_path)
     assert [WORDS[i] for i in encode(score.tokenizer, "rain sun", "snow")] == "rain sun <end> snow <end>".split()
     for prompt, replies, rewards in zip(PROMPTS, REPLIES, score(PROMPTS, REPLIES)):
         for reply, reward in zip(replies, rewards):
             with torch.inference_mode():  # which token belongs to which text is told as well
                 assert reward == pytest.approx(
-                    score.model(**score.tokenizer(prompt.text, reply, return_tensors="pt")).logits.item(), abs=1e-4
+                    score.model(**score.tokenizer([prompt.text], [reply], return_tensors="pt")).logits.item(), abs=1e-4
                 )
 
 
@@ -173,6 +112,124 @@ def test_what_is_recorded_of_a_model(tmp_path):
         and score.source["dtype"] == "float32"
     )
     json.dumps(score.source)
+
+
+# Which tokens it reads
+
+
+def test_the_reward_is_that_of_the_same_weights_whatever_token_pads(tmp_path):
+    own = load_classifier(make_llama(tmp_path / "own"))
+    config = json.loads((tmp_path / "own/config.json").read_text())
+    others = []
+    for token_id in (WORDS.index("<end>"), None):
+        folder = shutil.copytree(tmp_path / "own", tmp_path / str(token_id))
+        (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": token_id}))
+        others.append(load_classifier(folder))
+    end, none = others
+    assert end(PROMPTS, REPLIES) == pytest.approx(own(PROMPTS, REPLIES), abs=1e-4)
+    assert none(PROMPTS, REPLIES) == pytest.approx(own(PROMPTS, REPLIES), abs=1e-4)
+    (note,) = end.notes(PROMPTS[0], "sun")
+    assert note.startswith("Its configuration pads with <end>, with which its texts end: ")
+    assert own.notes(PROMPTS[0], "sun") == none.notes(PROMPTS[0], "sun") == []
+    assert end.example(PROMPTS[0], "sun") == {
+        "text": "<user> rain <end> <assistant> sun <end>",
+        "last_tokens": ["<assistant>", "sun", "<end>"],
+        "reads": "the last token",
+    }
+
+
+def test_a_model_that_reads_its_padding_gets_none(tmp_path):
+    make_tokenizer(tmp_path, template=None, pairs="bert")
+    torch.manual_seed(0)
+    config = transformers.XLNetConfig(
+        vocab_size=len(WORDS), d_model=32, n_layer=2, n_head=4, d_inner=64, initializer_range=0.5, num_labels=1
+    )
+    transformers.XLNetForSequenceClassification(config).save_pretrained(tmp_path)  # reads the last place, mask or not
+    score = load_classifier(tmp_path)
+    rewards = score(PROMPTS, REPLIES)
+    alone_each = [[score([prompt], [[reply]])[0, 0] for reply in row] for prompt, row in zip(PROMPTS, REPLIES)]
+    assert rewards == pytest.approx(np.array(alone_each), abs=1e-4) and np.ptp(rewards) > 0.1
+
+
+def test_texts_with_every_token_that_there_is_have_their_rewards(tmp_path):
+    score = load_classifier(make_llama(tmp_path))
+    everything = " ".join(WORDS)
+    rewards = score(PROMPTS[:2], [[everything, "a"], ["b", everything]])
+    expected = [
+        [alone(score, prompt, reply) for reply in replies]
+        for prompt, replies in ((PROMPTS[0], [everything, "a"]), (PROMPTS[1], ["b", everything]))
+    ]
+    assert rewards == pytest.approx(np.array(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "pairs, expected",
+    [
+        ("llama", "<bos> rain sun snow"),
+        ("roberta", "<bos> rain sun <end> <end> snow <end>"),
+        ("bert", "rain sun <end> snow <end>"),
+        (None, "rain sun snow"),
+    ],
+)
+def test_without_a_template_there_is_one_bos_at_most(tmp_path, pairs, expected):
+    make_tokenizer(tmp_path, template=None, pairs=pairs)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert [WORDS[i] for i in encode(tokenizer, "rain sun", "snow")] == expected.split()
+    # An empty reply is still a reply, with the marks of one.
+    assert [WORDS[i] for i in encode(tokenizer, "rain sun", "")] == expected.replace("snow", "").split()
+
+
+def test_several_turns_go_through_the_template_and_need_one(tmp_path):
+    prompt = Prompt.of_turns("x", [("user", "rain"), ("assistant", "sun"), ("user", "wind")])
+    ids = encode(load_classifier(make_llama(tmp_path / "with")).tokenizer, prompt, "snow")
+    turns = "<user> rain <end> <assistant> sun <end> <user> wind <end> <assistant> snow <end>"
+    assert [WORDS[i] for i in ids] == turns.split()
+    without = load_classifier(make_encoder(tmp_path / "without"))
+    with pytest.raises(ValueError, match="^A prompt of 3 turns needs a chat template, got [^\n]*\\.$"):
+        encode(without.tokenizer, prompt, "snow")
+    assert without.notes(PROMPTS[0], "sun")[0].startswith("It has no chat template: ")
+    assert without.example(PROMPTS[0], "sun")["reads"] == "the first token"
+
+
+SYSTEM_FIRST = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}" + TEMPLATE
+
+
+@pytest.mark.parametrize("template, reason", [(SYSTEM_FIRST, "system first"), ("{{ messages[0]", "[^\n]*")])
+def test_a_template_that_cannot_is_one_sentence(tmp_path, template, reason):
+    score = load_classifier(make_llama(tmp_path, template=template))
+    with pytest.raises(
+        ValueError,
+        match=f"^The chat template of [^\n]* must take turns of user, assistant, but it does not \\({reason}\\); ",
+    ):
+        score(PROMPTS, REPLIES)
+
+
+def test_roberta_reads_two_tokens_fewer_than_it_has_positions(tmp_path):
+    score = load_classifier(make_encoder(tmp_path, max_tokens=12))
+    assert score.model.config.max_position_embeddings == 14 and score.reader.max_tokens == 12
+    prompt = Prompt("x", "a b c", "")
+    assert np.isfinite(score([prompt], [["a b c d e"]])).all()  # 3 + 5 and 4 special tokens
+    with pytest.raises(
+        ValueError, match="^A prompt with its reply must have at most the 12 tokens [^\n]* got 13 of x; "
+    ):
+        score([prompt], [["a b c d e f"]])
+
+
+def test_a_tokenizer_larger_than_the_embeddings_is_one_sentence(tmp_path):
+    score = load_classifier(make_llama(tmp_path, vocabulary=len(WORDS) - 4))
+    with pytest.raises(ValueError, match="must embed every token of its tokenizer, got 'f' with number 14 and 14 emb"):
+        score(PROMPTS[:1], [["f"]])
+
+
+def test_a_reward_that_is_no_number_says_of_which_reply(tmp_path):
+    score = load_classifier(make_llama(tmp_path))
+    with torch.no_grad():
+        score.model.model.embed_tokens.weight[WORDS.index("e")] = float("nan")
+    with pytest.raises(
+        ValueError,
+        match="^A reward must be a finite number, got nan of [^\n]* for reply 3 to two \\('f e d'\\); [^\n]*\\.$",
+    ):
+        score(PROMPTS[1:], REPLIES[1:])
 
 
 # Fixed functions
@@ -329,6 +386,107 @@ def test_pickled_weights_are_not_loaded(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
+def test_pickled_weights_alone_say_how_to_convert_them(tmp_path):
+    make_llama(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="its weights are pytorch_model.bin alone, a pickle, [^\n]* save_pretrained"):
+        load_reward_model(tmp_path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_token_classifier_with_one_label_is_no_reward_model(tmp_path, named):
+    make_llama(tmp_path, architecture="LlamaForTokenClassification")
+    expected = "^A reward model must give one reward for a text, got [^\n]*, a LlamaForTokenClassification, [^\n]*\\.$"
+    if not named:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": None}))
+        expected = "^A reward model must have the head of a sequence classifier, got [^\n]* with score.bias, [^\n]*\\.$"
+    with pytest.raises(ValueError, match=expected):
+        load_reward_model(tmp_path)
+
+
+# Adapters
+
+
+def make_adapter(folder, base, task="SEQ_CLS", **settings):
+    """An adapter with random weights, and what its own code gives the texts of PROMPTS and REPLIES."""
+    import peft
+
+    torch.manual_seed(3)
+    kind = {"SEQ_CLS": "SequenceClassification", "CAUSAL_LM": "CausalLM"}[task]
+    options = {"num_labels": 1} if task == "SEQ_CLS" else {}
+    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(base, **options)
+    config = peft.LoraConfig(task_type=task, r=2, lora_alpha=8, init_lora_weights=False, target_modules="all-linear")
+    adapted = peft.get_peft_model(model, config)
+    adapted.save_pretrained(folder, **settings)
+    return adapted.eval()
+
+
+def test_an_adapter_is_scored_on_its_base(tmp_path):
+    base, folder = make_llama(tmp_path / "base", architecture="LlamaForCausalLM"), tmp_path / "adapter"
+    adapted = make_adapter(folder, base)
+    score = load_classifier(folder)
+    with torch.inference_mode():
+        expected = [
+            adapted(torch.tensor([encode(score.tokenizer, PROMPTS[0].text, reply)])).logits.item()
+            for reply in REPLIES[0]
+        ]
+    assert score(PROMPTS[:1], REPLIES[:1])[0] == pytest.approx(expected, abs=1e-4)
+    assert np.ptp(expected) > 0.1
+
+
+def test_an_adapter_that_gives_no_reward_says_how_to_merge_it(tmp_path):
+    base = make_llama(tmp_path / "base", architecture="LlamaForCausalLM")
+    make_adapter(tmp_path / "policy", base, "CAUSAL_LM")
+    make_adapter(tmp_path / "pickled", base, safe_serialization=False)
+    for folder in ("policy", "pickled"):
+        with pytest.raises(
+            ValueError, match="^An adapter that is a reward model must be [^\n]* merge_and_unload\\(\\), [^\n]*\\.$"
+        ):
+            load_reward_model(tmp_path / folder)
+
+
+# Names
+
+
+def test_a_misspelt_folder_is_told_at_once_and_asks_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    make_llama(tmp_path / "models/judge")
+    monkeypatch.chdir(tmp_path)
+    for name, nearest in (("./models/judg", "; models/judge is here"), ("./judg", ""), ("a/b/c", "")):
+        with pytest.raises(OSError, match=f"which did not load \\(it is not there{nearest}\\)\\.$"):
+            load_reward_model(name)
+
+
+def test_a_name_on_the_hub_is_asked_for_once_and_kept_with_its_commit(tmp_path, monkeypatch):
+    asked = []
+
+    def unreachable(self, name, **_):
+        asked.append(name)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    make_llama(tmp_path / "somebody/judge-1")
+    monkeypatch.chdir(tmp_path)
+    expected = "it is not here, and the hub is out of reach; somebody/judge-1 is here"
+    with pytest.raises(OSError, match=expected):
+        load_reward_model("somebody/judge")
+    assert asked == ["somebody/judge"]
+    reference = tmp_path / "models--somebody--judge/refs/main"
+    reference.parent.mkdir(parents=True)
+    reference.write_text("0123abcd")
+    assert reward_models.locate("somebody/judge") == "0123abcd"
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: Info())
+    assert reward_models.locate("somebody/other") == "89ef"
+
+
+class Info:
+    """What the hub says of a repository."""
+
+    sha = "89ef"
+
+
 @pytest.mark.parametrize("labels", [2, 3])
 def test_more_than_one_output(tmp_path, labels):
     make_llama(tmp_path, labels=labels)
@@ -365,6 +523,8 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from error
 
+    monkeypatch.setattr(reward_models, "locate", lambda name: "0123abcd")
+    monkeypatch.setattr(reward_models, "adapter_base", lambda name: None)
     monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", refuse)
     with pytest.raises(OSError, match="^The reward model must be [^\n]* `hf auth login`\\)\\.$"):
         load_reward_model("somebody/gated")
@@ -373,7 +533,7 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
 def test_texts_that_are_too_long(tmp_path):
     score = load_classifier(make_llama(tmp_path, max_tokens=16))
     with pytest.raises(
-        ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25; [^\n]*\\.$"
+        ValueError, match="^A prompt with its reply must have at most the 16 tokens [^\n]*, got 25 of one; [^\n]*\\.$"
     ):
         score(PROMPTS[:1], [["a " * 20]])
 

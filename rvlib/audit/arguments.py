@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         help="sentiment, similarity, a folder, or a name on the hub; once for each",
     )
     asked.add_argument(
-        "--prompts", help="a .jsonl file, a text file, a data set's name[:split], alpaca-eval or demo-preferences"
+        "--prompts",
+        help="a file (.jsonl, .json, .csv, .tsv, .parquet, .txt, perhaps .gz), a data set's name[:split], alpaca-eval "
+        "or demo-preferences",
     )
     asked.add_argument("--ground-truth", help="what you want, named as a reward model is, or a column of --scores")
     asked.add_argument("--num-generations", type=int, help="replies to each prompt (default: 8, or all of --replies)")
@@ -30,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--temperature", type=float, default=1.0, help="of sampling")
     asked.add_argument("--limit", type=int, help="how many prompts")
     asked.add_argument("--seed", type=int, default=0, help="of sampling, and of choosing prompts")
+    asked.add_argument("--column", help="the key or column that holds the prompt, where it is none of the known")
     asked.add_argument("--group", type=int, help="replies from which a step of training learns (default: all)")
     brought = result.add_argument_group("bring your own, or send it out")
     brought.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines or parquet")
@@ -46,12 +49,20 @@ def parser() -> argparse.ArgumentParser:
     )
     how = result.add_argument_group("how it runs")
     how.add_argument("--dtype", default="float32", help="float32, bfloat16, or auto: bfloat16 on a GPU, else float32")
+    how.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
+    how.add_argument(
+        "--min-scored", type=float, default=0.9, help="share of the prompts whose replies must all have a reward"
+    )
     how.add_argument(
         "--engine", default="generate", choices=["generate", "static", "continuous"], help="how replies are drawn"
     )
     how.add_argument("--batch-size", type=int, help="texts that go through a model at once")
     how.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
-    how.add_argument("--skip-bad-lines", action="store_true", help="leave out lines that hold no prompt, and say which")
+    how.add_argument(
+        "--skip-bad-lines",
+        action="store_true",
+        help="leave out lines without a prompt that all models can read, and say which",
+    )
     how.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
     how.add_argument("--no-texts", dest="texts", action="store_false", help="keep no prompt and no reply in the report")
     how.add_argument(

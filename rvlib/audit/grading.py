@@ -65,6 +65,11 @@ class Grade(TypedDict, total=False):
     covariance_without_length: Interval | None
     examples: list[Example]
 
+    noise: float  # what rounding changed in a reward at most, in its own unit
+    chat_template: bool  # these three of models alone: whether it has one, one reply as it read it, what to know
+    example: dict[str, Any]
+    notes: list[str]
+
     rewards: list[list[float | None]]  # (prompts, replies), None where there is none; `assemble` adds them
     preferences: list[list[float]]  # (pairs, 2)
 

@@ -4,6 +4,7 @@ import html
 
 from rvlib.audit.grading import MEASURES, Audit
 from rvlib.audit.probes import Example
+from rvlib.audit.reading import reading_notes
 from rvlib.audit.report_figures import order_figure, plane_figure, spread_figure
 from rvlib.audit.report_rows import rows
 from rvlib.audit.verdicts import answer, interval, verdict
@@ -172,6 +173,7 @@ def page(audit: Audit) -> str:
                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
             script = False
+    read = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in reading_notes(audit))
     left_out = "".join(f"<li>{html.escape(line)}</li>" for line in audit.prompts["left_out"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -179,6 +181,7 @@ def page(audit: Audit) -> str:
         f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
         f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>"
         f"{tables(audit)}{probes(audit)}{examples(audit)}{shown}"
+        + (f"<h2>How the models read</h2><ul>{read}</ul>" if read else "")
         + (f"<h2>Left out</h2><ul>{left_out}</ul>" if left_out else "")
         + f"<p><small>{html.escape(origin(audit))}</small></p></body></html>"
     )
@@ -214,14 +217,14 @@ def show(audit: Audit) -> None:
                 table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
             console.print(table)
         console.print(sizes(audit), markup=False)
-    printed = capture.get()
+    printed, sentences = capture.get(), [*audit.advice, *reading_notes(audit)]
     print(printed, end="")
-    room_for_advice = console.height - printed.count("\n") - 3 if console.is_terminal else len(audit.advice) * 100
-    for place, sentence in enumerate(audit.advice):
+    room_for_advice = console.height - printed.count("\n") - 3 if console.is_terminal else len(sentences) * 100
+    for place, sentence in enumerate(sentences):
         with console.capture() as capture:
             console.print(f"- {sentence}", markup=False)
         room_for_advice -= capture.get().count("\n")
         if room_for_advice < 0 and place:
-            print(f"- and {len(audit.advice) - place} more in the report")
+            print(f"- and {len(sentences) - place} more in the report")
             break
         print(capture.get(), end="")

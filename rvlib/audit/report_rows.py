@@ -62,6 +62,13 @@ def rows(audit: Audit) -> list[Row]:
             lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
         ),
         *row(
+            "noise",
+            "noise, in its own unit",
+            "what rounding changed in a reward at most; a spread of twice that within a prompt counts as none",
+            lambda grade: f"{grade['noise']:.2g}" if grade["noise"] else "not measured",
+            any(grade.get("noise") for grade in grades),
+        ),
+        *row(
             "flat",
             "prompts with (almost) none",
             f"reward variance under {ALMOST_NONE:.0%} of the mean: nothing is learnt from them",

@@ -11,77 +11,40 @@ The variance and the covariance are of rewards in units of their standard deviat
 compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
 """
 
-import json
+import errno
 import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-from tqdm import tqdm
-
+from rvlib._checks import number
 from rvlib._terminal import sentence
-from rvlib.audit import report
+from rvlib.audit import assembly, report, scoring
 from rvlib.audit.arguments import parser
-from rvlib.audit.assembly import Drawn, Records, Scores, assemble
 from rvlib.audit.exchange import read_replies, share_cut_off, write_replies
+from rvlib.audit.fitting import readable_examples
 from rvlib.audit.grading import Audit
+from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, strangers
-from rvlib.files import data_folder, fingerprint, write_whole
+from rvlib.audit.scoring import Scores, Texts
+from rvlib.audit.stamps import stamp
+from rvlib.files import data_folder, fingerprint
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import read_examples
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example, Preference
-from rvlib.lm.models import policies, reward_models
-from rvlib.lm.models.reward_models import check_reward_model
+from rvlib.lm.models import policies
+from rvlib.lm.models.reward_models import load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
-CHUNK = 4  # batches of texts scored between two moves of the progress bar
+FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
+THE_TRUTH = "the ground truth"  # its label among the reward models
+FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 NUM_GENERATIONS = 8  # replies to each prompt
-BATCH_SIZE = 32  # texts that go through a reward model at once
-# Files in a model's folder, beside its weights, on which replies or rewards depend.
-READ_NAMES = {
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.json",
-}
-READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
-
-Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
-RewardModel = str | pathlib.Path | Score
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Prompts and as many replies to each of them: what is scored."""
-
-    prompts: list[Prompt]
-    replies: list[list[str]]
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """How replies are scored, and where scores are kept."""
-
-    folder: pathlib.Path
-    dtype: str
-    batch_size: int
-    trust_remote_code: bool
-    progress: bool
 
 
 def audit(
@@ -102,7 +65,10 @@ def audit(
     engine: str = "generate",
     batch_size: int | None = None,
     limit: int | None = None,
+    column: str | None = None,
     skip_bad_lines: bool = False,
+    min_scored: float = 0.9,
+    compare_dtype: str | None = None,
     trust_remote_code: bool = False,
     dry_run: bool = False,
     texts: bool = True,
@@ -113,16 +79,18 @@ def audit(
     """Draw replies of a policy, score them with each reward model, and say what kind of teacher it is: an `Audit`.
 
     policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
-    or a function score(prompts, replies) → (prompts, replies)}. prompts: as `read_examples` takes them. ground_truth: a
-    name or such a function, or a column of `scores`. num_generations: replies to each prompt, 8 by default. replies: a
-    file of replies drawn elsewhere (`exchange`), in place of prompts and sampling; scores: files of scores, which are
-    audited beside the reward models. export: write the replies that were drawn to this file and return None, as
-    dry_run does when it has shown what is to be done. group: as in `grade`. texts: whether
-    the report keeps the replies that show what a reward model likes. engine, batch_size: as in `sample_replies`;
-    batch_size is also how many texts go through a reward model at once. dtype: "auto" is bfloat16 on a GPU. Several
-    processes (`rvlib.lm.processes`) share sampling and scoring. What was drawn and scored stays in `folder` (one
-    of the data folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one
-    sentence, for what is missing or wrong.
+    or a function score(prompts, replies) → (prompts, replies)}. Where a function gives None for a reply, its prompt is
+    left out for all reward models, and at least the share `min_scored` of the prompts must remain. prompts, column: as
+    `read_examples` takes them. ground_truth: a name or such a function, or a column of `scores`. num_generations:
+    replies to each prompt, 8 by default. replies: a file of replies drawn elsewhere (`exchange`), in place of prompts
+    and sampling; scores: files of scores, which are audited beside the reward models. export: write the replies that
+    were drawn to this file and return None, as dry_run does when it has shown what is to be done. group: as in `grade`.
+    texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
+    `sample_replies`; batch_size is also how many texts go through a reward model at once. dtype: "auto" is bfloat16 on
+    a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes
+    (`rvlib.lm.processes`) share sampling and scoring. What was drawn and scored stays in `folder` (one of the data
+    folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for what
+    is missing or wrong.
     """
     labelled_models: dict[str, RewardModel] = dict(
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
@@ -138,53 +106,54 @@ def audit(
     elif policy is None or prompts is None:
         raise ValueError("An audit needs a policy and prompts, or a file of replies; name --policy and --prompts.")
     else:
-        examples, bad_lines = read_examples(prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed)
-        num_generations = NUM_GENERATIONS if num_generations is None else num_generations
-    count = len({example.prompt.text for example in examples})
-    if count < 2 or num_generations < 2:
-        different_ones = " different" * (count < len(examples))
-        raise ValueError(
-            "An audit needs at least two prompts and two replies to each, "
-            f"got {count}{different_ones} and {num_generations}; its intervals are over prompts."
+        examples, bad_lines = read_examples(
+            prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column
         )
+        num_generations = NUM_GENERATIONS if num_generations is None else num_generations
+    _check_counts([example.prompt for example in examples], num_generations)
     check_group(group, num_generations)
+    number("min_scored", min_scored, low=0, high=1)
+    if compare_dtype not in (None, *scoring.MANTISSA):
+        raise ValueError(f"compare_dtype must be one of {', '.join(scoring.MANTISSA)}, got {compare_dtype!r}.")
     columns = score_columns(scores)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
-    scoring = list(labelled_models.values())
-    scoring += [] if truth_model is None or isinstance(truth_model, ScoreColumn) else [truth_model]
-    for reward_model in scoring:  # before the long part
-        if not callable(reward_model):
-            check_reward_model(reward_model, trust_remote_code=trust_remote_code)
+    labelled_models |= columns
+    if THE_TRUTH in labelled_models:
+        raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, the label of ground_truth; rename it.")
+    scorers = labelled_models | ({} if truth_model is None else {THE_TRUTH: truth_model})
+    # Before the long part, what can be said of models without their weights.
+    named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
+    readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
     sampling = Sampling(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
-    audited = [example.prompt for example in examples]
-    asked = [prompt.text for prompt in audited]
     if progress or dry_run:
-        truths = {"the ground truth": truth_model} if len(scoring) > len(labelled_models) else {}
-        known = brought and [p.text + reply for p, row in zip(audited, brought.replies) for reply in row]
-        show_plan(
-            None if brought else policy,
-            labelled_models | truths,
-            known or asked,
-            known and 1 or num_generations,
-            0 if known else max_new_tokens,
-            dtype,
-        )
+        known = brought and [p.text + reply for p, row in zip(brought.prompts, brought.replies) for reply in row]
+        asked = known or [example.prompt.text for example in examples]
+        lengths = (1, 0) if known else (num_generations, max_new_tokens)
+        show_plan(None if brought else policy, named, asked, *lengths, dtype)
         if dry_run:
             return None
+    misfits: list[str] = []
     seconds: dict[str, float] = {}
     if brought:
-        records = brought.records()
         source: dict[str, Any] = {"name": str(policy or "the policy")}
+        records = brought.records()
+        audited = brought.prompts
         key = fingerprint([source, brought.replies, [[p.name, p.text] for p in audited]])
-        name = pathlib.Path(str(replies)).name.split(".")[0]
-        folder = pathlib.Path(folder or data_folder() / "audits" / f"{name}-{key[:8]}")
+        place = pathlib.Path(str(replies)).name.split(".")[0]
+        folder = pathlib.Path(folder or data_folder() / "audits" / f"{place}-{key[:8]}")
         folder.mkdir(parents=True, exist_ok=True)
     else:
         loaded_policy = policies.load_policy(str(policy), dtype=dtype)
-        loaded_policy = replace(loaded_policy, source=loaded_policy.source | _stamp(str(policy)))
-        key = fingerprint([loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
+        loaded_policy = replace(loaded_policy, source=loaded_policy.source | stamp(str(policy)))
+        reading = {label: reader for label, reader in readers.items() if reader is not None}
+        examples, misfits = readable_examples(
+            examples, loaded_policy, reading, max_new_tokens=max_new_tokens, skip_bad_lines=skip_bad_lines
+        )
+        audited = [example.prompt for example in examples]
+        _check_counts(audited, num_generations)
+        key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
         folder = pathlib.Path(
             folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
         )
@@ -198,52 +167,62 @@ def audit(
             progress=progress,
         )
         source, seconds = loaded_policy.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
+        source |= {"chat_template": bool(loaded_policy.tokenizer.chat_template)}
         del loaded_policy  # a reward model may need its memory
 
-    reply_texts = [record["replies"] for record in records]
     pairs = [
         Preference(example.prompt, example.chosen, example.rejected)
         for example in examples
         if example.chosen is not None and example.rejected is not None
     ]
-    drawn = _Texts(audited, reply_texts)
-    preferred = _Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
-    pair_prompts = [pair.prompt.text for pair in pairs]
+    drawn = Texts(audited, [record["replies"] for record in records])
+    preferred = Texts([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
     if export is not None:
         written = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
-        number = processes.only_first(lambda: write_replies(export, audited, reply_texts, written))
+        exported = processes.only_first(lambda: write_replies(export, drawn.prompts, drawn.replies, written))
         if progress and processes.first():
-            print(f"{number} replies to be scored: {export}")
+            print(f"{exported} replies to be scored: {export}")
         return None
-    settings = _Scoring(folder, dtype, batch_size or BATCH_SIZE, trust_remote_code, progress)
-
-    def scores_of(label: str, reward_model: RewardModel | ScoreColumn, clock: str) -> Scores:
+    settings = ScoringSettings(folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
+    scores_of: dict[str, Scores] = {}
+    for label, reward_model in scorers.items():
         start = time.perf_counter()
-        scored = _scores(label, reward_model, drawn, preferred, settings)
-        seconds[clock] = round(time.perf_counter() - start, 1)
-        return scored
+        scores_of[label] = model_scores(label, reward_model, drawn, preferred, settings)
+        seconds["ground truth" if label == THE_TRUTH else label] = round(time.perf_counter() - start, 1)
+    unknown = strangers(columns, *texts_of(drawn), *texts_of(preferred))
+    scored = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores_of.items()}, min_scored)
+    of_pairs = {
+        label: each.preferences for label, each in scores_of.items() if each.preferences
+    }  # a file may have none
+    scored_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
+    drawn, preferred = drawn.where(scored.mask), preferred.where(scored_pairs.mask)
+    _check_counts(drawn.prompts, num_generations)
+    records = [record for record, keep in zip(records, scored.mask) if keep]
 
-    scored = {label: scores_of(label, model, label) for label, model in (labelled_models | columns).items()}
-    truth = None if truth_model is None else scores_of("the ground truth", truth_model, "ground truth")
-    result = assemble(
-        scored,
-        truth,
-        Drawn(
-            prompts=asked,
-            replies=reply_texts,
-            log_probs=None
-            if any(record["log_probs"] is None for record in records)
-            else [r["log_probs"] for r in records],
-            pair_prompts=pair_prompts,
-            names=[prompt.name for prompt in audited],
-            left_out=bad_lines + strangers(columns, asked, reply_texts, pair_prompts, preferred.replies),
+    def cleaned(scores: Scores) -> assembly.Scores:
+        rewards, preferences = (
+            scoring.without_noise([row for row, keep in zip(rewards, mask) if keep], scores.noise)
+            for rewards, mask in ((scores.rewards, scored.mask), (scores.preferences, scored_pairs.mask))
+        )
+        return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)
+
+    log_probs = [record["log_probs"] for record in records]
+    file = pathlib.Path(str(replies or prompts))
+    result = assembly.assemble(
+        {label: cleaned(scores_of[label]) for label in labelled_models},
+        cleaned(scores_of[THE_TRUTH]) if THE_TRUTH in scores_of else None,
+        assembly.Drawn(
+            prompts=[prompt.text for prompt in drawn.prompts],
+            replies=drawn.replies,
+            log_probs=None if None in log_probs else log_probs,
+            pair_prompts=[prompt.text for prompt in preferred.prompts],
+            names=[prompt.name for prompt in drawn.prompts],
+            left_out=[*bad_lines, *misfits, *scored.left_out, *scored_pairs.left_out, *unknown],
             cut_off=share_cut_off(records),
         ),
-        Records(
+        assembly.Records(
             policy=source,
-            source=pathlib.Path(str(replies or prompts)).name
-            if pathlib.Path(str(replies or prompts)).is_file()
-            else str(prompts),
+            source=file.name if file.is_file() else str(prompts),
             sampling={"num_generations": num_generations} if brought else asdict(sampling),
             made=origin.record() | {"command": command, "seconds": seconds},
             ground_truth=None if ground_truth is None else _name(ground_truth),
@@ -257,6 +236,17 @@ def audit(
     return result
 
 
+def _check_counts(prompts: Sequence[Prompt], num_generations: int) -> None:
+    """ValueError, in one sentence, for too few prompts or replies to have an interval."""
+    count = len({prompt.text for prompt in prompts})
+    if count < 2 or num_generations < 2:
+        different_ones = " different" * (count < len(prompts))
+        raise ValueError(
+            "An audit needs at least two prompts and two replies to each, "
+            f"got {count}{different_ones} and {num_generations}; its intervals are over prompts."
+        )
+
+
 def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Path]:
     """{label: name}: the last part of each name, the whole where two would be alike."""
     last = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in names]
@@ -268,88 +258,11 @@ def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Pa
 
 def _name(ground_truth: RewardModel) -> str:
     """What a report calls the ground truth."""
+    if isinstance(ground_truth, ScoreColumn):
+        return ground_truth.name
     if callable(ground_truth):
         return getattr(ground_truth, "name", "the ground truth")
     return next(iter(_labelled([ground_truth])))
-
-
-def _stamp(name: str | pathlib.Path | Score) -> dict[str, list]:
-    """What changes when any file that a model in a folder is read from does; nothing for a name on the hub.
-
-    Weights are known by size and time, since to read them takes long; other files by what is in them. An adapter's
-    folder stands for that of its base model too.
-    """
-    folder = pathlib.Path(str(name))
-    if not folder.is_dir():
-        return {}
-    weights = sorted(folder.glob("*.safetensors"))
-    others = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
-    others += folder.glob("additional_chat_templates/*")
-    stamp: dict[str, list] = {
-        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
-        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(others) if path.is_file()]
-    }
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if base and pathlib.Path(base).resolve() != folder.resolve():
-            stamp["base"] = _stamp(base).get("files", [base])
-    return stamp
-
-
-def _scores(
-    label: str, reward_model: RewardModel | ScoreColumn, drawn: _Texts, preferred: _Texts, settings: _Scoring
-) -> Scores:
-    """Rewards of both kinds of texts, from a file in the folder where they were written before."""
-    if isinstance(reward_model, ScoreColumn):
-        prompts, pair_prompts = ([prompt.text for prompt in texts.prompts] for texts in (drawn, preferred))
-        return reward_model.scores(prompts, drawn.replies, pair_prompts, preferred.replies)
-    if callable(reward_model):
-        of_replies, of_pairs = (_score(reward_model, texts, label, settings) for texts in (drawn, preferred))
-        return Scores(of_replies, of_pairs)
-    contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
-    key = fingerprint([str(reward_model), settings.dtype, _stamp(reward_model), contents])
-    path = settings.folder / f"scores-{key[:12]}.json"
-    if not path.exists():
-        score = reward_models.load_reward_model(
-            reward_model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
-        )
-        if isinstance(score, reward_models.SequenceReward):
-            score = replace(score, batch_size=settings.batch_size)
-        rewards = [_score(score, texts, label, settings) for texts in (drawn, preferred)]
-        processes.only_first(
-            lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(rewards), encoding="utf-8"))
-        )
-    return Scores(*json.loads(path.read_text(encoding="utf-8")))
-
-
-def _as_array(score: Score) -> processes.Score:
-    return lambda prompts, replies: np.asarray(score(prompts, replies), dtype=float)
-
-
-def _score(score: Score, texts: _Texts, label: str, settings: _Scoring) -> list[list[float]]:
-    """Rewards (prompts, replies) as lists; ValueError unless they are finite and as many as the replies."""
-    if not texts.prompts:
-        return []
-    num_generations = len(texts.replies[0])
-    size = max(1, CHUNK * settings.batch_size * processes.world() // num_generations)  # prompts of a chunk
-    chunks = []
-    hidden = not settings.progress or not processes.first()
-    with tqdm(
-        total=len(texts.prompts) * num_generations, desc=f"Scoring by {label}", unit="reply", disable=hidden
-    ) as bar:
-        for start in range(0, len(texts.prompts), size):
-            prompts, replies = texts.prompts[start : start + size], texts.replies[start : start + size]
-            chunks.append(processes.score(_as_array(score), prompts, replies))
-            bar.update(len(prompts) * num_generations)
-    rewards = np.concatenate(chunks)
-    shape = (len(texts.prompts), num_generations)
-    if rewards.shape != shape or not np.isfinite(rewards).all():
-        raise ValueError(
-            f"A reward must be one finite number for each of {shape[0]} × {shape[1]} replies, "
-            f"got shape {rewards.shape} with {int((~np.isfinite(rewards)).sum())} not finite of {label}."
-        )
-    return [[float(f"{reward:.8g}") for reward in row] for row in rewards]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -366,7 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except (OSError, ValueError, MemoryError) as error:
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        sys.exit(processes.exit_message(FULL if full else sentence(error)))
+    except (ValueError, MemoryError) as error:
         sys.exit(processes.exit_message(sentence(error)))
     except KeyboardInterrupt:
         sys.exit(processes.exit_message("Stopped; the same command goes on from what was drawn and scored."))

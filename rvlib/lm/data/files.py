@@ -1,37 +1,63 @@
-"""Prompts of one's own: a file of JSON lines, a text file, a name that `datasets` knows, or one of the book's sources.
+"""Prompts of one's own: a file, a name that `datasets` knows, or one of the book's sources.
 
-    {"prompt": …}                                 if there are, with "reference" (a good reply), "chosen", "rejected"
-    one prompt a line                             in a file of any other ending
-    trl-lib/ultrafeedback_binarized:test[:100]    a data set, its split ("train" by default); columns as the keys above
+    FILE.jsonl, .json, .csv, .tsv, .parquet       rows with the keys below; .json may be an array; each may end in .gz
+    FILE.txt, or a file without an ending         one prompt a line
+    trl-lib/ultrafeedback_binarized:test[:100]    a data set, its split ("train" by default); columns as the keys below
     alpaca-eval, demo-preferences, …              `prompts` and `sources`
 
-Prompts and replies are texts, or conversations as chat data sets have them: of a prompt one user's turn, of a reply
-the last.
+`rows.example` says which keys of a row hold a prompt, a reference and a pair of replies.
 """
 
 import functools
+import gzip
+import io
 import json
 import pathlib
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rvlib import _checks
-from rvlib.lm.data import prompts, sources
-from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data import hub, prompts, rows, sources
 from rvlib.lm.data.sources import Example
 
 ALPACA_EVAL = "alpaca-eval"
 MAX_LISTED_LINES = 5  # bad ones, in an error
+JSON_LINES, TEXT = (".jsonl", ".ndjson"), (".txt", "")
+ENDINGS = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet", ".txt")
+# First bytes of files that are no text: archives, UTF-16, tables, pictures, PDF, pickles of PyTorch (zip).
+MAGIC = {
+    b"\x1f\x8b": "gzip's; end its name in .gz",
+    b"PK\x03\x04": "a zip archive's, as of a spreadsheet; save it as CSV",
+    b"\xff\xfe": "UTF-16's; save it as UTF-8",
+    b"\xfe\xff": "UTF-16's; save it as UTF-8",
+    b"PAR1": "parquet's; end its name in .parquet",
+    b"BZh": "bzip2's; unpack it",
+    b"\xfd7zXZ": "xz's; unpack it",
+    b"\x28\xb5\x2f\xfd": "zstandard's; unpack it",
+    b"%PDF": "a PDF's; copy the prompts into a .txt file",
+    b"SQLite format 3": "a data base's; save the table as CSV",
+    b"\x89PNG": "a picture's",
+}
+
+Row = tuple[str, Callable[[], Any]]  # its place, and a function that makes it or raises ValueError in a few words
 
 
 def read_examples(
-    source: str | pathlib.Path, *, limit: int | None = None, skip_bad_lines: bool = False, seed: int = 0
+    source: str | pathlib.Path,
+    *,
+    limit: int | None = None,
+    skip_bad_lines: bool = False,
+    seed: int = 0,
+    column: str | None = None,
 ) -> tuple[list[Example], list[str]]:
     """(examples, bad): the `sources.Example`s of `source`, and what is wrong with the lines that are none.
 
     Examples have no replies where the source has none. limit: the first so many; of the book's sources, so many drawn
-    by `seed`. bad: texts, "line 3: not JSON"; ValueError that lists them unless `skip_bad_lines`, or if nothing is
-    left. Blank lines are no lines. OSError for what is not there.
+    by `seed`. column: the key that holds the prompt, where it is none of `rows.KEYS`. bad: texts, "line 3: not JSON";
+    ValueError that lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no lines. OSError for
+    what is not there, ValueError for a file of another kind than its name says.
     """
     limit = limit if limit is None else _checks.whole("limit", limit)
     if source == ALPACA_EVAL:
@@ -40,56 +66,161 @@ def read_examples(
         return sources.load_examples(str(source), limit, seed=seed), []
     examples: list[Example] = []
     bad: list[str] = []
-    for place, parse in _rows(str(source)):
+    for place, make in _rows(str(source)):
         if limit is not None and len(examples) == limit:
             break
         try:
-            examples.append(_example(place, parse()))
+            examples.append(rows.example(place, make(), column))
         except ValueError as error:
             bad.append(f"{place}: {error}")
     if bad and not skip_bad_lines:
-        unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {'; '.join(bad[:MAX_LISTED_LINES])}{unlisted}; mend "
-            "them, or leave them out with --skip-bad-lines (skip_bad_lines=True)."
+            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; mend them, or leave them out "
+            "with --skip-bad-lines (skip_bad_lines=True)."
         )
     if not examples:
-        raise ValueError(f"{source} must hold at least one prompt, got none.")
+        reasons = f" ({list_bad_lines(bad)})" * bool(bad)
+        raise ValueError(f"{source} must hold at least one prompt, got none{reasons}.")
     return examples, bad
 
 
-def _rows(source: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(place, function that makes the row) for each row of a file or a data set.
+def list_bad_lines(bad: list[str]) -> str:
+    """The first few of what is wrong with lines, and how many more there are."""
+    unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
+    return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
 
-    Such a function raises ValueError, in a few words, for a line that cannot be read.
-    """
+
+def _rows(source: str) -> Iterator[Row]:
+    """The rows of a file or a data set."""
     path = pathlib.Path(source)
     if path.is_file():
-        parse = _parse_json if path.suffix in (".jsonl", ".json", ".ndjson") else _parse_text
-        lines = enumerate(path.read_bytes().splitlines(), 1)
-        return ((f"line {n}", functools.partial(parse, line)) for n, line in lines if line.strip())
-    if path.suffix in (".jsonl", ".json", ".ndjson", ".txt") and not path.is_dir():
-        raise OSError(
-            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of "
-            f"{', '.join(sources.SOURCES)}, got {source!r}, which is not there."
+        return _file_rows(path)
+    name = source.partition(":")[0]
+    if not pathlib.Path(name).is_dir() and (misspelt := hub.misspelt_path(name)):
+        raise _not_loaded(source, misspelt)
+    return _data_set_rows(source)
+
+
+def _file_rows(path: pathlib.Path) -> Iterator[Row]:
+    """The rows of a file, by the ending of its name. ValueError, in one sentence, for a file of another kind."""
+    ending = pathlib.Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{path} must be packed by gzip, as its name says, but is not ({error}).") from error
+    if ending == ".parquet":
+        return _parquet_rows(path, content)
+    for magic, kind in MAGIC.items():
+        if content.startswith(magic):
+            raise ValueError(f"{path} must be a text file, but its first bytes are {kind}.")
+    if b"\0" in content:
+        raise ValueError(f"{path} must be a text file in UTF-8, but has NUL bytes; save it as UTF-8.")
+    if ending in (".csv", ".tsv"):
+        return _table_rows(path, content, "," if ending == ".csv" else "\t")
+    if ending == ".json" and content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
+        return _array_rows(path, content)
+    if ending == ".json" and (item := _one_object(content)) is not None:
+        return iter([("item 1", functools.partial(_same, item))])
+    if ending not in (*JSON_LINES, ".json", *TEXT):
+        raise ValueError(
+            f"A file of prompts must end in {', '.join(ENDINGS)}, perhaps with .gz, got {path.name}; rename it."
         )
+    parse = _parse_text if ending in TEXT else _parse_json
+    lines = enumerate(content.splitlines(), 1)
+    return ((f"line {n}", functools.partial(parse, line)) for n, line in lines if line.strip())
+
+
+def _array_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
+    try:
+        items = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be JSON, an array or an object a line, but is not ({error}).") from error
+    return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
+
+
+def _one_object(content: bytes) -> dict[str, Any] | None:
+    """The object that a file is one of, over several lines; None of a file of lines."""
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[Row]:
+    """Rows of a table whose first line names its columns; empty cells are as if they were not there."""
+    import pandas  # datasets brings it
+
+    try:
+        with warnings.catch_warnings(record=True) as skipped:
+            warnings.simplefilter("always")
+            table = pandas.read_csv(
+                io.StringIO(content.decode("utf-8-sig"), newline=""),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                on_bad_lines="warn",
+            )
+    except (ValueError, RecursionError) as error:  # pandas' own, and that of a text that is not UTF-8
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{path} must be a table in UTF-8 whose first line names its columns, but is not ({reason})."
+        ) from error
+    messages = [line for warning in skipped for line in str(warning.message).strip().splitlines()]
+    skipped_lines = [re.fullmatch(r"Skipping line (\d+): expected (\d+) fields, saw (\d+)", m) for m in messages]
+    if not all(skipped_lines):  # lines that are all longer than the first
+        raise ValueError(
+            f"{path} must have as many cells in each line as in the first, which names its columns, but has more; "
+            "quote cells that hold a separator."
+        )
+    records = table.where(table.notna(), None).to_dict("records")
+    keys = list(map(str, table.columns))
+    for n, record in enumerate(records, 1):
+        row = {str(key): value for key, value in record.items() if value}
+        if row:
+            yield f"row {n}", functools.partial(_with_keys, row, keys)
+    for line, expected, seen in (match.groups() for match in skipped_lines if match):
+        reason = f"{seen} cells instead of {expected}; cells that hold a separator need quotes"
+        yield f"line {line}", functools.partial(_refuse, reason)
+
+
+def _parquet_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
+    import pyarrow.parquet  # datasets brings it
+
+    try:
+        items = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except Exception as error:  # pyarrow's own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(f"{path} must be a parquet file, as its name says, but is not ({reason}).") from error
+    return ((f"row {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
+
+
+def _data_set_rows(source: str) -> Iterator[Row]:
     name, split = source.partition(":")[::2]
     import datasets  # slow to import, and only data sets need it
 
     had_progress_bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        rows = datasets.load_dataset(name, split=split or "train")
+        if not pathlib.Path(name).is_dir():
+            hub.revision(name, "dataset")
+        items = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # whatever it was, of the many kinds that a data set fails by
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OSError(
-            f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of "
-            f"{', '.join(sources.SOURCES)}, got {source!r}, which did not load ({reason})."
-        ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise _not_loaded(source, reason) from error
     finally:
         if had_progress_bars:
             datasets.enable_progress_bars()
-    return ((f"row {n}", functools.partial(dict, row)) for n, row in enumerate(rows))
+    return ((f"row {n}", functools.partial(dict, item)) for n, item in enumerate(items))
+
+
+def _not_loaded(source: str, reason: str) -> OSError:
+    return OSError(
+        f"The prompts must be a file, the name of a data set, {ALPACA_EVAL} or one of {', '.join(sources.SOURCES)}, "
+        f"got {source!r}, which did not load ({reason})."
+    )
 
 
 def _decode(line: bytes) -> str:
@@ -111,36 +242,14 @@ def _parse_json(line: bytes) -> Any:
         raise ValueError("not JSON") from None
 
 
-def _example(place: str, row: Any) -> Example:
-    """The `Example` of a row, named after its place; ValueError, in a few words, that says what it lacks."""
-    if not isinstance(row, dict):
-        raise ValueError("not an object with a prompt")
-    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
-    if (chosen is None) != (rejected is None):
-        raise ValueError("only one of chosen and rejected")
-    if prompt is None and isinstance(chosen, list):
-        prompt = chosen[:-1]  # data sets whose replies are whole conversations
-    preferred, other = (
-        None if reply is None else _message_text("reply", reply[-1:] if isinstance(reply, list) else reply)
-        for reply in (chosen, rejected)
-    )
-    prompt, reference = _message_text("prompt", prompt), row.get("reference")
-    reference = (preferred or "") if reference is None else _message_text("reference", reference)
-    return Example(Prompt(place, prompt, reference), preferred, other)
+def _same(item: Any) -> Any:
+    return item
 
 
-def _message_text(kind: str, value: Any) -> str:
-    """A text, or the text of a conversation's only turn; ValueError, in a few words that name its kind, for others."""
-    if isinstance(value, list):
-        if len(value) != 1 or not isinstance(value[0], dict):
-            raise ValueError(f"a {kind} of {len(value)} turns instead of one")
-        value = value[0].get("content")
-    if value is None:
-        raise ValueError(f"no {kind}")
-    if not isinstance(value, str):
-        raise ValueError(f"a {kind} that is no text but {type(value).__name__}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"a {kind} with half a character, which UTF-8 cannot write")
-    if not value.strip() and kind == "prompt":
-        raise ValueError("an empty prompt")
-    return value
+def _refuse(reason: str) -> Any:
+    raise ValueError(reason)
+
+
+def _with_keys(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    """A table's row; of the columns that hold the prompt, the empty too, so that it is told what is empty."""
+    return row if any(key in row for key in rows.KEYS) else {key: row.get(key, "") for key in keys}

@@ -1,32 +1,88 @@
-"""What loading any model shares: quiet, sentences for what failed, files that packages carry."""
+"""What loading any model shares: where it is, quiet, sentences for what failed, files that packages carry."""
 
 import contextlib
 import importlib.util
+import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import transformers
 from huggingface_hub.errors import GatedRepoError
 
 from rvlib.lm import missing
+from rvlib.lm.data import hub
 
 NETWORK_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")  # whose errors are the network's
 
 
-def loading_failure(error: BaseException | None) -> str:
-    """Why something did not load, in words that say what to do.
+def locate(name: str | pathlib.Path) -> str | None:
+    """The commit of a model's name on the hub, None of a folder. hub.NotThere for what is neither."""
+    if pathlib.Path(name).is_dir():
+        return None
+    if misspelt := hub.misspelt_path(str(name)):
+        raise hub.NotThere(misspelt)
+    return hub.revision(str(name))
 
-    Of the error and its causes: no consent or token, a download cut off, or else the error's first line.
+
+def adapter_base(name: str | pathlib.Path) -> str | None:
+    """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own."""
+    path = transformers.utils.find_adapter_config_file(str(name))
+    if path is None or transformers.utils.cached_file(
+        str(name), "config.json", _raise_exceptions_for_missing_entries=False
+    ):
+        return None
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a name on the hub; an adapter that has none has that of its base."""
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name, **options)
+    except Exception:
+        base = adapter_base(name)
+        if base is None:
+            raise
+        return transformers.AutoTokenizer.from_pretrained(base, **options)
+
+
+def with_adapter(
+    model: transformers.PreTrainedModel, name: str | pathlib.Path, missing: Iterable[str]
+) -> tuple[transformers.PreTrainedModel, set[str]]:
+    """A base model with an adapter in its layers, and which weights neither of the two has."""
+    import peft  # slow to import, and only adapters need it
+
+    with_adapter = peft.PeftModel.from_pretrained(model, str(name))
+    trained = {key.removeprefix("base_model.model.") for key in peft.utils.load_peft_weights(str(name), device="cpu")}
+    # Not merged: in bfloat16 the sum would round the adapter away.
+    return with_adapter.get_base_model(), set(missing) - trained
+
+
+def loading_failure(error: BaseException | None, name: str | pathlib.Path = "") -> str:
+    """Why the model called `name` did not load, in words that say what to do.
+
+    Of the error and its causes: a name that nobody has, no consent or token, a download cut off, weights that are
+    pickles alone, or else the error's first line.
     """
     cause = error
     while cause:
+        if isinstance(cause, hub.NotThere):
+            return str(cause)
         if isinstance(cause, GatedRepoError):
             return "its owner asks for consent: accept the terms on its page and log in with `hf auth login`"
         package = type(cause).__module__.split(".")[0]
         if isinstance(cause, (ConnectionError, TimeoutError)) or package in NETWORK_PACKAGES:
             return "its download was cut off, or the hub is out of reach; the same command goes on with it"
         cause = cause.__cause__ or cause.__context__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    pickles = sorted(pathlib.Path(name).glob("*.bin")) if name else []
+    if "safetensors" in reason and (pickles or "pytorch_model" in str(error)):
+        return (
+            f"its weights are {pickles[0].name if pickles else 'pytorch_model.bin'} alone, a pickle, which may run "
+            "code; if you trust it, load it with transformers' from_pretrained(..., use_safetensors=False), and "
+            "save_pretrained(FOLDER) writes safetensors"
+        )
+    return reason
 
 
 def packaged(file: str, module: str) -> pathlib.Path:

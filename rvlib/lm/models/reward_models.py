@@ -6,9 +6,11 @@ text depends neither on the batch nor on the padding: it is what the model gives
 """
 
 import contextlib
+import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
-from rvlib.lm.models.loading import loading_failure, quiet
+from rvlib.lm.models.loading import adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
+from rvlib.lm.models.reading import Reader, encode
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FUNCTIONS = ("sentiment", "positivity", "similarity")
@@ -28,6 +31,11 @@ FUNCTIONS = ("sentiment", "positivity", "similarity")
 ADAPTERS: dict[str, Callable[[Any], torch.Tensor]] = {
     "LlamaForRewardModelWithGating": lambda output: output.score,  # ArmoRM, which mixes 19 objectives
 }
+
+# The ends of classes' names whose heads are not for one reward a text, though some have one output.
+OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
+
+LAST_TOKEN, UNKNOWN_TOKEN = "the last token", "the token that its own code chooses"
 
 
 @dataclass(frozen=True)
@@ -60,26 +68,85 @@ class SequenceReward:
     source: dict[str, Any]
     batch_size: int = 32
 
+    @functools.cached_property
+    def reader(self) -> Reader:
+        """How it reads texts."""
+        return Reader.of(self.name, self.tokenizer, self.model.config)
+
+    @property
+    def reads(self) -> str:
+        """Off which token the reward is read, as its head has it: a decoder's the last, an encoder's the first."""
+        if hasattr(self.model, "score") or type(self.model).__name__ in ADAPTERS:
+            return LAST_TOKEN
+        if hasattr(self.model, "classification_head"):
+            return "the last ending token"
+        if getattr(self.model.config, "classifier_pooling", None) == "mean":
+            return "the mean over all tokens"
+        return "the first token" if hasattr(self.model, "classifier") else UNKNOWN_TOKEN
+
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-        """Rewards, (prompts, replies). ValueError, one sentence, for a text longer than the model reads."""
-        encoded = [
-            _features(self.tokenizer, prompt.text, reply)
-            for prompt, texts in _pairs(prompts, replies)
-            for reply in texts
-        ]
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # similar lengths together
-        longest, max_tokens = len(encoded[order[-1]]["input_ids"]), _max_tokens(self.model, self.tokenizer)
-        if longest > max_tokens:
-            raise ValueError(
-                f"A prompt with its reply must have at most the {max_tokens} tokens that the reward model "
-                f"{self.name} reads, got {longest}; draw shorter replies, or leave out long prompts."
-            )
+        """Rewards, (prompts, replies).
+
+        ValueError, one sentence, for a text longer than the model reads, and for a reward that is no finite number.
+        """
+        encoded = [row for prompt, texts in _pairs(prompts, replies) for row in self.reader.rows(prompt, texts)]
+        lengths = [len(row["input_ids"]) for row in encoded]
         rewards = np.empty(len(encoded))
-        for indices in (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)):
+        for indices in self._batches(lengths):
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()
-        return rewards.reshape(len(prompts), -1)
+        return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of texts that go through at once: of similar lengths, and of equal ones where padding may be read."""
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == UNKNOWN_TOKEN else [(0, order)]
+        for group in (list(indices) for _, indices in groups):
+            yield from (group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size))
+
+    def alone(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> NDArray[np.float64]:
+        """The rewards of a reply to each prompt, (prompts,), each gone through the model by itself."""
+        return replace(self, batch_size=1)(prompts, [[reply] for reply in replies])[:, 0]
+
+    def example(self, prompt: Prompt, reply: str) -> dict[str, Any]:
+        """One reply as the model reads it: {"text", "last_tokens": its last three, "reads": `reads`}."""
+        token_ids = encode(self.tokenizer, prompt, reply)
+        return {
+            "text": self.tokenizer.decode(token_ids, skip_special_tokens=False),
+            "last_tokens": self.tokenizer.convert_ids_to_tokens(token_ids[-3:]),
+            "reads": self.reads,
+        }
+
+    def notes(self, prompt: Prompt, reply: str) -> list[str]:
+        """Sentences on how it reads a reply, where a reader of its rewards should know."""
+        notes = []
+        if not self.tokenizer.chat_template:
+            notes.append("It has no chat template: it reads the prompt and then the reply, with no marks of turns.")
+        pad_token_id = self.model.config.get_text_config().pad_token_id
+        if self.reads == LAST_TOKEN and encode(self.tokenizer, prompt, reply)[-1] == pad_token_id:
+            padding = self.tokenizer.convert_ids_to_tokens(pad_token_id)
+            notes.append(
+                f"Its configuration pads with {padding}, with which its texts "
+                "end: transformers would read the reward off the token before the last, and here it is read off the "
+                "last that the attention mask has."
+            )
+        return notes
+
+
+def check_finite(
+    name: str, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], rewards: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`rewards`, (prompts, replies); ValueError, in one sentence that names the first reply, unless all are finite."""
+    bad = np.argwhere(~np.isfinite(rewards))
+    if len(bad):
+        i, j = bad[0]
+        more = f", and {len(bad) - 1} more like that" * (len(bad) > 1)
+        raise ValueError(
+            f"A reward must be a finite number, got {rewards[i, j]} of {name} for reply {j + 1} to {prompts[i].name} "
+            f"({replies[i][j][:60]!r}){more}; load it in float32, or mend the reward model."
+        )
+    return rewards
 
 
 def load_reward_model(
@@ -89,32 +156,59 @@ def load_reward_model(
 
     "sentiment" is in [-1, 1], "positivity" the same moved to [0, 1], "similarity" that to the prompt's reference.
     Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM
-    needs. OSError or ValueError, in one sentence, for what did not load, lacks a head, or has more than one output.
+    needs. An adapter (PEFT's) is put on its base. OSError or ValueError, in one sentence, for what did not load, lacks
+    a head, has another, or has more than one output.
     """
     if name in FUNCTIONS:
         return FunctionReward(str(name), _function(str(name)))
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     check_reward_model(name, trust_remote_code=trust_remote_code)
+    base = adapter_base(name)
     with _one_sentence(name), quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
         model, loading_info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            name,
+            name if base is None else base,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({} if base is None else {"num_labels": 1}),
         )
-    if loading_info["missing_keys"]:
+        missing = loading_info["missing_keys"]
+        if base is not None:
+            model, missing = with_adapter(model, name, missing)
+    if missing:
         raise ValueError(
-            f"A reward model must come with all its weights, got {str(name)!r} without "
-            f"{min(loading_info['missing_keys'])}; name a model trained to give a reward."
+            f"A reward model must come with all its weights, got {str(name)!r} without {min(missing)}; name a model "
+            "trained to give a reward."
+        )
+    modules = {key.partition(".")[0] for key in model.state_dict()} - {model.base_model_prefix}
+    if unused := [key for key in loading_info["unexpected_keys"] if key.partition(".")[0] in modules]:
+        raise ValueError(
+            f"A reward model must have the head of a sequence classifier, got {str(name)!r} with {min(unused)}, which "
+            "that head does not have; name a model trained to give one reward for a text."
         )
     model.config.use_cache = False  # every text goes through once
     model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return SequenceReward(
-        str(name), model, tokenizer, {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype}
-    )
+    commit = locate(name)
+    source = {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype}
+    return SequenceReward(str(name), model, tokenizer, source | ({} if commit is None else {"revision": commit}))
+
+
+def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> Reader | None:
+    """How the reward model called `name` reads texts, without its weights; None of a fixed function.
+
+    Raises what `load_reward_model` would, as far as can be told so.
+    """
+    check_reward_model(name, trust_remote_code=trust_remote_code)
+    if name in FUNCTIONS:
+        return None
+    with _one_sentence(name):
+        tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
+        base = adapter_base(name) or name
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+    return Reader.of(str(name), tokenizer, config)
 
 
 def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> None:
@@ -125,16 +219,44 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
     if name == ARMORM:
         _check_trust(name, trust_remote_code)  # before anything is asked of the hub
     with _one_sentence(name):
-        config = transformers.PreTrainedConfig.get_config_dict(name)[0]
+        locate(name)
+        base = adapter_base(name)
+        config = transformers.PreTrainedConfig.get_config_dict(name if base is None else base)[0]
+    if base is not None:
+        _check_adapter(name)
+        return
     architecture = (config.get("architectures") or [""])[0]
     if architecture in ADAPTERS or (config.get("auto_map") and not hasattr(transformers, architecture)):
         _check_trust(name, trust_remote_code)
+    if architecture.endswith(OTHER_HEADS):
+        raise ValueError(
+            f"A reward model must give one reward for a text, got {str(name)!r}, a {architecture}, whose head does "
+            "not; name a sequence classifier with one output."
+        )
     with _one_sentence(name):
         num_labels = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).num_labels
     if architecture not in ADAPTERS and num_labels != 1:
         raise ValueError(
             f"A reward model must have one output, got {num_labels} of {str(name)!r}; name a model trained "
             "to give a reward."
+        )
+
+
+def _check_adapter(name: str | pathlib.Path) -> None:
+    """ValueError, in one sentence, for an adapter of another head than a sequence classifier's, or of pickles."""
+    import peft  # slow to import, and only adapters need it
+
+    with _one_sentence(name):
+        config = peft.PeftConfig.from_pretrained(str(name))
+        weights = transformers.utils.cached_file(
+            str(name), "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False
+        )
+    if config.task_type != peft.TaskType.SEQ_CLS or config.is_prompt_learning or weights is None:
+        lacks = "without safetensors weights" if weights is None else f"of {config.peft_type} for {config.task_type}"
+        raise ValueError(
+            f"An adapter that is a reward model must be of safetensors weights in a classifier's layers (SEQ_CLS), got "
+            f"{str(name)!r} {lacks}; merge it with peft's merge_and_unload(), save_pretrained(FOLDER) that with its "
+            "tokenizer, and name FOLDER."
         )
 
 
@@ -146,17 +268,21 @@ def forward(
     """Rewards of texts that go through `model` at once, a float32 tensor (texts,) that gradients pass through.
 
     rows: a text each, lists of ids, or dictionaries of such lists ("input_ids" and what else the model reads of each
-    token). Padding is on the right and masked. The models read the reward off the last token that is not their padding
-    token; one that has none is padded with an id that no row has, so that it reads the last of all, as it does of one
-    text alone.
+    token). Padding is on the right and masked. Decoders of transformers read the reward off the last token that is not
+    their padding token, which is not the last of all where a text ends with it, as it does where the ending token pads.
+    Here they pad with an id that no row has, so that they read the last token that the attention mask has.
     """
     features = [row if isinstance(row, Mapping) else {"input_ids": row} for row in rows]
     config = model.config.get_text_config()
-    configured_pad_id = pad_token_id = config.pad_token_id
-    if configured_pad_id is None:
-        used_ids = {token for row in features for token in row["input_ids"]}
-        pad_token_id = next(token for token in range(config.vocab_size) if token not in used_ids)
-    padding_values = {"input_ids": pad_token_id}  # of all else, 0
+    configured_pad_id = config.pad_token_id
+    used_ids = {token for row in features for token in row["input_ids"]}
+    candidates = (
+        range(config.vocab_size) if configured_pad_id is None else (configured_pad_id, *range(config.vocab_size))
+    )
+    pad_token_id = next((token for token in candidates if token not in used_ids), None)
+    if pad_token_id is None and len(rows) > 1:  # texts that have every token there is
+        return torch.cat([forward(model, tokenizer, [row]) for row in rows])
+    padding_values = {"input_ids": pad_token_id or 0}  # of all else, 0
     inputs = {
         key: torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(row[key]) for row in features], batch_first=True, padding_value=padding_values.get(key, 0)
@@ -172,25 +298,6 @@ def forward(
         config.pad_token_id = configured_pad_id
     read = ADAPTERS.get(type(model).__name__, lambda output: output.logits[:, 0])
     return read(output).float()
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, reply: str) -> list[int]:
-    """Ids of a prompt and a reply to it (texts), as the chat template writes a conversation.
-
-    A pair of texts where there is no template.
-    """
-    return _features(tokenizer, prompt, reply)["input_ids"]
-
-
-def _features(tokenizer: PreTrainedTokenizerBase, prompt: str, reply: str) -> dict[str, list[int]]:
-    """What a model reads of each token of a prompt and a reply: {"input_ids": list, perhaps "token_type_ids": list}."""
-    if tokenizer.chat_template:
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-        encoding = tokenizer(text, add_special_tokens=False)  # the template wrote them
-    else:
-        encoding = tokenizer(prompt, reply)
-    return {key: value for key, value in encoding.items() if key != "attention_mask"}
 
 
 def _function(name: str) -> Callable[[Prompt, Sequence[str]], ArrayLike]:
@@ -221,12 +328,6 @@ def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
     vars(transformers.models.llama.modeling_llama).setdefault("LLAMA_INPUTS_DOCSTRING", "")
 
 
-def _max_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
-    """How many tokens of a text the model reads; infinity where neither it nor its tokenizer says."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(tokenizer.model_max_length, positions or np.inf)
-
-
 @contextlib.contextmanager
 def _one_sentence(name: str | pathlib.Path) -> Iterator[None]:
     """What loading may raise, as an OSError that says what was expected."""
@@ -236,7 +337,7 @@ def _one_sentence(name: str | pathlib.Path) -> Iterator[None]:
         expected = (
             f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
         )
-        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error)}).") from error
+        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error, name)}).") from error
 
 
 def _pairs(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> Iterator[tuple[Prompt, Sequence[str]]]:

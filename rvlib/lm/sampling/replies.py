@@ -72,7 +72,7 @@ def sample_replies(
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
     settings |= {} if engine == "generate" else {"engine": engine}
     processes.only_first(lambda: _claim(folder, settings))
-    by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt.text)))
+    by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt)))
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
     numbered = list(enumerate(batches))
@@ -119,7 +119,7 @@ def _draw(
 ) -> Iterator[dict[str, Any]]:
     """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
     prompt_ids, num_generations = (
-        [encode_prompt(policy.tokenizer, prompt.text) for prompt in batch],
+        [encode_prompt(policy.tokenizer, prompt) for prompt in batch],
         sampling.num_generations,
     )
     with torch.random.fork_rng(devices=processes.generators()):
@@ -142,7 +142,7 @@ def _draw(
         yield {
             "prompt": prompt.name,
             "text": prompt.text,
-            "replies": decode_replies(policy, completion_ids[group]),
+            "replies": decode_replies(policy, completion_ids[group], prompt),
             "tokens": completion_ids[group],
             "ended": [ids[-1] in eos_token_ids for ids in completion_ids[group]],
             "log_probs": logprobs[group],

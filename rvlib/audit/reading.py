@@ -1,0 +1,38 @@
+"""How the models of an audit read texts, in sentences for its report: templates, tokens, and what rounding changes."""
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rvlib.audit.grading import Audit
+
+LARGE_NOISE = 0.05  # of a reward's standard deviation: noise above it is told
+SHOWN = 200  # characters of a text at its beginning, and as many at its end
+
+
+def reading_notes(audit: "Audit") -> list[str]:
+    """How each model reads texts, in sentences: what it lacks, and one reply as each reward model reads it."""
+    sentences = []
+    if audit.policy.get("chat_template") is False:
+        sentences.append(f"{audit.policy['name']} has no chat template: it gets the text of a prompt alone.")
+    judges = dict(audit.teachers) | ({} if audit.reference is None else {str(audit.ground_truth): audit.reference})
+    for name, grade in judges.items():
+        sentences += [f"{name}: {note}" for note in grade.get("notes", [])]
+        if example := grade.get("example"):
+            text, last = json.dumps(_shortened(example["text"]), ensure_ascii=False), ", ".join(example["last_tokens"])
+            sentences.append(
+                f"{name} reads the first reply to {example['prompt']} as {text}; the last tokens are {last}, and the "
+                f"reward is read off {example['reads']}."
+            )
+        if grade.get("noise", 0.0) > 0 == grade["scale"]:
+            sentences.append(f"Rewards of {name} differ by no more than what rounding changes, {grade['noise']:.2g}.")
+        if grade.get("noise", 0.0) > LARGE_NOISE * grade["scale"] > 0:
+            sentences.append(
+                f"{name} gives a reply another reward alone than in a batch, or in another precision, by "
+                f"{grade['noise'] / grade['scale']:.0%} of its standard deviation: do not trust smaller differences."
+            )
+    return sentences
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]} … {text[-SHOWN:]}"

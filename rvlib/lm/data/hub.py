@@ -1,0 +1,82 @@
+"""Names on the Hugging Face Hub: which revision a name stands for now, and names that are misspelt paths, told at once.
+
+Without this, transformers and datasets try five times over 25 seconds before they say that a name does not exist.
+"""
+
+import difflib
+import functools
+import pathlib
+
+TIMEOUT = 10  # seconds for the one question to the hub
+FILE_ENDINGS = (
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".gz",
+    ".safetensors",
+    ".gguf",
+    ".bin",
+)
+
+
+class NotThere(OSError):
+    """A name that is neither a file or a folder here nor a name on the hub; says so in a few words."""
+
+
+def misspelt_path(name: str) -> str | None:
+    """Why `name`, which is no file or folder here, must be a misspelt path and no name on the hub; None if it may be.
+
+    It is a path where it has more than one "/", a leading "." or "~", or a file's ending.
+    """
+    is_path = name.count("/") > 1 or name.startswith((".", "~", "/")) or name.endswith(FILE_ENDINGS)
+    return f"it is not there{_nearest(name)}" if is_path else None
+
+
+@functools.lru_cache
+def revision(name: str, kind: str = "model") -> str | None:
+    """The commit that a repository's name on the hub stands for, asked once; the cache's, if there is no network.
+
+    kind: "model" or "dataset". None where the hub answers otherwise and the cache does not know. NotThere for a name
+    that is none or that nobody has, and for one that is not in the cache where the hub cannot be asked.
+    """
+    import huggingface_hub  # of the language models' packages; files of prompts are read without it
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return huggingface_hub.HfApi().repo_info(name, repo_type=kind, timeout=TIMEOUT).sha
+    except HFValidationError:
+        raise NotThere("it is not there, and no name on the hub looks like that") from None
+    except GatedRepoError:
+        return _cached(name, kind)  # what is missing is told where its files are asked for
+    except RepositoryNotFoundError as error:
+        raise NotThere(
+            f"it is neither here nor on the hub{_nearest(name)}; a private one needs `hf auth login`"
+        ) from error
+    except HfHubHTTPError:
+        return _cached(name, kind)  # an answer, of a mirror for one, that does not tell
+    except Exception as error:  # whatever a network can do
+        cached = _cached(name, kind)
+        if cached is None:
+            raise NotThere(f"it is not here, and the hub is out of reach{_nearest(name)}") from error
+        return cached
+
+
+def _nearest(name: str) -> str:
+    """The file or folder here that is spelt most like `name`, in words; nothing where none is."""
+    path = pathlib.Path(name)
+    neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
+    return f"; {path.parent / similar[0]} is here" if similar else ""
+
+
+def _cached(name: str, kind: str) -> str | None:
+    """The commit of a repository in the cache; None where it is not there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = f"{kind}s--{name.replace('/', '--')}"
+    reference = pathlib.Path(HF_HUB_CACHE, folder, "refs", "main")
+    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None

@@ -1,0 +1,335 @@
+"""An audit gives no wrong number in silence: what does not fit is told before it draws, rounding is no variance."""
+
+import errno
+import itertools
+import json
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip(
+    "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+)
+
+from small_models import TEMPLATE, make_encoder, make_llama  # noqa: E402
+
+from rvlib.audit import command as audit_command  # noqa: E402
+from rvlib.audit import report, scoring  # noqa: E402
+from rvlib.audit.reading import reading_notes  # noqa: E402
+from rvlib.audit.run import audit  # noqa: E402
+from rvlib.audit.stamps import stamp  # noqa: E402
+from rvlib.lm.data.prompts import Prompt  # noqa: E402
+from rvlib.lm.models import reward_models  # noqa: E402
+from rvlib.lm.models.reward_models import load_reward_model  # noqa: E402
+
+ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
+SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, progress=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # tensors this small are slower on many
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def models(environment, tmp_path_factory):
+    """Folders of a policy and of two reward models, a Llama and a RoBERTa that reads 24 tokens."""
+    folder = tmp_path_factory.mktemp("models")
+    make_llama(folder / "policy", architecture="LlamaForCausalLM", template=TEMPLATE + ASKED)
+    make_llama(folder / "judge", seed=1)
+    make_encoder(folder / "encoder", max_tokens=24)
+    return folder
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """A file of prompts, one a line."""
+
+    def write(*lines):
+        path = tmp_path / "prompts.txt"
+        path.write_text("\n".join(lines or ("rain sun", "wind snow a", "b c", "d")) + "\n")
+        return path
+
+    return write
+
+
+def length(prompts, replies):
+    return [[float(len(reply)) for reply in row] for row in replies]
+
+
+def drawn_nothing(folder):
+    return not list(folder.rglob("batch-*"))
+
+
+# Before it draws
+
+
+def test_an_audit_says_which_lines_it_left_out(models, tmp_path, capsys):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "rain"}\n{"prompt": 3}\n{"prompt": "sun"}\n')
+    command = f"--policy {models}/policy --reward-model {models}/judge --prompts {path} --num-generations 2"
+    command += f" --max-new-tokens 2 --folder {tmp_path}/run"
+    with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
+        audit_command.main(command.split())
+    audit_command.main([*command.split(), "--skip-bad-lines"])
+    assert "Left out line 2: a prompt that is no text but int" in capsys.readouterr().out
+    assert "line 2: a prompt that is no text but int" in (tmp_path / "run/audit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "judge, words, reason",
+    [
+        ("judge", 60, "line 2: a prompt of 63 tokens, with a reply of 6 more than the 64 that the policy reads"),
+        ("judge", 50_000, "line 2: a prompt of 50003 tokens, with a reply of 6 more than the 64 that the policy reads"),
+        ("encoder", 16, "line 2: a prompt of 20 tokens, with a reply of 6 more than the 24 that encoder reads"),
+    ],
+)
+def test_prompts_too_long_are_told_by_line_before_anything_is_drawn(models, prompts, tmp_path, judge, words, reason):
+    path, folder = prompts("rain", "a " * words, "sun"), tmp_path / "run"
+    with pytest.raises(ValueError, match=f"^Every prompt, [^\n]* got {reason}; lower --max-new-tokens, [^\n]*\\.$"):
+        audit(models / "policy", [models / judge], path, folder=folder, **SETTINGS)
+    assert drawn_nothing(tmp_path)
+    result = audit(models / "policy", [models / judge], path, folder=folder, skip_bad_lines=True, **SETTINGS)
+    shown = {key: result.prompts[key] for key in ("source", "names", "left_out")}
+    assert shown == {"source": "prompts.txt", "names": ["line 1", "line 3"], "left_out": [reason]}
+
+
+def test_as_long_as_every_model_reads_is_not_too_long(models, prompts, tmp_path):
+    path = prompts("rain", "a " * 14)  # with the four marks of a pair and a reply of six, 24
+    assert audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS).teachers
+
+
+def test_a_pair_too_long_is_told_by_line(models, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": prompt, "chosen": "a " * n, "rejected": "b"} for prompt, n in (("rain", 1), ("sun", 30))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        ValueError, match="line 2: chosen and its prompt of 35 tokens, more than the 24 that encoder reads; "
+    ):
+        audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        ("{{ raise_exception('system first') }}", "^The chat template of [^\n]* \\(system first\\); [^\n]*\\.$"),
+        ("{{ messages[0]", "^The chat template of [^\n]*\\.$"),
+    ],
+)
+@pytest.mark.parametrize("of", ["policy", "judge"])
+def test_a_template_that_takes_no_prompt_is_told_before_anything_is_drawn(
+    models, prompts, tmp_path, template, expected, of
+):
+    architecture = {"policy": "LlamaForCausalLM", "judge": "LlamaForSequenceClassification"}[of]
+    broken = make_llama(tmp_path / "broken", architecture=architecture, template=template)
+    policy, judge = (broken, models / "judge") if of == "policy" else (models / "policy", broken)
+    with pytest.raises(ValueError, match=expected):
+        audit(policy, [judge], prompts(), folder=tmp_path / "run", **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+def test_a_tokenizer_larger_than_the_embeddings_is_told_before_anything_is_drawn(models, prompts, tmp_path):
+    small = make_llama(tmp_path / "small", vocabulary=8)
+    with pytest.raises(
+        ValueError, match="^[^\n]*small must embed every token of its tokenizer, got 'a' with number 9 "
+    ):
+        audit(models / "policy", [small], prompts("rain", "a"), folder=tmp_path / "run", **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+# As each model reads it
+
+
+def test_the_report_shows_a_reply_as_each_model_reads_it(tmp_path, prompts):
+    prefilled = TEMPLATE + "{% if add_generation_prompt %}<assistant> <think> {% endif %}"
+    policy = make_llama(tmp_path / "policy", architecture="LlamaForCausalLM", template=prefilled)
+    judge, bare = make_llama(tmp_path / "judge"), make_encoder(tmp_path / "bare")
+    result: Any = audit(policy, [judge, bare], prompts(), ground_truth=length, folder=tmp_path / "run", **SETTINGS)
+    records = [json.loads(line) for path in tmp_path.rglob("batch-*") for line in path.read_text().splitlines()]
+    reply = next(record["replies"][0] for record in records if record["prompt"] == "line 1")
+    assert reply.startswith("<think>")
+    example = result.teachers["judge"]["example"]
+    assert example["text"] == f"<user> rain sun <end> <assistant> {reply} <end>"
+    assert example["last_tokens"] == example["text"].split()[-3:] and example["reads"] == "the last token"
+    assert result.teachers["bare"]["example"]["text"] == f"<bos> rain sun <end> <end> {reply} <end>"
+    has_template = [result.policy, result.teachers["judge"], result.teachers["bare"]]
+    assert [each["chat_template"] for each in has_template] == [True, True, False]
+    sentences = reading_notes(result)
+    assert any(sentence.startswith("bare: It has no chat template: ") for sentence in sentences)
+    assert any(f'reads the first reply to line 1 as "{example["text"]}"' in sentence for sentence in sentences)
+    assert "&lt;think&gt;" in (tmp_path / "run/audit.html").read_text()
+
+
+# Rounding
+
+
+def test_rewards_that_differ_by_rounding_alone_have_no_variance(models, prompts, tmp_path):
+    steps = itertools.cycle(np.spacing(np.float32(5)) * np.array([0.0, 1.0, -1.0, 1.0, 0.0]))
+
+    def five(prompts, replies):
+        return [[5 + next(steps) for _ in row] for row in replies]
+
+    result: Any = audit(models / "policy", {"five": five, "length": length}, prompts(), folder=tmp_path, **SETTINGS)
+    five_grade = result.teachers["five"]
+    assert five_grade["reward_variance"] == [0, 0, 0] and five_grade["scale"] == 0
+    assert "five gives every reply the same reward: it cannot teach." in result.advice
+    assert result.teachers["length"]["reward_variance"][0] > 0.1
+
+
+def test_without_noise_flattens_what_noise_alone_makes():
+    rewards = np.array([[1.0, 1.01, 0.99], [1.0, 2.0, 3.0], [7.0, 7.0, 7.0]])
+    assert scoring.without_noise(rewards, 0.01).tolist() == [[1.0] * 3, [1.0, 2.0, 3.0], [7.0] * 3]
+    assert scoring.without_noise(rewards, 0.009).tolist() == rewards.tolist()
+    assert np.ptp(scoring.without_noise(rewards, 4.0)) == 0
+    assert scoring.without_noise([]).shape == (0,)
+    large = 1e6 + np.array([[0.0, 0.5, 1.0]])  # steps of a 32-bit number are a sixteenth there
+    assert scoring.without_noise(large).tolist() == large.tolist()
+
+
+def test_noise_is_the_difference_between_a_reply_alone_and_in_its_batch():
+    class Judge:
+        source = {"dtype": "float32"}
+
+        def __init__(self, shift):
+            self.shift = shift
+
+        def alone(self, prompts, replies):
+            return np.array([len(reply) + self.shift * (prompt.name == "2") for prompt, reply in zip(prompts, replies)])
+
+    texts = scoring.Texts([Prompt(str(i), "x", "") for i in range(3)], [["a", "bb"], ["cc", "d"], ["eee", "f"]])
+    rewards: Any = [[1.0, 2.0], [2.0, 1.0], [3.0, 1.0]]
+    judges: list[Any] = [Judge(shift) for shift in (0.0, 0.25, -0.5)]
+    assert scoring.noise(judges[0], texts, rewards) == np.spacing(np.float32(3))
+    assert scoring.noise(judges[1], texts, rewards) == 0.25
+    assert scoring.noise(judges[1], texts, rewards, judges[2:]) == 0.5
+
+
+def test_noise_of_another_precision_counts_where_it_is_asked_for(models, prompts, tmp_path, capsys):
+    noise, path = {}, prompts()
+    for other in (None, "bfloat16"):
+        result = audit(models / "policy", [models / "judge"], path, folder=tmp_path, compare_dtype=other, **SETTINGS)
+        noise[other] = result.teachers["judge"]["noise"]
+    assert 0 < noise[None] < 1e-4 < noise["bfloat16"]
+    report.show(result)
+    assert "noise, in its own unit" in capsys.readouterr().out
+    exact, rough = (load_reward_model(models / "judge", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    texts = scoring.Texts([Prompt("x", "rain sun", "")], [["a b", "c"]])
+    assert scoring.noise(rough, texts, rough(texts.prompts, texts.replies).tolist()) >= 2**-9  # its steps near ±1
+    assert scoring.noise(exact, texts, exact(texts.prompts, texts.replies).tolist()) < 1e-4
+
+
+def test_settings_are_checked_before_anything_is_drawn(models, prompts, tmp_path):
+    for settings in ({"compare_dtype": "int4"}, {"min_scored": 2}):
+        with pytest.raises(ValueError, match=f"^{next(iter(settings))} must be [^\n]*\\.$"):
+            audit(models / "policy", [models / "judge"], prompts(), folder=tmp_path, **settings, **SETTINGS)
+    with pytest.raises(ValueError, match="^reward_models must not be called 'the ground truth', "):
+        audit(models / "policy", {"the ground truth": length}, prompts(), folder=tmp_path, **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+# What is no reward
+
+
+def test_a_reply_without_a_reward_leaves_its_prompt_out_for_all(models, prompts, tmp_path):
+    def silent(prompts, replies):
+        return [
+            [None if prompt.name == "line 2" and i else 1.0 * len(reply) for i, reply in enumerate(row)]
+            for prompt, row in zip(prompts, replies)
+        ]
+
+    scores, settings = {"silent": silent, "length": length}, SETTINGS | {"folder": tmp_path}
+    with pytest.raises(
+        ValueError,
+        match="^Reward models must score all replies to at least 90% of the prompts, got 3 of 4 "
+        "\\(line 2: silent gave no reward to 2 of its 3 replies\\); [^\n]* --min-scored [^\n]*\\.$",
+    ):
+        audit(models / "policy", scores, prompts(), **settings)
+    result = audit(models / "policy", scores, prompts(), min_scored=0.7, **settings)
+    assert result.prompts["names"] == ["line 1", "line 3", "line 4"]
+    assert result.prompts["left_out"] == ["line 2: silent gave no reward to 2 of its 3 replies"]
+    assert {name: len(grade["rewards"]) for name, grade in result.teachers.items()} == {"silent": 3, "length": 3}
+    assert result.teachers["silent"]["rewards"] == result.teachers["length"]["rewards"]
+
+
+def test_a_pair_without_a_reward_is_counted(models, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "chosen": "a b", "rejected": "c"}) + "\n" for p in "abcde"))
+
+    def silent_on_one(prompts, replies):
+        pair = len(replies[0]) == 2
+        return [
+            [None if pair and prompt.name == "line 2" else 1.0 * len(reply) for reply in row]
+            for prompt, row in zip(prompts, replies)
+        ]
+
+    result: Any = audit(
+        models / "policy", {"mine": silent_on_one}, path, min_scored=0.8, folder=tmp_path / "run", **SETTINGS
+    )
+    assert result.teachers["mine"]["pairs"] == 4 and len(result.prompts["names"]) == 5
+    assert result.prompts["left_out"] == ["line 2: mine gave no reward to 2 of its 2 preferred and other replies"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_says_whose_and_of_what(models, prompts, tmp_path, value):
+    def broken(prompts, replies):
+        rewards = np.zeros((len(prompts), len(replies[0])))
+        rewards[1, 2] = value
+        return rewards
+
+    with pytest.raises(
+        ValueError, match=f"^A reward must be a finite number, got {value} of mine for reply 3 to line 2 [^\n]*\\.$"
+    ):
+        audit(models / "policy", {"mine": broken}, prompts(), folder=tmp_path, **SETTINGS)
+
+
+# Nothing is lost, nothing is stale
+
+
+def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", 1)
+    path, calls = prompts(), []
+    score = reward_models.SequenceReward.__call__
+
+    def until_the_third(self, prompts, replies):
+        calls.append(prompts[0].name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(self, prompts, replies)
+
+    whole = audit(models / "policy", [models / "judge"], path, folder=tmp_path / "whole", **SETTINGS)
+    monkeypatch.setattr(reward_models.SequenceReward, "__call__", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        audit(models / "policy", [models / "judge"], path, folder=tmp_path / "cut", **SETTINGS)
+    (partial,) = (tmp_path / "cut").glob("scores-*.partial.jsonl")
+    partial.write_text(partial.read_text() + '["rewards", 2, [[0.')  # what a kill in the midst of writing leaves
+    result = audit(models / "policy", [models / "judge"], path, folder=tmp_path / "cut", **SETTINGS)
+    assert calls[:5] == ["line 1", "line 2", "line 3", "line 3", "line 4"]
+    assert result.teachers == whole.teachers and not list(tmp_path.rglob("*.partial.jsonl"))
+
+
+def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scoring.ChunkFile, "add", full)
+    command = f"--policy {models}/policy --reward-model {models}/judge --prompts {prompts()} --num-generations 2"
+    with pytest.raises(SystemExit, match="^The disk is full; [^\n]* the same command goes on from what is on it\\.$"):
+        audit_command.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
+
+
+def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
+    commits = iter(["0123", "4567"])
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: types.SimpleNamespace(sha=next(commits)))
+    assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
+    assert stamp("somebody/judge-b") == {"revision": "4567"}
+    assert stamp("sentiment") == stamp("tiny") == {}
