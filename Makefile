@@ -64,7 +64,7 @@ samples: models ## draw the language model's samples again for "A real policy, t
 
 audit: models ## audit the two rewards of "Audit your own reward model" again
 	@$(VENV)/bin/rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity \
-		--ground-truth similarity --prompts alpaca-eval --limit 100 --dtype bfloat16 --folder data/audit-of-the-book
+		--ground-truth similarity --prompts alpaca-eval --limit 100 --dtype bfloat16 --no-texts --folder data/audit-of-the-book
 	@cp data/audit-of-the-book/audit.json rvlib/data/results/audit.json
 
 study: $(VENV)/test ## train and sum the transformers of "A language model you can enumerate" again

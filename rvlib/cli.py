@@ -14,7 +14,7 @@ COMMANDS = {
     "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
     "study": ("rvlib.lm.enumerable.teaching", "which number, measured before training, picks the teacher?"),
     "bench": ("rvlib.lm.experiments.bench_report", "how near each stage comes to what the machine can do"),
-    "audit": ("rvlib.audit.run", "is this reward model a good teacher for this policy?"),
+    "audit": ("rvlib.audit.command", "is this reward model a good teacher for this policy?"),
     "exercises": ("rvlib.problem_sets", "make a sheet of problems for marks, and mark what comes back"),
 }
 

@@ -18,8 +18,8 @@ transformers = pytest.importorskip(
 
 from small_models import TEMPLATE, make_encoder, make_llama  # noqa: E402
 
+from rvlib.audit import command as audit_command  # noqa: E402
 from rvlib.audit import report, scoring  # noqa: E402
-from rvlib.audit import run as auditing  # noqa: E402
 from rvlib.audit.reading import reading_notes  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.audit.stamps import stamp  # noqa: E402
@@ -80,8 +80,8 @@ def test_an_audit_says_which_lines_it_left_out(models, tmp_path, capsys):
     command = f"--policy {models}/policy --reward-model {models}/judge --prompts {path} --num-generations 2"
     command += f" --max-new-tokens 2 --folder {tmp_path}/run"
     with pytest.raises(SystemExit, match="^Each line of [^\n]* got line 2: a prompt that is no text but int; "):
-        auditing.main(command.split())
-    auditing.main([*command.split(), "--skip-bad-lines"])
+        audit_command.main(command.split())
+    audit_command.main([*command.split(), "--skip-bad-lines"])
     assert "Left out line 2: a prompt that is no text but int" in capsys.readouterr().out
     assert "line 2: a prompt that is no text but int" in (tmp_path / "run/audit.html").read_text()
 
@@ -100,7 +100,8 @@ def test_prompts_too_long_are_told_by_line_before_anything_is_drawn(models, prom
         audit(models / "policy", [models / judge], path, folder=folder, **SETTINGS)
     assert drawn_nothing(tmp_path)
     result = audit(models / "policy", [models / judge], path, folder=folder, skip_bad_lines=True, **SETTINGS)
-    assert result.prompts == {"source": "prompts.txt", "names": ["line 1", "line 3"], "left_out": [reason]}
+    shown = {key: result.prompts[key] for key in ("source", "names", "left_out")}
+    assert shown == {"source": "prompts.txt", "names": ["line 1", "line 3"], "left_out": [reason]}
 
 
 def test_as_long_as_every_model_reads_is_not_too_long(models, prompts, tmp_path):
@@ -323,7 +324,7 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring.ChunkFile, "add", full)
     command = f"--policy {models}/policy --reward-model {models}/judge --prompts {prompts()} --num-generations 2"
     with pytest.raises(SystemExit, match="^The disk is full; [^\n]* the same command goes on from what is on it\\.$"):
-        auditing.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
+        audit_command.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
 
 
 def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):

@@ -1,17 +1,32 @@
 """`rvlib audit`: is this reward model a good teacher for this policy?
 
-`grading` and `report` work on arrays and files and need neither torch nor transformers; `run` draws replies and scores
-them, and may import `rvlib.lm`. Start with `grading.grade`.
+`command` reads the command line, and does what needs no language model; `run` draws replies and scores them, and may
+import `rvlib.lm`; `monitoring` follows TRL's trainers. All others work on arrays and files and need neither torch nor
+transformers. Start with `assembly.audit_rewards`.
 """
 
 from typing import Any
 
-from rvlib.audit.grading import Audit, advice, grade, order_of_teachers
+from rvlib.audit.assembly import audit_rewards
+from rvlib.audit.comparison import compare
+from rvlib.audit.grading import Audit, grade, order_of_teachers
+from rvlib.audit.scored_files import audit_files
+from rvlib.audit.verdicts import advice, verdict
 
-__all__ = ["Audit", "advice", "audit", "grade", "order_of_teachers"]
+__all__ = [
+    "Audit",
+    "advice",
+    "audit",
+    "audit_files",
+    "audit_rewards",
+    "compare",
+    "grade",
+    "order_of_teachers",
+    "verdict",
+]
 
 
-def audit(*args: Any, **kwargs: Any) -> Audit:
+def audit(*args: Any, **kwargs: Any) -> Audit | None:
     """`rvlib.audit.run.audit`, whose arguments it takes; torch is imported when it is called, not before."""
     from rvlib.audit import run  # needs torch
 

@@ -1,15 +1,13 @@
 """What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from rvlib import plots
-from rvlib.audit.grading import ALMOST_NONE, Audit, interval_of, share_the_truth_ties
+from rvlib.audit.grading import MEASURES, Audit
+from rvlib.audit.probes import Example
 from rvlib.audit.reading import reading_notes
+from rvlib.audit.report_figures import order_figure, plane_figure, spread_figure
+from rvlib.audit.report_rows import rows
+from rvlib.audit.verdicts import answer, interval, verdict
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -17,107 +15,16 @@ table{border-collapse:collapse;margin:1rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884}
 th{min-width:8rem}td{min-width:5rem;font-variant-numeric:tabular-nums}
 thead th{min-width:5rem;border-bottom:2px solid #888a}
-small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}"""
-MEASURES = {
-    "covariance": "covariance",
-    "preference_covariance": "covariance with the preferences",
-    "reward_variance": "reward variance",
-}
+.answer{font-size:1.35rem;line-height:1.4;margin:.5rem 0 1rem}
+blockquote{margin:.5rem 0;padding:.1rem 1rem;border-left:3px solid #888a;white-space:pre-wrap;overflow-wrap:anywhere}
+summary{cursor:pointer;font-weight:600;margin:.6rem 0}
+small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
+@media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
+tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
+th,td{border:0;min-width:0}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
+@media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
 MEASURE_WIDTH = 20  # characters in the terminal that the first column has at least
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what is measured, what that means, and the text for each teacher, in the predicted order."""
-
-    measure: str
-    meaning: str
-    cells: list[str]
-
-
-def rows(audit: Audit) -> list[Row]:
-    """The table, one `Row` a measure."""
-    truth = audit.ground_truth
-    grades = [audit.teachers[name] for name in audit.order["names"]]
-
-    def row(measure: str, meaning: str, text: Callable[[Any], str]) -> Row:
-        return Row(measure, meaning, [text(grade) for grade in grades])
-
-    noise = [
-        row(
-            "noise, in its own unit",
-            "what rounding changed in a reward at most; a spread of twice that within a prompt counts as none",
-            lambda grade: f"{grade['noise']:.2g}" if grade.get("noise") else "not measured",
-        )
-    ] * any(grade.get("noise") for grade in grades)
-    table = [
-        row(
-            "reward variance",
-            "how fast it can teach; in units of its own standard deviation over all replies",
-            lambda grade: _interval(grade["reward_variance"]),
-        ),
-        row(
-            "its spread over prompts",
-            "10 %, 50 % and 90 % of the prompts lie below",
-            lambda grade: _numbers(grade["spread"]),
-        ),
-        row(
-            "the same, of its mean",
-            "where the mean variance is the unit, so that it is 1",
-            lambda grade: _numbers(grade["spread_of_mean"]),
-        ),
-        row(
-            "in its own unit, squared",
-            "as the reward comes; compares nothing",
-            lambda grade: _interval(grade["reward_variance_own_unit"], ".3g"),
-        ),
-        *noise,
-        row(
-            "prompts with (almost) none",
-            f"reward variance under {ALMOST_NONE:.0%} of the mean",
-            lambda grade: _interval(grade["flat"], ".0%"),
-        ),
-    ]
-    if truth:
-        table += [
-            row(
-                "accuracy",
-                f"share of pairs of replies to one prompt that it orders as {truth} does; a tie agrees only with a tie",
-                lambda grade: _interval(grade["accuracy"]),
-            ),
-            row(
-                "pairs that it ties",
-                f"accuracy counts them as wrong, unless {truth} ties them too",
-                lambda grade: f"{grade['tied']:.1%}",
-            ),
-            row(
-                "covariance",
-                f"with {truth}, within prompts, in units of both: what the order goes by",
-                lambda grade: _interval(grade["covariance"], ".3f"),
-            ),
-        ]
-        if all("chance" in grade for grade in grades):
-            by_chance = row(
-                "accuracy by chance",
-                f"of a reward that ties as many and has nothing to do with {truth}; "
-                f"{truth} itself ties {share_the_truth_ties(audit):.1%} of the pairs",
-                lambda grade: f"{grade['chance']:.2f}",
-            )
-            table.insert(-2, by_chance)
-    if all("pairs" in grade for grade in grades):
-        table += [
-            row(
-                "accuracy on the preferences",
-                f"share of the {grades[0]['pairs']} given pairs that it orders rightly",
-                lambda grade: _interval(grade["preference_accuracy"]),
-            ),
-            row(
-                "covariance with the preferences",
-                "half its margin on them, in its unit",
-                lambda grade: _interval(grade["preference_covariance"], ".3f"),
-            ),
-        ]
-    return table
+LONGEST = 1200  # characters of a reply that the report shows
 
 
 def headline(audit: Audit) -> str:
@@ -134,111 +41,34 @@ def sizes(audit: Audit) -> str:
     count, sampling = len(audit.prompts["names"]), audit.sampling
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
-    left = f" ({len(audit.prompts['left_out'])} lines left out)" * bool(audit.prompts["left_out"])
+    left = f" ({len(audit.prompts['left_out'])} left out)" * bool(audit.prompts["left_out"])
+    cut_off = f" ({audit.replies['cut_off']:.0%} were cut off there)" if "cut_off" in audit.replies else ""
+    drawn = (
+        f", of at most {sampling['max_new_tokens']} tokens{cut_off} at temperature {sampling['temperature']:g}"
+        if "max_new_tokens" in sampling
+        else ""
+    )
+    source = f" of {audit.prompts['source']}" * bool(audit.prompts["source"])
     return (
-        f"{count} prompts of {audit.prompts['source']}{different}{left}, {sampling['num_generations']} replies of "
-        f"{audit.policy['name']} to each, of at most {sampling['max_new_tokens']} tokens "
-        f"({audit.replies['cut_off']:.0%} were cut off there) at temperature {sampling['temperature']:g}; "
-        "intervals are of 95 %, over prompts."
+        f"{count} prompts{source}{different}{left}, {sampling['num_generations']} replies of "
+        f"{audit.policy['name']} to each{drawn}; intervals are of 95 %, over prompts."
     )
 
 
 def origin(audit: Audit) -> str:
     """How the numbers were made, in a line."""
     made = audit.made
-    versions = ", ".join(
-        f"{name} {made['versions'][name]}" for name in ("torch", "transformers") if name in made["versions"]
-    )
-    return (
-        f"{made['command'] or 'rvlib.audit.audit'}; commit {made['git_commit']}, {made['date'][:10]}, "
-        f"{made['device']}, {sum(made['seconds'].values()):.0f} seconds, {versions}"
-    )
-
-
-def order_figure(audit: Audit) -> Any:
-    """The mean by which the teachers are ordered, with its interval; the ground truth itself as the mark to reach."""
-    by, names = audit.order["by"], audit.order["names"][::-1]
-    intervals = np.array([interval_of(audit.teachers[name], by) for name in names])
-    means, low, high = intervals.T
-    heights = np.arange(len(names))
-    in_words = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], intervals[::-1]))
-    figure = plots.scatter(
-        {"teachers": (means, heights)},
-        intervals={"teachers": ((low, high), (heights, heights))},
-        x=MEASURES[by],
-        y="",
-        log=(False, False),
-        size=12,
-        alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {in_words}.",
-    )
-    figure.update_traces(
-        marker_opacity=1, error_x=dict(width=5, thickness=2, color=plots.COLOURS["ground truth"]), showlegend=False
-    )
-    figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
-    if audit.reference and by in ("covariance", "preference_covariance"):
-        mark = interval_of(audit.reference, by)[0]
-        figure.add_vline(x=mark, line=dict(color=plots.COLOURS["accent"]))
-        figure.add_annotation(
-            x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
-        )
-    return figure.update_layout(
-        yaxis=dict(tickvals=list(heights), ticktext=[_short(name) for name in names], range=[-0.6, len(names) - 0.4]),
-        height=140 + 46 * len(names),
-    )
-
-
-def spread_figure(audit: Audit) -> Any:
-    """Reward variance of the prompts in growing order, a line a teacher.
-
-    How long a line lies on the floor is the share of the prompts that teaches nothing.
-    """
-    names = audit.order["names"]
-    variances = {name: np.sort(audit.teachers[name]["per_prompt"]["reward_variance"]) for name in names}
-    prompts = len(variances[names[0]])
-    flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
-    return plots.trajectories(
-        variances,
-        (np.arange(prompts) + 0.5) / prompts,
-        value="reward variance, normalised",
-        time="share of the prompts",
-        alt=(
-            "Reward variance against the share of the prompts that have less, a rising line a teacher. "
-            f"On (almost) no variance lie: {flat}."
-        ),
-    )
-
-
-def plane_figure(audit: Audit) -> Any:
-    """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
-    groups = {}
-    for name in audit.order["names"]:
-        per_prompt = audit.teachers[name]["per_prompt"]
-        points = [
-            (accuracy, variance)
-            for accuracy, variance in zip(per_prompt.get("accuracy", []), per_prompt["reward_variance"])
-            if accuracy is not None
-        ]
-        if points:
-            accuracies, variances = np.transpose(points)
-            groups[name] = accuracies, variances
-    if not groups:
-        return None
-    means = "; ".join(f"{name} {a.mean():.2f}, {v.mean():.2f}" for name, (a, v) in groups.items())
-    figure = plots.scatter(
-        groups,
-        x=f"accuracy against {_short(audit.ground_truth or '')}",
-        y="reward variance, normalised",
-        log=(False, False),
-        size=7,
-        alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
-    )
-    chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none
-    return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+    versions = [f"{name} {made['versions'][name]}" for name in ("torch", "transformers") if name in made["versions"]]
+    commit = [f"commit {made['git_commit']}"] if made.get("git_commit") else []
+    seconds = [f"{sum(made['seconds'].values()):.0f} seconds"] * bool(made["seconds"])
+    parts = [*commit, made["date"][:10], made["device"], *seconds, *versions]
+    return f"{made['command'] or 'rvlib.audit'}; {', '.join(parts)}"
 
 
 def tables(audit: Audit) -> str:
-    """The order, the table and the advice as HTML, for a page and for a notebook."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in audit.order["names"])
+    """The answer, the table and the advice as HTML, for a page and for a notebook."""
+    names = audit.order["names"]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells)
@@ -246,11 +76,71 @@ def tables(audit: Audit) -> str:
         for row in rows(audit)
     )
     sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in audit.advice)
+    verdicts = "".join(f"<li>{html.escape(verdict(audit, name))}</li>" for name in names)
+    several = f"<ol>{verdicts}</ol>" if len(names) > 1 else ""
+    first = answer(audit) if len(names) == 1 else headline(audit)
     return (
-        f"<p><strong>{html.escape(headline(audit))}</strong></p><p>{html.escape(sizes(audit))}</p>"
-        '<div style="overflow-x: auto"><table class="table">'
+        f'<div><p class="answer"><strong>{html.escape(first)}</strong></p>{several}'
+        f'<p>{html.escape(sizes(audit))}</p><div style="overflow-x: auto"><table class="table rv-table">'
         f"<thead><tr><th>per prompt, then averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         + (f"<ul>{sentences}</ul>" if sentences else "")
+        + "</div>"
+    )
+
+
+def probes(audit: Audit) -> str:
+    """What else each reward model rewards, a table of HTML; empty where the replies are not known."""
+    grades = {name: audit.teachers[name].get("probes", {}) for name in audit.order["names"]}
+    if audit.reference and audit.reference.get("probes") and audit.ground_truth not in grades:
+        grades |= {audit.ground_truth or "": audit.reference["probes"]}
+    features = list(dict.fromkeys(feature for probes in grades.values() for feature in probes))
+    if not features:
+        return ""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in grades)
+    body = "".join(
+        f"<tr><th>{html.escape(feature)}</th>"
+        + "".join(f"<td>{interval(probes.get(feature))}</td>" for probes in grades.values())
+        + "</tr>"
+        for feature in features
+    )
+    return (
+        "<h2>What else does it reward?</h2><p>Correlations of the reward with what can be seen of a reply, among "
+        "replies to one prompt. 0 is none; an interval without 0 is a leaning, but of twenty of them one leaves out "
+        "0 by chance. A leaning that the ground truth shares may be right.</p>"
+        f'<div style="overflow-x: auto"><table class="table rv-table"><thead><tr><th>of a reply</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def examples(audit: Audit) -> str:
+    """The replies that each reward model likes best and least where it disagrees with the truth most, as HTML."""
+    shown = ""
+    for name in audit.order["names"]:
+        for example in audit.teachers[name].get("examples", []):
+            shown += _example(audit, name, example)
+    if not shown:
+        return ""
+    what = (
+        f"the prompts where a reward model and {html.escape(audit.ground_truth)} disagree most"
+        if audit.ground_truth
+        else "the prompts whose replies a reward model tells apart most"
+    )
+    return f"<h2>Look at them</h2><p>Best and worst reply, by the reward model, to {what}.</p>{shown}"
+
+
+def _example(audit: Audit, name: str, example: Example) -> str:
+    def reply(kind: str, text: str, reward: float, truth: float | None) -> str:
+        of_truth = "" if truth is None else f", of {audit.ground_truth} {truth:.3g}"
+        cut = text if len(text) <= LONGEST else text[:LONGEST] + " …"
+        words = f"{kind} by {name}: reward {reward:.3g}{of_truth}"
+        return f"<p>{html.escape(words)}</p><blockquote>{html.escape(cut) or '(empty)'}</blockquote>"
+
+    prompt = example["prompt"] if len(example["prompt"]) <= LONGEST else example["prompt"][:LONGEST] + " …"
+    return (
+        f"<details open><summary>{html.escape(name)}: {html.escape(prompt)}</summary>"
+        + reply("Best", example["best"], example["best_reward"], example["best_truth"])
+        + reply("Worst", example["worst"], example["worst_reward"], example["worst_truth"])
+        + "</details>"
     )
 
 
@@ -262,7 +152,11 @@ def page(audit: Audit) -> str:
             order_figure(audit),
             f"Who is expected to teach most. The dashed line is 0: {zero}, nothing taught.",
         ),
-        (spread_figure(audit), "A prompt on the floor teaches nothing, whatever its replies."),
+        (
+            spread_figure(audit),
+            "The prompts in the order of their reward variance. A prompt on the floor teaches nothing, whatever its "
+            "replies.",
+        ),
         (
             plane_figure(audit),
             "One point a prompt. A good teacher's lie to the right of the dashed line, chance without ties, and high.",
@@ -285,49 +179,52 @@ def page(audit: Audit) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
-        f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>{tables(audit)}{shown}"
+        f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>"
+        f"{tables(audit)}{probes(audit)}{examples(audit)}{shown}"
         + (f"<h2>How the models read</h2><ul>{read}</ul>" if read else "")
-        + (f"<h2>Lines left out</h2><ul>{left_out}</ul>" if left_out else "")
+        + (f"<h2>Left out</h2><ul>{left_out}</ul>" if left_out else "")
         + f"<p><small>{html.escape(origin(audit))}</small></p></body></html>"
     )
 
 
 def show(audit: Audit) -> None:
-    """Print the order, the table and the advice, as wide as the terminal is.
+    """Print the answer, the main lines of the table and the advice, as wide as the terminal is.
 
     Where the teachers do not fit beside each other, the table goes on below with the next of them, rather than break
-    intervals.
+    intervals. In a terminal as much advice is shown as one screen holds.
     """
-    from rich.console import Console  # not among the packages of the book, which shows audits too
+    from rich.box import SIMPLE_HEAD  # not among the packages of the book, which shows audits too
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console, names, table_rows = Console(), audit.order["names"], rows(audit)
+    console, names = Console(), audit.order["names"]
+    table_rows = [row for row in rows(audit) if row.main]
     for line in audit.prompts["left_out"]:
         console.print(f"Left out {line}", markup=False)
-    console.print(sizes(audit), markup=False)
-    cell_width = max(len(cell) for row in table_rows for cell in row.cells)
-    room = console.width - MEASURE_WIDTH - 4  # 4, and 3 of each further column: frames and margins
-    abreast = max(1, room // (cell_width + 3))
-    for start in range(0, len(names), abreast):
-        table = Table("")
-        for name in names[start : start + abreast]:
-            table.add_column(escape(name), min_width=min(cell_width, max(1, room - 3)), overflow="fold")
-        for row in table_rows:
-            table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
-        console.print(table)
-    console.print(headline(audit), style="bold", markup=False)
-    for sentence in [*audit.advice, *reading_notes(audit)]:
-        console.print(f"- {sentence}", markup=False)
-
-
-def _interval(interval: list[float] | None, spec: str = ".2f") -> str:
-    return "none" if interval is None else "{:{s}} [{:{s}}, {:{s}}]".format(*interval, s=spec)
-
-
-def _numbers(values: list[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
-
-
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    with console.capture() as capture:
+        console.print(answer(audit) if len(names) == 1 else headline(audit), style="bold", markup=False)
+        for name in names if len(names) > 1 else []:
+            console.print(f"{verdict(audit, name)}", markup=False)
+        cell_width = max(len(cell) for row in table_rows for cell in row.cells)
+        room = console.width - MEASURE_WIDTH - 4
+        abreast = max(1, room // (cell_width + 3))
+        for start in range(0, len(names), abreast):
+            table = Table("", box=SIMPLE_HEAD, show_edge=False)
+            for name in names[start : start + abreast]:
+                table.add_column(escape(name), min_width=min(cell_width, max(1, room - 3)), overflow="fold")
+            for row in table_rows:
+                table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
+            console.print(table)
+        console.print(sizes(audit), markup=False)
+    printed, sentences = capture.get(), [*audit.advice, *reading_notes(audit)]
+    print(printed, end="")
+    room_for_advice = console.height - printed.count("\n") - 3 if console.is_terminal else len(sentences) * 100
+    for place, sentence in enumerate(sentences):
+        with console.capture() as capture:
+            console.print(f"- {sentence}", markup=False)
+        room_for_advice -= capture.get().count("\n")
+        if room_for_advice < 0 and place:
+            print(f"- and {len(sentences) - place} more in the report")
+            break
+        print(capture.get(), end="")

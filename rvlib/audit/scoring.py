@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from rvlib.files import read_lines, write_text
+from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.reward_models import SequenceReward, check_finite
 
@@ -64,7 +65,7 @@ class ChunkFile:
     def add(self, kind: str, start: int, rewards: Rewards) -> None:
         """Write one chunk."""
         self.chunks[kind, start] = rewards
-        if self.path is not None:
+        if self.path is not None and processes.first():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([kind, start, rewards]) + "\n")
 

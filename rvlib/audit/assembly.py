@@ -1,0 +1,222 @@
+"""An audit put together from rewards: of arrays, of files, or of replies that were drawn and scored here; no torch."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rvlib import _checks
+from rvlib.audit import probes, statistics
+from rvlib.audit.grading import Audit, Grade, grade, order_of_teachers
+from rvlib.audit.verdicts import advice
+from rvlib.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rewards of one reward model: (prompts, replies) of the policy's, NaN where there is none; (pairs, 2).
+
+    record: what else its `Grade` is to hold, such as how a model read its texts.
+    """
+
+    rewards: ArrayLike
+    preferences: ArrayLike = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was scored: prompts (texts), replies (as many texts to each), and what is known of them.
+
+    replies is None where only rewards are known. log_probs: (prompts, replies) of whole replies under the policy.
+    pair_prompts: the prompt of each preference. names, left_out: for the report. cut_off: share of the replies.
+    """
+
+    prompts: Sequence[str]
+    replies: Sequence[Sequence[str]] | None = None
+    log_probs: ArrayLike | None = None
+    pair_prompts: Sequence[str] = ()
+    names: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    cut_off: float | None = None
+
+
+@dataclass(frozen=True)
+class Records:
+    """What an audit says of how it was made: see `Audit`."""
+
+    policy: Mapping[str, Any]
+    source: str
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+    ground_truth: str | None = None
+
+
+def assemble(
+    teachers: Mapping[str, Scores],
+    truth: Scores | None,
+    drawn: Drawn,
+    records: Records,
+    *,
+    group: int | None = None,
+    texts: bool = True,
+) -> Audit:
+    """The `Audit` of reward models whose rewards are known.
+
+    truth: the same of the ground truth, if there is one. group: replies to a prompt from which a step of training
+    learns, all by default. texts: whether to keep the best and worst replies, which are texts of the prompts.
+    """
+    different = features = None
+    if drawn.replies is not None:
+        different = [[[a != b for a in row] for b in row] for row in drawn.replies]
+        features = probes.features(drawn.replies, drawn.log_probs)
+    prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
+    truth_rewards = None if truth is None else np.asarray(truth.rewards, dtype=float)
+
+    def graded(scores: Scores, *, reference: bool = False) -> Grade:
+        rewards = np.asarray(scores.rewards, dtype=float)
+        result = grade(
+            rewards,
+            truth_rewards,
+            scores.preferences,
+            different,
+            prompts=drawn.prompts,
+            pair_prompts=drawn.pair_prompts or None,
+            group=group,
+        )
+        if features is not None and drawn.replies is not None:
+            result["probes"] = probes.correlations(rewards, features, prompt)
+            if truth_rewards is not None and "length" in features:
+                scales = [np.nanstd(values, ddof=1) or 1.0 for values in (rewards, truth_rewards)]
+                units = [values / scale for values, scale in zip((rewards, truth_rewards), scales)]
+                result["covariance_without_length"] = statistics.partial_covariance(
+                    units[0], units[1], features["length"], prompt
+                )
+            if texts and not reference:
+                result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
+        result["rewards"] = [[None if np.isnan(value) else float(value) for value in row] for row in rewards]
+        result["preferences"] = np.asarray(scores.preferences, dtype=float).reshape(-1, 2).tolist()
+        return Grade(**{**result, **scores.record})  # type: ignore[typeddict-item]  # keys of a grade
+
+    grades = {label: graded(scores) for label, scores in teachers.items()}
+    audit = Audit(
+        made=dict(records.made),
+        policy=dict(records.policy),
+        sampling=dict(records.sampling),
+        prompts={
+            "source": records.source,
+            "names": list(drawn.names) or [f"prompt {i + 1}" for i in range(len(drawn.prompts))],
+            "left_out": list(drawn.left_out),
+            "fingerprints": [fingerprint(text)[:12] for text in drawn.prompts],
+        },
+        ground_truth=records.ground_truth if truth is not None else None,
+        replies={} if drawn.cut_off is None else {"cut_off": float(drawn.cut_off)},
+        teachers=grades,
+        reference=None if truth is None else graded(truth, reference=True),
+        order=order_of_teachers(grades),
+        advice=[],
+    )
+    rows = drawn.replies or []
+    audit.replies["same"] = float(np.mean([1 - len(set(row)) / len(row) for row in rows])) if rows else 0.0
+    audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
+    audit.advice.extend(advice(audit))
+    return audit
+
+
+def audit_rewards(
+    rewards: Mapping[str, ArrayLike] | ArrayLike,
+    ground_truth: ArrayLike | None = None,
+    *,
+    prompts: Sequence[str] | None = None,
+    replies: Sequence[Sequence[str]] | None = None,
+    group: int | None = None,
+    policy: str = "the policy",
+) -> Audit:
+    """The audit of rewards that you have, from a training loop of your own or from anywhere.
+
+        from rvlib.audit import audit_rewards
+        audit = audit_rewards({"my reward model": rewards}, ground_truth)
+        print(audit)
+
+    rewards: (prompts, replies), or {label: (prompts, replies)}; ground_truth: the same of what you want, if it is
+    known; NaN where there is no reward. prompts, replies: the texts, which add probes and examples to the report;
+    without prompts `compare` pairs two audits row by row. group: replies to a prompt from which a step of training
+    learns, all by default. ValueError, in one sentence, for shapes that do not fit.
+    """
+    arrays = rewards if isinstance(rewards, Mapping) else {"the reward model": rewards}
+    if not arrays:
+        raise ValueError("rewards must hold at least one reward model, got none.")
+    if group is not None:
+        group = _checks.whole("group", group, low=2)
+    tables = {label: _table(f"rewards of {label}", values) for label, values in arrays.items()}
+    shape = next(iter(tables.values())).shape
+    truth = None if ground_truth is None else _table("ground_truth", ground_truth)
+    for label, table in [*tables.items(), *([] if truth is None else [("the ground truth", truth)])]:
+        if table.shape != shape:
+            raise ValueError(f"All rewards must be of the same replies, shape {shape}, got {table.shape} of {label}.")
+    if group is not None and group > shape[1]:
+        raise ValueError(f"group must be at most the {shape[1]} replies to each prompt, got {group}.")
+    for name, sizes in (
+        ("prompts", None if prompts is None else (len(prompts),)),
+        ("replies", None if replies is None else (len(replies), *{len(row) for row in replies})),
+    ):
+        if sizes is not None and sizes != shape[: len(sizes)]:
+            raise ValueError(f"{name} must be texts for rewards of shape {shape}, got {sizes}.")
+    drawn = Drawn(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
+    records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
+    scores = {label: Scores(table) for label, table in tables.items()}
+    return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
+
+
+def regrade(audit: Audit, *, group: int | None = None) -> Audit:
+    """The same rewards graded by this version, which may know more measures, or for groups of another size.
+
+    What rests on the replies' texts, which an audit does not keep, is taken over.
+    """
+    names = audit.prompts.get("fingerprints") or audit.prompts["names"]
+    truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
+
+    def graded(before: Grade) -> Grade:
+        rewards = np.array(before["rewards"], dtype=float)
+        return before | grade(rewards, truth, before["preferences"], prompts=names, group=group)
+
+    grades = {name: graded(before) for name, before in audit.teachers.items()}
+    result = replace(
+        audit,
+        teachers=grades,
+        reference=None if audit.reference is None else graded(audit.reference),
+        order=order_of_teachers(grades),
+        advice=[],
+    )
+    result.advice.extend(advice(result))
+    return result
+
+
+def made_here(command: str | None = None) -> dict[str, Any]:
+    """What to record of numbers that need no language model: date, versions, processor."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), "numpy": version("numpy"), "scipy": version("scipy")},
+        "device": platform.processor() or platform.machine(),
+        "command": command,
+        "seconds": {},
+    }
+
+
+def _table(name: str, values: ArrayLike) -> np.ndarray:
+    """(prompts, replies) rewards as floats, infinities refused."""
+    try:
+        table = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers of shape (prompts, replies), with as many replies to each.") from None
+    if table.ndim != 2 or table.shape[1] < 2 or np.isinf(table).any():
+        raise ValueError(
+            f"{name} must be finite numbers of shape (prompts, replies), at least two replies to each, "
+            f"got shape {table.shape}."
+        )
+    return table

@@ -1,0 +1,86 @@
+"""`rvlib audit` from a terminal: what needs no language model is done here, the rest by `rvlib.audit.run`.
+
+rvlib audit --replies FILE --scores FILE      an audit of replies and scores that you have
+rvlib audit --replies FILE --export FILE      those replies in the form in which scores are asked for
+rvlib audit --compare A B                     two audits, paired over their prompts
+"""
+
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rvlib._terminal import sentence
+from rvlib.audit import report
+from rvlib.audit.arguments import parser
+from rvlib.audit.comparison import compare
+from rvlib.audit.exchange import read_replies, write_replies
+from rvlib.audit.grading import Audit
+from rvlib.audit.scored_files import audit_files
+from rvlib.files import data_folder, fingerprint
+from rvlib.lm.experiments import cost
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command `rvlib audit`; exits with one sentence for what is missing or wrong."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(arguments)
+    try:
+        if options.compare:
+            _compare(options)
+        elif options.replies and options.export:
+            drawn = read_replies(options.replies, num_generations=options.num_generations, limit=options.limit)
+            count = write_replies(options.export, drawn.prompts, drawn.replies, drawn.pairs)
+            print(f"{count} replies to be scored: {options.export}")
+        elif options.replies and options.scores and not options.reward_model and not _is_model(options.ground_truth):
+            _audit_files(options, shlex.join(["rvlib", "audit", *arguments]))
+        else:
+            from rvlib.audit import run  # needs torch
+
+            run.main(arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(sentence(error))
+
+
+def _compare(options: Any) -> None:
+    comparison = compare(*(_loaded(path) for path in options.compare))
+    print(comparison.text())
+    if options.folder:
+        comparison.write(options.folder)
+        print(f"Report: {options.folder / 'comparison.html'}")
+
+
+def _loaded(path: pathlib.Path) -> Audit:
+    try:
+        return Audit.load(path)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"An audit must be a folder with audit.json, or that file, got {path} ({error}).") from None
+
+
+def _is_model(name: str | None) -> bool:
+    """Whether the ground truth is a model to score with, and not a column of scores."""
+    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
+
+
+def _audit_files(options: Any, command: str) -> None:
+    if options.dry_run:
+        print("Nothing is to be drawn or scored: replies and scores are read from files, which takes seconds.")
+        return
+    files = [options.replies, *options.scores]
+    key = fingerprint([options.ground_truth, options.group, options.num_generations, options.limit], *files)
+    folder = options.folder or data_folder() / "audits" / f"{options.replies.name.split('.')[0]}-{key[:8]}"
+    audit = audit_files(
+        options.replies,
+        options.scores,
+        ground_truth=options.ground_truth,
+        policy=options.policy,
+        num_generations=options.num_generations,
+        limit=options.limit,
+        group=options.group,
+        texts=options.texts,
+        folder=folder,
+        command=command,
+    )
+    report.show(audit)
+    print(f"Report: {folder / 'audit.html'}")

@@ -1,0 +1,313 @@
+"""Replies and scores as files: drawn elsewhere, scored anywhere, or written here to be scored; without torch.
+
+    replies   {"prompt": …, "reply": …}                            a row a reply, or
+              {"prompt": …, "replies": [ … ]}                      a row a prompt
+    scores    {"prompt": …, "reply": …, "helpful": 0.3, …}         a row a reply and a column a score, or
+              {"prompt": …, "replies": [ … ], "helpful": [ … ]}    a row a prompt
+
+JSON lines, a JSON array, either of them gzipped, or parquet. "completion" and "response" are other words for "reply".
+A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
+may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
+"reference", and "chosen" with "rejected". A score of null abstains: the reply is left out of that score's numbers.
+"""
+
+import gzip
+import io
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvlib.files import write_text, write_whole
+from rvlib.lm.data.prompts import Prompt
+
+REPLY = ("reply", "completion", "response")
+REPLIES = ("replies", "completions", "responses")
+LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
+# Columns that are no scores.
+KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
+Key = tuple[str, str]  # the texts of a prompt and of a reply
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Replies from a file, as many to each prompt.
+
+    prompts: each with the place where it came first as its name. replies: (prompts, replies) texts. log_probs: the
+    same shape, or None where not all are known. ended: of all replies, None where that is not known. pairs:
+    (prompt, chosen, rejected). left_out: sentences on what was not taken.
+    """
+
+    prompts: list[Prompt]
+    replies: list[list[str]]
+    log_probs: list[list[float]] | None
+    ended: list[bool] | None
+    pairs: list[tuple[Prompt, str, str]]
+    left_out: list[str]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each prompt, as `rvlib.lm.sampling.replies` keeps them, with None for what is not known."""
+        log_probs: Sequence[list[float] | None] = self.log_probs or [None] * len(self.replies)
+        return [
+            {"prompt": prompt.name, "text": prompt.text, "replies": texts, "log_probs": known, "ended": self.ended}
+            for prompt, texts, known in zip(self.prompts, self.replies, log_probs)
+        ]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Named scores of replies: {name: {(prompt, reply): score}}, NaN where a score abstains; source: the file."""
+
+    source: str
+    scores: Mapping[str, Mapping[Key, float]]
+
+    def rewards(self, name: str, prompts: Sequence[str], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """The score `name` of every reply, (prompts, replies), NaN where it abstains.
+
+        ValueError, in one sentence, where the file has no score of a reply.
+        """
+        table = self.scores[name]
+        absent = [(p, r) for p, row in zip(prompts, replies) for r in row if (p, r) not in table]
+        if absent:
+            raise ValueError(
+                f"{self.source} must have a score {name!r} for each reply, got none for {len(absent)} of "
+                f"{sum(map(len, replies))}, the first of them {_shown(absent[0])}; add them, or write null where the "
+                "score abstains."
+            )
+        return np.array([[table[p, r] for r in row] for p, row in zip(prompts, replies)], dtype=float)
+
+    def has(self, name: str, keys: Sequence[Key]) -> bool:
+        """Whether the score `name` is known for all `keys`."""
+        return all(key in self.scores[name] for key in keys)
+
+    def unknown(self, keys: set[Key]) -> str | None:
+        """A sentence on the scores of replies that are not among `keys`, if there are any."""
+        strangers = [key for table in self.scores.values() for key in table if key not in keys]
+        if not strangers:
+            return None
+        return f"{len(strangers)} scores of {self.source} are of other replies, such as {_shown(strangers[0])}"
+
+
+def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None, limit: int | None = None) -> Replies:
+    """The `Replies` of a file. num_generations: the first so many to each prompt; limit: the first so many prompts.
+
+    Without `num_generations` all prompts must have as many; with it, those with fewer are left out and counted. OSError
+    or ValueError, in one sentence, for what is missing or wrong.
+    """
+    prompts: dict[str, Prompt] = {}
+    texts: dict[str, list[str]] = {}
+    log_probs: dict[str, list[float | None]] = {}
+    ended: list[bool] = []
+    pairs: dict[str, tuple[Prompt, str, str]] = {}
+    for place, row in _rows(path):
+        prompt = _prompt(path, place, row)
+        key, prompt = prompt.text, prompts.setdefault(prompt.text, prompt)
+        replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
+        texts.setdefault(key, []).extend(replies)
+        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), [None] * len(replies))
+        known = known if isinstance(known, list) else [known]
+        if len(known) != len(replies) or not all(value is None or _is_number(value) for value in known):
+            raise ValueError(
+                f"{path}, {place}, must have one log-probability, of the whole reply, for each of {len(replies)} "
+                f"replies, got {json.dumps(known)[:60]}."
+            )
+        log_probs.setdefault(key, []).extend(known)
+        if row.get("ended") is not None:
+            ended += row["ended"] if isinstance(row["ended"], list) else [row["ended"]]
+        if row.get("chosen") is not None and row.get("rejected") is not None:
+            chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
+            pairs.setdefault(key, (prompt, chosen, rejected))
+    keys = list(prompts)[:limit]
+    left_out = []
+    if num_generations is None:
+        counts = {len(texts[key]) for key in keys}
+        if len(counts) > 1:
+            few, most = (function(keys, key=lambda key: len(texts[key])) for function in (min, max))
+            raise ValueError(
+                f"Each prompt must have as many replies, got {len(texts[few])} to {prompts[few].name} of {path} and "
+                f"{len(texts[most])} to {prompts[most].name}; set --num-generations to take the first so many of each."
+            )
+        num_generations = next(iter(counts), 0)
+    too_few = [key for key in keys if len(texts[key]) < num_generations]
+    keys = [key for key in keys if len(texts[key]) >= num_generations]
+    left_out += [f"{prompts[key].name}: {len(texts[key])} replies, fewer than {num_generations}" for key in too_few]
+    if len(keys) < 2 or num_generations < 2:
+        raise ValueError(
+            "An audit needs at least two prompts and two replies to each, "
+            f"got {len(keys)} and {num_generations} in {path}; its intervals are over prompts."
+        )
+    known_log_probs = [log_probs[key][:num_generations] for key in keys]
+    return Replies(
+        prompts=[prompts[key] for key in keys],
+        replies=[texts[key][:num_generations] for key in keys],
+        log_probs=None if any(None in row for row in known_log_probs) else known_log_probs,  # type: ignore[arg-type]
+        ended=ended if len(ended) == sum(map(len, texts.values())) else None,
+        pairs=[pairs[key] for key in keys if key in pairs],
+        left_out=left_out,
+    )
+
+
+def read_scores(path: str | pathlib.Path) -> ScoreTable:
+    """The `ScoreTable` of a file. OSError or ValueError, in one sentence, for what is missing or wrong."""
+    table: dict[str, dict[Key, float]] = {}
+    twice: list[tuple[Key, str]] = []
+    for place, row in _rows(path):
+        prompt, replies = _prompt(path, place, row).text, _replies(path, place, row)
+        texts = [_text(path, place, "reply", reply) for reply in replies]
+        columns = {name: value for name, value in row.items() if name not in KNOWN and name not in LOG_PROBS}
+        columns |= columns.pop("scores") if isinstance(columns.get("scores"), dict) else {}
+        for name, values in columns.items():
+            if name in REPLY + REPLIES:
+                continue
+            values = values if isinstance(values, list) else [values]
+            if not all(value is None or _is_number(value) for value in values):
+                continue  # a judge's comment, a source: no score
+            if len(values) != len(texts):
+                raise ValueError(
+                    f"{path}, {place}, must have one {name!r} for each of its {len(texts)} replies, got {len(values)}."
+                )
+            column = table.setdefault(name, {})
+            for reply, value in zip(texts, values):
+                score = math.nan if value is None else float(value)
+                if math.isinf(score):
+                    raise ValueError(f"{path}, {place}, must have finite scores, got {name!r} = {value}.")
+                before = column.setdefault((prompt, reply), score)
+                if before != score and not (math.isnan(before) and math.isnan(score)):
+                    twice.append(((prompt, reply), name))
+    if not any(np.isfinite(value) for column in table.values() for value in column.values()):
+        raise ValueError(
+            f'{path} must have a column of numbers beside "prompt" and "reply", the score of each reply, got none.'
+        )
+    if twice:
+        key, name = twice[0]
+        raise ValueError(
+            f"{path} must have one score for each reply, got two that differ for {len(twice)} replies, the first "
+            f"{_shown(key)} ({name!r}); leave one of them out, or name the columns differently."
+        )
+    scored = {name: column for name, column in table.items() if any(map(math.isfinite, column.values()))}
+    if list(scored) in (["score"], ["reward"]):  # whose name says nothing that the file's does not
+        scored = {_stem(path): next(iter(scored.values()))}
+    return ScoreTable(pathlib.Path(path).name, scored)
+
+
+def share_cut_off(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """The share of the replies of `records` that did not end; None where that is not known."""
+    ended = [record["ended"] for record in records]
+    return None if None in ended else float(np.mean([not value for row in ended for value in row]))
+
+
+def write_replies(
+    path: str | pathlib.Path, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], pairs: Sequence[Any] = ()
+) -> int:
+    """Write the replies to be scored, each once, a row each; returns how many.
+
+    path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to
+    be scored too.
+    """
+    path = pathlib.Path(path)
+    keys = [(prompt, reply) for prompt, row in zip(prompts, replies) for reply in row]
+    keys += [(prompt, reply) for prompt, *pair in pairs for reply in pair]
+    rows = {(prompt.text, reply): {"prompt": prompt.text, "reply": reply} for prompt, reply in keys}
+    if path.suffix == ".parquet":
+        import pandas  # slow to import, and only parquet needs it
+
+        write_whole(path, lambda partial: pandas.DataFrame(list(rows.values())).to_parquet(partial))
+    else:
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
+    return len(rows)
+
+
+def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) for each row of a file."""
+    content = pathlib.Path(path).read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    rows: Iterator[tuple[str, Any]]
+    if content.startswith(b"PAR1"):
+        import pandas  # slow to import, and only parquet needs it
+
+        frame = pandas.read_parquet(io.BytesIO(content))
+        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records")))
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} must be JSON lines in UTF-8, or parquet, but is neither.") from None
+        if text.lstrip().startswith("["):
+            rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
+        else:
+            lines = ((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+            rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, {place}, must be an object with a prompt and replies, got {type(row).__name__}.")
+        yield place, row
+
+
+def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
+
+
+def _plain(value: Any) -> Any:
+    """What a data frame holds, as JSON would: no arrays, and None for what is missing."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _prompt(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> Prompt:
+    """A row's prompt, named after its place; replies and scores find each other by its text."""
+    if "prompt" not in row:
+        raise ValueError(f'{path}, {place}, must have a "prompt", got {", ".join(map(str, row)) or "nothing"}.')
+    prompt, reference = row["prompt"], row.get("reference")
+    reference = "" if reference is None else _text(path, place, "reference", reference)
+    if isinstance(prompt, list) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in prompt):
+        turns = [(str(turn["role"]), _text(path, place, "prompt", turn["content"])) for turn in prompt]
+        return Prompt.of_turns(place, turns, reference)
+    return Prompt(place, _text(path, place, "prompt", prompt), reference)
+
+
+def _replies(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> list[Any]:
+    """The replies of a row, of either layout."""
+    several = next((row[name] for name in REPLIES if row.get(name) is not None), None)
+    if isinstance(several, list):
+        return several
+    single = [row[name] for name in REPLY if row.get(name) is not None]
+    if len(single) != 1:
+        raise ValueError(
+            f'{path}, {place}, must have one "reply" or a list of "replies", got {", ".join(map(str, row))}.'
+        )
+    return single
+
+
+def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:
+    """A text, or that of a conversation's last turn."""
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1].get("content")
+    if not isinstance(value, str):
+        raise ValueError(f"{path}, {place}, must have a {kind} that is a text, got {type(value).__name__}.")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _stem(path: str | pathlib.Path) -> str:
+    return pathlib.Path(path).name.split(".")[0]
+
+
+def _shown(key: Key) -> str:
+    """A prompt and a reply as an error shows them."""
+    return " → ".join(repr(text if len(text) <= 40 else text[:39] + "…") for text in key)

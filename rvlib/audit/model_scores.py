@@ -1,0 +1,95 @@
+"""Rewards of an audit's replies by one reward model: a file of scores, a function, or a model, kept in the folder."""
+
+import json
+import pathlib
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rvlib.audit import scoring
+from rvlib.audit.scored_files import ScoreColumn
+from rvlib.audit.scoring import Score, Scores, Texts
+from rvlib.audit.stamps import stamp
+from rvlib.files import fingerprint, write_whole
+from rvlib.lm import processes
+from rvlib.lm.models import reward_models
+
+RewardModel = str | pathlib.Path | Score | ScoreColumn
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """How replies are scored, and where scores are kept."""
+
+    folder: pathlib.Path
+    dtype: str
+    compare_dtype: str | None
+    batch_size: int | None
+    trust_remote_code: bool
+    progress: bool
+
+
+def texts_of(texts: Texts) -> tuple[list[str], list[list[str]]]:
+    """The texts of prompts, and the replies to them."""
+    return [prompt.text for prompt in texts.prompts], texts.replies
+
+
+def model_scores(
+    label: str, reward_model: RewardModel, drawn: Texts, preferred: Texts, settings: ScoringSettings
+) -> Scores:
+    """Rewards of both kinds of texts, from a file in the folder where they were written before."""
+    if isinstance(reward_model, ScoreColumn):
+        known = reward_model.scores(*texts_of(drawn), *texts_of(preferred))
+        tables = [np.asarray(table, dtype=float).tolist() for table in (known.rewards, known.preferences)]
+        rewards, preferences = ([[None if np.isnan(x) else x for x in row] for row in table] for table in tables)
+        return Scores(rewards, preferences)
+    if callable(reward_model):
+        return scoring.score_all(
+            _shared(reward_model), drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
+        )
+    contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
+    dtype, compare_dtype = settings.dtype, settings.compare_dtype
+    key = fingerprint([str(reward_model), dtype, compare_dtype, stamp(reward_model), contents])[:12]
+    path, chunks = settings.folder / f"scores-{key}.json", settings.folder / f"scores-{key}.partial.jsonl"
+    if not path.exists():
+
+        def load(dtype: str) -> Any:
+            score = reward_models.load_reward_model(
+                reward_model, dtype=dtype, trust_remote_code=settings.trust_remote_code
+            )
+            if settings.batch_size and isinstance(score, reward_models.SequenceReward):
+                return replace(score, batch_size=settings.batch_size)
+            return score
+
+        score = load(dtype)
+        scores = scoring.score_all(
+            _shared(score), drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
+        )
+        if isinstance(score, reward_models.SequenceReward):
+            others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
+            prompt, reply = drawn.prompts[0], drawn.replies[0][0]
+            scores = replace(
+                scores,
+                noise=scoring.noise(score, drawn, scores.rewards, others),
+                reading={
+                    "chat_template": bool(score.tokenizer.chat_template),
+                    "example": {"prompt": prompt.name} | score.example(prompt, reply),
+                    "notes": score.notes(prompt, reply),
+                },
+            )
+        text = json.dumps(asdict(scores))
+
+        def write() -> None:
+            write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+            chunks.unlink(missing_ok=True)
+
+        processes.only_first(write)
+    return Scores(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _shared(score: Score) -> Score:
+    """The same reward, each process scoring its share of the prompts."""
+    if processes.world() == 1:
+        return score
+    return lambda prompts, replies: processes.score(lambda p, r: np.asarray(score(p, r)), prompts, replies)

@@ -1,0 +1,96 @@
+"""The figures of an audit's report."""
+
+from typing import Any
+
+import numpy as np
+
+from rvlib import plots
+from rvlib.audit.grading import MEASURES, Audit, interval_of
+from rvlib.audit.verdicts import share_the_truth_ties
+
+
+def order_figure(audit: Audit) -> Any:
+    """The mean by which the teachers are ordered, with its interval; the ground truth itself as the mark to reach."""
+    by, names = audit.order["by"], audit.order["names"][::-1]
+    intervals = np.array([interval_of(audit.teachers[name], by) for name in names])
+    means, low, high = intervals.T
+    heights = np.arange(len(names))
+    in_words = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], intervals[::-1]))
+    figure = plots.scatter(
+        {"teachers": (means, heights)},
+        intervals={"teachers": ((low, high), (heights, heights))},
+        x=MEASURES[by],
+        y="",
+        log=(False, False),
+        size=12,
+        alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {in_words}.",
+    )
+    figure.update_traces(
+        marker_opacity=1, error_x=dict(width=5, thickness=2, color=plots.COLOURS["ground truth"]), showlegend=False
+    )
+    figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+    if audit.reference and by in ("covariance", "preference_covariance"):
+        mark = interval_of(audit.reference, by)[0]
+        figure.add_vline(x=mark, line=dict(color=plots.COLOURS["accent"]))
+        figure.add_annotation(
+            x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
+        )
+    return figure.update_layout(
+        yaxis=dict(tickvals=list(heights), ticktext=[_short(name) for name in names], range=[-0.6, len(names) - 0.4]),
+        height=140 + 46 * len(names),
+    )
+
+
+def spread_figure(audit: Audit) -> Any:
+    """Reward variance of the prompts in growing order, a line a teacher.
+
+    How long a line lies on the floor is the share of the prompts that teaches nothing.
+    """
+    names = audit.order["names"]
+    values = {name: np.array(audit.teachers[name]["per_prompt"]["reward_variance"], dtype=float) for name in names}
+    prompts = len(values[names[0]])
+    variances = {name: np.sort(array) for name, array in values.items()}  # those that are unknown, NaN, last
+    flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
+    return plots.trajectories(
+        variances,
+        (np.arange(prompts) + 0.5) / prompts,
+        value="reward variance, normalised",
+        time="share of the prompts",
+        alt=(
+            "Reward variance against the share of the prompts that have less, a rising line a teacher. "
+            f"On (almost) no variance lie: {flat}."
+        ),
+    ).update_layout(yaxis_rangemode="tozero", xaxis_range=[0, 1])
+
+
+def plane_figure(audit: Audit) -> Any:
+    """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
+    groups = {}
+    for name in audit.order["names"]:
+        per_prompt = audit.teachers[name]["per_prompt"]
+        points = [
+            (accuracy, variance)
+            for accuracy, variance in zip(per_prompt.get("accuracy", []), per_prompt["reward_variance"])
+            if accuracy is not None and variance is not None
+        ]
+        if points:
+            accuracies, variances = np.transpose(points)
+            groups[name] = accuracies, variances
+    if not groups:
+        return None
+    means = "; ".join(f"{name} {a.mean():.2f}, {v.mean():.2f}" for name, (a, v) in groups.items())
+    figure = plots.scatter(
+        groups,
+        x=f"accuracy against {_short(audit.ground_truth or '')}",
+        y="reward variance, normalised",
+        log=(False, False),
+        size=7,
+        alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
+    )
+    figure.update_layout(yaxis_rangemode="tozero").update_traces(marker_opacity=0.8)
+    chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none
+    return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,192 @@
+"""The lines of an audit's table: what is measured, what that means, and the number of each reward model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rvlib.audit.grading import ALMOST_NONE, Audit
+from rvlib.audit.verdicts import interval, share_the_truth_ties
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what is measured, what that means, and the text for each teacher, in the predicted order.
+
+    main: whether a terminal shows it too, which has one screen.
+    """
+
+    measure: str
+    meaning: str
+    cells: list[str]
+    main: bool = False
+
+
+def rows(audit: Audit) -> list[Row]:
+    """The table, one `Row` a measure: first what the reward model agrees with, then how loudly it says so."""
+    grades = [audit.teachers[name] for name in audit.order["names"]]
+
+    def row(key: str, measure: str, meaning: str, text: Callable[[Any], str], main: bool = False) -> list[Row]:
+        """One line, or none where an audit of an older version does not have `key`."""
+        if not all(key in grade for grade in grades):
+            return []
+        return [Row(measure, meaning, [text(grade) for grade in grades], main)]
+
+    group = grades[0].get("group", audit.sampling.get("num_generations"))
+    return [
+        *(_rows_of_truth(audit, row) if audit.ground_truth else []),
+        *_rows_of_preferences(grades, row),
+        *row(
+            "reward_variance",
+            "reward variance",
+            "how differently it rewards replies to one prompt, which is how fast it can teach; in units of its "
+            "variance over all replies",
+            lambda grade: interval(grade["reward_variance"]),
+            True,
+        ),
+        *row(
+            "spread",
+            "its spread over prompts",
+            "10 %, 50 % and 90 % of the prompts lie below",
+            lambda grade: _numbers(grade["spread"]),
+        ),
+        *row(
+            "spread_of_mean",
+            "the same, of its mean",
+            "where the mean variance is the unit, so that it is 1",
+            lambda grade: _numbers(grade["spread_of_mean"]),
+        ),
+        *row(
+            "reward_variance_own_unit",
+            "in its own unit, squared",
+            "as the reward comes; compares nothing",
+            lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
+        ),
+        *row(
+            "noise",
+            "noise, in its own unit",
+            "what rounding changed in a reward at most; a spread of twice that within a prompt counts as none",
+            lambda grade: f"{grade['noise']:.2g}" if grade["noise"] else "not measured",
+            any(grade.get("noise") for grade in grades),
+        ),
+        *row(
+            "flat",
+            "prompts with (almost) none",
+            f"reward variance under {ALMOST_NONE:.0%} of the mean: nothing is learnt from them",
+            lambda grade: interval(grade["flat"], ".0%"),
+            True,
+        ),
+        *row(
+            "flat_groups",
+            f"flat groups of {group}",
+            f"share of the groups of {group} replies to a prompt whose rewards are all equal, so that a step of "
+            "training learns nothing from them",
+            lambda grade: interval(grade["flat_groups"], ".0%"),
+            True,
+        ),
+        *row(
+            "signal_to_noise",
+            f"signal to noise of {group}",
+            f"what one group of {group} replies teaches on average, over its standard deviation from group to group; a "
+            "batch of n groups has √n times as much",
+            lambda grade: interval(grade["signal_to_noise"]),
+            True,
+        ),
+        *row(
+            "replies_to_halve",
+            "to halve the interval",
+            f"of the {'covariance' if audit.ground_truth else 'variance'}: so many prompts with as many replies, or as "
+            "many prompts with so many replies to each",
+            lambda grade: _to_halve(grade),
+        ),
+    ]
+
+
+def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
+    truth = audit.ground_truth
+    return [
+        *row(
+            "covariance",
+            "covariance",
+            f"how far its rewards of replies to one prompt rise and fall with {truth}, in units of both: how fast it "
+            f"teaches {truth}, and what the order goes by",
+            lambda grade: interval(grade["covariance"], ".3f"),
+            True,
+        ),
+        *row(
+            "relative_speed",
+            "speed beside the truth",
+            f"the covariance in units of what {truth} itself would have: how fast {truth} begins to rise",
+            lambda grade: interval(grade["relative_speed"]),
+            True,
+        ),
+        *row(
+            "accuracy",
+            "accuracy",
+            f"share of pairs of replies to one prompt that it orders as {truth} does; a tie agrees only with a tie",
+            lambda grade: interval(grade["accuracy"]),
+            True,
+        ),
+        *row(
+            "chance",
+            "accuracy by chance",
+            f"of a reward that ties as many and has nothing to do with {truth}; "
+            f"{truth} itself ties {share_the_truth_ties(audit):.1%} of the pairs",
+            lambda grade: f"{grade['chance']:.2f}",
+            True,
+        ),
+        *row(
+            "harm_aware",
+            "harm-aware accuracy",
+            f"share of the pairs that {truth} orders which it orders rightly, or whose worse reply it puts below the "
+            "mean of the prompt's replies, so that training makes that one rarer all the same",
+            lambda grade: interval(grade["harm_aware"]),
+            True,
+        ),
+        *row(
+            "harm_aware_chance",
+            "the same by chance",
+            "of the same rewards, dealt to the replies at random; above one half, since many are below a mean",
+            lambda grade: "unknown" if grade["harm_aware_chance"] is None else f"{grade['harm_aware_chance']:.2f}",
+            True,
+        ),
+        *row(
+            "tied",
+            "pairs that it ties",
+            f"accuracy counts them as wrong, unless {truth} ties them too",
+            lambda grade: f"{grade['tied']:.1%}",
+        ),
+        *row(
+            "covariance_without_length",
+            "covariance without length",
+            "what is left of it when the length of a reply explains neither of the two",
+            lambda grade: interval(grade["covariance_without_length"], ".3f"),
+        ),
+    ]
+
+
+def _rows_of_preferences(grades: list[Any], row: Callable[..., list[Row]]) -> list[Row]:
+    return [
+        *row(
+            "preference_accuracy",
+            "accuracy on the preferences",
+            f"share of the {grades[0].get('pairs')} given pairs that it orders rightly",
+            lambda grade: interval(grade["preference_accuracy"]),
+            True,
+        ),
+        *row(
+            "preference_covariance",
+            "covariance with the preferences",
+            "half its margin on them, in its unit",
+            lambda grade: interval(grade["preference_covariance"], ".3f"),
+            True,
+        ),
+    ]
+
+
+def _to_halve(grade: Any) -> str:
+    prompts = f"{4 * grade['prompts']} prompts"
+    return f"{prompts}, or {grade['replies_to_halve']} replies" if grade["replies_to_halve"] else prompts
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)

@@ -1,0 +1,117 @@
+"""An audit of replies and scores from files: nothing is drawn or scored here, and no language model is needed."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
+from rvlib.audit.exchange import ScoreTable, read_replies, read_scores, share_cut_off
+from rvlib.audit.grading import Audit
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """One named score of a file, which takes the place of a reward model."""
+
+    table: ScoreTable
+    name: str
+
+    def scores(
+        self,
+        prompts: Sequence[str],
+        replies: Sequence[Sequence[str]],
+        pair_prompts: Sequence[str] = (),
+        pairs: Sequence[Sequence[str]] = (),
+    ) -> Scores:
+        """The `Scores` of the replies, and of the pairs (chosen and rejected reply) where the file has all of those."""
+        keys = [(prompt, reply) for prompt, pair in zip(pair_prompts, pairs) for reply in pair]
+        known = keys and self.table.has(self.name, keys)
+        preferences = self.table.rewards(self.name, pair_prompts, pairs) if known else ()
+        return Scores(self.table.rewards(self.name, prompts, replies), preferences)
+
+
+def audit_files(
+    replies: str | pathlib.Path,
+    scores: Sequence[str | pathlib.Path] | str | pathlib.Path,
+    *,
+    ground_truth: str | None = None,
+    policy: str | None = None,
+    num_generations: int | None = None,
+    limit: int | None = None,
+    group: int | None = None,
+    texts: bool = True,
+    folder: str | pathlib.Path | None = None,
+    command: str | None = None,
+) -> Audit:
+    """The `Audit` of replies and scores from files; nothing is drawn, and neither torch nor transformers is needed.
+
+    replies, scores: as `exchange` describes them. ground_truth: the score that says what you want; all others are
+    audited as reward models. policy: what the report calls it. group: replies to a prompt from which a step of training
+    learns. texts: whether the report keeps replies to look at. Written into `folder`, if one is named. OSError or
+    ValueError, in one sentence, for what is wrong.
+    """
+    files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
+    drawn = read_replies(replies, num_generations=num_generations, limit=limit)
+    check_group(group, len(drawn.replies[0]))
+    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [prompt.text for prompt, *_ in drawn.pairs]
+    pairs = [pair for _, *pair in drawn.pairs]
+    columns = score_columns(files)
+    names = [name for name in columns if name != ground_truth] or list(columns)
+    if ground_truth is not None and ground_truth not in columns:
+        raise ValueError(f"The ground truth must be one of the scores {', '.join(columns)}, got {ground_truth!r}.")
+
+    scores_of = {name: column.scores(prompts, drawn.replies, pair_prompts, pairs) for name, column in columns.items()}
+    audit = assemble(
+        {name: scores_of[name] for name in names},
+        None if ground_truth is None else scores_of[ground_truth],
+        Drawn(
+            prompts=prompts,
+            replies=drawn.replies,
+            log_probs=drawn.log_probs,
+            pair_prompts=pair_prompts,
+            names=[prompt.name for prompt in drawn.prompts],
+            left_out=drawn.left_out + strangers(columns, prompts, drawn.replies, pair_prompts, pairs),
+            cut_off=share_cut_off(drawn.records()),
+        ),
+        Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
+        group=group,
+        texts=texts,
+    )
+    if folder is not None:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        audit.write(folder)
+    return audit
+
+
+def check_group(group: int | None, num_generations: int) -> None:
+    """ValueError, in one sentence, unless `group` replies can be taken of each prompt's."""
+    if group is not None and not 2 <= group <= num_generations:
+        raise ValueError(
+            f"group must be from 2 to the {num_generations} replies that each prompt has, got {group}; "
+            "set --group, or draw more replies with --num-generations."
+        )
+
+
+def score_columns(files: Sequence[str | pathlib.Path]) -> dict[str, ScoreColumn]:
+    """{label: its scores} of all files; scores of one name from two files are told apart by the files' names."""
+    tables = [read_scores(path) for path in files]
+    names = [name for table in tables for name in table.scores]
+    return {
+        (name if names.count(name) == 1 else f"{table.source}:{name}"): ScoreColumn(table, name)
+        for table in tables
+        for name in table.scores
+    }
+
+
+def strangers(
+    columns: Mapping[str, ScoreColumn],
+    prompts: Sequence[str],
+    replies: Sequence[Sequence[str]],
+    pair_prompts: Sequence[str] = (),
+    pairs: Sequence[Sequence[str]] = (),
+) -> list[str]:
+    """Sentences on scores that are of none of these replies, one for each file that has such."""
+    texts = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
+    keys = {(prompt, reply) for prompt, row in texts for reply in row}
+    tables = {id(column.table): column.table for column in columns.values()}
+    return [line for table in tables.values() if (line := table.unknown(keys))]

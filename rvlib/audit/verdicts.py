@@ -1,0 +1,177 @@
+"""What an audit says in sentences: a verdict on each reward model, and advice on what to mind and what to do."""
+
+from rvlib.audit.grading import Audit, Grade
+from rvlib.audit.statistics import Interval
+
+GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
+TELLING = 0.3  # a correlation with a probe that the advice tells
+TOLD = ("length", "repetition", "markdown", "thanks or sorry")  # probes in the advice; openings are in the report alone
+
+
+def verdict(audit: Audit, name: str) -> str:
+    """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval."""
+    teacher, truth = audit.teachers[name], audit.ground_truth
+    if teacher["scale"] == 0:
+        return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
+    if "covariance" in teacher:
+        covariance = f"covariance {interval(teacher['covariance'])}"
+        _, low, high = teacher["covariance"]
+        if high < 0:
+            return f"No: {name} pulls against {truth} and would lower it ({covariance})."
+        if low <= 0:
+            return f"It cannot be told: {name} may have nothing to do with {truth} ({covariance})."
+        if audit.reference and audit.reference["rewards"] == teacher["rewards"]:
+            return f"Yes: {name} gives the very rewards of {truth}, the ground truth."
+        speed = teacher.get("relative_speed")
+        if speed is None:
+            return f"Yes: training on {name} raises {truth} too ({covariance})."
+        word = "Yes" if speed[0] >= GOOD else "Partly" if speed[0] >= PARTLY else "Hardly"
+        return (
+            f"{word}: training on {name} begins to raise {truth} {interval(speed)} times as fast as training on "
+            f"{truth} itself would."
+        )
+    if "preference_covariance" in teacher:
+        _, low, high = teacher["preference_covariance"]
+        right = f"{interval(teacher['preference_accuracy'], '.0%')} of {teacher['pairs']} pairs ordered rightly"
+        if high < 0:
+            return f"No: {name} pulls against the preferences ({right})."
+        if low <= 0:
+            return f"It cannot be told: {name} may have nothing to do with the preferences ({right})."
+        return f"Probably: {name} agrees with the preferences, on replies that the policy did not write ({right})."
+    share = interval([min(end, 1.0) for end in teacher["reward_variance"]], ".0%")  # few prompts may say more than all
+    return (
+        f"Without a ground truth only its speed is known: {share} of what {name} distinguishes is between replies to "
+        "one prompt, and only that teaches."
+    )
+
+
+def answer(audit: Audit) -> str:
+    """The answer to the audit's question: the verdict on the only reward model, or on the first of the order."""
+    return verdict(audit, audit.order["names"][0])
+
+
+def advice(audit: Audit) -> list[str]:
+    """Plain sentences on an `Audit`: what to mind, and what to do."""
+    sentences = _advice_on_the_order(audit)
+    for name, teacher in audit.teachers.items():
+        sentences += _advice_on_a_teacher(audit, name, teacher)
+    names, tied = audit.order["names"], share_the_truth_ties(audit)
+    if tied > 0.1:
+        sentences.append(
+            f"{audit.ground_truth} itself ties {tied:.0%} of the pairs, and accuracy counts a tie as right only where "
+            f"both tie: a reward that ties none has at most {1 - tied:.2f}, and {(1 - tied) / 2:.2f} by chance. "
+            "Go by the covariance."
+        )
+    if audit.order["by"] == "covariance" and len(names) > 1:
+        first_by = {
+            "accuracy": max(names, key=lambda name: (audit.teachers[name]["accuracy"] or [0.0])[0]),
+            "reward variance": max(names, key=lambda name: audit.teachers[name]["reward_variance"][0]),
+        }
+        for measure, first in first_by.items():
+            if first != names[0]:
+                sentences.append(f"{first} has the larger {measure}, and {names[0]} is expected to teach more.")
+    if audit.replies.get("cut_off", 0) > 0.5:
+        longest = audit.sampling.get("max_new_tokens")
+        tokens = f" at {longest} tokens" if longest else ""
+        sentences.append(
+            f"{audit.replies['cut_off']:.0%} of the replies were cut off{tokens}, and judged unfinished: raise "
+            "--max-new-tokens if you train with longer ones."
+        )
+    if audit.replies["same"] > 0.2:
+        sentences.append(
+            f"{audit.replies['same']:.0%} of the replies repeat another to the same prompt: "
+            "this policy has little left to choose from."
+        )
+    return sentences
+
+
+def interval(values: Interval | None, spec: str = ".2f") -> str:
+    """An interval as text, "0.62 [0.55, 0.70]", or "unknown"."""
+    return "unknown" if values is None else "{:{s}} [{:{s}}, {:{s}}]".format(*values, s=spec)
+
+
+def share_the_truth_ties(audit: Audit) -> float:
+    """The share of the pairs of different replies that the ground truth ties; 0 without one."""
+    return audit.reference["tied"] if audit.reference else 0.0
+
+
+def _advice_on_the_order(audit: Audit) -> list[str]:
+    sentences, order = [], audit.order
+    if order["by"] == "reward_variance":
+        sentences.append(
+            "There is no ground truth and there are no preferences: the order says who teaches fastest what it wants "
+            "itself, not whether that is what you want. Add --ground-truth, or chosen and rejected replies."
+        )
+    elif order["by"] == "preference_covariance":
+        sentences.append(
+            "The preferences are over replies that the policy did not write: what a reward model knows of those need "
+            "not hold for the policy's own. A ground truth for its own replies would tell more."
+        )
+    for better, worse, gap in zip(order["names"], order["names"][1:], order["gaps"]):
+        if not gap["apart"]:
+            more = f"; about {gap['prompts']} would" if gap["prompts"] else ""
+            sentences.append(f"{better} and {worse} cannot be told apart with these prompts{more}.")
+    return sentences
+
+
+def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
+    if teacher["scale"] == 0:
+        return [f"{name} gives every reply the same reward: it cannot teach."]
+    sentences = []
+    if teacher.get("unscored"):
+        sentences.append(f"{teacher['unscored']} replies have no reward of {name}, and are left out of its numbers.")
+    flat, count = teacher["flat"][0], teacher["prompts"]
+    if flat > 0.2:
+        sentences.append(
+            f"{name} gives (almost) the same reward to all {audit.sampling['num_generations']} replies on "
+            f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, "
+            "draw more replies, or use a finer reward."
+        )
+    if teacher["reward_variance"][2] < 0.25:
+        sentences.append(
+            f"Of what {name} distinguishes, {teacher['reward_variance'][0]:.0%} is between replies to one prompt; "
+            "the rest is between prompts and teaches nothing. Expect it to be slow."
+        )
+    if "covariance" in teacher:
+        _, low, high = teacher["covariance"]
+        if high < 0:
+            sentences.append(f"{name} pulls against {audit.ground_truth}: training on it will lower what you want.")
+        elif low <= 0:
+            sentences.append(
+                f"{name} cannot be told from one that has nothing to do with {audit.ground_truth}: "
+                "its covariance may be 0."
+            )
+        tied = teacher.get("tied_in_error", teacher["tied"])
+        if tied > 0.1:
+            that_are_ordered = f" that {audit.ground_truth} orders" * (share_the_truth_ties(audit) > 0)
+            sentences.append(
+                f"{name} ties {tied:.0%} of the pairs{that_are_ordered}, which accuracy counts as wrong and a policy "
+                "gradient does not count at all: go by the covariance."
+            )
+    elif "preference_covariance" in teacher:
+        _, low, high = teacher["preference_covariance"]
+        if high < 0:
+            sentences.append(f"{name} pulls against the preferences: training on it will lower what you want.")
+        elif low <= 0:
+            sentences.append(
+                f"{name} cannot be told from one that has nothing to do with the preferences: its covariance may be 0."
+            )
+    return sentences + _advice_on_probes(audit, name, teacher)
+
+
+def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
+    """A sentence on features that the reward goes by more than the ground truth does."""
+    of_truth = audit.reference.get("probes", {}) if audit.reference else {}
+    leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
+    for probe, (value, low, high) in teacher.get("probes", {}).items():
+        wanted = of_truth.get(probe, [0.0])[0]
+        shared = wanted * value > 0 and abs(wanted) >= abs(value) / 2
+        if probe not in TOLD or abs(value) < TELLING or low <= 0 <= high or shared:
+            continue
+        beside = f", of {audit.ground_truth} {wanted:.2f}" if probe in of_truth else ""
+        leanings["rewards" if value > 0 else "punishes"].append(f"{probe} ({interval([value, low, high])}{beside})")
+    return [
+        f"{name} {verb} {', '.join(probes)}: correlations within prompts."
+        for verb, probes in leanings.items()
+        if probes
+    ]

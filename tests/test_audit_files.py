@@ -1,0 +1,416 @@
+"""The audit of what people bring: replies and scores in files, rewards in arrays, two audits beside each other."""
+
+import gzip
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from rvlib.audit import audit_files, audit_rewards, compare, exchange, grade, probes, report, verdict
+from rvlib.audit.assembly import regrade
+from rvlib.audit.command import main
+from rvlib.audit.grading import Audit
+
+PROMPTS = [f"question {i}" for i in range(12)]
+REPLIES = [[f"{'word ' * (1 + (i * 7 + j * 5) % 11)}{i} {j}" for j in range(4)] for i in range(12)]
+TRUTH = np.random.default_rng(0).normal(size=(12, 4))
+LENGTH = np.array([[float(len(reply)) for reply in row] for row in REPLIES])
+
+
+def written(path, rows):
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def by_reply(**columns):
+    """Rows of a reply each, with columns (prompts, replies)."""
+    return [
+        {"prompt": prompt, "reply": reply} | {name: values[i][j] for name, values in columns.items()}
+        for i, prompt in enumerate(PROMPTS)
+        for j, reply in enumerate(REPLIES[i])
+    ]
+
+
+def by_prompt(**columns):
+    """Rows of a prompt each."""
+    return [
+        {"prompt": prompt, "replies": REPLIES[i]} | {name: list(values[i]) for name, values in columns.items()}
+        for i, prompt in enumerate(PROMPTS)
+    ]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Replies, and scores of two reward models and of a ground truth."""
+    scores = by_reply(noisy=TRUTH + LENGTH / 10, truth=TRUTH)
+    return written(tmp_path / "replies.jsonl", by_reply()), written(tmp_path / "scores.jsonl", scores)
+
+
+def test_an_audit_of_files_is_that_of_the_arrays(files, tmp_path):
+    audit = audit_files(*files, ground_truth="truth", policy="a policy", group=3, folder=tmp_path / "run")
+    assert list(audit.teachers) == ["noisy"] and audit.policy == {"name": "a policy"}
+    expected = grade(TRUTH + LENGTH / 10, TRUTH, group=3)
+    for key in ("covariance", "harm_aware", "reward_variance", "signal_to_noise", "flat_groups", "group"):
+        assert audit.teachers["noisy"][key] == pytest.approx(expected[key]), key
+    assert audit.teachers["noisy"]["probes"]["length"][0] > 0.3
+    assert Audit.load(tmp_path / "run") == audit
+    arrays = audit_rewards({"noisy": TRUTH + LENGTH / 10}, TRUTH, prompts=PROMPTS, replies=REPLIES, group=3)
+    assert arrays.teachers == audit.teachers and arrays.order == audit.order
+
+
+@pytest.mark.parametrize("name", ["replies.jsonl", "replies.jsonl.gz", "replies.json", "replies.parquet"])
+@pytest.mark.parametrize("layout", [by_reply, by_prompt])
+def test_every_layout_and_format_is_the_same_replies_and_scores(tmp_path, name, layout):
+    path = tmp_path / name
+    rows = layout(log_prob=-LENGTH, score=TRUTH, ended=TRUTH > -1)
+    rows = json.loads(json.dumps(rows, default=lambda value: value.item()))
+    if path.suffix == ".parquet":
+        pandas = pytest.importorskip("pandas", reason="pandas, which reads parquet, is not installed")
+        pandas.DataFrame(rows).to_parquet(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        written(path, rows)
+    brought = exchange.read_replies(path)
+    assert [prompt.text for prompt in brought.prompts] == PROMPTS and brought.replies == REPLIES
+    assert np.array(brought.log_probs) == pytest.approx(-LENGTH)
+    assert exchange.share_cut_off(brought.records()) == pytest.approx((TRUTH <= -1).mean())
+    table = exchange.read_scores(path)
+    assert list(table.scores) == ["replies"]  # after the file, since "score" says nothing
+    assert table.rewards("replies", PROMPTS, REPLIES) == pytest.approx(TRUTH)
+
+
+def test_conversations_are_prompts_and_replies(tmp_path):
+    user, system = {"role": "user", "content": "q"}, {"role": "system", "content": "s"}
+    rows = [
+        {"prompt": [user], "completion": [{"role": "assistant", "content": "a"}]},
+        {"prompt": [user], "completion": "b"},
+        {"prompt": [system, user], "response": "a"},
+        {"prompt": [system, user], "response": "c"},
+    ]
+    brought = exchange.read_replies(written(tmp_path / "r.jsonl", rows))
+    assert [prompt.text for prompt in brought.prompts] == ["q", "system: s\n\nuser: q"]
+    assert brought.replies == [["a", "b"], ["a", "c"]] and len(brought.prompts[1].messages) == 2
+
+
+def test_a_score_of_null_abstains_and_is_counted(files, tmp_path):
+    rows = by_reply(judge=TRUTH.tolist(), truth=TRUTH.tolist())
+    for place in (0, 5, 8, 9, 10):  # of the third prompt one is left
+        rows[place]["judge"] = None
+    audit = audit_files(files[0], written(tmp_path / "s.jsonl", rows), ground_truth="truth")
+    judge = audit.teachers["judge"]
+    assert judge["unscored"] == 5 and judge["prompts"] == 11 and judge["accuracy"] == [1, 1, 1]
+    assert judge["rewards"][0][0] is None and judge["per_prompt"]["covariance"][2] is None
+    assert "5 replies have no reward of judge, and are left out of its numbers." in audit.advice
+    report.page(audit)
+    regraded = regrade(audit)
+    assert regraded.teachers["judge"] == judge
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda rows: rows[:-2], "must have a score 'judge' for each reply, got none for 2 of 48, the first of them "),
+        (lambda rows: [*rows, rows[0] | {"judge": 9.0}], "got two that differ for 1 replies, the first 'question 0'"),
+        (lambda rows: [{**row, "judge": "good"} for row in rows], 'must have a column of numbers beside "prompt" and'),
+        (lambda rows: [{"question": "q"}], 'line 1, must have a "prompt", got question'),
+        (lambda rows: [{"prompt": "q"}], 'line 1, must have one "reply" or a list of "replies", got prompt'),
+        (lambda rows: [rows[0] | {"judge": 1e999}], "line 1, must have finite scores, got 'judge' = inf"),
+        (
+            lambda rows: [{"prompt": "q", "replies": ["a", "b"], "judge": [1]}],
+            "must have one 'judge' for each of its 2",
+        ),
+        (lambda rows: ["text"], "line 1, must be an object with a prompt and replies, got str"),
+    ],
+)
+def test_scores_that_do_not_fit_are_one_sentence(files, tmp_path, change, expected):
+    scores = written(tmp_path / "s.jsonl", change(by_reply(judge=TRUTH.tolist())))
+    with pytest.raises(ValueError, match="^[^\n]*\\.$") as error:
+        audit_files(files[0], scores)
+    assert expected in str(error.value)
+
+
+def test_scores_of_other_replies_are_left_out_and_told(files, tmp_path):
+    rows = [*by_reply(judge=TRUTH.tolist()), {"prompt": "of another file", "reply": "r", "judge": 3}]
+    audit = audit_files(files[0], written(tmp_path / "s.jsonl", rows))
+    assert audit.prompts["left_out"] == ["1 scores of s.jsonl are of other replies, such as 'of another file' → 'r'"]
+
+
+def test_a_reply_drawn_twice_is_two_replies_with_one_score(tmp_path):
+    rows = [{"prompt": p, "reply": r, "judge": float(len(r))} for p in "ab" for r in ("x", "x", "long")]
+    path = written(tmp_path / "both.jsonl", rows)
+    audit = audit_files(path, path)
+    assert audit.teachers["both" if "both" in audit.teachers else "judge"]["rewards"] == [[1, 1, 4], [1, 1, 4]]
+    assert audit.replies["same"] == pytest.approx(1 / 3)
+
+
+def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
+    rows = by_reply()
+    path = written(tmp_path / "r.jsonl", rows[:-1] + [{"prompt": "alone", "reply": "r"}])
+    with pytest.raises(ValueError, match="^Each prompt must have as many replies, got 1 to line 48 [^\n]*\\.$"):
+        exchange.read_replies(path)
+    brought = exchange.read_replies(path, num_generations=3)
+    assert len(brought.prompts) == 12 and {len(row) for row in brought.replies} == {3}
+    assert brought.left_out == ["line 48: 1 replies, fewer than 3"]
+    with pytest.raises(ValueError, match="^An audit needs at least two prompts and two replies to each, got 1 and 4 "):
+        exchange.read_replies(path, limit=1, num_generations=4)
+
+
+def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_path):
+    rows = [row | {"chosen": "good", "rejected": "bad"} for row in by_prompt()]
+    scores = by_reply(judge=TRUTH.tolist())
+    pairs = [{"prompt": p, "reply": r, "judge": v} for p in PROMPTS for r, v in (("good", 1.0), ("bad", 0.0))]
+    replies = written(tmp_path / "r.jsonl", rows)
+    audit = audit_files(replies, written(tmp_path / "s.jsonl", scores + pairs))
+    assert audit.teachers["judge"]["preference_accuracy"][0] == 1 and audit.order["by"] == "preference_covariance"
+    assert audit_files(replies, written(tmp_path / "t.jsonl", scores)).order["by"] == "reward_variance"
+
+
+def test_a_report_may_keep_no_texts(files, tmp_path):
+    scores = written(tmp_path / "s.jsonl", by_reply(against=(-TRUTH).tolist(), truth=TRUTH.tolist()))
+    for texts in (True, False):
+        kept = json.dumps(audit_files(files[0], scores, ground_truth="truth", texts=texts).teachers)
+        assert any(json.dumps(reply) in kept for row in REPLIES for reply in row) == texts
+
+
+# The command
+
+
+def test_the_command_needs_no_torch_for_files(files, tmp_path):
+    code = """if True:
+        import sys
+
+        class NoTorch:
+            def find_spec(name, *_):
+                if name.split(".")[0] in ("torch", "transformers", "datasets", "accelerate"):
+                    raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        sys.meta_path.insert(0, NoTorch)
+        from rvlib.cli import main
+
+        main(sys.argv[1:])
+    """
+    arguments = ["audit", "--replies", files[0], "--scores", files[1], "--ground-truth", "truth"]
+    command = [sys.executable, "-c", code, *map(str, arguments), "--folder", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "training on noisy begins to raise truth" in done.stdout.replace("\n", "")
+    assert Audit.load(tmp_path / "run").made["command"].startswith("rvlib audit --replies")
+
+
+def test_the_command_exports_and_compares(files, tmp_path, capsys):
+    exported = tmp_path / "to-score.jsonl"
+    main(["--replies", str(files[0]), "--export", str(exported)])
+    assert capsys.readouterr().out == f"48 replies to be scored: {exported}\n"
+    assert json.loads(exported.read_text().splitlines()[0]) == {"prompt": PROMPTS[0], "reply": REPLIES[0][0]}
+    main(["--replies", str(files[0]), "--scores", str(files[1]), "--dry-run", "--folder", str(tmp_path / "dry")])
+    assert "Nothing is to be drawn or scored" in capsys.readouterr().out and not (tmp_path / "dry").exists()
+    audit_files(*files, folder=tmp_path / "run")
+    main(["--compare", str(tmp_path / "run"), str(tmp_path / "run"), "--folder", str(tmp_path / "both")])
+    out = capsys.readouterr().out
+    assert "paired over 12 prompts" in out and max(map(len, out.replace(str(tmp_path), "").splitlines())) <= 80
+    assert json.loads((tmp_path / "both/comparison.json").read_text())["prompts"] == 12
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0 and "--scores" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (
+            ["--replies", "none.jsonl", "--scores", "s.jsonl"],
+            "^none.jsonl must be where this command can read [^\n]*\\.$",
+        ),
+        (["--compare", "none", "none"], "^none must be where this command can read [^\n]*\\.$"),
+        (
+            ["--replies", "R", "--scores", "S", "--ground-truth", "x"],
+            "^The ground truth must be one of the scores noisy",
+        ),
+        (["--replies", "R", "--scores", "S", "--group", "9"], "^group must be from 2 to the 4 replies [^\n]*\\.$"),
+    ],
+)
+def test_what_is_wrong_with_files_is_one_sentence(files, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
+    places = {"R": str(files[0]), "S": str(files[1])}
+    with pytest.raises(SystemExit) as stopped:
+        main([places.get(argument, argument) for argument in arguments])
+    assert re.search(expected, str(stopped.value.code))
+
+
+def test_exported_replies_come_back_as_scores(files, tmp_path):
+    brought = exchange.read_replies(files[0])
+    for name in ("out.jsonl", "out.parquet"):
+        path = tmp_path / name
+        assert exchange.write_replies(path, brought.prompts, brought.replies) == 48
+        rows = [row for _, row in exchange._rows(path)]
+        scored = written(tmp_path / "back.jsonl", [row | {"judge": len(row["reply"])} for row in rows])
+        assert audit_files(files[0], scored).teachers["judge"]["rewards"] == LENGTH.tolist()
+
+
+# Arrays
+
+
+def test_an_audit_of_arrays_in_three_lines():
+    audit = audit_rewards(TRUTH)
+    assert list(audit.teachers) == ["the reward model"] and audit.order["by"] == "reward_variance"
+    assert verdict(audit, "the reward model").startswith("Without a ground truth only its speed is known: ")
+    for rewards, truth, options, expected in (
+        ({}, None, {}, "rewards must hold at least one reward model"),
+        (TRUTH[0], None, {}, r"rewards of the reward model must be finite numbers of shape \(prompts, replies\)"),
+        (TRUTH, TRUTH[:, :2], {}, r"All rewards must be of the same replies, shape \(12, 4\), got \(12, 2\)"),
+        (TRUTH, None, {"group": 5}, "group must be at most the 4 replies to each prompt, got 5"),
+        (TRUTH, None, {"prompts": PROMPTS[:3]}, r"prompts must be texts for rewards of shape \(12, 4\), got \(3,\)"),
+        ([["a", "b"]], None, {}, "rewards of the reward model must be numbers of shape"),
+    ):
+        with pytest.raises(ValueError, match=f"^{expected}[^\n]*\\.$"):
+            audit_rewards(rewards, truth, **options)
+
+
+@pytest.mark.parametrize(
+    "rewards, expected",
+    [
+        (TRUTH, "Yes: judge gives the very rewards of the ground truth"),
+        (np.ones((12, 4)), "No: judge gives every reply the same reward"),
+        (-TRUTH, "No: judge pulls against the ground truth and would lower it (covariance -"),
+        (np.random.default_rng(5).normal(size=(12, 4)), "It cannot be told: judge may have nothing to do with"),
+        (2 * TRUTH + 1e-3 * LENGTH, "Yes: training on judge begins to raise the ground truth "),
+        (TRUTH + 0.6 * LENGTH / LENGTH.std() + 3 * np.arange(12)[:, None], "Hardly: training on judge begins to raise"),
+    ],
+)
+def test_the_titles_question_is_answered_in_a_sentence(rewards, expected):
+    audit = audit_rewards({"judge": rewards}, TRUTH)
+    answer = verdict(audit, "judge")
+    assert answer.startswith(expected) and answer.count(". ") == 0
+    page = report.page(audit)
+    heading = page.index("</h1>")
+    assert page[heading:].startswith(f'</h1><div><p class="answer"><strong>{answer.split("(")[0][:40]}')
+
+
+def test_a_report_in_a_terminal_is_one_screen_of_80_columns(monkeypatch):
+    from rich.console import Console
+
+    lines = []
+    monkeypatch.setattr("rich.console.Console", lambda: Console(width=80, height=24, force_terminal=True))
+    monkeypatch.setattr("builtins.print", lambda text="", end="\n": lines.extend(str(text).splitlines()))
+    noise = np.random.default_rng(2).normal(size=(12, 4))
+    for rewards in ({"judge": TRUTH}, {"judge": TRUTH + noise, "a judge with a long name": np.round(noise)}):
+        lines.clear()
+        report.show(audit_rewards(rewards, np.round(TRUTH), replies=REPLIES))
+        assert len(lines) <= 23  # and the line that says where the report is
+
+
+# What else it rewards
+
+
+def test_features_of_replies_by_hand():
+    assert probes.repetition("a b a b a b") == pytest.approx(3 / 5) and probes.repetition("once only") == 0
+    assert probes.opening("**Sure,** I can") == "sure i"
+    texts = ["# Title\n- one\n- two **bold**", "plain", "Thank you!", "1. first\n`code`"]
+    found = probes.features([texts, texts[::-1]])
+    assert found["markdown"][0].tolist() == [4, 0, 0, 2] and found["thanks or sorry"][0].tolist() == [0, 0, 1, 0]
+    assert found["length"][1].tolist() == [len(text) for text in texts[::-1]]
+    assert "log-probability" in probes.features([texts], [[-1.0, -2.0, -3.0, -4.0]])
+    assert probes.features([["same", "same"]]) == {}
+    thanks = [["Thanks a lot", "Great house"]] * 4 + [["Yellow boat", "Purple tree"]] * 6
+    assert "thanks or sorry" not in probes.features(thanks)  # four prompts make no interval
+    assert "thanks or sorry" in probes.features(thanks[:1] + thanks)
+
+
+def test_openings_are_those_that_divide_the_replies_to_enough_prompts():
+    sure = (
+        [["Sure, here is", "No way, this"]] * 5
+        + [["All alike here", "All alike there"]] * 9
+        + [["Rare one", "b c"]] * 4
+    )
+    assert sorted(probes.openings(sure)) == ["no way", "sure here"]
+
+
+def test_a_reward_model_that_likes_long_replies_is_told():
+    liking = audit_rewards({"judge": LENGTH + TRUTH}, TRUTH, replies=REPLIES)
+    value, low, high = liking.teachers["judge"]["probes"]["length"]
+    assert value > 0.9 and low > 0.3
+    assert any(sentence.startswith("judge rewards length (") for sentence in liking.advice)
+    assert "What else does it reward?" in report.page(liking)
+    wanted = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
+    assert not any("judge rewards length" in sentence for sentence in wanted.advice)
+    without = wanted.teachers["judge"]["covariance_without_length"]
+    assert without == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_the_replies_to_look_at_are_of_the_prompts_where_reward_and_truth_disagree():
+    rewards = np.array(TRUTH)
+    rewards[7] *= -5
+    rewards[3] *= -1
+    examples = probes.examples(PROMPTS, REPLIES, rewards, TRUTH)
+    assert {"question 7", "question 3"} == {example["prompt"] for example in examples}
+    row = 7
+    best, worst = REPLIES[row][int(rewards[row].argmax())], REPLIES[row][int(rewards[row].argmin())]
+    shown = next(example for example in examples if example["prompt"] == "question 7")
+    assert (shown["best"], shown["worst"]) == (best, worst) and shown["best_truth"] == TRUTH[row].min()
+    page = report.page(audit_rewards({"<judge>": rewards}, TRUTH, prompts=PROMPTS, replies=REPLIES))
+    assert best in page and "&lt;judge&gt;: question 7" in page
+    assert len(probes.examples(PROMPTS, REPLIES, TRUTH)) == 3  # without a ground truth those of largest variance
+
+
+# Two audits
+
+
+def test_a_comparison_is_paired_over_prompts():
+    rng = np.random.default_rng(1)
+    names = [f"p{i}" for i in range(40)]
+    base = rng.normal(size=(40, 1)) * 5 + rng.normal(size=(40, 6))  # prompts differ much
+    truth = base + rng.normal(size=(40, 6))
+    first = audit_rewards({"judge": base, "gone": base}, truth, prompts=names, policy="before")
+    order = rng.permutation(40)[:30]
+    later = audit_rewards({"judge": base[order] + 0.5}, truth[order], prompts=[names[i] for i in order], policy="after")
+    comparison = compare(first, later)
+    assert comparison.names == ("before", "after") and comparison.prompts == 30
+    changes = {change.measure: change for change in comparison.changes}
+    assert {change.teacher for change in comparison.changes} == {"judge"}
+    value, low, high = changes["mean reward"].difference
+    assert value == pytest.approx(0.5 / base.std(ddof=1)) and high - low < 1e-9 and changes["mean reward"].apart
+    for measure in ("mean truth", "covariance", "accuracy", "reward variance"):
+        assert changes[measure].difference == pytest.approx([0, 0, 0], abs=1e-12) and not changes[measure].apart
+    assert changes["mean reward"].first[2] - changes["mean reward"].first[1] > 0.3  # unpaired it would not be seen
+    assert "after" in comparison.text() and "<strong>" not in comparison.text()
+    with pytest.raises(ValueError, match="^[^\n]* at least two prompts in common, got 0 [^\n]*\\.$"):
+        compare(first, audit_rewards({"judge": base}, truth, prompts=[f"q{i}" for i in range(40)]))
+    with pytest.raises(ValueError, match="^[^\n]* one ground truth, got the ground truth and None; [^\n]*\\.$"):
+        compare(first, audit_rewards({"judge": base}))
+    with pytest.raises(ValueError, match="^[^\n]* a reward model in common, got judge, gone and other\\.$"):
+        compare(first, audit_rewards({"other": base}, truth))
+
+
+def test_the_interval_of_a_change_covers_it():
+    rng, hits = np.random.default_rng(7), 0
+    names = [f"p{i}" for i in range(30)]
+    for _ in range(25):
+        prompts = rng.normal(size=(30, 1))
+        before, after = (prompts + shift + rng.normal(size=(30, 4)) for shift in (0.0, 0.4))
+        first = audit_rewards({"judge": before}, prompts=names)
+        change = compare(first, audit_rewards({"judge": after}, prompts=names)).changes[0]
+        unit = np.std(before, ddof=1)
+        hits += change.difference[1] <= 0.4 / unit <= change.difference[2]
+    assert hits >= 20
+
+
+def test_the_pages_example_with_a_reward_server_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "book/bring-your-own-replies-and-scores.md").read_text()
+    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags:[^\n]*\n)?(.*?)```", page, re.DOTALL)
+    scope = {}
+    for cell in cells:
+        exec(cell, scope)
+    rows = [json.loads(line) for line in pathlib.Path("variety.jsonl").read_text().splitlines()]
+    assert len(rows) > 50 and all(
+        row["variety"] == pytest.approx(len(set(row["reply"].split())) / max(len(row["reply"].split()), 1))
+        for row in rows
+    )
+    assert list(scope["audit"].teachers) == ["variety", "cheerful"] and scope["audit"].ground_truth == "wanted"

@@ -1,0 +1,145 @@
+"""The audit's statistics: on cases computed by hand, without bias, and with intervals that cover."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from rvlib.audit import statistics as stats
+
+
+def test_harm_aware_accuracy_of_a_case_by_hand():
+    # The mean reward is 2. Of the six pairs (better, worse): the truth orders the replies 3 > 2 > 1 > 0.
+    rewards, truth = [[1.0, 4.0, 0.0, 3.0]], [[0.0, 1.0, 2.0, 3.0]]
+    # right: (1,0), (3,0), (3,2); wrong but harmless, since the worse has 1 < 2: (2,0); harmful: (2,1), (3,1).
+    result = stats.harm_aware_accuracy(rewards, truth)
+    assert result.accuracy == pytest.approx([4 / 6])
+    # By chance each pair counts if ranked rightly (½), or both are below the mean: 0 and 1 alone.
+    assert result.chance == pytest.approx([(5 * 0.5 + 1) / 6])
+
+
+def test_harm_aware_accuracy_leaves_out_ties_of_the_truth_and_what_is_missing():
+    nan = np.nan
+    result = stats.harm_aware_accuracy(
+        [[0.0, 1.0, 5.0], [1.0, 2.0, nan], [1.0, 2.0, 3.0]], [[0.0, 1.0, 1.0], [1.0, 0.0, 7.0], [1.0, 1.0, 1.0]]
+    )
+    assert result.accuracy[:2] == pytest.approx([1, 0]) and np.isnan(result.accuracy[2])
+    twice = np.array([[[0, 0, 1], [0, 0, 1], [1, 1, 0]]], dtype=bool)  # the first two are one text
+    assert stats.harm_aware_accuracy([[0.0, 9.0, 1.0]], [[0.0, 1.0, 2.0]], twice).accuracy == pytest.approx([0.5])
+
+
+def test_the_chance_of_harm_aware_accuracy_is_its_mean_over_all_deals_of_the_truth():
+    rewards = np.array([[0.3, 2.0, 2.0, -1.0, 0.3]])
+    deals = np.array(list(itertools.permutations([0.0, 1.0, 1.0, 2.0, 3.0])))
+    results = stats.harm_aware_accuracy(np.repeat(rewards, len(deals), 0), deals)
+    assert results.accuracy.mean() == pytest.approx(results.chance[0])
+
+
+def test_flat_groups_of_a_case_by_hand():
+    # 1, 1, 1, 0, 0: of ten pairs three are of ones and one is of zeros; of ten triples one is flat.
+    rewards = [[1.0, 0.0, 1.0, 0.0, 1.0]]
+    assert stats.flat_groups(rewards, 2) == pytest.approx([0.4])
+    assert stats.flat_groups(rewards, 3) == pytest.approx([0.1])
+    assert stats.flat_groups(rewards, 5) == [0] and stats.flat_groups([[2.0, 2.0, np.nan]], 2) == [1]
+    assert np.isnan(stats.flat_groups(rewards, 6)[0])
+    assert stats.flat_groups([[0.0, 0.1, 0.2]], 2, tolerance=0.15) == pytest.approx([2 / 3])
+    with pytest.raises(ValueError, match="^group must be a whole number of at least 2, got 1\\.$"):
+        stats.flat_groups(rewards, 1)
+
+
+def test_flat_groups_are_estimated_without_bias():
+    passes = np.random.default_rng(0).random((20000, 6)) < 0.8
+    assert stats.flat_groups(passes.astype(float), 3).mean() == pytest.approx(0.8**3 + 0.2**3, abs=0.005)
+
+
+def test_moments_of_a_case_by_hand():
+    # Pairs of 0, 1, 3: their sample variances are ½, 4½ and 2.
+    moments = stats.group_moments([[0.0, 1.0, 3.0], [1.0, np.nan, 2.0]], group=2)
+    assert moments.mean == pytest.approx([7 / 3, 0.5])
+    assert moments.mean_square == pytest.approx([(0.25 + 20.25 + 4) / 3, 0.25])
+    truth = stats.group_moments([[0.0, 1.0, 3.0]], [[0.0, 1.0, 0.0]], group=2)  # covariances ½, 0 and -1
+    assert truth.mean == pytest.approx([-1 / 6]) and truth.mean_square == pytest.approx([1.25 / 3])
+
+
+def test_moments_of_a_small_group_are_those_of_groups_drawn_anew():
+    rng = np.random.default_rng(0)
+    replies = rng.normal(size=(20000, 7))
+    from_many = stats.group_moments(replies, replies + 1, group=3).mean_square.mean()
+    # ĉ of three normal replies is σ² χ²₂ / 2, whose mean square is 2.
+    assert from_many == pytest.approx(2, abs=0.06)
+    sampled = stats.group_moments(rng.normal(size=(300, 14)), group=7)  # 3,432 groups, of which 1,000 are drawn
+    assert sampled.mean_square.mean() == pytest.approx(1 + 2 / 6, abs=0.1)
+
+
+def test_signal_to_noise_of_a_case_by_hand():
+    # Two prompts with covariances 1 and 3, of one group each: E = 2; E[ĉ²] = 5 less the product 1 · 3 leaves 2.
+    result = stats.signal_to_noise(stats.Moments(np.array([1.0, 3.0]), np.array([1.0, 9.0])))
+    assert result[0] == pytest.approx(2 / np.sqrt(2))
+    half_flat = np.array([[0.0, 1.0]] * 50 + [[1.0, 1.0]] * 50)
+    value, low, high = stats.signal_to_noise(stats.group_moments(half_flat, group=2))
+    assert value == pytest.approx(np.sqrt(0.99)) and low < value < high  # √(p/(1-p)) with p = ½, less 1 % for n - 1
+    assert stats.signal_to_noise(stats.Moments(np.full(5, 2.0), np.full(5, 4.0))) is None  # no noise
+
+
+def test_relative_speed_and_correlations_of_cases_by_hand():
+    assert stats.relative_speed([1.0, 2.0], [2.0, 4.0]) == pytest.approx([0.5, 0.5, 0.5])
+    rewards, length = [[0.0, 1.0], [5.0, 5.0], [3.0, 2.0]], [[10.0, 20.0], [1.0, 2.0], [7.0, 6.0]]
+    # Covariances 5, 0, ½; variances of the reward ½, 0, ½; of the length 50, ½, ½.
+    value, *_ = stats.within_correlation(rewards, length)
+    assert value == pytest.approx(5.5 / np.sqrt(1 * 51))
+    assert stats.within_correlation(rewards, np.ones((3, 2))) is None
+
+
+def test_the_partial_covariance_of_a_case_by_hand():
+    length = np.array([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]])
+    rest = np.array([[1.0, -2.0, 1.0], [0.0, 0.0, 0.0]])  # uncorrelated with the length
+    truth = np.array([[1.0, -2.0, 1.0], [1.0, -2.0, 1.0]])
+    value, *_ = stats.partial_covariance(5 * length + rest, 3 * length + truth, length)
+    assert value == pytest.approx((3 + 0) / 2)  # of `rest` with `truth`, and nothing of the length
+    plain, *_ = stats.partial_covariance(rest, truth, np.ones((2, 3)))
+    assert plain == pytest.approx(1.5)
+
+
+def test_replies_to_halve_knows_what_only_prompts_help():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4000, 8))
+    # All prompts alike: the variance is that of drawing replies, and falls as 1/(k - 1): 1 + 7 · 4 = 29.
+    assert stats.replies_to_halve(noise) == pytest.approx(29, abs=5)
+    loud = np.where(np.arange(4000)[:, None] % 2, 0.001, 1) * noise
+    assert stats.replies_to_halve(10 * loud + 0.01 * rng.normal(size=(4000, 8)) ** 3) is None
+    assert stats.replies_to_halve(noise[:, :2]) is None
+
+
+@pytest.mark.parametrize("statistic", ["signal to noise", "correlation", "partial", "speed"])
+def test_intervals_cover(statistic):
+    rng, hits, trials = np.random.default_rng(1), 0, 150
+    for _ in range(trials):
+        length = rng.normal(size=(40, 4))
+        truth = rng.normal(size=(40, 4))
+        rewards = truth + length
+        if statistic == "signal to noise":  # ĉ = s² of four normal replies: 1 / √(2/3)
+            interval, true = stats.signal_to_noise(stats.group_moments(truth, group=4)), np.sqrt(3 / 2)
+        elif statistic == "correlation":
+            interval, true = stats.within_correlation(rewards, length), np.sqrt(0.5)
+        elif statistic == "partial":
+            interval, true = stats.partial_covariance(rewards, truth, length), 1.0
+        else:
+            variances = stats.covariances(truth, truth)
+            interval, true = stats.relative_speed(stats.covariances(rewards, truth), variances), 1.0
+        hits += interval[1] <= true <= interval[2]
+    assert hits / trials > 0.85  # 95 % in the limit; forty prompts and a ratio fall short of it
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = np.random.default_rng(3).exponential(size=60)
+    value, low, high = stats.of_means(lambda mean: mean, values, resamples=9999)
+    scipys = bootstrap((values,), np.mean, n_resamples=9999, rng=np.random.default_rng(4)).confidence_interval
+    assert value == pytest.approx(values.mean()) and [low, high] == pytest.approx(list(scipys), abs=0.02)
+
+
+def test_a_prompt_that_comes_twice_counts_once():
+    rewards, length = np.random.default_rng(0).normal(size=(2, 10, 4))
+    once = stats.within_correlation(rewards, length)
+    twice = stats.within_correlation(np.tile(rewards, (2, 1)), np.tile(length, (2, 1)), np.tile(np.arange(10), 2))
+    assert twice == pytest.approx(once)
