@@ -40,14 +40,14 @@ TIMES = 41
 
 # name, problems, outputs, λ, horizon, number of times
 PROBLEMS = [
-    ("heat map of 10,000 problems of 64 outputs, λ = 0", 10_000, 64, 0.0, 100.0, 1),
-    ("heat map of 10,000 problems of 64 outputs, λ = 0.05", 10_000, 64, 0.05, 100.0, 1),
     ("10 outputs, λ = 0", 1, 10, 0.0, 1e3, TIMES),
     ("10 outputs, λ = 0, long", 1, 10, 0.0, 1e8, TIMES),
     ("50 outputs, λ = 0.05", 1, 50, 0.05, 1e4, TIMES),
     ("200 outputs, λ = 0.1, stiff", 1, 200, 0.1, 1e6, TIMES),
     ("5,000 outputs, λ = 0", 1, 5000, 0.0, 1e3, TIMES),
     ("500 problems of 20 outputs, λ = 0.05", 500, 20, 0.05, 1e3, TIMES),
+    ("heat map of 10,000 problems of 64 outputs, λ = 0", 10_000, 64, 0.0, 100.0, 1),
+    ("heat map of 10,000 problems of 64 outputs, λ = 0.05", 10_000, 64, 0.05, 100.0, 1),
 ]
 
 
@@ -183,12 +183,12 @@ def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.f
     seconds.
     """
     began = time.process_time()
-    for tolerance in LADDER:
+    for tolerance in LADDER if len(reference) < 1000 else LADDER[4:]:  # a looser one has never sufficed for so many
         run = timed(functools.partial(integrate, tolerance=tolerance))
         error = float(np.abs(run.result - reference).max())
         if error <= ERROR:
             return {"s": run.core_s, "wall_s": run.wall_s, "error": error, "tolerance": tolerance}
-        if time.process_time() - began > LONGEST:
+        if time.process_time() - began > max(LONGEST, 6 * run.core_s):
             return None
     return None
 
