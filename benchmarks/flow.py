@@ -33,8 +33,8 @@ from rvlib.tabular import gradient_flow, integrator, softmax
 
 ERROR = 1e-8
 LADDER = [1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13]
-SHORT = 1.0
-LONGEST = 20.0  # seconds after which a method's climb up the ladder is given up
+SHORT = 0.5
+LONGEST = 8.0  # seconds after which a method's climb up the ladder is given up
 
 TIMES = 41
 
@@ -183,12 +183,12 @@ def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.f
     seconds.
     """
     began = time.process_time()
-    for tolerance in LADDER:
+    for tolerance in LADDER if len(reference) < 1000 else LADDER[4:]:  # a looser one has never sufficed for so many
         run = timed(functools.partial(integrate, tolerance=tolerance))
         error = float(np.abs(run.result - reference).max())
         if error <= ERROR:
             return {"s": run.core_s, "wall_s": run.wall_s, "error": error, "tolerance": tolerance}
-        if time.process_time() - began > LONGEST:
+        if time.process_time() - began > max(LONGEST, 6 * run.core_s):
             return None
     return None
 
@@ -231,18 +231,18 @@ def main(path: str | pathlib.Path) -> None:
             if m not in ("problem", "rvlib")
         )
         print(f"{name}: rvlib {row['rvlib']['s']:.4f} s; " + ", ".join(peers), flush=True)
-    result = {
-        "what": __doc__.split("\n")[0],
-        "allowed_error": ERROR,
-        "rows": rows,
-        "scipy": scipy.__version__,
-        "diffrax": importlib.metadata.version("diffrax") if importlib.util.find_spec("diffrax") else None,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")
+        result = {
+            "what": __doc__.split("\n")[0],
+            "allowed_error": ERROR,
+            "rows": rows,
+            "scipy": scipy.__version__,
+            "diffrax": importlib.metadata.version("diffrax") if importlib.util.find_spec("diffrax") else None,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")  # a run that is cut short keeps its rows
     print(f"written to {path}")
 
 

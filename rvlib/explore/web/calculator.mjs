@@ -36,7 +36,7 @@ const NAMES = {
 const WAYS = { adam8bit: "all weights by 8-bit Adam", lora: "adapters of rank 64", adam: "all weights by 32-bit Adam" };
 
 export function compute(state) {
-  const alone = state.method === "adam8bit" && state.gpus > 1; // it runs in one process
+  const alone = state.method === "adam8bit"; // it runs in one process
   const gpus = alone ? 1 : state.gpus;
   const machine = MACHINES[state.gpu];
   const setting = { ...state, ...METHODS[state.method], compute: "bfloat16", frozen: "bfloat16", gpus, machine };
@@ -45,7 +45,7 @@ export function compute(state) {
   const time = step(policy, teacher, { ...setting, prompt: Math.min(state.prompt, USUAL) });
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
-  const limits = state.method === "adam8bit" ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};
+  const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};
   return {
     state,
     gpus,
