@@ -1,5 +1,8 @@
 """What an audit says in sentences: a verdict on each reward model, and advice on what to mind and what to do."""
 
+import functools
+
+from rvlib import teacher_study
 from rvlib.audit.grading import Audit, Grade
 from rvlib.audit.statistics import Interval
 
@@ -70,6 +73,7 @@ def advice(audit: Audit) -> list[str]:
         for measure, first in first_by.items():
             if first != names[0]:
                 sentences.append(f"{first} has the larger {measure}, and {names[0]} is expected to teach more.")
+        sentences.append(measured_reliability())
     if audit.replies.get("cut_off", 0) > 0.5:
         longest = audit.sampling.get("max_new_tokens")
         tokens = f" at {longest} tokens" if longest else ""
@@ -83,6 +87,22 @@ def advice(audit: Audit) -> list[str]:
             "this policy has little left to choose from."
         )
     return sentences
+
+
+@functools.cache
+def measured_reliability() -> str:
+    """How often the covariance picked the best teacher where that is known: one sentence, from `rvlib study`."""
+    study = teacher_study.load()
+    lost, right = [], []
+    for algorithm in study.algorithms:
+        regret = teacher_study.compare(study, algorithm, "gain", "regret").values["covariance"]
+        lost.append(f"{regret.value:.0%} [{regret.low:.0%}, {regret.high:.0%}] under {algorithm.upper()}")
+        right.append(teacher_study.how_often_right(study, "covariance", algorithm))
+    return (
+        f"How far to trust this order: in the book's study of {len(study.teachers)} reward models and "
+        f"{len(study.policies)} small policies, choosing by the covariance lost {' and '.join(lost)} of what the best "
+        f"had above the mean, and {min(right):.0%} of the pairs were in the right order."
+    )
 
 
 def interval(values: Interval | None, spec: str = ".2f") -> str:
