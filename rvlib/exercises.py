@@ -70,13 +70,18 @@ def check(slug: str, answer: ArrayLike) -> bool:
 
 
 def _right_once_rounded(asked: _Exercise, given: tuple[float, ...]) -> bool:
-    """Whether some right answer, rounded to the digits that were given, is the answer that was given."""
+    """Whether some right answer, rounded to the digits that were given, is the answer that was given.
+
+    Not of three numbers and more, of which there are too many to try.
+    """
+    if len(given) > 2:
+        return False
     candidates = []
     for number in given:
         exponent = Decimal(repr(number)).normalize().as_tuple().exponent
         half = min(0.5 * 10.0 ** int(exponent), 0.05 * abs(number))
-        # A check accepts 1e-3 of a number to either side, so steps of that size miss none.
-        candidates.append(np.append(number, np.arange(number - half, number + half, 1e-3 * abs(number) or 1.0)))
+        # A check accepts 1e-3 of a number to either side, so steps of twice that size miss none.
+        candidates.append(np.append(number, np.arange(number - half, number + half, 1.9e-3 * abs(number) or 1.0)))
     return any(asked.failure(*map(float, numbers)) is None for numbers in itertools.product(*candidates))
 
 

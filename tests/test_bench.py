@@ -57,7 +57,7 @@ def result(tmp_path_factory):
 
 
 def test_rates_are_those_of_what_was_done(result):
-    used = result["settings"]["runtime"]["engine"]
+    used = result["stages"]["sampling"]["engine"]
     engines = [f"{engine}-8" for engine in bench.ENGINES if engine != used]
     assert list(result["stages"]) == ["sampling", "scoring", "update", "step", *engines, "official"]
     assert result["parameters"] > 1e5
