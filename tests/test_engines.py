@@ -139,7 +139,7 @@ def test_the_papers_families_are_sampled(monkeypatch, architecture, engine):
         f"runtime.engine={engine}",
         "runtime.batch_size=4",
     ]
-    result = bench.Bench("small", recipe.load("tiny-4.1", changes), "cpu").sampling()
+    result = bench.Bench("small", recipe.load("tiny-4.1", changes), "cpu").sampling(engine, 8, 4)
     assert len(result["lengths"]) == 8 and 0 < result["steps"] <= 48 and result["bytes"] > 0
 
 

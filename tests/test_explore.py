@@ -145,7 +145,7 @@ def test_a_state_can_be_linked_to_and_reset(browser, site, kind):
         assert link.count(f"{kind.name}.") >= len(kind._controls)
         open_page(page, link)
         assert drawn(page) == moved
-        turn(page, kind._controls[0]["key"])
+        turn(page, kind._controls[-1]["key"])
         assert drawn(page) != moved
         page.click("text=Reset")  # to the state of the link
         assert drawn(page) == moved

@@ -307,7 +307,7 @@ def test_what_the_planner_chooses_fits_and_more_memory_is_never_slower(name):
             assert not hours  # where less memory was enough, so is more
             runtime = chosen.runtime
             assert runtime.gradient_checkpointing and runtime.micro_batch == 1
-    assert len(hours) > 5 and hours == sorted(hours, reverse=True) and hours[0] > 1.2 * hours[-1]
+    assert len(hours) > 5 and hours == sorted(hours, reverse=True) and hours[0] > 1.1 * hours[-1]
 
 
 def test_activations_are_computed_twice_only_where_memory_is_short():
@@ -441,6 +441,8 @@ def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, 
 @pytest.mark.parametrize("load", [policies.load_policy, policies.load_tokenizer, reward_models.load_reward_model])
 def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
     import huggingface_hub.errors as hub
+
+    monkeypatch.setattr("rvlib.lm.data.hub.revision", lambda *_: "of the cache")  # so that loading is tried
 
     def fail(error):
         def from_pretrained(*_, **__):

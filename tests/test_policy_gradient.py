@@ -212,6 +212,7 @@ def test_every_process_takes_part_in_as_many_micro_batches(tmp_path, policy, mon
     rows = [700, 30, 650, 20, 10, 500, 40]
     monkeypatch.setattr(processes, "world", lambda: 3)
     monkeypatch.setattr(processes, "total", lambda number: number)
+    monkeypatch.setattr(processes, "any_of", bool)
     monkeypatch.setattr(trainer, "_backward", lambda batch, rows, loss_of: taken[-1].append(batch) or torch.zeros(()))
     for rank in range(3):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)

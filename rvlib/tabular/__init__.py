@@ -1,6 +1,6 @@
 """The exact world: a finite set of outputs, closed forms, NumPy and SciPy only."""
 
-from rvlib.tabular import autoregressive, bounds, estimators, geometry, scores
+from rvlib.tabular import autoregressive, bounds, estimators, scores
 from rvlib.tabular.best_of_n import best_of_n, best_of_n_kl_bound, best_of_n_loss_bound, best_of_n_probs
 from rvlib.tabular.crossing import time_to_gain
 from rvlib.tabular.flow import States, Trajectory, gradient_flow

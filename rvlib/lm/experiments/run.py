@@ -129,7 +129,9 @@ class Run:
 
         As far as can be told before weights are fetched.
         """
-        if model == "similarity" and not all(prompt.reference for prompt in stages.split(self).prompts):
+        split = stages.split(self)
+        pairs = [*split.pairs, *split.held_out]
+        if model == "similarity" and not all(pair.prompt.reference for pair in pairs):
             raise ValueError(
                 f"Similarity compares with a reference reply, got prompts of {self.recipe.data.preferences} without "
                 "one; choose another reward model or other data."

@@ -112,4 +112,5 @@ def log_softmax_at(
         logits = logits * scale
     if cap := getattr(config, "final_logit_softcapping", None):
         logits = cap * torch.tanh(logits / cap)
-    return -torch.nn.functional.cross_entropy(logits / temperature, tokens, reduction="none")
+    logits = logits / temperature  # named again, so that one copy is there at a time
+    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
