@@ -174,10 +174,17 @@ def dead_sliders(page):
             const figure = s.closest('.rv-explorable')
             return [figure.dataset.explorable, s.labels[0].innerText, +s.value < +s.max ? 'PageUp' : 'PageDown']
         }""")
+        if slider.is_disabled():  # which says beside it why it changes nothing
+            continue
         page.keyboard.press(key)
         settle(page)
-        before, drawn = drawn, page.evaluate(DRAWN)
-        if drawn == before:
+        before = drawn
+        for _ in range(50):  # what takes longer than a frame is drawn when it is there
+            drawn = page.evaluate(DRAWN)
+            if drawn != before:
+                break
+            page.wait_for_timeout(100)
+        else:
             dead.append(f"{figure}: {label}")
     return dead
 
@@ -224,8 +231,13 @@ def visit(browser, site):
         settle(tab)
         too_wide += tab.evaluate(TOO_WIDE)
         tab.set_viewport_size(WIDE)
-        settle(tab)
-        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, found, at_start, tab.evaluate(DRAWN))
+        for _ in range(30):  # until the figures have been drawn again at this width
+            settle(tab)
+            after_nonsense = tab.evaluate(DRAWN)
+            if after_nonsense == at_start:
+                break
+            tab.wait_for_timeout(100)
+        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, found, at_start, after_nonsense)
 
     yield look
     context.close()
