@@ -192,11 +192,13 @@ def dead_sliders(page):
 def barriers(page):
     """What axe finds amiss on a page: all of it on the light one, and the contrast of colours on the dark one too."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.emulate_media(reduced_motion="reduce")  # so that no colour is on its way from one to another
+    settle(page)
     found = page.evaluate(BARRIERS, {})
-    page.emulate_media(color_scheme="dark")
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     settle(page)
     found += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
-    page.emulate_media(color_scheme="light")
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     settle(page)
     return found
 

@@ -195,5 +195,9 @@ def _safetensors(gguf_file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
                 gguf_file.parent, gguf_file=gguf_file.name, quantization_config=config
             ).save_pretrained(made)
             transformers.AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(made)
-            made.rename(folder)  # whole or not at all
+            try:
+                made.rename(folder)  # whole or not at all
+            except OSError:  # another process made it meanwhile
+                if not folder.exists():
+                    raise
     return folder
