@@ -281,11 +281,11 @@ def winner(algorithm: str = "rloo", path: pathlib.Path | str = TEACHING) -> Winn
     study = load(path)
     if algorithm not in study.algorithms:
         return None
-    found = compare(study, algorithm, "gain", "regret")
+    comparison = compare(study, algorithm, "gain", "regret")
     return Winner(
-        predictor=found.best,
-        regret=found.values[found.best],
-        right=how_often_right(study, found.best, algorithm),
-        margin=lead(study, algorithm, "gain", found.best, "accuracy, on-policy pairs", "regret"),
+        predictor=comparison.best,
+        regret=comparison.values[comparison.best],
+        right=how_often_right(study, comparison.best, algorithm),
+        margin=lead(study, algorithm, "gain", comparison.best, "accuracy, on-policy pairs", "regret"),
         complete=not study.missing,
     )

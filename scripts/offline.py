@@ -32,8 +32,9 @@ def pack(file: str | pathlib.Path = ROOT / "_build/offline.zip") -> pathlib.Path
         script = re.compile(r'<script\b[^>]*\bsrc="([^"]*?_static/)([\w/-]+\.mjs)[^"]*"[^>]*></script>')
         for page in book.rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            if found := script.findall(text):
-                start = f'<script src="{found[0][0]}offline.js" data-modules="{" ".join(name for _, name in found)}">'
+            if scripts := script.findall(text):
+                modules = " ".join(name for _, name in scripts)
+                start = f'<script src="{scripts[0][0]}offline.js" data-modules="{modules}">'
                 text = script.sub("", text).replace("</head>", f"{start}</script>\n</head>", 1)
                 page.write_text(text, encoding="utf-8")
         return pathlib.Path(shutil.make_archive(str(file.with_suffix("")), "zip", folder))

@@ -518,8 +518,8 @@ def test_planned_time_grows_with_replies_and_parameters(judges):
     def seconds(count, tokens, name=judges[0]):
         return planning.plan(None, {"judge": name}, ["x" * 40] * count, 1, tokens, "float32")[0].seconds
 
-    few, many, long = seconds(10, 10), seconds(1000, 10), seconds(1000, 190)
-    assert many > 20 * few and long > 4 * many  # 100 and 10 times, but for how fast the machine is just then
+    few, large, long = seconds(10, 10), seconds(1000, 10), seconds(1000, 190)
+    assert large > 20 * few and long > 4 * large  # 100 and 10 times, but for the machine
     assert planning.plan(None, {"judge": "no/such/model"}, ["x"], 1, 1, "float32")[0].seconds is None
     assert [planning.duration(s) for s in (0.2, 90, 7200)] == ["about 1 second", "about 1.5 minutes", "about 2 hours"]
     assert planning.resolved_dtype("auto") == ("bfloat16" if torch.cuda.is_available() else "float32")

@@ -313,9 +313,9 @@ def test_features_of_replies_by_hand():
     assert probes.repetition("a b a b a b") == pytest.approx(3 / 5) and probes.repetition("once only") == 0
     assert probes.opening("**Sure,** I can") == "sure i"
     texts = ["# Title\n- one\n- two **bold**", "plain", "Thank you!", "1. first\n`code`"]
-    found = probes.features([texts, texts[::-1]])
-    assert found["markdown"][0].tolist() == [4, 0, 0, 2] and found["thanks or sorry"][0].tolist() == [0, 0, 1, 0]
-    assert found["length"][1].tolist() == [len(text) for text in texts[::-1]]
+    features = probes.features([texts, texts[::-1]])
+    assert features["markdown"][0].tolist() == [4, 0, 0, 2] and features["thanks or sorry"][0].tolist() == [0, 0, 1, 0]
+    assert features["length"][1].tolist() == [len(text) for text in texts[::-1]]
     assert "log-probability" in probes.features([texts], [[-1.0, -2.0, -3.0, -4.0]])
     assert probes.features([["same", "same"]]) == {}
     thanks = [["Thanks a lot", "Great house"]] * 4 + [["Yellow boat", "Purple tree"]] * 6
@@ -338,9 +338,9 @@ def test_a_reward_model_that_likes_long_replies_is_told():
     assert value > 0.9 and low > 0.3
     assert any(sentence.startswith("judge rewards length (") for sentence in liking.advice)
     assert "What else does it reward?" in report.page(liking)
-    wanted = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
-    assert not any("judge rewards length" in sentence for sentence in wanted.advice)
-    without = wanted.teachers["judge"]["covariance_without_length"]
+    length_truth = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
+    assert not any("judge rewards length" in sentence for sentence in length_truth.advice)
+    without = length_truth.teachers["judge"]["covariance_without_length"]
     assert without == pytest.approx([0, 0, 0], abs=1e-9)
 
 

@@ -103,8 +103,8 @@ def test_the_difference_that_a_paired_test_can_detect_is_found_as_often_as_it_sa
     rng = np.random.default_rng(0)
     for pairs in (3, 10):
         difference = detectable_difference(0.2, pairs)
-        found = ttest_1samp(rng.normal(difference, 0.2, (4000, pairs)), 0, axis=1).pvalue < 0.05
-        assert found.mean() == pytest.approx(0.8, abs=0.025)
+        significant = ttest_1samp(rng.normal(difference, 0.2, (4000, pairs)), 0, axis=1).pvalue < 0.05
+        assert significant.mean() == pytest.approx(0.8, abs=0.025)
     assert detectable_difference(0.4, 10) == pytest.approx(2 * detectable_difference(0.2, 10))
     with pytest.raises(ValueError, match="power must be a probability above 0.05"):
         detectable_difference(0.2, 3, power=0.01)

@@ -287,8 +287,8 @@ def test_an_8b_policy_with_two_8b_judges_fits_four_gpus_of_24_gb():
 
 
 def test_on_one_gpu_it_makes_no_difference_where_frozen_models_are():
-    one, other = (recipe.load("scale-8b", [*LESS, f"runtime.frozen_placement={where}"]) for where in ("whole", "host"))
-    assert plan.plan(one) == plan.plan(other)
+    whole, host = (recipe.load("scale-8b", [*LESS, f"runtime.frozen_placement={where}"]) for where in ("whole", "host"))
+    assert plan.plan(whole) == plan.plan(host)
 
 
 # Chosen

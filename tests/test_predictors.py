@@ -119,8 +119,8 @@ def test_outcomes_are_read_off_the_curves(study):
 
 def test_a_predictor_that_knows_wins_and_one_that_is_the_opposite_is_contradicted(study):
     for measure in teacher_study.MEASURES:
-        found = teacher_study.compare(study, "rloo", "gain", measure, resamples=200)
-        assert found.best == "covariance" and found.against_best["reward variance"].low > 0
+        comparison = teacher_study.compare(study, "rloo", "gain", measure, resamples=200)
+        assert comparison.best == "covariance" and comparison.against_best["reward variance"].low > 0
     assert {row.predictor for row in teacher_study.leave_one_policy_out(study, "grpo", "gain")} == {"covariance"}
     judged = {row.name: row.verdict for row in hypotheses.verdicts(study, resamples=200)}
     assert judged["H1"] == "confirmed" and judged["H3"] == "contradicted"

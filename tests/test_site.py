@@ -194,13 +194,13 @@ def barriers(page):
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.emulate_media(reduced_motion="reduce")  # so that no colour is on its way from one to another
     settle(page)
-    found = page.evaluate(BARRIERS, {})
+    violations = page.evaluate(BARRIERS, {})
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     settle(page)
-    found += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+    violations += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
     page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     settle(page)
-    return found
+    return violations
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def visit(browser, site):
         page, controls, at_start = tab.evaluate(PAGE), tab.evaluate(CONTROLS), tab.evaluate(DRAWN)
         files = [HTML.parent / path.lstrip("/") for path in requested]
         weight = sum(compressed(file) for file in files if file.is_file())
-        found = barriers(tab) if AXE.is_file() else None
+        violations = barriers(tab) if AXE.is_file() else None
         dead = dead_sliders(tab)
 
         nonsense = zip(controls, itertools.cycle(["NaN", "1e999", "%E0%A4%A", "", "-7e9", "no"]))
@@ -239,7 +239,7 @@ def visit(browser, site):
             if after_nonsense == at_start:
                 break
             tab.wait_for_timeout(100)
-        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, found, at_start, after_nonsense)
+        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, violations, at_start, after_nonsense)
 
     yield look
     context.close()

@@ -47,25 +47,29 @@ def parser() -> argparse.ArgumentParser:
     brought.add_argument(
         "--compare", nargs=2, type=pathlib.Path, metavar=("A", "B"), help="two folders of audits, beside each other"
     )
-    how = result.add_argument_group("how it runs")
-    how.add_argument("--dtype", default="float32", help="float32, bfloat16, or auto: bfloat16 on a GPU, else float32")
-    how.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
-    how.add_argument(
+    runtime = result.add_argument_group("how it runs")
+    runtime.add_argument(
+        "--dtype", default="float32", help="float32, bfloat16, or auto: bfloat16 on a GPU, else float32"
+    )
+    runtime.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
+    runtime.add_argument(
         "--min-scored", type=float, default=0.9, help="share of the prompts whose replies must all have a reward"
     )
-    how.add_argument(
+    runtime.add_argument(
         "--engine", default="auto", choices=["auto", "graph", "generate", "continuous"], help="how replies are drawn"
     )
-    how.add_argument("--batch-size", type=int, help="texts that go through a model at once")
-    how.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
-    how.add_argument(
+    runtime.add_argument("--batch-size", type=int, help="texts that go through a model at once")
+    runtime.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
+    runtime.add_argument(
         "--skip-bad-lines",
         action="store_true",
         help="leave out lines without a prompt that all models can read, and say which",
     )
-    how.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
-    how.add_argument("--no-texts", dest="texts", action="store_false", help="keep no prompt and no reply in the report")
-    how.add_argument(
+    runtime.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
+    runtime.add_argument(
+        "--no-texts", dest="texts", action="store_false", help="keep no prompt and no reply in the report"
+    )
+    runtime.add_argument(
         "--folder", type=pathlib.Path, help="for replies, scores and the report (default: one in the data folder)"
     )
     return result

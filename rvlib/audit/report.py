@@ -120,12 +120,12 @@ def examples(audit: Audit) -> str:
             shown += _example(audit, name, example)
     if not shown:
         return ""
-    what = (
+    subject = (
         f"the prompts where a reward model and {html.escape(audit.ground_truth)} disagree most"
         if audit.ground_truth
         else "the prompts whose replies a reward model tells apart most"
     )
-    return f"<h2>Look at them</h2><p>Best and worst reply, by the reward model, to {what}.</p>{shown}"
+    return f"<h2>Look at them</h2><p>Best and worst reply, by the reward model, to {subject}.</p>{shown}"
 
 
 def _example(audit: Audit, name: str, example: Example) -> str:

@@ -184,11 +184,11 @@ def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
     of_truth = audit.reference.get("probes", {}) if audit.reference else {}
     leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
     for probe, (value, low, high) in teacher.get("probes", {}).items():
-        wanted = of_truth.get(probe, [0.0])[0]
-        shared = wanted * value > 0 and abs(wanted) >= abs(value) / 2
+        truth_correlation = of_truth.get(probe, [0.0])[0]
+        shared = truth_correlation * value > 0 and abs(truth_correlation) >= abs(value) / 2
         if probe not in TOLD or abs(value) < TELLING or low <= 0 <= high or shared:
             continue
-        beside = f", of {audit.ground_truth} {wanted:.2f}" if probe in of_truth else ""
+        beside = f", of {audit.ground_truth} {truth_correlation:.2f}" if probe in of_truth else ""
         leanings["rewards" if value > 0 else "punishes"].append(f"{probe} ({interval([value, low, high])}{beside})")
     return [
         f"{name} {verb} {', '.join(probes)}: correlations within prompts."
