@@ -413,4 +413,4 @@ def test_the_pages_example_with_a_reward_server_runs(tmp_path, monkeypatch, caps
         row["variety"] == pytest.approx(len(set(row["reply"].split())) / max(len(row["reply"].split()), 1))
         for row in rows
     )
-    assert list(scope["audit"].teachers) == ["variety", "cheerful"] and scope["audit"].ground_truth == "wanted"
+    assert list(scope["audit"].teachers) == ["variety", "cheerful"] and scope["audit"].ground_truth == "quality"
