@@ -152,9 +152,10 @@ def spearman(score: Array, outcome: Array) -> Array:
 
 
 def regret(score: Array, outcome: Array) -> Array:
-    """Top-1 regret over the last axis: (best - picked) / (best - mean of all), 0 for the best pick, 1 for one by lot.
+    """Top-1 regret over the last axis: (best - picked) / (best - mean of all).
 
-    Where several share the highest score, the mean of their outcomes counts.
+    It is 0 for the best pick and 1 for one at random. Where several share the highest score, the mean of their outcomes
+    counts.
     """
     top = score == score.max(-1, keepdims=True)
     picked = (outcome * top).sum(-1) / top.sum(-1)

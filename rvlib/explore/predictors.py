@@ -100,10 +100,10 @@ class Predictors(Explorable):
     )
     caption = traitlets.Unicode(
         "Each mark is a reward model. Rings are around those of the highest score, which this score would pick. The "
-        "dashed line is the mean of all, what a pick by lot brings, and the dotted line is the best. Point at a mark "
-        "to read it; a click, a tap or the slider chooses one. In brackets are 95 % intervals that resample reward "
-        "models, and where all three policies are shown the policies too. Every number is the study's (<code>rvlib "
-        "study</code>)."
+        "dashed line is the mean of all, what a pick at random brings on average; the dotted line is the best. "
+        "Point at a mark to read it; a click, a tap or the slider chooses one. In brackets are 95 % intervals that "
+        "resample reward models, and where all three policies are shown the policies too. Every number is the study's "
+        "(<code>rvlib study</code>)."
     ).tag(sync=True)
 
     predictor = choice(PREDICTORS, group="Score before training", label="Score before training")

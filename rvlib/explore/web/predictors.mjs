@@ -266,7 +266,7 @@ const readouts = (view) => [
     "top-1 regret",
     within(view.regret),
     "",
-    "0: the best was picked; 1: no better than one by lot; in brackets its 95 % interval",
+    "0: the best was picked; 1: no better than one at random; in brackets its 95 % interval",
   ],
 ];
 
