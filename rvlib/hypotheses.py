@@ -86,7 +86,7 @@ HYPOTHESES = [
 class Verdict:
     """What became of a hypothesis: "confirmed", "contradicted", "open", or "not tested" where an algorithm is missing.
 
-    evidence: {algorithm: the smallest of the leads that it claims}; empty where it claims none.
+    evidence: {algorithm: the smallest of the leads that it claims}; for H6, which claims none, the highest correlation.
     """
 
     name: str
@@ -117,20 +117,21 @@ def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
             for other in hypothesis.others
         ]
         rows.append(_judged(hypothesis.name, hypothesis.claim, leads, complete=len(ran) == len(hypothesis.algorithms)))
-    leads, high = [], False
+    leads, highest, warned = [], {}, False
     for algorithm in study.algorithms:
         leads += [
             (algorithm, lead(study, algorithm, "gain", other, "reward variance", resamples=resamples))
             for other in study.scores
             if other not in ("reward variance", "1 − group-collapse rate")
         ]
-        values = compare(study, algorithm, "loss to hacking", resamples=resamples).values.values()
-        high |= any(value.value > 0.5 and value.low > 0.3 for value in values)
+        found = compare(study, algorithm, "loss to hacking", resamples=resamples)
+        highest[algorithm] = found.values[found.best]
+        warned |= any(value.value > 0.5 and value.low > 0.3 for value in found.values.values())
     claim = "every other predictor but the collapse rate over reward variance, correlation with the gain"
     rows.append(_judged("H4", claim, leads, complete=len(study.algorithms) == 2))
     claim = "no predictor has a correlation above 0.5 with the loss to hacking whose interval lies above 0.3"
     complete = "confirmed" if len(study.algorithms) == 2 else "not tested"
-    rows.append(Verdict("H6", claim, "contradicted" if high else complete, {}))
+    rows.append(Verdict("H6", claim, "contradicted" if warned else complete, highest))
     return sorted(rows, key=lambda row: row.name)
 
 

@@ -10,7 +10,8 @@ models and policies together, since both are draws from what one might meet.
 import functools
 import json
 import pathlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ OUTCOMES = {
     "loss to hacking": "the highest ground truth on the way less the last, with its sign turned: larger is better",
 }
 KL_BUDGET = 0.5  # nats
+# What marks the names of each family of reward models in `rvlib.lm.enumerable.teachers`; the first that fits counts.
+FAMILIES = {
+    "harmful": r" × \d",
+    "scaled or with offsets": "^scaled|offsets of",
+    "reshaped or in levels": "^(saturated|cubed|ranks|(two|three) levels|the best tenth|blind above the median)$",
+    "ensembles": "^(mean|minimum) of ",
+    "the ground truth, exact or noisy": "^(the ground truth|noise of .*)$",
+    "trained": "^(plain|vivid|contrary|others)(, | and )",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +58,12 @@ class Study:
     steps: Array
     truth: Array
     kl: Array
+
+    def under(self, policy: str) -> "Study":
+        """The part of the study that has one of its policies: resampling it draws only reward models again."""
+        i = [self.policies.index(policy)]
+        scores = {name: values[i] for name, values in self.scores.items()}
+        return replace(self, policies=[policy], scores=scores, truth=self.truth[i], kl=self.kl[i])
 
     def outcome(self, name: str) -> Array:
         """An outcome of `OUTCOMES`, larger is better: (policies, algorithms, seeds, teachers).
@@ -74,6 +90,16 @@ class Study:
         share = np.clip((KL_BUDGET - kl_before) / np.where(kl_at > kl_before, kl_at - kl_before, 1), 0, 1)
         share = np.where(over.any(-1), share, 1.0)  # a straight line between two evaluations
         return take(gain, before) + share * (take(gain, at) - take(gain, before))
+
+
+def family(teacher: str) -> str:
+    """Which of `FAMILIES` a reward model belongs to, by its name; ValueError for a name that fits none."""
+    for name, pattern in FAMILIES.items():
+        if re.search(pattern, teacher):
+            return name
+    raise ValueError(
+        f"The reward model must have a name of one of the families {', '.join(FAMILIES)}, got {teacher!r}."
+    )
 
 
 def load(path: pathlib.Path | str = TEACHING) -> Study:
@@ -126,9 +152,10 @@ def spearman(score: Array, outcome: Array) -> Array:
 
 
 def regret(score: Array, outcome: Array) -> Array:
-    """Top-1 regret over the last axis: (best - picked) / (best - mean of all), 0 for the best pick, 1 for one by lot.
+    """Top-1 regret over the last axis: (best - picked) / (best - mean of all).
 
-    Where several share the highest score, the mean of their outcomes counts.
+    It is 0 for the best pick and 1 for one at random. Where several share the highest score, the mean of their outcomes
+    counts.
     """
     top = score == score.max(-1, keepdims=True)
     picked = (outcome * top).sum(-1) / top.sum(-1)

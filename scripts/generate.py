@@ -19,6 +19,7 @@ FAST = {
     ("-m", "rvlib.lm.experiments.dry_run"): ["rvlib/data/results/plans.json"],
     ("-m", "rvlib.explore.calculator"): ["rvlib/explore/web/sizes.mjs"],
     ("-m", "rvlib.explore.tables"): ["rvlib/explore/web/papertables.mjs"],
+    ("-m", "rvlib.explore.predictors"): ["rvlib/explore/web/studypoints.mjs"],
     ("-m", "rvlib.explore.draw"): ["rvlib/explore/pictures/*.svg"],
     ("scripts/architecture.py",): ["book/images/architecture.svg"],
 }

@@ -2,6 +2,7 @@
 against Python's.
 """
 
+import collections
 import json
 import os
 import re
@@ -14,9 +15,21 @@ import pytest
 import traitlets
 from browser import served, watched
 
-from rvlib import paper
+from rvlib import paper, teacher_study
 from rvlib.correlations import correlations, properties
-from rvlib.explore import Calculator, Curves, Dial, Explorable, Landscape, Race, calculator, draw, tables
+from rvlib.explore import (
+    Calculator,
+    Curves,
+    Dial,
+    Explorable,
+    Landscape,
+    Predictors,
+    Race,
+    calculator,
+    draw,
+    predictors,
+    tables,
+)
 from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
 from rvlib.lm.experiments import cost
@@ -658,6 +671,96 @@ def test_the_page_correlates_as_python_does():
     command = [draw.node(), "--input-type=module", "--eval", _TABLES, (WEB / "tables.mjs").as_uri(), json.dumps(states)]
     on_the_page = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert np.allclose(on_the_page, expected, atol=1e-8)
+
+
+# ---- the study of reward models --------------------------------------------------------------------------------------
+
+# The marks of a panel in the order of drawing: the reward model that is chosen comes last.
+MARKS = "[...document.querySelectorAll('.rv-svg svg path[transform]')].map(m => { const b = m.getBoundingClientRect(); "
+MARKS += "return [b.x + b.width / 2, b.y + b.height / 2] })"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return teacher_study.load()
+
+
+def test_the_page_has_the_study_as_it_is():
+    kept, now = (WEB / "studypoints.mjs").read_text(encoding="utf-8"), predictors.module()
+    number = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+    assert number.sub("0", kept) == number.sub("0", now), "run `python -m rvlib.explore.predictors`"
+    values = [np.array(number.findall(text), dtype=float) for text in (kept, now)]
+    np.testing.assert_allclose(*values, rtol=0, atol=2e-4, err_msg="run `python -m rvlib.explore.predictors`")
+
+
+def test_the_page_offers_all_that_the_study_has(study):
+    assert set(predictors.PREDICTORS.values()) == set(study.scores)
+    assert set(predictors.OUTCOMES.values()) == set(teacher_study.OUTCOMES)
+    assert list(predictors.POLICIES) == study.policies and list(predictors.ALGORITHMS) == study.algorithms
+    assert predictors.TEACHERS == len(study.teachers)
+
+
+def test_every_reward_model_of_the_study_has_a_family(study):
+    sizes = collections.Counter(map(teacher_study.family, study.teachers))
+    assert sorted(sizes.values()) == [3, 4, 7, 8, 10, 24] and sizes["trained"] == 24 and sizes["harmful"] == 8
+    with pytest.raises(ValueError, match="one of the families .* got 'another'"):
+        teacher_study.family("another")
+
+
+def test_the_page_correlates_and_regrets_as_the_study_does(node, study):
+    states = [
+        Predictors(predictor=predictor, outcome=outcome, algorithm=algorithm, policy=policy).state()
+        for policy in (*predictors.POLICIES, "all")
+        for algorithm in predictors.ALGORITHMS
+        for outcome in predictors.OUTCOMES
+        for predictor in predictors.PREDICTORS
+    ]
+    program = (
+        f"const {{ default: e }} = await import('{(WEB / 'predictors.mjs').as_uri()}'); console.log(JSON.stringify("
+        f"{json.dumps(states)}.map(state => e.compute(state)).map(view => [view.spearman[0], view.regret[0]])))"
+    )
+    expected = []
+    for policy in (*predictors.POLICIES, "all"):
+        part = study if policy == "all" else study.under(policy)
+        for algorithm in predictors.ALGORITHMS:
+            for outcome in predictors.OUTCOMES.values():
+                order, pick = (
+                    teacher_study.compare(part, algorithm, outcome, measure, resamples=2).values
+                    for measure in ("spearman", "regret")
+                )
+                expected += [[order[name].value, pick[name].value] for name in predictors.PREDICTORS.values()]
+    page = np.array(json.loads(node("--input-type=module", "--eval", program).stdout))
+    np.testing.assert_allclose(page[:, 0], np.array(expected)[:, 0], atol=1e-8)
+    np.testing.assert_allclose(page[:, 1], np.array(expected)[:, 1], atol=2e-5)  # the outcomes have six decimals
+
+
+def test_the_study_opens_without_its_winner(study):
+    figure = Predictors()
+    for measure in teacher_study.MEASURES:
+        best = teacher_study.compare(study.under(figure.policy), figure.algorithm, "gain", measure, resamples=2).best
+        assert predictors.PREDICTORS[figure.predictor] != best
+
+
+def test_a_reward_model_is_told_by_pointer_click_and_key(browser, site, study):
+    with watched(browser, viewport={"width": 900, "height": 1200}) as page:
+        open_page(page, site("predictors.html"))
+        words = lambda: page.locator(".rv-svg").evaluate("s => s.textContent")  # noqa: E731
+        slider = page.locator("[data-key=teacher]")
+        harmful = study.teachers.index("emphasis × 3")
+        x, y = page.evaluate(MARKS)[harmful - 1]  # the first, which is chosen, is drawn last
+        assert "emphasis × 3" not in words()
+        page.mouse.move(x, y)
+        assert "emphasis × 3" in words() and "harmful" in words()
+        page.mouse.click(x, y)
+        settle(page)
+        assert slider.get_attribute("aria-valuetext") == "emphasis × 3"
+        page.mouse.move(0, 0)
+        assert "emphasis × 3" in words()
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        settle(page)
+        assert slider.get_attribute("aria-valuetext") == study.teachers[harmful + 1]
+        assert study.teachers[harmful + 1] in words() and "emphasis × 3" not in words()
 
 
 # ---- the calculator --------------------------------------------------------------------------------------------------

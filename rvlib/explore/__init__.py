@@ -9,6 +9,7 @@ import traitlets
 
 from rvlib.explore._explorable import Explorable, choice, slider, toggle
 from rvlib.explore.calculator import Calculator
+from rvlib.explore.predictors import Predictors
 from rvlib.explore.tables import Tables
 from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Steps, Teachers
 from rvlib.tabular.estimators import ADVANTAGES

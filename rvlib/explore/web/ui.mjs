@@ -12,7 +12,7 @@ import { results } from "./work.mjs";
 
 /** @typedef {Slider & {key: string, group: string, label: string, help?: string}} SliderControl */
 /** @typedef {any} View what an explorable's compute() makes of a state, for its own draw(); may have {limits: Record<string, Limit>} */
-/** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why */
+/** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean, words?: string}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why; words: what the setting is called */
 /** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
 /** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
 /** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void}} Part of the controls */
@@ -130,7 +130,7 @@ function slider(control, id, onInput) {
         input.value = String(toPosition(control, value));
         input.style.setProperty("--at", share(value));
       });
-      const words = say(control, limit.value ?? value);
+      const words = limit.words ?? say(control, limit.value ?? value);
       once("words", words, () => {
         output.textContent = words;
         input.setAttribute("aria-valuetext", words);

@@ -1,0 +1,128 @@
+"""The explorable of the study of reward models: a number measured before training against what they then taught.
+
+Its data is `rvlib.teacher_study`'s, written into web/studypoints.mjs by `python -m rvlib.explore.predictors`. The page
+computes correlations and regrets from the points; the ends of their intervals are Python's, from resampling.
+"""
+
+import json
+from typing import Any
+
+import traitlets
+
+from rvlib.explore._explorable import WEB, Explorable, choice, slider
+
+# Names in addresses: {key: name in `rvlib.predictors.PREDICTORS`}, and the same for `rvlib.teacher_study.OUTCOMES`.
+PREDICTORS = {
+    "onpolicy": "accuracy, on-policy pairs",
+    "uniform": "accuracy, uniform pairs",
+    "offpolicy": "accuracy, off-policy pairs",
+    "harm": "harm-aware accuracy",
+    "variance": "reward variance",
+    "both": "variance and accuracy",
+    "product": "deviation × (2 accuracy − 1)",
+    "correlation": "correlation",
+    "covariance": "covariance",
+    "weighted": "π²-weighted covariance",
+    "collapse": "1 − group-collapse rate",
+    "noise": "signal-to-noise ratio",
+    "best4": "best-of-4 gain",
+    "best16": "best-of-16 gain",
+}
+OUTCOMES = {
+    "gain": "gain",
+    "early": "early gain",
+    "kl": "gain at equal KL",
+    "hacking": "loss to hacking",
+}
+POLICIES, ALGORITHMS, TEACHERS = ("plain", "vivid", "contrary"), {"rloo": "RLOO", "grpo": "GRPO"}, 56
+
+
+def points() -> dict[str, Any]:
+    """What the page loads of the study in `rvlib.results.TEACHING`.
+
+    "predictors": `PREDICTORS`. "teachers": [[name, family]]. "scores": {policy: {predictor: (teachers,)}}. "outcomes":
+    {policy: {algorithm: {outcome: (teachers,)}}}, means over seeds. "intervals": {policy or "all": {algorithm:
+    {outcome: {predictor: [Spearman's low end, its high end, the regret's low end, its high end]}}}}.
+    """
+    from rvlib import teacher_study  # here, as the figure itself has no need of the study
+
+    study = teacher_study.load()
+
+    def intervals(part: teacher_study.Study, algorithm: str, outcome: str) -> dict[str, list[float]]:
+        order, pick = (teacher_study.compare(part, algorithm, outcome, measure) for measure in ("spearman", "regret"))
+        found = {key: (order.values[name], pick.values[name]) for key, name in PREDICTORS.items()}
+        return {
+            key: [round(end, 4) for value in both for end in (value.low, value.high)] for key, both in found.items()
+        }
+
+    parts = {policy: study.under(policy) for policy in study.policies}
+    return {
+        "predictors": PREDICTORS,
+        "teachers": [[name, teacher_study.family(name)] for name in study.teachers],
+        "scores": {
+            policy: {key: part.scores[name][0].tolist() for key, name in PREDICTORS.items()}
+            for policy, part in parts.items()
+        },
+        "outcomes": {
+            policy: {
+                algorithm: {key: part.outcome(name)[0, i].mean(0).round(6).tolist() for key, name in OUTCOMES.items()}
+                for i, algorithm in enumerate(study.algorithms)
+            }
+            for policy, part in parts.items()
+        },
+        "intervals": {
+            policy: {
+                algorithm: {key: intervals(part, algorithm, name) for key, name in OUTCOMES.items()}
+                for algorithm in study.algorithms
+            }
+            for policy, part in {**parts, "all": study}.items()
+        },
+    }
+
+
+def module() -> str:
+    """The text of web/studypoints.mjs."""
+    return (
+        "// The points of the study of reward models, written by `python -m rvlib.explore.predictors`.\nexport default "
+        + json.dumps(points(), ensure_ascii=False, separators=(",", ":"))
+        + ";\n"
+    )
+
+
+class Predictors(Explorable):
+    """The study's reward models: a number measured before training against what each of them then taught."""
+
+    alt = (
+        "Scatter plot, a point for each of 56 reward models that taught the policy plain by RLOO: across, its accuracy "
+        "on on-policy pairs, measured before training; up, the ground truth that its student gained. Six kinds of "
+        "marks tell families of reward models apart. Two lines show the gain under the best reward model and the mean "
+        "of all; rings mark the reward models of the highest accuracy, which it would pick."
+    )
+    caption = traitlets.Unicode(
+        "Each mark is a reward model. Rings are around those of the highest score, which this score would pick. The "
+        "dashed line is the mean of all, what a pick at random brings on average; the dotted line is the best. "
+        "Point at a mark to read it; a click, a tap or the slider chooses one. In brackets are 95 % intervals that "
+        "resample reward models, and where all three policies are shown the policies too. Every number is the study's "
+        "(<code>rvlib study</code>)."
+    ).tag(sync=True)
+
+    predictor = choice(PREDICTORS, group="Score before training", label="Score before training")
+    outcome = choice(OUTCOMES, group="Outcome of training", label="Outcome of training")
+    algorithm = choice(ALGORITHMS, group="Algorithm", label="Algorithm")
+    policy = choice(
+        {policy: policy for policy in POLICIES} | {"all": "all three"}, group="Policy that is taught", label="Policy"
+    )
+    teacher = slider(
+        1,
+        1,
+        TEACHERS,
+        1,
+        group="One reward model",
+        label="reward model",
+        whole=True,
+        help="The one that is drawn large, and whose numbers are written below the figure",
+    )
+
+
+if __name__ == "__main__":
+    (WEB / "studypoints.mjs").write_text(module(), encoding="utf-8")
