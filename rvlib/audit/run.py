@@ -24,7 +24,7 @@ from rvlib._checks import number
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report, scoring
 from rvlib.audit.arguments import parser
-from rvlib.audit.exchange import read_replies, share_cut_off, write_replies
+from rvlib.audit.exchange import read_replies, write_replies
 from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
@@ -214,7 +214,7 @@ def audit(
         )
         return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)
 
-    log_probs = [record["log_probs"] for record in records]
+    log_probs, ended = ([record[key] for record in records] for key in ("log_probs", "ended"))
     file = pathlib.Path(str(replies or prompts))
     result = assembly.assemble(
         {label: cleaned(scores_of[label]) for label in labelled_models},
@@ -226,7 +226,7 @@ def audit(
             pair_prompts=[prompt.text for prompt in preferred.prompts],
             names=[prompt.name for prompt in drawn.prompts],
             left_out=[*bad_lines, *misfits, *unread, *unread_pairs, *scored.left_out, *scored_pairs.left_out, *unknown],
-            cut_off=share_cut_off(records),
+            ended=None if None in ended else ended,
         ),
         assembly.Records(
             policy=source,
