@@ -1,7 +1,7 @@
 """Folders of models small enough for a test: random weights, one token a word."""
 
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 WORDS = "<end> <pad> <unk> <user> <assistant> rain sun wind snow a b c d e f <bos> <think> </think>".split()
 TEMPLATE = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }} <end> {% endfor %}"
@@ -21,10 +21,14 @@ PAIRS = {
 }
 
 
-def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=None, **settings):
-    """A tokenizer of WORDS; pairs: one of PAIRS, or none, where texts follow each other."""
+def make_tokenizer(folder, *, pad="<pad>", template=TEMPLATE, pairs=None, letters=False, **settings):
+    """A tokenizer of WORDS; pairs: one of PAIRS, or none, where texts follow each other.
+
+    letters: of each letter instead, so that a word is as many tokens as it has letters.
+    """
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    split = [pre_tokenizers.WhitespaceSplit(), *[pre_tokenizers.Split(Regex("."), "isolated")] * letters]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
     if pairs:
         tokenizer.post_processor = PAIRS[pairs]
         settings |= {"bos_token": "<bos>"} if pairs != "bert" else {}

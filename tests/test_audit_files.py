@@ -80,10 +80,43 @@ def test_every_layout_and_format_is_the_same_replies_and_scores(tmp_path, name, 
     brought = exchange.read_replies(path)
     assert [prompt.text for prompt in brought.prompts] == PROMPTS and brought.replies == REPLIES
     assert np.array(brought.log_probs) == pytest.approx(-LENGTH)
-    assert exchange.share_cut_off(brought.records()) == pytest.approx((TRUTH <= -1).mean())
+    assert brought.ended == (TRUTH > -1).tolist()
     table = exchange.read_scores(path)
     assert list(table.scores) == ["replies"]  # after the file, since "score" says nothing
     assert table.rewards("replies", PROMPTS, REPLIES) == pytest.approx(TRUTH)
+
+
+def test_the_figures_stand_beside_those_without_the_replies_that_were_cut_off(tmp_path, monkeypatch, capsys):
+    ended = TRUTH > -1
+    spoilt = np.where(ended, TRUTH, 9.0)  # a reward that takes what is unfinished for good
+    scores = written(tmp_path / "scores.jsonl", by_reply(spoilt=spoilt.tolist(), truth=TRUTH.tolist()))
+    replies = written(tmp_path / "replies.jsonl", by_reply(ended=ended.tolist()))
+    audit = audit_files(replies, scores, ground_truth="truth", folder=tmp_path / "run")
+    spoilt_grade = audit.teachers["spoilt"]
+    assert audit.replies["cut_off"] == pytest.approx(1 - ended.mean())
+    alone = spoilt_grade["ended_alone"]
+    assert alone["accuracy"] == [1, 1, 1] and spoilt_grade["accuracy"][0] < 0.9
+    known = np.where(ended, TRUTH, np.nan)
+    assert alone["covariance"] == pytest.approx(grade(known, known)["covariance"])
+    assert alone["covariance"][0] > 0.5 > 0 > spoilt_grade["covariance"][0]
+    monkeypatch.setenv("COLUMNS", "80")
+    report.show(audit)
+    printed = capsys.readouterr().out
+    assert f"4 replies of the policy to each ({1 - ended.mean():.0%} were cut off); " in " ".join(printed.split())
+    assert "covariance, uncut" in printed and "accuracy, uncut alone" in (tmp_path / "run/audit.html").read_text()
+    none_ended = written(tmp_path / "none.jsonl", by_reply(ended=np.zeros_like(ended).tolist()))
+    audit = audit_files(none_ended, scores, ground_truth="truth")
+    assert audit.teachers["spoilt"]["ended_alone"] == {"covariance": None, "accuracy": None, "reward_variance": None}
+    rows = by_prompt(ended=[[True]] * 12)
+    with pytest.raises(ValueError, match='^[^\n]*, line 1, must have one "ended", true or false, for each of 4 [^\n]*\\.$'):
+        exchange.read_replies(written(tmp_path / "few.jsonl", rows))
+
+
+def test_a_reply_with_a_line_separator_of_unicode_comes_back(tmp_path):
+    rows = [{"prompt": prompt, "replies": [f"a\u2028b {prompt}", "c\x85d"]} for prompt in ("one", "two")]
+    brought = exchange.read_replies(written(tmp_path / "replies.jsonl", rows))
+    exchange.write_replies(tmp_path / "export.jsonl", brought.prompts, brought.replies)
+    assert exchange.read_replies(tmp_path / "export.jsonl").replies == brought.replies
 
 
 def test_conversations_are_prompts_and_replies(tmp_path):

@@ -16,16 +16,18 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, make_encoder, make_llama  # noqa: E402
+from small_models import TEMPLATE, make_encoder, make_llama, make_tokenizer  # noqa: E402
 
 from rvlib.audit import command as audit_command  # noqa: E402
 from rvlib.audit import report, scoring  # noqa: E402
 from rvlib.audit.reading import reading_notes  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.audit.stamps import stamp  # noqa: E402
+from rvlib.lm.data import hub  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.models import reward_models  # noqa: E402
 from rvlib.lm.models.reward_models import load_reward_model  # noqa: E402
+from rvlib.lm.sampling.replies import read_replies  # noqa: E402
 
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
 SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, progress=False)
@@ -117,6 +119,61 @@ def test_a_pair_too_long_is_told_by_line(models, tmp_path):
         ValueError, match="line 2: chosen and its prompt of 35 tokens, more than the 24 that encoder reads; "
     ):
         audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS)
+
+
+def test_what_a_reply_has_of_a_reward_models_own_tokens_is_estimated_before_anything_is_drawn(models, prompts, tmp_path):
+    make_llama(tmp_path / "judge", max_tokens=48)
+    make_tokenizer(tmp_path / "judge", letters=True)
+    path = prompts("rain", "wind " * 4)  # a policy's token is four of the reward model's; six are 24
+    with pytest.raises(
+        ValueError,
+        match=r"got line 2: a prompt of 35 tokens, with a reply of 6 \(about 24 of its own\) more than the 48 that judge ",
+    ):
+        audit(models / "policy", [tmp_path / "judge"], path, folder=tmp_path / "run", **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+def test_a_reply_longer_in_a_reward_models_own_tokens_is_told_before_any_is_scored(models, prompts, tmp_path, monkeypatch):
+    make_llama(tmp_path / "letters", max_tokens=41)
+    make_tokenizer(tmp_path / "letters", letters=True)
+    path, folder, scored = prompts("a", "b", "c d", "e f"), tmp_path / "run", []
+
+    def score(prompts, replies):
+        scored.append(prompts)
+        return length(prompts, replies)
+
+    judges: Any = {"first": score, "letters": tmp_path / "letters"}
+    with pytest.raises(ValueError) as told:
+        audit(models / "policy", judges, path, folder=folder, **SETTINGS)
+    records = read_replies(folder / "samples", [Prompt(f"line {i}", "", "") for i in (1, 2, 3, 4)])
+    reader = reward_models.load_reader(tmp_path / "letters")
+    counts = [[len(reader.row(r["text"], reply)["input_ids"]) for reply in r["replies"]] for r in records]
+    expected = [
+        f"line {i}: reply {j} and its prompt of {count} tokens, more than the 41 that letters reads"
+        for i, row in enumerate(counts, 1)
+        for j, count in [next(((j, n) for j, n in enumerate(row, 1) if n > 41), (0, 0))]
+        if j
+    ]
+    assert 1 <= len(expected) <= 2 and not scored, counts
+    assert str(told.value).startswith(f"Every reply, with its prompt, must be one that all reward models can read, got {expected[0]}")
+    assert "--skip-bad-lines (skip_bad_lines=True), which goes on from what was drawn" in str(told.value)
+    monkeypatch.setattr("rvlib.lm.sampling.replies._draw", lambda *_: pytest.fail("drawn again"))
+    result = audit(models / "policy", judges, path, folder=folder, skip_bad_lines=True, **SETTINGS)
+    assert result.prompts["left_out"] == expected
+    assert len(result.prompts["names"]) == 4 - len(expected) and scored
+
+
+def test_replies_from_a_file_that_are_too_long_are_told_before_any_is_scored(models, tmp_path):
+    path = tmp_path / "replies.jsonl"
+    rows = [{"prompt": "rain", "replies": ["a", "b"]}, {"prompt": "sun", "replies": ["a", "b " * 30]}]
+    rows += [{"prompt": "wind", "replies": ["c", "d"], "chosen": "a " * 40, "rejected": "b"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings: Any = {"replies": path, "folder": tmp_path / "run", "progress": False}
+    with pytest.raises(ValueError, match="got line 2: reply 2 and its prompt of 35 tokens, more than the 24 that encoder "):
+        audit(None, [models / "encoder"], **settings)
+    result = audit(None, [models / "encoder"], skip_bad_lines=True, **settings)
+    assert result.prompts["names"] == ["line 1", "line 3"]
+    assert [line.partition(" and")[0] for line in result.prompts["left_out"]] == ["line 2: reply 2", "line 3: chosen"]
 
 
 @pytest.mark.parametrize(
@@ -333,3 +390,22 @@ def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
     assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
     assert stamp("somebody/judge-b") == {"revision": "4567"}
     assert stamp("sentiment") == stamp("tiny") == {}
+
+
+def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, monkeypatch):
+    commits = {"somebody/adapter-c": "89ab", "somebody/base-c": "cdef"}
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.repo_info", lambda _, name, **__: types.SimpleNamespace(sha=commits[name])
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--somebody--adapter-c"
+    (repository / "snapshots/89ab").mkdir(parents=True)
+    (repository / "snapshots/89ab/adapter_config.json").write_text('{"base_model_name_or_path": "somebody/base-c"}')
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("89ab")
+    before = {"revision": "89ab", "base": ["somebody/base-c", {"revision": "cdef"}]}
+    assert stamp("somebody/adapter-c") == before
+    hub.revision.cache_clear()
+    commits["somebody/base-c"] = "0246"
+    assert stamp("somebody/adapter-c") == before | {"base": ["somebody/base-c", {"revision": "0246"}]}

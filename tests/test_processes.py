@@ -21,6 +21,8 @@ psutil = pytest.importorskip(
     "psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from small_models import make_llama  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FSDP2, ZERO3 = ROOT / "rvlib/accelerate/fsdp2.yaml", ROOT / "rvlib/accelerate/zero3.yaml"
 WITHOUT = not importlib.util.find_spec("deepspeed")
@@ -152,6 +154,45 @@ def kill_at_checkpoint(arguments, stage):
 def test_a_refusal_is_one_sentence_of_one_process(environment, single):
     status, errors = call(command(2, recipe(environment, single, "--set", "policy_gradient.kl_coef=0.1")))
     assert status != 0 and errors.count("holds a run of another recipe, which differs in policy_gradient.kl_coef") == 1
+
+
+@pytest.fixture(scope="module")
+def audited(environment):
+    """The arguments of an audit of small models, and its folder by one process."""
+    make_llama(environment / "policy", architecture="LlamaForCausalLM", max_tokens=80)
+    make_llama(environment / "judge", seed=1, max_tokens=80)
+    make_llama(environment / "short", max_tokens=12)
+    prompts = [" ".join("abcdef"[i % 6] for i in range(start, start + 3)) for start in range(21)]
+    (environment / "prompts.txt").write_text("\n".join(f"{prompt} {i}" for i, prompt in enumerate(prompts)))
+    arguments = ["-m", "rvlib", "audit", "--policy", environment / "policy", "--prompts", environment / "prompts.txt"]
+    arguments += ["--num-generations", "3", "--max-new-tokens", "6", "--reward-model", environment / "judge"]
+    status, errors = call(command(1, [*arguments, "--folder", environment / "audit-1"]))
+    assert status == 0, errors
+    return arguments, environment / "audit-1"
+
+
+def test_two_processes_have_the_audit_of_one(environment, audited):
+    arguments, single = audited
+    shared = environment / "audit-2"
+    started = command(2, [*arguments, "--folder", shared])
+    done = subprocess.run(started, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    of_one, of_two = (json.loads((folder / "audit.json").read_text()) for folder in (single, shared))
+    for name in sorted(path.name for path in (single / "samples").glob("batch-*")):
+        assert (shared / "samples" / name).read_text() == (single / "samples" / name).read_text()
+    rewards = [audit["teachers"]["judge"]["rewards"] for audit in (of_one, of_two)]
+    assert np.shape(rewards[0]) == (21, 3) and np.allclose(*rewards, rtol=0, atol=1e-4)
+    assert of_one["prompts"] == of_two["prompts"]
+    assert done.stdout.count("Report: ") == 1  # told and drawn by one process
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    assert sum(line.startswith("Scoring by judge: 100%") for line in lines) in (1, 2)  # a bar's last state comes twice
+    assert not list(shared.glob("*.partial*"))
+
+
+def test_what_an_audit_refuses_is_one_sentence_of_one_process(environment, audited):
+    arguments, _ = audited
+    status, errors = call(command(2, [*arguments, "--reward-model", environment / "short"]))
+    assert status != 0 and errors.count("Every prompt, with a reply of 6 tokens, must be one that all models can") == 1
 
 
 FAILS = """

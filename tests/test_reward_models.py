@@ -18,6 +18,7 @@ from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokeniz
 
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.models import fixed_rewards, reward_models  # noqa: E402
+from rvlib.lm.models.policies import load_policy  # noqa: E402
 from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
 
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
@@ -433,6 +434,35 @@ def test_an_adapter_is_scored_on_its_base(tmp_path):
         ]
     assert score(PROMPTS[:1], REPLIES[:1])[0] == pytest.approx(expected, abs=1e-4)
     assert np.ptp(expected) > 0.1
+
+
+def test_a_configuration_beside_an_adapter_makes_no_whole_model_of_it(tmp_path):
+    base, folder = make_llama(tmp_path / "base", architecture="LlamaForCausalLM"), tmp_path / "adapter"
+    make_adapter(folder, base)
+    expected = load_reward_model(folder)(PROMPTS, REPLIES)
+    shutil.copy(base / "config.json", folder)
+    assert load_reward_model(folder)(PROMPTS, REPLIES).tolist() == expected.tolist()
+
+
+def test_an_adapter_without_a_base_is_one_sentence(tmp_path):
+    make_adapter(tmp_path / "adapter", make_llama(tmp_path / "base", architecture="LlamaForCausalLM"))
+    path = tmp_path / "adapter/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": None}))
+    with pytest.raises(OSError, match="^[^\n]* \\(its adapter_config.json has no base_model_name_or_path; [^\n]*\\.$"):
+        load_reward_model(tmp_path / "adapter")
+
+
+def test_a_policy_may_be_an_adapter_but_not_of_a_reward_model(tmp_path):
+    base = make_llama(tmp_path / "base", architecture="LlamaForCausalLM")
+    adapted = make_adapter(tmp_path / "writer", base, "CAUSAL_LM")
+    make_adapter(tmp_path / "judge", base)
+    ids = torch.tensor([[9, 10, 11]])
+    with torch.inference_mode():
+        logits = load_policy(tmp_path / "writer").model(input_ids=ids).logits
+        assert torch.allclose(logits, adapted(input_ids=ids).logits, atol=1e-5)
+        assert not torch.allclose(logits, load_policy(base).model(input_ids=ids).logits, atol=0.1)
+    with pytest.raises(ValueError, match="^An adapter that is a policy must be of [^\n]*, which is of SEQ_CLS; [^\n]*\\.$"):
+        load_policy(tmp_path / "judge")
 
 
 def test_an_adapter_that_gives_no_reward_says_how_to_merge_it(tmp_path):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.grading import Audit, Grade, grade, order_of_teachers
+from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
 
@@ -34,7 +35,8 @@ class Drawn:
     """What was scored: prompts (texts), replies (as many texts to each), and what is known of them.
 
     replies is None where only rewards are known. log_probs: (prompts, replies) of whole replies under the policy.
-    pair_prompts: the prompt of each preference. names, left_out: for the report. cut_off: share of the replies.
+    pair_prompts: the prompt of each preference. names, left_out: for the report. ended: (prompts, replies),
+    whether a reply ended by itself and was not cut off at the longest length.
     """
 
     prompts: Sequence[str]
@@ -43,7 +45,7 @@ class Drawn:
     pair_prompts: Sequence[str] = ()
     names: Sequence[str] = ()
     left_out: Sequence[str] = ()
-    cut_off: float | None = None
+    ended: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def assemble(
         different = [[[a != b for a in row] for b in row] for row in drawn.replies]
         features = probes.features(drawn.replies, drawn.log_probs)
     prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
+    ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
     truth_rewards = None if truth is None else np.asarray(truth.rewards, dtype=float)
 
     def graded(scores: Scores, *, reference: bool = False) -> Grade:
@@ -89,6 +92,8 @@ def assemble(
             pair_prompts=drawn.pair_prompts or None,
             group=group,
         )
+        if ended is not None and not ended.all():
+            result["ended_alone"] = _ended_alone(rewards, truth_rewards, ended, different, drawn.prompts)
         if features is not None and drawn.replies is not None:
             result["probes"] = probes.correlations(rewards, features, prompt)
             if truth_rewards is not None and "length" in features:
@@ -115,7 +120,7 @@ def assemble(
             "fingerprints": [fingerprint(text)[:12] for text in drawn.prompts],
         },
         ground_truth=records.ground_truth if truth is not None else None,
-        replies={} if drawn.cut_off is None else {"cut_off": float(drawn.cut_off)},
+        replies={} if ended is None else {"cut_off": float(1 - ended.mean())},
         teachers=grades,
         reference=None if truth is None else graded(truth, reference=True),
         order=order_of_teachers(grades),
@@ -126,6 +131,23 @@ def assemble(
     audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
     audit.advice.extend(advice(audit))
     return audit
+
+
+def _ended_alone(
+    rewards: np.ndarray,
+    truth: np.ndarray | None,
+    ended: np.ndarray,
+    different: ArrayLike | None,
+    prompts: Sequence[str],
+) -> dict[str, Interval | None]:
+    """The measures of the replies that ended by themselves, in units of those; rewards, truth, ended: alike in shape."""
+    own, wanted = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
+    try:
+        result: Mapping[str, Any] = grade(own, wanted, (), different, prompts=prompts)  # type: ignore[arg-type]
+    except ValueError:  # too few of them
+        result = {}
+    keys = ("reward_variance",) if truth is None else ("covariance", "accuracy", "reward_variance")
+    return {key: result.get(key) for key in keys}
 
 
 def audit_rewards(

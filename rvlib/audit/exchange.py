@@ -39,23 +39,24 @@ class Replies:
     """Replies from a file, as many to each prompt.
 
     prompts: each with the place where it came first as its name. replies: (prompts, replies) texts. log_probs: the
-    same shape, or None where not all are known. ended: of all replies, None where that is not known. pairs:
+    same shape, or None where not all are known. ended: the same of whether they ended by themselves. pairs:
     (prompt, chosen, rejected). left_out: sentences on what was not taken.
     """
 
     prompts: list[Prompt]
     replies: list[list[str]]
     log_probs: list[list[float]] | None
-    ended: list[bool] | None
+    ended: list[list[bool]] | None
     pairs: list[tuple[Prompt, str, str]]
     left_out: list[str]
 
     def records(self) -> list[dict[str, Any]]:
         """A record for each prompt, as `rvlib.lm.sampling.replies` keeps them, with None for what is not known."""
         log_probs: Sequence[list[float] | None] = self.log_probs or [None] * len(self.replies)
+        ended: Sequence[list[bool] | None] = self.ended or [None] * len(self.replies)
         return [
-            {"prompt": prompt.name, "text": prompt.text, "replies": texts, "log_probs": known, "ended": self.ended}
-            for prompt, texts, known in zip(self.prompts, self.replies, log_probs)
+            {"prompt": prompt.name, "text": prompt.text, "replies": texts, "log_probs": known, "ended": whole}
+            for prompt, texts, known, whole in zip(self.prompts, self.replies, log_probs, ended)
         ]
 
 
@@ -102,7 +103,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     prompts: dict[str, Prompt] = {}
     texts: dict[str, list[str]] = {}
     log_probs: dict[str, list[float | None]] = {}
-    ended: list[bool] = []
+    ended: dict[str, list[bool | None]] = {}
     pairs: dict[str, tuple[Prompt, str, str]] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
@@ -117,8 +118,14 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
                 f"replies, got {json.dumps(known)[:60]}."
             )
         log_probs.setdefault(key, []).extend(known)
-        if row.get("ended") is not None:
-            ended += row["ended"] if isinstance(row["ended"], list) else [row["ended"]]
+        whole = row.get("ended")
+        whole = whole if isinstance(whole, list) else [whole] * len(replies)
+        if len(whole) != len(replies) or not all(value in (None, True, False) for value in whole):
+            raise ValueError(
+                f'{path}, {place}, must have one "ended", true or false, for each of {len(replies)} replies, got '
+                f"{json.dumps(whole)[:60]}."
+            )
+        ended.setdefault(key, []).extend(whole)
         if row.get("chosen") is not None and row.get("rejected") is not None:
             chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
             pairs.setdefault(key, (prompt, chosen, rejected))
@@ -141,12 +148,13 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
             "An audit needs at least two prompts and two replies to each, "
             f"got {len(keys)} and {num_generations} in {path}; its intervals are over prompts."
         )
+    known_ended = [ended[key][:num_generations] for key in keys]
     known_log_probs = [log_probs[key][:num_generations] for key in keys]
     return Replies(
         prompts=[prompts[key] for key in keys],
         replies=[texts[key][:num_generations] for key in keys],
         log_probs=None if any(None in row for row in known_log_probs) else known_log_probs,  # type: ignore[arg-type]
-        ended=ended if len(ended) == sum(map(len, texts.values())) else None,
+        ended=None if any(None in row for row in known_ended) else known_ended,  # type: ignore[arg-type]
         pairs=[pairs[key] for key in keys if key in pairs],
         left_out=left_out,
     )
@@ -195,12 +203,6 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
     return ScoreTable(pathlib.Path(path).name, scored)
 
 
-def share_cut_off(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """The share of the replies of `records` that did not end; None where that is not known."""
-    ended = [record["ended"] for record in records]
-    return None if None in ended else float(np.mean([not value for row in ended for value in row]))
-
-
 def write_replies(
     path: str | pathlib.Path, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], pairs: Sequence[Any] = ()
 ) -> int:
@@ -241,7 +243,7 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if text.lstrip().startswith("["):
             rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
         else:
-            lines = ((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+            lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
             rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
     for place, row in rows:
         if not isinstance(row, dict):

@@ -1,9 +1,16 @@
-"""Whether prompts fit the models of an audit, told by line before anything is drawn: lengths, templates, tokens."""
+"""Whether texts fit the models of an audit: prompts before anything is drawn, replies before any is scored.
 
+What does not fit is told by line: lengths, templates, tokens. How many of its own tokens a reward model makes of a
+reply is known only once the reply is drawn; before, it is estimated from the prompts and what comes with them.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 
 import transformers
+from transformers import PreTrainedTokenizerBase
 
+from rvlib.audit.scoring import Texts
 from rvlib.lm.data.files import list_bad_lines
 from rvlib.lm.data.sources import Example
 from rvlib.lm.models.loading import quiet
@@ -28,11 +35,11 @@ def readable_examples(
     readable, bad, refused = [], [], []
     most = max_tokens(policy.model.config, policy.tokenizer, transformers.AutoModelForCausalLM)
     with quiet():  # or transformers would warn of long texts, which are told here
+        growth = {label: _growth(examples, policy.tokenizer, reader.tokenizer) for label, reader in readers.items()}
         for example in examples:
             try:
-                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(
-                    filter(None, (_too_long(example, label, readers[label], max_new_tokens) for label in readers)), None
-                )
+                reasons = (_too_long(example, label, readers[label], max_new_tokens, growth[label]) for label in readers)
+                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(filter(None, reasons), None)
             except NoEmbedding:
                 raise
             except ValueError as error:
@@ -53,6 +60,62 @@ def readable_examples(
     return readable, bad
 
 
+def readable_replies(
+    texts: Texts,
+    readers: Mapping[str, Reader],
+    kinds: Sequence[str] | None = None,
+    *,
+    skip_bad_lines: bool = False,
+) -> tuple[list[bool], list[str]]:
+    """(mask, bad): which prompts have replies that every reward model can read, and a sentence of each other prompt.
+
+    kinds: what to call a prompt's replies, "reply 1", "reply 2", … by default. ValueError, in one sentence, that lists
+    them unless `skip_bad_lines`.
+    """
+    mask, bad, refused = [], [], []
+    with quiet():
+        for prompt, replies in zip(texts.prompts, texts.replies):
+            names = kinds or [f"reply {i}" for i in range(1, len(replies) + 1)]
+            try:
+                counts = (
+                    (name, len(reader.row(prompt, reply)["input_ids"]), label, reader.max_tokens)
+                    for label, reader in readers.items()
+                    for name, reply in zip(names, replies)
+                )
+                reason = next((_longer_pair(*count) for count in counts if count[1] > count[3]), None)
+            except NoEmbedding:
+                raise
+            except ValueError as error:
+                refused.append(error)
+                reason = str(error).rstrip(".")
+            mask.append(reason is None)
+            bad += [] if reason is None else [f"{prompt.name}: {reason}"]
+    if refused and len(refused) == len(mask):
+        raise refused[0]
+    if bad and not skip_bad_lines:
+        raise ValueError(
+            f"Every reply, with its prompt, must be one that all reward models can read, got {list_bad_lines(bad)}; "
+            "leave out such prompts with --skip-bad-lines (skip_bad_lines=True), which goes on from what was drawn, or "
+            "draw shorter replies by a lower --max-new-tokens."
+        )
+    return mask, bad
+
+
+def _growth(examples: Sequence[Example], policy: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> float:
+    """How many tokens of a reward model's `own` tokenizer a token of the policy's makes of these texts; at least 1."""
+    texts = [
+        text
+        for example in examples
+        for text in (example.prompt.text, example.prompt.reference, example.chosen, example.rejected)
+        if text
+    ]
+    counts = [
+        sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) if texts else 0
+        for tokenizer in (own, policy)
+    ]
+    return max(1.0, counts[0] / counts[1]) if counts[1] else 1.0
+
+
 def _too_long_for_policy(example: Example, policy: Policy, most: float, max_new_tokens: int) -> str | None:
     """What is wrong with a prompt for the policy; None where it fits."""
     token_ids = encode_prompt(policy.tokenizer, example.prompt)
@@ -65,17 +128,27 @@ def _too_long_for_policy(example: Example, policy: Policy, most: float, max_new_
     return None
 
 
-def _too_long(example: Example, label: str, reader: Reader, max_new_tokens: int) -> str | None:
-    """What is wrong with a prompt or its pair of replies for a reward model; None where they fit."""
-    count = len(reader.row(example.prompt, "")["input_ids"])
-    if count + max_new_tokens > reader.max_tokens:
-        return _longer(count, max_new_tokens, reader.max_tokens, label)
+def _too_long(example: Example, label: str, reader: Reader, max_new_tokens: int, growth: float) -> str | None:
+    """What is wrong with a prompt or its pair of replies for a reward model; None where they fit.
+
+    growth: tokens of the reward model's for each of the policy's.
+    """
+    count, own_tokens = len(reader.row(example.prompt, "")["input_ids"]), math.ceil(max_new_tokens * growth)
+    if count + own_tokens > reader.max_tokens:
+        return _longer(count, max_new_tokens, reader.max_tokens, label, own_tokens)
     for kind, reply in (("chosen", example.chosen), ("rejected", example.rejected)):
         count = 0 if reply is None else len(reader.row(example.prompt, reply)["input_ids"])
         if count > reader.max_tokens:
-            return f"{kind} and its prompt of {count} tokens, more than the {reader.max_tokens:.0f} that {label} reads"
+            return _longer_pair(kind, count, label, reader.max_tokens)
     return None
 
 
-def _longer(count: int, max_new_tokens: int, most: float, label: str) -> str:
-    return f"a prompt of {count} tokens, with a reply of {max_new_tokens} more than the {most:.0f} that {label} reads"
+def _longer(count: int, max_new_tokens: int, most: float, label: str, own_tokens: int | None = None) -> str:
+    own = "" if own_tokens in (None, max_new_tokens) else f" (about {own_tokens} of its own)"
+    return (
+        f"a prompt of {count} tokens, with a reply of {max_new_tokens}{own} more than the {most:.0f} that {label} reads"
+    )
+
+
+def _longer_pair(name: str, count: int, label: str, most: float) -> str:
+    return f"{name} and its prompt of {count} tokens, more than the {most:.0f} that {label} reads"

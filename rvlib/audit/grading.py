@@ -65,6 +65,8 @@ class Grade(TypedDict, total=False):
     covariance_without_length: Interval | None
     examples: list[Example]
 
+    ended_alone: dict[str, Interval | None]  # these measures of the replies that were not cut off, if some were
+
     noise: float  # what rounding changed in a reward at most, in its own unit
     chat_template: bool  # these three of models alone: whether it has one, one reply as it read it, what to know
     example: dict[str, Any]

@@ -14,6 +14,7 @@ import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.experiments import cost
+from rvlib.lm.models.loading import AdapterBase, adapter_base
 from rvlib.lm.models.reward_models import FUNCTIONS
 
 CHARACTERS = 4  # of a token
@@ -103,7 +104,8 @@ def model_size(name: Any, kind: Any) -> cost.Size | None:
     if str(name) in cost.MODELS:
         return cost.MODELS[str(name)]
     try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        base = adapter_base(name) or AdapterBase(str(name))
+        config = transformers.AutoConfig.from_pretrained(base.name, revision=base.revision, trust_remote_code=False)
         with torch.device("meta"):
             parameters = kind.from_config(config).num_parameters()
     except Exception:  # of the many kinds that loading a stranger's configuration fails by; loading itself tells

@@ -42,12 +42,11 @@ def sizes(audit: Audit) -> str:
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
     left = f" ({len(audit.prompts['left_out'])} left out)" * bool(audit.prompts["left_out"])
-    cut_off = f" ({audit.replies['cut_off']:.0%} were cut off there)" if "cut_off" in audit.replies else ""
-    drawn = (
-        f", of at most {sampling['max_new_tokens']} tokens{cut_off} at temperature {sampling['temperature']:g}"
-        if "max_new_tokens" in sampling
-        else ""
-    )
+    share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
+    drawn = f" ({share} were cut off)" * bool(share)
+    if "max_new_tokens" in sampling:
+        cut_off = f" ({share} were cut off there)" * bool(share)
+        drawn = f", of at most {sampling['max_new_tokens']} tokens{cut_off} at temperature {sampling['temperature']:g}"
     source = f" of {audit.prompts['source']}" * bool(audit.prompts["source"])
     return (
         f"{count} prompts{source}{different}{left}, {sampling['num_generations']} replies of "

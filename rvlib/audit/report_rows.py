@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rvlib.audit.grading import ALMOST_NONE, Audit
+from rvlib.audit.grading import ALMOST_NONE, MEASURES, Audit
 from rvlib.audit.verdicts import interval, share_the_truth_ties
 
 
@@ -35,6 +35,7 @@ def rows(audit: Audit) -> list[Row]:
     return [
         *(_rows_of_truth(audit, row) if audit.ground_truth else []),
         *_rows_of_preferences(grades, row),
+        *_rows_of_ended_replies(audit, row),
         *row(
             "reward_variance",
             "reward variance",
@@ -180,6 +181,24 @@ def _rows_of_preferences(grades: list[Any], row: Callable[..., list[Row]]) -> li
             lambda grade: interval(grade["preference_covariance"], ".3f"),
             True,
         ),
+    ]
+
+
+def _rows_of_ended_replies(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
+    """What is left of the measures without the replies that were cut off."""
+    measures = ("covariance", "accuracy") if audit.ground_truth else ("reward_variance",)
+    share = f"{audit.replies.get('cut_off', 0):.0%}"
+    return [
+        line
+        for key in measures
+        for line in row(
+            "ended_alone",
+            f"{MEASURES.get(key, key)}, uncut alone",
+            f"the same without the {share} of the replies that were cut off, which are judged unfinished; unknown where "
+            "too few are left",
+            lambda grade, key=key: interval(grade["ended_alone"].get(key)),
+            key == measures[0],
+        )
     ]
 
 

@@ -24,8 +24,8 @@ from rvlib._checks import number
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report, scoring
 from rvlib.audit.arguments import parser
-from rvlib.audit.exchange import read_replies, share_cut_off, write_replies
-from rvlib.audit.fitting import readable_examples
+from rvlib.audit.exchange import read_replies, write_replies
+from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
@@ -34,7 +34,7 @@ from rvlib.audit.scoring import Scores, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.files import data_folder, fingerprint
 from rvlib.lm import origin, processes
-from rvlib.lm.data.files import read_examples
+from rvlib.lm.data.files import list_bad_lines, read_examples
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example, Preference
 from rvlib.lm.models import policies
@@ -135,6 +135,7 @@ def audit(
         if dry_run:
             return None
     misfits: list[str] = []
+    reading = {label: reader for label, reader in readers.items() if reader is not None}
     seconds: dict[str, float] = {}
     if brought:
         source: dict[str, Any] = {"name": str(policy or "the policy")}
@@ -147,12 +148,11 @@ def audit(
     else:
         loaded_policy = policies.load_policy(str(policy), dtype=dtype)
         loaded_policy = replace(loaded_policy, source=loaded_policy.source | stamp(str(policy)))
-        reading = {label: reader for label, reader in readers.items() if reader is not None}
         examples, misfits = readable_examples(
             examples, loaded_policy, reading, max_new_tokens=max_new_tokens, skip_bad_lines=skip_bad_lines
         )
         audited = [example.prompt for example in examples]
-        _check_counts(audited, num_generations)
+        _check_counts(audited, num_generations, misfits)
         key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
         folder = pathlib.Path(
             folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
@@ -183,20 +183,28 @@ def audit(
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
         return None
+    known_texts = (*texts_of(drawn), *texts_of(preferred))
+    mask, unread = readable_replies(drawn, reading, skip_bad_lines=skip_bad_lines)
+    pair_mask, unread_pairs = readable_replies(
+        preferred, reading, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
+    )
+    drawn, preferred = drawn.where(mask), preferred.where(pair_mask)
+    records = [record for record, keep in zip(records, mask) if keep]
+    _check_counts(drawn.prompts, num_generations, unread)
     settings = ScoringSettings(folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
     scores_of: dict[str, Scores] = {}
     for label, reward_model in scorers.items():
         start = time.perf_counter()
         scores_of[label] = model_scores(label, reward_model, drawn, preferred, settings)
         seconds["ground truth" if label == THE_TRUTH else label] = round(time.perf_counter() - start, 1)
-    unknown = strangers(columns, *texts_of(drawn), *texts_of(preferred))
+    unknown = strangers(columns, *known_texts)
     scored = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores_of.items()}, min_scored)
     of_pairs = {
         label: each.preferences for label, each in scores_of.items() if each.preferences
     }  # a file may have none
     scored_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
     drawn, preferred = drawn.where(scored.mask), preferred.where(scored_pairs.mask)
-    _check_counts(drawn.prompts, num_generations)
+    _check_counts(drawn.prompts, num_generations, scored.left_out)
     records = [record for record, keep in zip(records, scored.mask) if keep]
 
     def cleaned(scores: Scores) -> assembly.Scores:
@@ -206,7 +214,7 @@ def audit(
         )
         return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)
 
-    log_probs = [record["log_probs"] for record in records]
+    log_probs, ended = ([record[key] for record in records] for key in ("log_probs", "ended"))
     file = pathlib.Path(str(replies or prompts))
     result = assembly.assemble(
         {label: cleaned(scores_of[label]) for label in labelled_models},
@@ -217,8 +225,8 @@ def audit(
             log_probs=None if None in log_probs else log_probs,
             pair_prompts=[prompt.text for prompt in preferred.prompts],
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=[*bad_lines, *misfits, *scored.left_out, *scored_pairs.left_out, *unknown],
-            cut_off=share_cut_off(records),
+            left_out=[*bad_lines, *misfits, *unread, *unread_pairs, *scored.left_out, *scored_pairs.left_out, *unknown],
+            ended=None if None in ended else ended,
         ),
         assembly.Records(
             policy=source,
@@ -236,14 +244,16 @@ def audit(
     return result
 
 
-def _check_counts(prompts: Sequence[Prompt], num_generations: int) -> None:
-    """ValueError, in one sentence, for too few prompts or replies to have an interval."""
+def _check_counts(prompts: Sequence[Prompt], num_generations: int, left_out: Sequence[str] = ()) -> None:
+    """ValueError, in one sentence, for too few prompts or replies to have an interval; left_out: why they are few."""
     count = len({prompt.text for prompt in prompts})
     if count < 2 or num_generations < 2:
         different_ones = " different" * (count < len(prompts))
         raise ValueError(
             "An audit needs at least two prompts and two replies to each, "
-            f"got {count}{different_ones} and {num_generations}; its intervals are over prompts."
+            f"got {count}{different_ones} and {num_generations}"
+            + f" ({list_bad_lines(left_out)})" * bool(left_out)
+            + "; its intervals are over prompts."
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
-from rvlib.audit.exchange import ScoreTable, read_replies, read_scores, share_cut_off
+from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
 
 
@@ -71,7 +71,7 @@ def audit_files(
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in drawn.prompts],
             left_out=drawn.left_out + strangers(columns, prompts, drawn.replies, pair_prompts, pairs),
-            cut_off=share_cut_off(drawn.records()),
+            ended=drawn.ended,
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
         group=group,

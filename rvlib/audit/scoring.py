@@ -77,10 +77,10 @@ def score_all(
 
     ValueError, in one sentence, unless there is a finite number, or None, for each reply.
     """
-    rewards: dict[str, Rewards] = {}
+    shown, rewards = progress and processes.first(), dict[str, Rewards]()
     for kind, texts in (("rewards", drawn), ("preferences", preferred)):
         starts = range(0, len(texts.prompts), CHUNK)
-        for start in tqdm(starts, desc=f"Scoring by {label}", unit="batch", disable=not progress or not texts.prompts):
+        for start in tqdm(starts, desc=f"Scoring by {label}", unit="batch", disable=not shown or not texts.prompts):
             if (kind, start) not in chunk_file.chunks:
                 chunk = Texts(texts.prompts[start : start + CHUNK], texts.replies[start : start + CHUNK])
                 chunk_file.add(kind, start, _checked(score(chunk.prompts, chunk.replies), chunk, label))

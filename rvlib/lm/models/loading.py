@@ -4,7 +4,9 @@ import contextlib
 import importlib.util
 import json
 import pathlib
+import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import transformers
@@ -25,14 +27,33 @@ def locate(name: str | pathlib.Path) -> str | None:
     return hub.revision(str(name))
 
 
-def adapter_base(name: str | pathlib.Path) -> str | None:
-    """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own."""
+@dataclass(frozen=True)
+class AdapterBase:
+    """The model that an adapter was trained on: a folder or a name on the hub, and the revision that it names.
+
+    task_type: what PEFT says that it was trained for, "SEQ_CLS" or "CAUSAL_LM".
+    """
+
+    name: str
+    revision: str = "main"
+    task_type: str | None = None
+
+
+def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
+    """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own.
+
+    ValueError, in words for `loading_failure`, for an adapter that does not say its base.
+    """
     path = transformers.utils.find_adapter_config_file(str(name))
-    if path is None or transformers.utils.cached_file(
-        str(name), "config.json", _raise_exceptions_for_missing_entries=False
-    ):
+    if path is None or any(pathlib.Path(name).glob("model*.safetensors*")):  # an adapter of the model beside it
         return None
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise ValueError(
+            "its adapter_config.json has no base_model_name_or_path; write there which model it was trained on"
+        )
+    return AdapterBase(base, config.get("revision") or "main", config.get("task_type"))
 
 
 def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.PreTrainedTokenizerBase:
@@ -43,7 +64,7 @@ def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.Pre
         base = adapter_base(name)
         if base is None:
             raise
-        return transformers.AutoTokenizer.from_pretrained(base, **options)
+        return transformers.AutoTokenizer.from_pretrained(base.name, revision=base.revision, **options)
 
 
 def with_adapter(
@@ -100,14 +121,16 @@ def packaged(file: str, module: str) -> pathlib.Path:
 def quiet() -> Iterator[None]:
     """No progress bars from transformers while weights load or are saved.
 
-    Nor warnings of a head that is new because it is to be trained.
+    Nor warnings of a head that is new because it is to be trained, nor those that are for the authors of packages.
     """
     log = transformers.utils.logging
     had_progress_bars, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
     log.disable_progress_bar()
     log.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         log.set_verbosity(verbosity)
         if had_progress_bars:

@@ -21,7 +21,7 @@ from rvlib.files import data_folder, fingerprint
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.models import SMOLLM2
-from rvlib.lm.models.loading import loading_failure, locate, packaged, quiet, read_tokenizer
+from rvlib.lm.models.loading import AdapterBase, adapter_base, loading_failure, locate, packaged, quiet, read_tokenizer
 from rvlib.lm.models.tiny import make_tiny_model
 
 _FILE = f"{SMOLLM2}.Q4_1.gguf"
@@ -77,12 +77,25 @@ def load_policy(
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     folder, source = processes.only_first(lambda: _folder(name))
     try:
+        adapted = adapter_base(folder)
+        base = adapted or AdapterBase(str(folder))
         with quiet():
             model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+                base.name,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
+                revision=base.revision,
             )
+            if adapted:
+                model.load_adapter(str(folder))
     except Exception as error:
         raise _not_loaded(name, error) from error
+    if base.task_type not in (None, "CAUSAL_LM"):
+        raise ValueError(
+            f"An adapter that is a policy must be of a causal language model (CAUSAL_LM), got {str(name)!r}, which is "
+            f"of {base.task_type}; name one that was trained to write."
+        )
     if loading_info["missing_keys"]:
         missing = min(loading_info["missing_keys"])
         raise ValueError(

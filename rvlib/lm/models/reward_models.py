@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
 from rvlib.lm.models.batches import batches_of_tokens
-from rvlib.lm.models.loading import adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
+from rvlib.lm.models.loading import AdapterBase, adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
 from rvlib.lm.models.policies import WholeWeights
 from rvlib.lm.models.reading import Reader, encode
 
@@ -177,12 +177,12 @@ def load_reward_model(
     with _one_sentence(name), quiet():
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
         model, loading_info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            name if base is None else base,
+            name if base is None else base.name,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
-            **({} if base is None else {"num_labels": 1}),
+            **({} if base is None else {"num_labels": 1, "revision": base.revision}),
         )
         missing = loading_info["missing_keys"]
         if base is not None:
@@ -215,8 +215,10 @@ def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) ->
         return None
     with _one_sentence(name):
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
-        base = adapter_base(name) or name
-        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+        base = adapter_base(name) or AdapterBase(str(name))
+        config = transformers.AutoConfig.from_pretrained(
+            base.name, revision=base.revision, trust_remote_code=trust_remote_code
+        )
     return Reader.of(str(name), tokenizer, config)
 
 
@@ -230,7 +232,9 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
     with _one_sentence(name):
         locate(name)
         base = adapter_base(name)
-        config = transformers.PreTrainedConfig.get_config_dict(name if base is None else base)[0]
+        config = transformers.PreTrainedConfig.get_config_dict(
+            name if base is None else base.name, revision="main" if base is None else base.revision
+        )[0]
     if base is not None:
         _check_adapter(name)
         return
