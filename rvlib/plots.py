@@ -90,7 +90,7 @@ class Figure(go.Figure):
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
-        data, alt = _typeset(json.loads(self.to_json())), html.escape(self.alt, quote=True)
+        data, alt = _typeset(json.loads(self.to_json())), html.escape(in_type(self.alt), quote=True)
         light = to_json_plotly(_in_few_digits(data))
         height = self.layout.height or self.layout.template.layout.height
         page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
@@ -104,7 +104,7 @@ class Figure(go.Figure):
 def in_type(words: str) -> str:
     """Words in which numbers have the signs of print: −0.5 and 10³⁷ where a program writes -0.5 and 1e+37."""
     words = re.sub(r"(?<![\w.)-])-(?=\.?\d)", "−", words)
-    return re.sub(r"(?<![\w.])(−?\d+(?:\.\d+)?)e([+-]?\d+)\b", _power, words)
+    return re.sub(r"(?<![\w.])(−?\d+(?:\.\d+)?)e([+-]\d+)\b", _power, words)
 
 
 def _power(written: re.Match[str]) -> str:
@@ -153,7 +153,7 @@ def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
 
 
 def _colour(name: str, index: int) -> str:
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound", "teacher A"), else another."""
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "teacher A"), else another."""
     role = re.match(rf"(?:teacher )?({'|'.join(COLOURS)})\b", name)
     return COLOURS[role[1]] if role else _OTHERS[index % len(_OTHERS)]
 

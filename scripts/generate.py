@@ -20,6 +20,7 @@ FAST = {
     ("-m", "rvlib.explore.calculator"): ["rvlib/explore/web/sizes.mjs"],
     ("-m", "rvlib.explore.tables"): ["rvlib/explore/web/papertables.mjs"],
     ("-m", "rvlib.explore.draw"): ["rvlib/explore/pictures/*.svg"],
+    ("scripts/first_cells.py",): ["notebooks/*.ipynb"],
     ("scripts/architecture.py",): ["book/images/architecture.svg"],
 }
 SLOW = {

@@ -14,13 +14,13 @@ from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Ste
 from rvlib.tabular.estimators import ADVANTAGES
 
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
-_TEACHERS = {f"{kind} {letter}": letter.lower() for kind in ("Teacher", "Reward model", "Rewards by teacher") for letter in "AB"}
+_TEACHERS = {
+    f"{kind} {letter}": letter.lower() for kind in ("Teacher", "Reward model", "Rewards by teacher") for letter in "AB"
+}
 _ALGORITHM_LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"}
 
 
-def _accuracy(
-    default: float, group: str = _TEACHER, label: str = "accuracy"
-) -> traitlets.TraitType:
+def _accuracy(default: float, group: str = _TEACHER, label: str = "accuracy") -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -33,9 +33,7 @@ def _accuracy(
     )
 
 
-def _variance(
-    default: float, group: str = _TEACHER, label: str = "reward variance"
-) -> traitlets.TraitType:
+def _variance(default: float, group: str = _TEACHER, label: str = "reward variance") -> traitlets.TraitType:
     return slider(
         default,
         1e-6,

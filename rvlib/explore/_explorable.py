@@ -154,11 +154,12 @@ class Explorable(anywidget.AnyWidget):
         shown = {"controls": self.controls, "initial": self.initial, "main": self.main, "caption": self.caption}
         svg, alt = self._picture()
         picture = urllib.parse.quote(svg, safe=" /:;=,.()-'!*+")
-        size = re.search(r'width="\d+" height="\d+(?:\.\d+)?"', svg)[0]
+        _, width, height = (part.partition('"')[0] for part in re.split(r' (?:width|height)="', svg, maxsplit=2))
         return (
             f'<figure class="rv-explorable" data-explorable="{self.name}" '
             f'data-state="{html.escape(json.dumps(shown | self.state()))}">'
-            f'<img src="data:image/svg+xml,{html.escape(picture)}" {size} alt="{html.escape(alt)}" loading="lazy">'
+            f'<img src="data:image/svg+xml,{html.escape(picture)}" width="{width}" height="{height}" '
+            f'alt="{html.escape(alt)}" loading="lazy">'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 

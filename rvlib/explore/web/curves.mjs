@@ -252,7 +252,14 @@ function draw({ state, now, pins }, width) {
       width: small,
       height,
     };
-    return panel(box, scale([box.top + height, box.top]), { tones, bound, title, note, yTicks: narrow ? 2 : 4, xTicks: 5 });
+    return panel(box, scale([box.top + height, box.top]), {
+      tones,
+      bound,
+      title,
+      note,
+      yTicks: narrow ? 2 : 4,
+      xTicks: 5,
+    });
   });
   // From the back, all panels' layers of one kind together: the pins are one picture, painted once and kept.
   const all = [main, ...others];

@@ -237,8 +237,7 @@ function route({ letter, times, route, clock, now }, place, start, { time }, pla
   if (!seen) return out;
   const [nx, ny] = place(now);
   return (
-    out +
-    tag("circle", { cx: nx, cy: ny, r: 5.5, style: `fill:${tone};stroke:var(--rv-paper)`, "stroke-width": 2 })
+    out + tag("circle", { cx: nx, cy: ny, r: 5.5, style: `fill:${tone};stroke:var(--rv-paper)`, "stroke-width": 2 })
   );
 }
 
