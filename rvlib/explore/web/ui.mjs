@@ -395,15 +395,14 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     el.append(root);
 
-    const resize = () => {
-      const now = Math.floor(figure.getBoundingClientRect().width);
+    const resize = (/** @type {number} */ now) => {
       if (now === width) return;
       width = now;
       font = getComputedStyle(svg).fontFamily;
       paint();
     };
-    resize(); // at once, so that nothing is seen to move into its place
-    const sizes = new ResizeObserver(resize);
+    resize(figure.clientWidth); // at once, so that nothing is seen to move into its place
+    const sizes = new ResizeObserver(([entry]) => resize(Math.floor(entry.contentRect.width)));
     sizes.observe(figure);
     // A font that has come changes the width of words, by which they are laid out.
     const again = () => {
