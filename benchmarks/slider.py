@@ -213,6 +213,7 @@ def explorable(browser: Browser, address: str, kind: type[Explorable], key: str,
     page = browser.new_page(viewport={"width": 1000, "height": 1000})
     page.goto(f"{address}/{kind.name}.html{fragment}")
     page.wait_for_selector(".rv-svg text")
+    page.evaluate("document.querySelector('.rv-more').open = true")
     slider = page.locator(f"[data-key={key}]")
     slider.scroll_into_view_if_needed()
     page.wait_for_timeout(500)

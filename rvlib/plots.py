@@ -39,9 +39,13 @@ COLOURS = {
     "bound": _PALETTE["bound"][0],
     "accent": _PALETTE["good"][0],
     "secondary": _PALETTE["other"][0],
+    "A": _PALETTE["a"][0],
+    "B": _PALETTE["b"][0],
 }
-_OTHERS = [_PALETTE[name][0] for name in ("truth", "proxy", "good", "other", "pin-2", "pin-3", "bound")]
-_GREY = "rgba(128, 128, 128, 0.28)"
+"""Colours that mean one thing; A and B are the two teachers of a figure."""
+# Of what has no colour of its own: neither the ground truth's nor the proxy's.
+_OTHERS = [_PALETTE[name][0] for name in ("pin-4", "good", "pin-2", "other", "pin-5", "ink", "bound")]
+_GREY = "rgba({}, {}, {}, 0.28)".format(*hex_to_rgb(COLOURS["bound"]))
 _AXIS = dict(
     gridcolor=_GREY,
     zerolinecolor=_GREY,
@@ -56,7 +60,7 @@ TEMPLATE = go.layout.Template(
     layout=dict(
         colorway=_OTHERS,
         # Legible on light and on dark; a page may set its own.
-        font=dict(family="system-ui, sans-serif", size=14, color="#6b7280"),
+        font=dict(family="system-ui, sans-serif", size=14, color=COLOURS["bound"]),
         paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)",
         xaxis=_AXIS,
@@ -86,15 +90,38 @@ class Figure(go.Figure):
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
-        data, alt = self.to_json(), html.escape(self.alt, quote=True)
-        light = to_json_plotly(_in_few_digits(json.loads(data)))
+        data, alt = _typeset(json.loads(self.to_json())), html.escape(in_type(self.alt), quote=True)
+        light = to_json_plotly(_in_few_digits(data))
         height = self.layout.height or self.layout.template.layout.height
         page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
             f'<div class="rv-plotly" role="img" aria-label="{alt}" style="min-height: {height}px">'
             f'<script type="application/json">{light}</script><noscript><p>{alt}</p></noscript></div>'
         )
         bundle = {"text/html": page}
-        return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": json.loads(data)}
+        return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": data}
+
+
+def in_type(words: str) -> str:
+    """Words in which numbers have the signs of print: −0.5 and 10³⁷ where a program writes -0.5 and 1e+37."""
+    words = re.sub(r"(?<![\w.)-])-(?=\.?\d)", "−", words)
+    return re.sub(r"(?<![\w.])(−?\d+(?:\.\d+)?)e([+-]\d+)\b", _power, words)
+
+
+def _power(written: re.Match[str]) -> str:
+    raised = str(int(written[2])).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return {"1": "", "−1": "−"}.get(written[1], f"{written[1]} × ") + f"10{raised}"
+
+
+_WORDS = ("name", "text", "ticktext", "title")
+
+
+def _typeset(part: Any, key: str = "") -> Any:
+    """A figure's JSON with its words `in_type`."""
+    if isinstance(part, dict):
+        return {key: _typeset(value, key) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_typeset(value, key) for value in part] if key not in ("x", "y", "z") else part
+    return in_type(part) if isinstance(part, str) and key in _WORDS else part
 
 
 def _in_few_digits(part: Any) -> Any:
@@ -126,8 +153,9 @@ def _dressed(figure: go.Figure | None, alt: str, **layout: Any) -> Figure:
 
 
 def _colour(name: str, index: int) -> str:
-    """The colour of a role where the name begins with one ("proxy", "ground truth", "bound"), else another."""
-    return next((colour for role, colour in COLOURS.items() if name.startswith(role)), _OTHERS[index % len(_OTHERS)])
+    """The colour of a role where the name begins with one ("proxy", "ground truth", "teacher A"), else another."""
+    role = re.match(rf"(?:teacher )?({'|'.join(COLOURS)})\b", name)
+    return COLOURS[role[1]] if role else _OTHERS[index % len(_OTHERS)]
 
 
 def _axis(title: str, log: bool) -> dict[str, Any]:
@@ -322,7 +350,7 @@ def heatmaps(
             col=column,
             text=(text or {}).get(title),
             texttemplate="%{text}" if title in (text or {}) else None,
-            hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
+            hovertemplate="%{y}, %{x}: %{z}<extra></extra>",
         )
     _square(figure, len(matrices))
     figure.update_yaxes(autorange="reversed", constrain="domain", constraintoward="top", showgrid=False, zeroline=False)
@@ -394,7 +422,6 @@ def simplex(
                 orientation="h",
                 y=-0.3,
                 thickness=10,
-                tickformat=".1f",
                 nticks=5,
             ),
             row=1,

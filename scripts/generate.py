@@ -21,6 +21,7 @@ FAST = {
     ("-m", "rvlib.explore.tables"): ["rvlib/explore/web/papertables.mjs"],
     ("-m", "rvlib.explore.predictors"): ["rvlib/explore/web/studypoints.mjs"],
     ("-m", "rvlib.explore.draw"): ["rvlib/explore/pictures/*.svg"],
+    ("scripts/first_cells.py",): ["notebooks/*.ipynb"],
     ("scripts/architecture.py",): ["book/images/architecture.svg"],
 }
 SLOW = {

@@ -5,6 +5,8 @@ What it does, and why it cannot be a line of `_config.yml`:
 - writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
 - leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
+- says on a page without scripts what stands in place of formulas and figures, and writes computed numbers with a real
+  minus and powers of ten;
 - lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
   open it on Colab or Binder and suggest an edit of any page;
 - adds a page for addresses that lead nowhere;
@@ -18,11 +20,14 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import first_cells
 import nbformat
 import slides
+from docutils import nodes
 from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
@@ -30,6 +35,10 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from rvlib.plots import in_type  # noqa: E402  (the rvlib of this folder, installed or not)
+
 # What a notebook's output depends on besides its own cells.
 CODE = [
     "rvlib/**/*.py",
@@ -58,6 +67,11 @@ MENDED = [
     (' role="doc-biblioentry">', ">"),
 ]
 EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
+VERBATIM = (nodes.literal, nodes.math, nodes.math_block, nodes.raw, nodes.FixedTextElement)
+NO_SCRIPTS = (
+    "Scripts are off in this browser. Formulas are shown as they are written in TeX; a figure with sliders is shown as "
+    "a picture of its first setting, and another figure as a sentence that says what it shows."
+)
 TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
 
 
@@ -139,6 +153,21 @@ def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
         context["header_buttons"] = [b for b in context["header_buttons"] if b["label"] != "launch-buttons"]
 
 
+def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Numbers in the text as in the figures: −0.76, not -0.76, also where a program computed them."""
+    for text in list(doctree.findall(nodes.Text)):
+        if isinstance(text.parent, VERBATIM) or (better := in_type(text)) == text:
+            continue
+        text.parent.replace(text, nodes.Text(better))
+
+
+def without_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """A sentence at the head of a page that has formulas or figures, for readers without scripts."""
+    body = context.get("body", "")
+    if 'class="math' in body or "rv-explorable" in body or "rv-plotly" in body:
+        context["body"] = f'<noscript><p class="rv-note">{NO_SCRIPTS}</p></noscript>{body}'
+
+
 def page_not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The page that a host shows for an address that leads nowhere; its links count from the book's own address."""
     yield "404", {"title": "Page not found", "base": app.config.html_baseurl or "/"}, "404.html"
@@ -180,7 +209,9 @@ def give_outputs(app: Sphinx, exception: Exception | None) -> None:
     runs = get_cache(app.config.nb_execution_cache_path)
     for download in pathlib.Path(app.outdir, "_sources/notebooks").glob("*.ipynb"):
         notebook = nbformat.read(ROOT / "notebooks" / download.name, as_version=4)
-        nbformat.write(runs.merge_match_into_notebook(notebook)[1], download)
+        ran = runs.merge_match_into_notebook(notebook)[1]
+        named = first_cells.with_first_cell(ran, os.environ.get("RVLIB_REPOSITORY", ""))
+        nbformat.write(nbformat.from_dict(named), download)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -195,6 +226,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", read_again)
     app.connect("env-updated", drop_widgets)
     app.connect("html-page-context", lead_on, priority=900)  # after the theme's own buttons
+    app.connect("html-page-context", without_scripts)
+    app.connect("doctree-resolved", typeset)
     app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
     app.connect("build-finished", hush)

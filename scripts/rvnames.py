@@ -1,4 +1,5 @@
-"""The book's second Sphinx extension: a reference to a result says its short name as well as its number.
+"""The book's second Sphinx extension: a reference to a result says its short name as well as its number, and the search
+finds a result by that name before the pages that mention it.
 
 sphinx-proof writes "Theorem 2" for a reference. A reader does not remember which theorem that is, so the first
 reference to a result in a page becomes "Theorem 2 (slow reward)", and every reference shows the whole title when it is
@@ -10,8 +11,10 @@ import re
 import sys
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.transforms import SphinxTransform
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,6 +22,21 @@ sys.path.insert(0, str(ROOT))
 from rvlib import result_map  # noqa: E402  (the rvlib of this folder, installed or not)
 
 _NUMBERED = re.compile(r"(?:Definition|Lemma|Proposition|Theorem|Corollary) \d+")
+
+
+class Indexed(SphinxTransform):
+    """Each result is an entry of the index, which the search looks up, under its short name."""
+
+    default_priority = 840  # before entries are collected
+
+    def apply(self, **kwargs: object) -> None:
+        """Put an entry before each result of the page."""
+        results = {result.label: result for result in self.env.rvnames_results}
+        for node in list(self.document.findall(nodes.Element)):
+            for label in results.keys() & set(node.get("ids", [])):
+                entry = ("single", result_map.lower(results[label].short), label, "main", None)
+                place = node.parent.index(node)
+                node.parent.insert(place, addnodes.index(entries=[entry], inline=False))
 
 
 def name_results(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -69,4 +87,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", read_again)
     app.connect("env-updated", write_again)
     app.connect("doctree-resolved", name_results)
+    app.add_transform(Indexed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

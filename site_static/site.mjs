@@ -26,13 +26,19 @@ addEventListener("afterprint", () => {
   if (screen) page.dataset.theme = screen;
 });
 
-// The index has formulas as they are written in TeX: t_\gamma is the words "t_" and "gamma".
+// The index has formulas as they are written in TeX: t_\gamma is the words "t_" and "gamma", however a reader writes it.
 const GREEK =
   "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau upsilon phi chi psi omega";
 const name = (letter) => GREEK.split(" ")[letter.toLowerCase().charCodeAt(0) - "α".charCodeAt(0)];
+const inTex = (words) =>
+  words
+    .replace(/\\(?=[a-z])|[${}]/gi, "") // TeX itself
+    .replace(/([a-z])_?([α-ω])/gi, "$1_ $2")
+    .replace(/[α-ω]/gi, name)
+    .replace(new RegExp(`\\b([a-z])_(?=(?:${GREEK.replaceAll(" ", "|")})\\b)`, "gi"), "$1_ ");
 const address = new URL(location.href);
 const query = address.searchParams.get("q");
 if (query && document.querySelector("#search-results")) {
-  address.searchParams.set("q", query.replace(/([a-z])_?([α-ω])/gi, "$1_ $2").replace(/[α-ω]/gi, name));
+  address.searchParams.set("q", inTex(query));
   history.replaceState(null, "", address);
 }

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -68,10 +69,12 @@ def settle(page):
     page.wait_for_function("!document.querySelector('.rv-svg[aria-busy=true]')")  # all that a worker makes
 
 
-def open_page(page, address):
+def open_page(page, address, unfold=True):
     page.goto("about:blank")  # so that an address that differs in its fragment alone is opened afresh
     page.goto(address)
     page.wait_for_selector(".rv-svg[aria-label] text")
+    if unfold:
+        page.evaluate("document.querySelectorAll('.rv-more').forEach(fold => (fold.open = true))")
     settle(page)
 
 
@@ -286,6 +289,49 @@ def test_pins_are_limited(browser, site):
         assert page.locator("text=Pin this setting").is_disabled()
 
 
+# ---- the picture, its main controls, and the others ----------------------------------------------------------------
+
+
+def control_of(page, key):
+    return page.locator(f"[data-key={key}]").first
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (360, 740)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_picture_and_its_main_controls_fit_the_screen(browser, site, kind, size):
+    header = 56  # pixels that a page of the book keeps for its buttons
+    width, height = size
+    with watched(browser, viewport={"width": width, "height": height}) as page:
+        open_page(page, site(f"{kind.name}.html"), unfold=False)
+        page.evaluate("document.body.style.cssText = `margin: 0 auto; max-width: min(672px, 100vw - 48px)`")
+        settle(page)
+        top, bottom = page.locator(".rv").evaluate(
+            """rv => [rv.querySelector('.rv-svg').getBoundingClientRect().top,
+                rv.querySelector('.rv-controls').getBoundingClientRect().bottom]"""
+        )
+        assert bottom - top <= height - header
+        for control in kind._controls:
+            assert control_of(page, control["key"]).is_visible() == (control["key"] in kind().main)
+        assert page.evaluate("""() => document.querySelector('.rv-figure').compareDocumentPosition(
+            document.querySelector('.rv-controls')) & Node.DOCUMENT_POSITION_FOLLOWING""")
+
+
+def test_the_other_controls_unfold_by_keyboard_and_where_a_link_sets_one(browser, site):
+    with watched(browser) as page:
+        open_page(page, site("dial.html"), unfold=False)
+        assert not control_of(page, "seed").is_visible()
+        page.locator(".rv-more summary").focus()
+        page.keyboard.press("Enter")
+        assert control_of(page, "seed").is_visible()
+        open_page(page, site("dial.html#dial.accuracy=0.5"), unfold=False)
+        assert not control_of(page, "seed").is_visible()
+        page.evaluate("location.hash = 'dial.seed=7'")
+        settle(page)
+        assert control_of(page, "seed").is_visible()
+        open_page(page, site("dial.html#dial.seed=7"), unfold=False)
+        assert control_of(page, "seed").is_visible()
+
+
 # ---- small, dark, printed, without scripts ---------------------------------------------------------------------------
 
 
@@ -345,9 +391,18 @@ def test_without_scripts_a_picture_says_what_it_shows(browser, site, kind):
         assert len(kind.alt) > 100
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_pictures_are_what_the_page_draws(kind):
-    kept, now = (PICTURES / f"{kind.name}.svg").read_text(encoding="utf-8"), draw.draw(kind())
+def test_every_picture_is_of_a_state_that_a_page_shows():
+    assert {path.stem for path in PICTURES.glob("*.svg")} == {figure.in_words for figure in draw.shown()}
+
+
+def test_the_first_picture_does_not_give_the_bet_away():
+    page = urllib.parse.unquote(Race(time=0.1).mount)
+    assert "Teacher B" in page and "finished" not in page and "21.6" not in page
+
+
+@pytest.mark.parametrize("figure", draw.shown(), ids=lambda figure: figure.in_words)
+def test_the_pictures_are_what_the_page_draws(figure):
+    kept, now = (PICTURES / f"{figure.in_words}.svg").read_text(encoding="utf-8"), draw.draw(figure)
     number = re.compile(r"-?\d+\.?\d*")
     assert number.sub("0", kept) == number.sub("0", now), "run `python -m rvlib.explore.draw`"
     # Another version of Node may round a coordinate the other way.

@@ -1,6 +1,11 @@
-"""Every notebook runs from top to bottom as a reader would run it, leaves nothing blank, and is stored bare."""
+"""Every notebook installs what it needs where it is alone, runs as a reader runs it, and is stored bare."""
 
+import importlib.util
+import json
 import pathlib
+import subprocess
+import sys
+import types
 
 import nbclient
 import nbformat
@@ -9,6 +14,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IN_A_PAGE = ("text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png")
+sys.path.insert(0, str(ROOT / "scripts"))
+import first_cells  # noqa: E402
+
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -24,6 +32,27 @@ def test_is_stored_clean_beside_its_chapter(path):
     assert f"../notebooks/{path.name}" in (ROOT / "book" / f"{path.stem}.md").read_text(encoding="utf-8"), (
         "the chapter does not link to its notebook"
     )
+
+
+def test_its_first_cell_installs_what_it_needs_on_colab_and_nothing_elsewhere(path, monkeypatch):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert first_cells.with_first_cell(notebook) == notebook, "run `python scripts/first_cells.py`"
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: calls.append(command))
+
+    def run(notebook):
+        first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+        exec("".join(first["source"]), {})
+
+    run(notebook)
+    assert not calls
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    run(first_cells.with_first_cell(notebook, "https://example.org/book"))
+    assert [command[:4] for command in calls] == [[sys.executable, "-m", "pip", "install"]]
+    assert calls[0][-1].endswith(" @ git+https://example.org/book")
+    with pytest.raises(RuntimeError, match="expected the address of the repository"):
+        run(first_cells.with_first_cell(notebook | {"cells": notebook["cells"][:1] + notebook["cells"][2:]}))
 
 
 def test_runs_and_shows_something(path, monkeypatch):

@@ -121,14 +121,50 @@ def test_drive_follows_its_sliders(monkeypatch):
     assert "controls: slope, shift" in line._repr_mimebundle_()["text/html"]
 
 
-def test_colours_are_those_of_the_explorables():
-    web = "".join(
-        path.read_text(encoding="utf-8") for path in (pathlib.Path(plots.__file__).parent / "explore/web").glob("*")
-    )
-    missing = [
-        name for name in ("proxy", "ground truth", "accent", "secondary") if plots.COLOURS[name] not in web.lower()
-    ]
-    assert not missing
+CSS = (pathlib.Path(plots.__file__).parent / "explore/web/explore.css").read_text(encoding="utf-8")
+
+
+def test_plotly_and_the_explorables_take_their_colours_from_one_file():
+    light = dict(re.findall(r"--rv-([\w-]+): light-dark\((#\w{6}),", CSS))
+    roles = {"proxy": "proxy", "ground truth": "truth", "bound": "bound", "A": "a", "B": "b"}
+    assert {role: plots.COLOURS[role] for role in roles} == {role: light[name] for role, name in roles.items()}
+    assert len({light[name] for name in roles.values()}) == len(roles)
+    layout = plots.TEMPLATE.layout
+    assert {*layout.colorway, layout.font.color} <= {*light.values()}
+    grey = "rgba({}, {}, {}, 0.28)".format(*(int(light["bound"][i : i + 2], 16) for i in (1, 3, 5)))
+    assert {layout.xaxis.gridcolor, layout.yaxis.linecolor} == {grey}
+
+
+def test_a_colour_means_one_thing():
+    """Only the ground truth is blue and only the proxy vermilion; teachers A and B have two others."""
+    names = ["x", "proxy", "teacher A, 0.6", "B, rough", "ground truth", "Adam", "Best", "y", "z", "u", "v", "w"]
+    figure = plots.trajectories(dict.fromkeys(names, TIMES), TIMES, alt="many lines")
+    colour = {trace.name: trace.line.color for trace in figure.data}
+    for name, role in {
+        "proxy": "proxy",
+        "ground truth": "ground truth",
+        "teacher A, 0.6": "A",
+        "B, rough": "B",
+    }.items():
+        assert colour[name] == plots.COLOURS[role]
+    others = {colour[name] for name in names if not re.match(r"proxy|ground truth|teacher A|B,", name)}
+    assert not others & {plots.COLOURS[role] for role in ("proxy", "ground truth", "A", "B")}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("-0.76 [-0.97, 0.13]", "−0.76 [−0.97, 0.13]"),
+        ("1e+37 and 2e-06, -1.5e+10", "10³⁷ and 2 × 10⁻⁶, −1.5 × 10¹⁰"),
+        ("2026-11-23", "2026-11-23"),
+        ("GPT-2, 8-bit, --dry-run, 1e5, x-1", "GPT-2, 8-bit, --dry-run, 1e5, x-1"),
+    ],
+)
+def test_numbers_have_the_signs_of_print(written, read):
+    assert plots.in_type(written) == read
+    figure = plots.bars({written: [1.0]}, labels=[written], value=written, alt=written)
+    shown, alt = page(figure)
+    assert shown["data"][0]["name"] == shown["layout"]["yaxis"]["title"]["text"] == alt == read
 
 
 @pytest.mark.parametrize("name", ["trajectories", "bars", "heatmaps"])

@@ -379,6 +379,61 @@ def test_the_search_understands_greek(browser, site):
         page.wait_for_selector("#search-results li")
 
 
+# What a reader types, and the result that the book has of that name.
+FOUND = {
+    "reward variance": "book/accuracy-and-reward-variance.html#def-variance",
+    "accuracy": "book/accuracy-and-reward-variance.html#def-accuracy",
+    "gradient flow": "book/rlhf-in-one-page.html#def-flow",
+    "time to gain": "book/rlhf-in-one-page.html#def-time-to-gain",
+    "tγ": "book/rlhf-in-one-page.html#index-0",
+    "t_gamma": "book/rlhf-in-one-page.html#index-0",
+    "best of n": "book/best-of-n.html",
+    "low variance slow reward": "book/low-variance-slow-reward.html",
+}
+
+
+@pytest.mark.parametrize("asked", FOUND)
+def test_the_search_finds_the_defining_place_first(browser, site, asked):
+    with watched(browser) as page:
+        page.goto(site("search") + "?q=" + urllib.parse.quote(asked))
+        page.wait_for_selector("#search-results li")
+        page.wait_for_function("!/^Searching/.test(document.querySelector('#search-results h2').innerText)")
+        found = page.locator("#search-results li a").first.get_attribute("href")
+        assert re.sub(r"\?[^#]*", "", found) == FOUND[asked]
+
+
+def test_without_scripts_nothing_is_blank(browser, site):
+    with watched(browser, java_script_enabled=False) as page:
+        page.goto(site("book/low-variance-slow-reward"))
+        assert page.get_by_text("Scripts are off in this browser").is_visible()
+        formula = page.locator("div.math").first
+        assert "\\" in formula.inner_text() and formula.evaluate("e => getComputedStyle(e).fontFamily.includes('mono')")
+        plots = page.locator(".rv-plotly")
+        for plot in plots.all():
+            assert len(plot.inner_text()) > 60
+        assert plots.count() and page.locator(".rv-explorable img").first.bounding_box()["height"] > 200
+
+
+JUMPS = """() => {
+    window.jumped = 0
+    new PerformanceObserver(list => list.getEntries().forEach(e => e.hadRecentInput || (window.jumped += e.value)))
+        .observe({type: 'layout-shift', buffered: true})
+}"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", ["book/index", "book/what-makes-a-good-teacher", "book/scaling-to-8b"])
+def test_nothing_jumps_while_a_page_opens(browser, site, name, size):
+    with watched(browser, viewport=size) as page:
+        page.add_init_script(f"({JUMPS})()")
+        page.goto(site(name))
+        page.wait_for_function(TYPESET)
+        page.locator(".rv-explorable").first.scroll_into_view_if_needed()
+        page.wait_for_selector(".rv-svg[aria-label] text")
+        settle(page)
+        assert page.evaluate("jumped") <= 0.1
+
+
 def test_next_leads_from_chapter_to_chapter_and_from_a_notebook_on(site):
     """The notebooks hang beside the chapters."""
     chapters = [name for name in PAGES if name.startswith("book/")]

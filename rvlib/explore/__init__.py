@@ -7,7 +7,7 @@ runs as a picture with a text alternative.
 
 import traitlets
 
-from rvlib.explore._explorable import Explorable, choice, slider, toggle
+from rvlib.explore._explorable import Explorable, choice, main_controls, slider, toggle
 from rvlib.explore.calculator import Calculator
 from rvlib.explore.predictors import Predictors
 from rvlib.explore.tables import Tables
@@ -15,12 +15,13 @@ from rvlib.explore.theory import Constructions, Exponents, Grades, Gradient, Ste
 from rvlib.tabular.estimators import ADVANTAGES
 
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
+_TEACHERS = {
+    f"{kind} {letter}": letter.lower() for kind in ("Teacher", "Reward model", "Rewards by teacher") for letter in "AB"
+}
 _ALGORITHM_LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"}
 
 
-def _accuracy(
-    default: float, group: str = _TEACHER, label: str = "accuracy", tone: str = "proxy"
-) -> traitlets.TraitType:
+def _accuracy(default: float, group: str = _TEACHER, label: str = "accuracy") -> traitlets.TraitType:
     return slider(
         default,
         0,
@@ -28,14 +29,12 @@ def _accuracy(
         0.01,
         group=group,
         label=label,
-        tone=tone,
+        tone=_TEACHERS.get(group, "proxy"),
         help="Share of the pairs of outputs in the right order; the nearest attainable one is taken",
     )
 
 
-def _variance(
-    default: float, group: str = _TEACHER, label: str = "reward variance", tone: str = "proxy"
-) -> traitlets.TraitType:
+def _variance(default: float, group: str = _TEACHER, label: str = "reward variance") -> traitlets.TraitType:
     return slider(
         default,
         1e-6,
@@ -43,7 +42,7 @@ def _variance(
         0.02,
         group=group,
         label=label,
-        tone=tone,
+        tone=_TEACHERS.get(group, "proxy"),
         log=True,
         help="Variance of the reward under the initial policy; at most what the accuracy allows",
     )
@@ -103,6 +102,7 @@ class Dial(Explorable):
         "pair is misordered. Accuracy counts the crossings; reward variance is half the width of the shaded band, "
         "squared."
     ).tag(sync=True)
+    main = main_controls("accuracy", "variance")
 
     accuracy = _accuracy(0.8)
     variance = _variance(0.1)
@@ -152,6 +152,7 @@ class Curves(Explorable):
         "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance "
         "can have gained γ. Pin a setting to compare others with it; a pin's letter goes back to it."
     ).tag(sync=True)
+    main = main_controls("accuracy", "variance")
 
     accuracy = _accuracy(0.8)
     variance = _variance(0.05)
@@ -195,7 +196,7 @@ def _mark(default: float, group: str, output: str) -> traitlets.TraitType:
         0.01,
         group=group,
         label=output,
-        tone="proxy",
+        tone=_TEACHERS[group],
         help=f"The teacher's reward for the {output} output",
     )
 
@@ -214,6 +215,7 @@ class Landscape(Explorable):
         "the policy starts: drag it. The blue line is the finish, where the ground truth reward (1, 0 and −1) has "
         "risen by γ; numbers along the way are times. Drag a surface to turn it."
     ).tag(sync=True)
+    main = main_controls("time")
 
     a_best = _mark(0.1, "Rewards by teacher A", "best")
     a_middling = _mark(0.0, "Rewards by teacher A", "middling")
@@ -277,6 +279,7 @@ class Race(Explorable):
         "line the true ones. Below, the ground truth reward of both students against time. Whoever first gains γ has "
         "won."
     ).tag(sync=True)
+    main = main_controls("time")
 
     time = slider(60.0, 0.1, 1e5, 0.02, group="Time", label="time", log=True, help="How long both students have learnt")
     a_accuracy = _accuracy(1.0, "Teacher A")
@@ -324,6 +327,7 @@ class BestOfN(Explorable):
         "as it is, N outputs are sampled and the reward model keeps the one it likes best. "
         "Both are exact: nothing is sampled here."
     ).tag(sync=True)
+    main = main_controls("a_accuracy", "a_variance")
 
     samples = slider(
         16,
@@ -336,8 +340,8 @@ class BestOfN(Explorable):
         whole=True,
         help="How many outputs are sampled for the reward model to choose from",
     )
-    a_accuracy = _accuracy(1.0, "Reward model A", tone="truth")
-    a_variance = _variance(0.0001, "Reward model A", "variance", tone="truth")
+    a_accuracy = _accuracy(1.0, "Reward model A")
+    a_variance = _variance(0.0001, "Reward model A", "variance")
     b_accuracy = _accuracy(0.6, "Reward model B")
     b_variance = _variance(0.3, "Reward model B", "variance")
     gain = slider(
@@ -368,6 +372,7 @@ class Samples(Explorable):
         "of the expected reward. Label noise is added to each mark before the multiplication, afresh for every "
         "sample. Adam's step is a twentieth of the step size."
     ).tag(sync=True)
+    main = main_controls("multiplier", "noise", "estimator", "optimiser")
 
     accuracy = _accuracy(1.0, "Teacher")
     variance = slider(

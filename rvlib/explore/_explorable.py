@@ -79,17 +79,23 @@ def choice(options: dict[str, str], *, group: str, label: str, help: str = "") -
     return traitlets.Enum(list(options), default_value=next(iter(options)), help=help).tag(sync=True, control=control)
 
 
+def main_controls(*keys: str) -> traitlets.TraitType:
+    """The controls that stand beside the picture, by the names of their parameters; the others are folded."""
+    return traitlets.List(traitlets.Unicode(), list(keys)).tag(sync=True)
+
+
 class Explorable(anywidget.AnyWidget):
     """A figure driven by sliders, in JupyterLab, in Colab and in a static page.
 
-    `Curves(accuracy=0.9, variance=0.01)` opens at that setting, to which "Reset" returns. In a live notebook the traits
-    follow the sliders and the sliders the traits. TraitError for a value out of a slider's range, TypeError for a name
-    that is none.
+    `Curves(accuracy=0.9, variance=0.01)` opens at that setting, to which "Reset" returns. `main=["gain"]` chooses the
+    controls that stand beside the picture; the others are folded. In a live notebook the traits follow the sliders and
+    the sliders the traits. TraitError for a value out of a slider's range, TypeError for a name that is none.
     """
 
     caption = traitlets.Unicode().tag(sync=True)
     controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     initial = traitlets.Dict().tag(sync=True)
+    main = main_controls()
     _css = (WEB / "explore.css").read_text(encoding="utf-8")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -103,7 +109,8 @@ class Explorable(anywidget.AnyWidget):
             ]
 
     def __init__(self, **state: Any) -> None:
-        unknown = set(state) - {*self.parameters(), "caption", "layout"}
+        unknown = set(state) - {*self.parameters(), "caption", "layout", "main"}
+        unknown |= {*state.get("main", [])} - {*self.parameters()}
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(self.parameters())}."
@@ -125,16 +132,34 @@ class Explorable(anywidget.AnyWidget):
         return source(self.name)
 
     @property
+    def in_words(self) -> str:
+        """Its name and what of the initial state is not the class's own, which names its picture: "race.time=0.1"."""
+        own = {key: trait.default_value for key, trait in self.traits().items()}
+        changed = (f"{key}={value}" for key, value in self.initial.items() if key != "pins" and value != own[key])
+        return ".".join([self.name, *filter(None, [",".join(changed)])])
+
+    def _picture(self) -> tuple[str, str]:
+        """(SVG, text alternative) of the initial state, where it has been drawn, else of the class's own."""
+        path = PICTURES / f"{self.in_words}.svg"
+        if self.in_words == self.name or not path.is_file():
+            return (PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"), self.alt
+        svg = path.read_text(encoding="utf-8")
+        return svg, html.unescape(svg.partition("<desc>")[2].partition("</desc>")[0])
+
+    @property
     def mount(self) -> str:
         """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not
         run.
         """
-        state = {"controls": self.controls, "initial": self.initial, "caption": self.caption, **self.state()}
-        picture = urllib.parse.quote((PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"), safe=" /:;=,.()-'!*+")
+        shown = {"controls": self.controls, "initial": self.initial, "main": self.main, "caption": self.caption}
+        svg, alt = self._picture()
+        picture = urllib.parse.quote(svg, safe=" /:;=,.()-'!*+")
+        _, width, height = (part.partition('"')[0] for part in re.split(r' (?:width|height)="', svg, maxsplit=2))
         return (
             f'<figure class="rv-explorable" data-explorable="{self.name}" '
-            f'data-state="{html.escape(json.dumps(state))}">'
-            f'<img src="data:image/svg+xml,{html.escape(picture)}" alt="{html.escape(self.alt)}" loading="lazy">'
+            f'data-state="{html.escape(json.dumps(shown | self.state()))}">'
+            f'<img src="data:image/svg+xml,{html.escape(picture)}" width="{width}" height="{height}" '
+            f'alt="{html.escape(alt)}" loading="lazy">'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 
@@ -143,6 +168,6 @@ class Explorable(anywidget.AnyWidget):
         if "google.colab" not in sys.modules:  # which would show the HTML, where its page has no mount.mjs
             data |= {
                 "text/html": self.mount,
-                "image/svg+xml": (PICTURES / f"{self.name}.svg").read_text(encoding="utf-8"),
+                "image/svg+xml": self._picture()[0],
             }
         return data, metadata

@@ -10,7 +10,7 @@ import json
 
 import traitlets
 
-from rvlib.explore._explorable import WEB, Explorable, choice, slider, toggle
+from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, slider, toggle
 from rvlib.lm.experiments import cost
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
@@ -83,6 +83,7 @@ class Calculator(Explorable):
         "bars only the longest counts. Memory is the planner’s, for the longest prompts and replies; time is an "
         "estimate at 35 % of the rates that the maker states, not a measurement."
     ).tag(sync=True)
+    main = main_controls("method")
 
     policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Policy", label="Policy")
     teacher = choice(

@@ -1,9 +1,13 @@
 """Draws the pictures that stand in an explorable's place where no script runs: `python -m rvlib.explore.draw`.
 
-The page's own modules draw them, in Node, at each explorable's default state; colours are those of a light page.
+The page's own modules draw them, in Node, in each explorable's default state and in those in which the book's pages
+show it, so that a picture says no more than the text beside it; colours are those of a light page.
 """
 
+import ast
+import html
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -11,12 +15,16 @@ import subprocess
 from rvlib.explore import Explorable
 from rvlib.explore._explorable import PICTURES, WEB
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 WIDTH = 760
 _FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _PROGRAM = """
 const [module, state, width] = process.argv.slice(1);
 const { default: explorable } = await import(module);
-console.log(JSON.stringify(explorable.draw(explorable.compute(JSON.parse(state)), Number(width), explorable.name)));
+const view = explorable.compute(JSON.parse(state));
+const drawing = explorable.draw(view, Number(width), explorable.name);
+console.log(JSON.stringify({ ...drawing, words: explorable.describe(view) }));
 """
 
 
@@ -59,7 +67,7 @@ def draw(explorable: Explorable, width: int = WIDTH) -> str:
     height, colours = drawn["height"], palette()
     return plain(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" '
-        f'height="{height:g}" font-family="{_FONT}" font-size="12">'
+        f'height="{height:g}" font-family="{_FONT}" font-size="12"><desc>{html.escape(drawn["words"])}</desc>'
         f'<style>text {{ fill: var(--rv-ink) }} {style}</style><rect width="100%" height="100%" fill="#fff"/>'
         + "\n".join(drawn["parts"])
         + "</svg>\n",
@@ -67,9 +75,26 @@ def draw(explorable: Explorable, width: int = WIDTH) -> str:
     )
 
 
+def shown() -> list[Explorable]:
+    """Every explorable in its default state, and in each other one in which a page of the book shows it."""
+    kinds = {kind.__name__: kind for kind in Explorable.__subclasses__()}
+    pages = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages).replace('\\"', '"')
+    calls = sorted(set(re.findall(rf"\b({'|'.join(kinds)})\(([^()]*)\)", text)))
+    figures = {kind.name: kind() for kind in kinds.values()}
+    for name, arguments in calls:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        figure = kinds[name](**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
+        figures[figure.in_words] = figure
+    return list(figures.values())
+
+
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    for kind in Explorable.__subclasses__():
-        path = PICTURES / f"{kind.name}.svg"
-        path.write_text(draw(kind()), encoding="utf-8")
+    for old in PICTURES.glob("*.svg"):
+        old.unlink()
+    for figure in shown():
+        path = PICTURES / f"{figure.in_words}.svg"
+        path.write_text(draw(figure), encoding="utf-8")
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

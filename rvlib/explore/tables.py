@@ -9,7 +9,7 @@ from typing import Any
 import traitlets
 
 from rvlib import paper
-from rvlib.explore._explorable import WEB, Explorable, choice, toggle
+from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, toggle
 
 COLUMNS = ("reward_variance", "on_policy_accuracy", "off_policy_accuracy", "ground_truth_increase", "proxy_increase")
 _SHORT = {
@@ -58,6 +58,7 @@ class Tables(Explorable):
         "the reward models that are ticked. “All nine” standardises each pair by itself, so that only differences "
         "within a pair count."
     ).tag(sync=True)
+    main = main_controls("property", "outcome")
 
     property = choice(
         {

@@ -4,7 +4,7 @@ token by token.
 
 import traitlets
 
-from rvlib.explore._explorable import Explorable, choice, slider, toggle
+from rvlib.explore._explorable import Explorable, choice, main_controls, slider, toggle
 
 
 class Gradient(Explorable):
@@ -22,6 +22,7 @@ class Gradient(Explorable):
         "outputs. Above the lower line is forbidden. The upper line is the paper's Prop. 2, for the largest reward "
         "<i>M</i> of all the points."
     ).tag(sync=True)
+    main = main_controls("kl_coef", "one_row")
 
     length = slider(3, 1, 5, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
     vocabulary = slider(
@@ -72,6 +73,7 @@ class Exponents(Explorable):
         "±1. No point may lie in the shaded region. The dotted line is the variance that you choose; the readouts are "
         "for it."
     ).tag(sync=True)
+    main = main_controls("variance", "kl_coef")
 
     variance = slider(
         1e-4,
@@ -141,6 +143,7 @@ class Steps(Explorable):
         "value of one expression in the proof; each is at least as long as the one before. The dashed line marks the "
         "gradient norm."
     ).tag(sync=True)
+    main = main_controls("length", "scale")
 
     length = slider(3, 1, 3, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
     vocabulary = slider(
@@ -206,6 +209,7 @@ class Constructions(Explorable):
         "have all other pairs wrong. A's student cannot have finished in the shaded time; B's has by the dotted line. "
         "<i>λ</i> = 0."
     ).tag(sync=True)
+    main = main_controls("slowness", "a_accuracy", "b_accuracy")
 
     slowness = slider(
         1000.0,
@@ -215,7 +219,7 @@ class Constructions(Explorable):
         group="Teacher A",
         label="<i>T</i>",
         log=True,
-        tone="truth",
+        tone="a",
         help="A's marks lie between 0 and 1/T",
     )
     a_accuracy = slider(
@@ -225,7 +229,7 @@ class Constructions(Explorable):
         0.01,
         group="Teacher A",
         label="accuracy of A",
-        tone="truth",
+        tone="a",
         help="Share of pairs that A has in the right order; the nearest attainable one is taken",
     )
     b_accuracy = slider(
@@ -235,7 +239,7 @@ class Constructions(Explorable):
         0.01,
         group="Teacher B",
         label="accuracy of B",
-        tone="proxy",
+        tone="b",
         help="Share of pairs that B has in the right order, at least those with the best output",
     )
     gain = slider(
@@ -291,6 +295,7 @@ class Teachers(Explorable):
         "the ground truth reward against time (0.1 to 10⁷, logarithmic; dashed: the gain). "
         "A frame marks the fastest teacher of a row."
     ).tag(sync=True)
+    main = main_controls("rarity", "scale")
 
     rarity = slider(
         30.0,
@@ -370,6 +375,7 @@ class Grades(Explorable):
         "All reward models teach the same policy by the exact gradient flow; the scatter has one grade, the bars all "
         "of them. Make the time long, the scales equal, or the KL coefficient large, and see which grades fail."
     ).tag(sync=True)
+    main = main_controls("time", "scales", "error")
 
     grade = choice(
         {

@@ -12,7 +12,7 @@ import { explorable } from "./ui.mjs";
 const [START, END, MOST] = [0.1, 1e5, 4096];
 const GRID = Array.from({ length: 90 }, (_, i) => START * (END / START) ** (i / 89));
 const COUNTS = [...new Set(Array.from({ length: 60 }, (_, i) => Math.round(MOST ** (i / 59))))];
-const TONES = ["truth", "proxy"];
+const TONES = ["a", "b"];
 
 let last; // everything but N and γ's readouts
 
@@ -175,4 +175,4 @@ const describe = ({ state, students, at }) =>
     )
     .join("");
 
-export default explorable({ name: "bestofn", compute, draw, readouts, describe, above: 1 });
+export default explorable({ name: "bestofn", compute, draw, readouts, describe });

@@ -183,4 +183,4 @@ const describe = ({ state, gpus, machine, parts, peak, seconds, hours, money }) 
     .join(", ") +
   ` GB. A step takes about ${clock(seconds)}, the run ${hours.toFixed(1)} hours and ${dollars(money)}.`;
 
-export default explorable({ name: "calculator", compute, draw, readouts, describe, above: 5 });
+export default explorable({ name: "calculator", compute, draw, readouts, describe });

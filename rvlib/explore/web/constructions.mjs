@@ -85,8 +85,8 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   const left = 44;
   const across = narrow ? width - left - 14 : (width - left - 14) * 0.54;
   const key = rows(left, 31, across, [
-    { words: `A, accuracy ${number(slow.accuracy, 2)}`, tone: "truth", weight: 600 },
-    { words: `B, accuracy ${number(fast.accuracy, 2)}`, tone: "proxy", weight: 600 },
+    { words: `A, accuracy ${number(slow.accuracy, 2)}`, tone: "a", weight: 600 },
+    { words: `B, accuracy ${number(fast.accuracy, 2)}`, tone: "b", weight: 600 },
   ]);
   const reward = { left, top: 46 + key.height, width: across, height: narrow ? 190 : 250 };
   const sweep = narrow
@@ -114,7 +114,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   });
   const late = tag("path", {
     d: `M${px(x(notAfter.ours))} ${reward.top}V${bottom}`,
-    style: "stroke:var(--rv-proxy)",
+    style: "stroke:var(--rv-b)",
     "stroke-dasharray": "2 4",
     "stroke-width": "1.4",
   });
@@ -124,8 +124,8 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
     "stroke-dasharray": "6 4",
   });
   const curves =
-    tag("path", { d: line(x, y, a.times, a.curve), ...stroke("truth") }) +
-    tag("path", { d: line(x, y, times, fast.curve), ...stroke("proxy") });
+    tag("path", { d: line(x, y, a.times, a.curve), ...stroke("a") }) +
+    tag("path", { d: line(x, y, times, fast.curve), ...stroke("b") });
   const dot = (time, tone) =>
     time <= END
       ? tag("circle", {
@@ -137,7 +137,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
         })
       : "";
   let out = axes(reward, x, y, { xTicks: narrow ? 5 : 6, xTitle: "time" });
-  out += clipped(reward, ruled, late, goal, curves, dot(a.time, "truth"), dot(fast.time, "proxy"));
+  out += clipped(reward, ruled, late, goal, curves, dot(a.time, "a"), dot(fast.time, "b"));
   const room = [reward.left, reward.left + reward.width];
   out += fitted(reward.left, 14, "Ground truth reward under each", room, { class: "rv-title" }) + key.markup;
   out += fitted(reward.left + 5, bottom - 8, "A: not yet", room, { class: "rv-tick rv-halo" });
@@ -165,8 +165,8 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   });
   const here = tag("path", { d: `M${px(u(state.slowness))} ${sweep.top}v${sweep.height}`, class: "rv-axis" });
   const marks = [
-    [a.time, "truth"],
-    [fast.time, "proxy"],
+    [a.time, "a"],
+    [fast.time, "b"],
   ].map(([time, tone]) =>
     Number.isFinite(time)
       ? tag("circle", {
@@ -179,10 +179,10 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
       : "",
   );
   const lines = [
-    Number.isFinite(slow.time) ? straight((T) => slow.time * T, "truth") : "",
-    Number.isFinite(fast.time) ? straight(() => fast.time, "proxy") : "",
-    straight(() => notAfter.ours, "proxy", { "stroke-dasharray": "2 4", "stroke-width": "1.4" }),
-    straight(() => notAfter.paper, "proxy", { "stroke-dasharray": "7 5", "stroke-width": "1.2" }),
+    Number.isFinite(slow.time) ? straight((T) => slow.time * T, "a") : "",
+    Number.isFinite(fast.time) ? straight(() => fast.time, "b") : "",
+    straight(() => notAfter.ours, "b", { "stroke-dasharray": "2 4", "stroke-width": "1.4" }),
+    straight(() => notAfter.paper, "b", { "stroke-dasharray": "7 5", "stroke-width": "1.2" }),
   ];
   let second =
     axes(sweep, u, v, { xTicks: 4, yTicks: 6, xTitle: "T" }) + clipped(sweep, forbidden, here, ...lines, ...marks);
@@ -197,7 +197,7 @@ const readouts = ({ a, fast, notAfter }) => [
   [
     "A: <i>t</i><sub>γ</sub>",
     when(a.time),
-    "truth",
+    "a",
     "First time at which the ground truth reward has risen by γ under teacher A",
   ],
   [
@@ -210,7 +210,7 @@ const readouts = ({ a, fast, notAfter }) => [
   [
     "B: <i>t</i><sub>γ</sub>",
     when(fast.time),
-    "proxy",
+    "b",
     "First time at which the ground truth reward has risen by γ under teacher B",
   ],
   ["B: not after", number(notAfter.paper), "bound", "Upper bound of the paper's Theorem 5 for teacher B"],

@@ -142,7 +142,7 @@ function draw({ state, now, pins }, width) {
     { words: "proxy", tone: "proxy", weight: 600, gap: 4 },
     ...(pins.length ? [{ words: "pins: proxy dashed", class: "rv-note" }] : []),
   ]);
-  const reward = { left: margin.left, top: 44 + key.height, width: across, height: narrow ? 200 : 230 };
+  const reward = { left: margin.left, top: 44 + key.height, width: across, height: narrow ? 164 : 230 };
   const bottom = reward.top + reward.height;
   const x = timeScale(reward.left, reward.width);
   const y = linear([-1, 1], [bottom, reward.top]);
@@ -233,7 +233,7 @@ function draw({ state, now, pins }, width) {
 
   // ---- reward variance, KL, gradient norm
   const klTop = roundUp(Math.max(...[...pins, now].map(({ flow }) => flow.kl.at(-1)), 0.05) * 1.02);
-  const height = narrow ? 100 : 120;
+  const [height, gap] = narrow ? [54, 48] : [120, 0]; // a small screen has room for all of it and for a slider
   const panels = [
     ["Reward variance", "", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["proxy", flow.variance]]],
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
@@ -248,18 +248,25 @@ function draw({ state, now, pins }, width) {
   const others = panels.map(([title, note, scale, tones, bound], i) => {
     const box = {
       left: margin.left + (narrow ? 0 : i * (small + gutter)),
-      top: bottom + 72 + (narrow ? i * (height + 62) : 0),
+      top: bottom + 72 + (narrow ? i * (height + gap) : 0),
       width: small,
       height,
     };
-    return panel(box, scale([box.top + height, box.top]), { tones, bound, title, note, yTicks: 4, xTicks: 5 });
+    return panel(box, scale([box.top + height, box.top]), {
+      tones,
+      bound,
+      title,
+      note,
+      yTicks: narrow ? 2 : 4,
+      xTicks: 5,
+    });
   });
   // From the back, all panels' layers of one kind together: the pins are one picture, painted once and kept.
   const all = [main, ...others];
   const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((one) => one.pinned)) : "";
   const parts = [title, ...all.map((one) => one.back), main.under, still, ...all.map((one) => one.front), labels];
   return {
-    height: bottom + 72 + (narrow ? 3 * (height + 62) - 34 : height + 24),
+    height: bottom + 72 + (narrow ? 3 * (height + gap) - 22 : height + 24),
     parts,
     probe: probe(now.times, probed),
   };

@@ -112,7 +112,7 @@ function draw({ state, models, table }, width) {
   const note = rows(46, 31, across, [
     { words: `each dot a reward model, against its ${GRADES[state.grade]}`, class: "rv-note" },
   ]);
-  const box = { left: 46, top: 46 + note.height, width: across, height: narrow ? 220 : 270 };
+  const box = { left: 46, top: 46 + note.height, width: across, height: narrow ? 170 : 270 };
   const values = models.map((m) => m.grades[state.grade]);
   const gained = models.map((m) => m.gained);
   /** @type {(xs: number[]) => [number, number]} */
@@ -149,7 +149,7 @@ function draw({ state, models, table }, width) {
   const side = narrow
     ? { left: 4, top: box.top + box.height + 88, width: width - 12 }
     : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
-  const row = narrow ? 34 : 38;
+  const row = narrow ? 32 : 38;
   const scale = linear([-1, 1], [side.left, side.left + side.width]);
   let bars = fitted(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", [side.left, width], {
     class: "rv-title",
@@ -209,4 +209,4 @@ const describe = ({ state, table }) =>
     .join("; ") +
   ".";
 
-export default explorable({ name: "grades", compute, draw, readouts, describe, above: 2 });
+export default explorable({ name: "grades", compute, draw, readouts, describe });

@@ -101,13 +101,14 @@ function draw({ state, start, teachers }, width, id) {
     const { left, column, surface: box, map } = frame.columns[i];
     const room = [left, left + column];
     const say = (row, words, more) => fitted(left + column / 2, row, words, room, { "text-anchor": "middle", ...more });
-    out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title" });
+    const style = `fill:var(--rv-${teacher.letter.toLowerCase()})`;
+    out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title", style });
     const facts = [`accuracy ${number(teacher.accuracy, 2)}`, `variance ${number(teacher.variance, 2)}`];
     (frame.narrow ? facts : [facts.join(", ")]).forEach(
       (words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })),
     );
     out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${teacher.time < Infinity ? " =" : ""} ${when(teacher.time)}`, {
-      style: "fill:var(--rv-truth)",
+      style,
       "font-weight": 600,
     });
 
@@ -194,7 +195,8 @@ function contourLines(teacher, start, { plane, gain }, at) {
 }
 
 /** The way from the start, walked so far and still to go, with a clock on it. */
-function route({ times, route, clock, now }, place, start, { time }, plane, labelled = false) {
+function route({ letter, times, route, clock, now }, place, start, { time }, plane, labelled = false) {
+  const tone = `var(--rv-${letter.toLowerCase()})`;
   const left = route.findIndex((probs) => Math.hypot(...plane.place(probs)) > 1); // the disc of logits ends, the way does not
   if (left > 0) route = route.slice(0, left);
   const walked = times.filter((t) => t <= time).length;
@@ -203,13 +205,13 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
   const behind = path([...route.slice(0, walked), ...(seen ? [now] : [])].map(place));
   let out = tag("path", {
     d: ahead,
-    style: "stroke:var(--rv-proxy)",
+    style: `stroke:${tone}`,
     "stroke-width": "1.4",
     "stroke-dasharray": "2 3",
   });
   out += tag("path", {
     d: behind,
-    style: "stroke:var(--rv-proxy)",
+    style: `stroke:${tone}`,
     "stroke-width": 3,
     "stroke-linecap": "round",
     "stroke-linejoin": "round",
@@ -220,7 +222,7 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
       const [x, y] = place(probs);
       if (Math.hypot(x - last[0], y - last[1]) < 14 || Math.hypot(...plane.place(probs)) > 1) return;
       last = [x, y];
-      out += tag("circle", { cx: x, cy: y, r: 2.2, style: "fill:var(--rv-paper);stroke:var(--rv-proxy)" });
+      out += tag("circle", { cx: x, cy: y, r: 2.2, style: `fill:var(--rv-paper);stroke:${tone}` });
       out += text(x + 6, y + 4, String(CLOCK[i]), { class: "rv-tick rv-halo" });
     });
   }
@@ -235,8 +237,7 @@ function route({ times, route, clock, now }, place, start, { time }, plane, labe
   if (!seen) return out;
   const [nx, ny] = place(now);
   return (
-    out +
-    tag("circle", { cx: nx, cy: ny, r: 5.5, style: "fill:var(--rv-proxy);stroke:var(--rv-paper)", "stroke-width": 2 })
+    out + tag("circle", { cx: nx, cy: ny, r: 5.5, style: `fill:${tone};stroke:var(--rv-paper)`, "stroke-width": 2 })
   );
 }
 
@@ -285,4 +286,4 @@ function setup({ svg, set, state }) {
   return {};
 }
 
-export default explorable({ name: "landscape", compute, draw, readouts: () => [], describe, setup, above: 2 });
+export default explorable({ name: "landscape", compute, draw, readouts: () => [], describe, setup });

@@ -68,18 +68,19 @@ function saveNow() {
 }
 
 async function mount(figure, model) {
-  const { default: explorable } = await import(`./${figure.dataset.explorable}.mjs`);
+  const [{ default: explorable }] = await Promise.all([import(`./${figure.dataset.explorable}.mjs`), styled]);
   const stage = document.createElement("div");
   figure.replaceChildren(stage);
   explorable.render({ model, el: stage });
   figure.dataset.mounted = "";
 }
 
-const style = Object.assign(document.createElement("link"), {
-  rel: "stylesheet",
-  href: new URL("explore.css", import.meta.url).href,
+/** Until the page has the style sheet, which a page of the book brings by itself. */
+const styled = new Promise((resolve) => {
+  if (document.querySelector('link[href*="explore.css"]')) return resolve(undefined);
+  const style = { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href, onload: resolve };
+  document.head.append(Object.assign(document.createElement("link"), style));
 });
-document.head.append(style);
 
 // A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
 /** @type {Map<Element, Model>} */

@@ -26,6 +26,7 @@ import { explorable } from "./ui.mjs";
 const [START, END] = [0.1, 1e5];
 const GRID = Array.from({ length: 100 }, (_, i) => START * (END / START) ** (i / 99));
 const SECONDS = 10; // from START to END when it plays
+const TONES = ["a", "b"]; // the teachers' colours
 
 let last; // the two flows, kept while only time moves
 
@@ -81,7 +82,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     let out = "";
     const name = `Teacher ${letter}`;
     const room = [left, left + column];
-    out += fitted(left, 14, name, room, { class: "rv-title" });
+    out += fitted(left, 14, name, room, { class: "rv-title", style: `fill:var(--rv-${TONES[i]})` });
     const accuracy = `accuracy ${number(made.accuracy, 2)}`;
     const facts = shortened([`${accuracy}, variance ${number(made.variance, 2)}`, accuracy], column, "rv-tick");
     out += fitted(left, 30, facts, room, { class: "rv-tick" });
@@ -91,7 +92,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
       out += fitted(left + column, 14, shortened(ways, left + column - after, "", 600), [after, left + column], {
         "text-anchor": "end",
         "font-weight": 600,
-        style: "fill:var(--rv-truth)",
+        style: `fill:var(--rv-${TONES[i]})`,
       });
     // Worst output on the left: the better a student, the further right its bars.
     const slot = column / n;
@@ -131,7 +132,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         width: wide,
         height: Math.max(bars.top + bars.height - top, 0.6),
         rx: 1.5,
-        style: `fill:color-mix(in oklab, var(--rv-truth) ${share}%, var(--rv-line))`,
+        style: `fill:color-mix(in oklab, var(--rv-${TONES[i]}) ${share}%, var(--rv-line))`,
       });
       out += tag("circle", {
         cx: across(k),
@@ -180,7 +181,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     const reward = now[i].groundTruth[0];
     lines += tag("path", {
       d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]),
-      style: "stroke:var(--rv-truth)",
+      style: `stroke:var(--rv-${TONES[i]})`,
       "stroke-width": "2.6",
       "stroke-dasharray": i ? undefined : "7 3",
       "stroke-linejoin": "round",
@@ -190,7 +191,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         cx: x(finish),
         cy: y(goal),
         r: 4,
-        style: "fill:var(--rv-paper);stroke:var(--rv-truth)",
+        style: `fill:var(--rv-paper);stroke:var(--rv-${TONES[i]})`,
         "stroke-width": 2,
       });
       const words = `${letter}: ${T_GAMMA} = ${number(finish)}`;
@@ -198,7 +199,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         "text-anchor": x(finish) > track.left + 8 + measure(words, "", 600) ? "end" : "start",
         class: "rv-halo",
         "font-weight": 600,
-        style: "fill:var(--rv-truth)",
+        style: `fill:var(--rv-${TONES[i]})`,
       });
     }
     const apart =
@@ -209,7 +210,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
       cx: x(state.time),
       cy: y(reward) + apart,
       r: 9,
-      style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
+      style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
       "stroke-width": 2,
     });
     runners += text(x(state.time), y(reward) + apart + 4, letter, {
@@ -240,16 +241,16 @@ const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when
 
 /** @type {Definition["readouts"]} */
 const readouts = ({ state, students, now }) => [
-  ...students.map((student) => [
+  ...students.map((student, i) => [
     `${student.letter} finishes, <i>t</i><sub>γ</sub>`,
     finished(student, state),
-    "truth",
+    TONES[i],
     "First time at which the ground truth reward has risen by γ",
   ]),
   ...students.map(({ letter }, i) => [
     `reward under ${letter} now`,
     number(now[i].groundTruth[0], 2),
-    "",
+    TONES[i],
     "The student's expected ground truth reward at this time",
   ]),
 ];
@@ -296,4 +297,4 @@ function setup({ set, button, state }) {
   return { first: [play], stop };
 }
 
-export default explorable({ name: "race", compute, draw, readouts, describe, setup, above: 3 });
+export default explorable({ name: "race", compute, draw, readouts, describe, setup });

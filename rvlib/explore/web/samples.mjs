@@ -225,4 +225,4 @@ const describe = ({ state, made, mean, runs, exact }) =>
   `Ground truth reward over ${STEPS} steps of ${NAMES[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
   `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact.curve[STEPS], 2)}.${diverged({ runs, exact }) ? ` With steps so large it ${diverged({ runs, exact })}.` : ""}`;
 
-export default explorable({ name: "samples", compute, draw, readouts, describe, above: 2 });
+export default explorable({ name: "samples", compute, draw, readouts, describe });

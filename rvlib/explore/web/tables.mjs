@@ -14,7 +14,7 @@ const MODELS = {
   tulu: "RM-Tulu-V2-8B",
   gemma: "RM-Gemma-2B",
 };
-const COLOURS = ["truth", "pin-2", "pin-3", "proxy"];
+const COLOURS = ["pin-4", "pin-2", "pin-0", "pin-5"];
 const PROPERTIES = {
   variance: ["reward variance", (row) => row.reward_variance],
   onpolicy: ["on-policy accuracy", (row) => row.on_policy_accuracy],
@@ -160,4 +160,4 @@ const describe = ({ state, cloud, pearson: r, spearman: rho }) =>
   `Increase of the ${OUTCOMES[state.outcome][0]} against ${PROPERTIES[state.property][0]} for ${cloud.length} public reward models of the paper's Tables 10 to 12, ` +
   `${state.pair === "all" ? "nine pairs of policy and algorithm standardised each by itself" : PAIRS[Number(state.pair)].label}. Pearson's correlation is ${say(r)}, Spearman's ${say(rho)}.`;
 
-export default explorable({ name: "tables", compute, draw, readouts, describe, above: 4 });
+export default explorable({ name: "tables", compute, draw, readouts, describe });

@@ -23,7 +23,7 @@ import { results } from "./work.mjs";
  *   opened?: () => State}} Model link, opened: a page's address, and the state in the address that it was opened by
  */
 /**
- * What an explorable's own set-up is given, and gives back: elements before the first group, what to do when it ends.
+ * What an explorable's own set-up is given, and gives back: elements after the main controls, what to do when it ends.
  * @typedef {{id: string, svg: SVGSVGElement, set: (changes: State) => void, redraw: () => void, state: () => State,
  *   button: (label: string, onclick: () => void, title?: string) => HTMLButtonElement, controls: Control[]}} Frame
  * @typedef {{first?: HTMLElement[], stop?: () => void}} Extra
@@ -32,7 +32,7 @@ import { results } from "./work.mjs";
  * prepare: what of a view takes longer than a frame, given to compute(); keys: of the state that it depends on.
  * @typedef {{name: string, prepare?: Prepare, keys?: string[], compute: (state: any, data?: any) => View, draw: (view: any, width: number, id: string) => Drawing,
  *   readouts: (view: any) => Readout[], describe: (view: any) => string, pinLabel?: (pin: State, view: any, i: number) => string,
- *   setup?: (frame: Frame) => Extra, above?: number}} Definition above: how many groups of controls stand above the figure
+ *   setup?: (frame: Frame) => Extra}} Definition
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -188,18 +188,7 @@ const KINDS = { slider, toggle, choice };
  * @param {Definition} definition
  * @returns {Definition & {render: (where: {model: Model, el: HTMLElement}) => () => void}}
  */
-export function explorable({
-  name,
-  prepare,
-  keys = [],
-  compute,
-  draw,
-  readouts,
-  describe,
-  pinLabel,
-  setup,
-  above = 1,
-}) {
+export function explorable({ name, prepare, keys = [], compute, draw, readouts, describe, pinLabel, setup }) {
   /** @param {{model: Model, el: HTMLElement}} where */
   function render({ model, el }) {
     const id = `rv-${name}-${++instances}`;
@@ -253,14 +242,16 @@ export function explorable({
         KINDS[control.kind](control, `${id}-${control.key}`, (value) => set({ [control.key]: value })),
       ]),
     );
-    const groups = [...new Set(controls.map((c) => c.group))].map((group) =>
-      h(
-        "fieldset",
-        { "data-group": group },
-        h("legend", { innerHTML: group }),
-        ...controls.filter((c) => c.group === group).map((c) => parts[c.key].element),
-      ),
-    );
+    /** A fieldset for each group among some of the controls. @type {(some: Control[]) => HTMLFieldSetElement[]} */
+    const grouped = (some) =>
+      [...new Set(some.map((c) => c.group))].map((group) =>
+        h(
+          "fieldset",
+          { "data-group": group },
+          h("legend", { innerHTML: group }),
+          ...some.filter((c) => c.group === group).map((c) => parts[c.key].element),
+        ),
+      );
 
     const paint = () => {
       frame = 0;
@@ -370,39 +361,48 @@ export function explorable({
       set(structuredClone(JSON.stringify(opened) === JSON.stringify(state) ? initial : opened));
     };
     const extra = /** @type {any} */ (setup)?.({ id, svg, set, button, redraw, state: () => state, controls });
-    groups[0].append(...(extra?.first ?? []));
     buttons.append(
       ...(initial.pins ? [pinButton] : []),
       button("Reset", reset, "Back to the setting the page opened with; from there, to the figure's own"),
     );
     if (model.link) buttons.append(copy);
 
-    // The first groups stand above the figure, in reach of it; what sets the scene stands below.
-    const caption = h("p", { className: "rv-caption", innerHTML: model.get("caption") });
-    const [hand, scene] = [groups.slice(0, above), groups.slice(above)].map((some) =>
-      h("div", { className: "rv-controls" }, ...some),
+    // The picture is first, and the main controls are under it; the others are folded, unless one of them has been set.
+    /** @type {string[]} */
+    const main = model.get("main");
+    const folded = controls.filter((c) => !main.includes(c.key));
+    const hand = h("div", { className: "rv-controls" }, ...grouped(controls.filter((c) => main.includes(c.key))));
+    hand.firstElementChild?.append(...(extra?.first ?? []));
+    const more = h(
+      "details",
+      { className: "rv-more", hidden: !folded.length },
+      h("summary", {}, "More controls"),
+      h("div", { className: "rv-controls" }, ...grouped(folded)),
     );
+    const unfold = () => (more.open ||= folded.some(({ key }) => state[key] !== initial[key]));
+    unfold();
     const root = h(
       "div",
       { className: `rv rv-${name}` },
+      figure,
       hand,
       tiles,
-      figure,
       h("div", { className: "rv-foot" }, chips, buttons),
-      scene,
-      caption,
+      more,
+      h("p", { className: "rv-caption", innerHTML: model.get("caption") }),
     );
     // Arrow keys are the sliders': JupyterLab would fold or leave the cell.
     root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     el.append(root);
 
-    const sizes = new ResizeObserver(([entry]) => {
-      const now = Math.floor(entry.contentRect.width);
+    const resize = (/** @type {number} */ now) => {
       if (now === width) return;
       width = now;
       font = getComputedStyle(svg).fontFamily;
       paint();
-    });
+    };
+    resize(figure.clientWidth); // at once, so that nothing is seen to move into its place
+    const sizes = new ResizeObserver(([entry]) => resize(Math.floor(entry.contentRect.width)));
     sizes.observe(figure);
     // A font that has come changes the width of words, by which they are laid out.
     const again = () => {
@@ -416,6 +416,7 @@ export function explorable({
       const now = current();
       if (JSON.stringify(now) === JSON.stringify(state)) return;
       state = now;
+      unfold();
       redraw();
     };
     const watched = [...controls.map((c) => c.key), ...(initial.pins ? ["pins"] : [])];

@@ -1,0 +1,28 @@
+// What the search puts first: a result of the book by its name, then a chapter whose title has the words that were asked for, a
+// notebook after its chapter, and lists of references last. Sphinx's search asks it for the score of each find.
+
+const Asked = (new URLSearchParams(location.search).get("q") ?? "").toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
+const Later = [
+  [/^notebooks\//, 6],
+  [/^book\/teaching/, 8],
+  [/^book\/(notation|concordance|bibliography|map-of-results)$/, 8],
+];
+
+// eslint-disable-next-line no-unused-vars
+var Scorer = {
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+  /** [page, title, anchor, description, score, file] ↦ score */
+  score: ([page, title, , , score]) => {
+    const words = title.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
+    const share = Asked.filter((word) => words.includes(word)).length / Math.max(Asked.length, 1);
+    const later = Later.find(([pages]) => pages.test(page));
+    return score + 20 * share + (share * Asked.length) / (1 + words.length) - (later ? later[1] : 0);
+  },
+};
