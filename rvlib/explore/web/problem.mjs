@@ -3,7 +3,8 @@
 //
 //   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
 
-import { softmax, timeToGain } from "./flow.mjs";
+import { gradientFlow, softmax, timeToGain } from "./flow.mjs";
+import { naturalGradientFlow, naturalTimeToGain } from "./geometry.mjs";
 import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
@@ -65,9 +66,18 @@ export const drawn = (flow, grid) =>
 
 const LATEST = 9; // decades; a student that has not finished by then is not followed further
 
-/** t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. */
-export const gainTime = (logits, reward, gain, options) =>
-  timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
+/** The flow along the gradient in a metric, "natural" or else the Euclidean one of the logits: see gradientFlow. */
+export const flowIn = (logits, reward, tMax, { metric = "euclidean", ...options }) =>
+  (metric === "natural" ? naturalGradientFlow : gradientFlow)(logits, reward, tMax, options);
+
+/**
+ * t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. Under the natural
+ * gradient it is known however late it comes.
+ */
+export const gainTime = (logits, reward, gain, { metric = "euclidean", ...options }) =>
+  metric === "natural"
+    ? naturalTimeToGain(logits, reward, gain, options)
+    : timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
 
 /** A time t_γ in words. */
 export const when = (time) =>

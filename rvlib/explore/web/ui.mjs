@@ -430,5 +430,5 @@ export function explorable({
       for (const key of watched) model.off(`change:${key}`, refresh);
     };
   }
-  return { name, prepare, render, compute, draw, readouts, describe };
+  return { name, prepare, render, compute, draw, readouts, describe, pinLabel };
 }
