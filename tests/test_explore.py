@@ -604,15 +604,22 @@ def test_a_state_without_an_answer_says_so(node, name, change, said):
     [
         ("gradient", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
         ("steps", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
+        ("gradient", "kl_coef", {"drift": 0, "kl_coef": 1}, {"drift": 1, "kl_coef": 1}),
+        ("steps", "kl_coef", {"drift": 0, "kl_coef": 1}, {"drift": 0.2, "kl_coef": 1}),
+        ("gradient", "one_row", {"length": 1}, {"length": 2}),
+        ("landscape", "middling", {"best": 0.98}, {"best": 0.5}),
+        ("constructions", "gain", {"outputs": 3, "peakedness": 1.25, "skill": 1.75}, {}),
+        ("teachers", "gain", {"rarity": 2, "likely": 0.8, "outputs": 14}, {}),
         ("calculator", "gpus", {"method": "adam8bit"}, {"method": "lora"}),
     ],
 )
 def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, node, name, key, idle, active):
     kind = next(kind for kind in KINDS if kind.name == name)
     control = next(control for control in kind._controls if control["key"] == key)
+    ends = (False, True) if control["kind"] == "toggle" else (control["min"], control["max"])
     see = "e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view))"
     for change, same in ((idle, True), (active, False)):
-        low, high = (computed(node, kind(**change, **{key: control[end]}), see) for end in ("min", "max"))
+        low, high = (computed(node, kind(**(change | {key: end})), see) for end in ends)
         assert (low == high) == same
     with watched(browser) as page:
         for change, disabled in ((idle, True), (active, False)):

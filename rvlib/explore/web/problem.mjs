@@ -60,6 +60,22 @@ export const limits = (made, wanted, number) => ({
   },
 });
 
+/**
+ * λ weighs the logarithm of a ratio, and drift makes that ratio differ from one: each changes nothing without the other. Where both
+ * are 0 one of them has to move first, so λ can.
+ */
+export const penaltyLimits = ({ kl_coef: klCoef, drift }) => ({
+  ...(klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } }),
+  ...(drift ? {} : { kl_coef: { hint: "matters where drift > 0", idle: klCoef > 0 } }),
+});
+
+/** Whether no setting of a slider from `least` on can be had, and what it then says: a gain that is cut off at `most`. */
+export const gainLimit = (wanted, most, least) => ({
+  value: Math.min(wanted, most),
+  hint: most < wanted || most <= least ? `no more than ${number(most, 2)} can be had` : undefined,
+  idle: most <= least,
+});
+
 /** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
 export const drawn = (flow, grid) =>
   Float64Array.from([...grid, ...flow.t.filter((t) => t > grid[0] && t < grid[grid.length - 1])]).sort();
