@@ -35,7 +35,7 @@ from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
 from rvlib.lm.experiments import cost
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
-from rvlib.tabular import bounds, gradient_flow, softmax, time_to_gain
+from rvlib.tabular import bounds, geometry, gradient_flow, softmax, time_to_gain
 
 KINDS = Explorable.__subclasses__()
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -112,7 +112,8 @@ def turn(page, key, presses=1):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_control_changes_the_figure(browser, site, kind):
     with watched(browser) as page:
-        open_page(page, site(f"{kind.name}.html"))
+        # At the start of the race, before the bet, a KL penalty changes nothing yet.
+        open_page(page, site(f"{kind.name}.html{'#race.time=60' if kind is Race else ''}"))
         for control in kind._controls:
             before, label = drawn(page), page.locator("svg[role=img]").get_attribute("aria-label")
             turn(page, control["key"])
@@ -522,6 +523,55 @@ def test_curves_are_those_of_the_library(node, change):
     )
 
 
+def test_under_the_natural_gradient_the_figures_show_its_flow_and_its_bound_alone(node):
+    figure = Curves(metric="natural", kl_coef=0.01, skill=-3.0, pins=[{**Curves().state(), "pins": []}])
+    truth, logits = problem(figure.outputs, figure.peakedness, figure.skill, figure.seed)
+    reward = teacher(truth, logits, figure.accuracy, figure.variance, figure.seed)
+    page = computed(
+        node,
+        figure,
+        "{times: [...view.now.times], proxy: view.now.flow.proxy, norm: view.now.flow.gradientNorm, "
+        "finish: view.now.truthTime, own: view.now.proxyTime, bound: view.now.bound, pin: view.pins[0].truthTime, "
+        "words: e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view)) + e.describe(view) "
+        "+ e.pinLabel(view.state.pins[0], view, 0)}",
+    )
+    probs = geometry.natural_gradient_flow(logits, reward, page["times"], kl_coef=0.01)
+    np.testing.assert_allclose(page["proxy"], probs @ reward, atol=1e-8)
+    regularised = reward - 0.01 * np.log(probs[50] / softmax(logits))
+    assert page["norm"][50] == pytest.approx(np.sqrt(reward_variance(regularised, probs[50])), rel=1e-6)
+    for key, measured in {"finish": truth, "own": reward}.items():
+        assert page[key] == pytest.approx(
+            geometry.natural_time_to_gain(logits, reward, figure.gain, measured=measured, kl_coef=0.01), rel=1e-8
+        )
+    variance = reward_variance(reward, softmax(logits))
+    assert page["bound"] == pytest.approx(
+        geometry.natural_slow_time_bound(variance, figure.gain, np.ptp(reward)), rel=1e-9
+    )
+    assert page["bound"] <= min(page["finish"], page["own"])
+    # A pin keeps the metric in which it was made, and says so.
+    plain = Curves()
+    assert page["pin"] == pytest.approx(computed(node, plain, "view.now.truthTime"), rel=1e-9)
+    assert "metric Euclidean" in page["words"]
+    # The paper's bounds are about the Euclidean metric: none is drawn, and the figure says so.
+    assert "not the paper's Prop. 3" in page["words"] and "dotted: bound" not in page["words"]
+    assert "The paper's Prop. 3: lower bound" not in page["words"]
+    finishes = computed(node, Race(metric="natural"), "view.students.map(s => s.finish)")
+    truth, logits = problem(12, 0.6, -1.0, 9)
+    for finish, (accuracy, variance) in zip(finishes, [(1.0, 1e-4), (0.6, 0.4)]):
+        reward = teacher(truth, logits, accuracy, variance, 9)
+        assert finish == pytest.approx(geometry.natural_time_to_gain(logits, reward, 0.5, measured=truth), rel=1e-8)
+
+
+def test_the_race_tells_nothing_before_it_starts(node):
+    """The picture where no script runs, its words, and the figure as it opens: both students alike."""
+    figure = Race()
+    told = computed(node, figure, "[e.draw(view, 600, 'f').parts.slice(0, 2), e.readouts(view), e.describe(view)]")
+    assert not any("finished" in words or "✓" in words for words in [*told[0], told[2], figure.alt, figure.caption])
+    assert [row[1] for row in told[1][:2]] == ["not yet", "not yet"] and told[1][2][1] == told[1][3][1]
+    badges = re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)" r="9"', draw.draw(figure))
+    assert len(badges) == 2 and abs(float(badges[0]) - float(badges[1])) < 0.5
+
+
 def test_the_dial_shows_the_metrics_of_the_library(node):
     figure = Dial(accuracy=0.61, variance=0.3, scale=2.0, between=0.5, seed=5)
     truth, logits = problem(figure.outputs, figure.peakedness, figure.skill, figure.seed)
@@ -622,15 +672,22 @@ def test_a_state_without_an_answer_says_so(node, name, change, said):
     [
         ("gradient", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
         ("steps", "drift", {"kl_coef": 0}, {"kl_coef": 0.1}),
+        ("gradient", "kl_coef", {"drift": 0, "kl_coef": 1}, {"drift": 1, "kl_coef": 1}),
+        ("steps", "kl_coef", {"drift": 0, "kl_coef": 1}, {"drift": 0.2, "kl_coef": 1}),
+        ("gradient", "one_row", {"length": 1}, {"length": 2}),
+        ("landscape", "middling", {"best": 0.98}, {"best": 0.5}),
+        ("constructions", "gain", {"outputs": 3, "peakedness": 1.25, "skill": 1.75}, {}),
+        ("teachers", "gain", {"rarity": 2, "likely": 0.8, "outputs": 14}, {}),
         ("calculator", "gpus", {"method": "adam8bit"}, {"method": "lora"}),
     ],
 )
 def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, node, name, key, idle, active):
     kind = next(kind for kind in KINDS if kind.name == name)
     control = next(control for control in kind._controls if control["key"] == key)
+    ends = (False, True) if control["kind"] == "toggle" else (control["min"], control["max"])
     see = "e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view))"
     for change, same in ((idle, True), (active, False)):
-        low, high = (computed(node, kind(**change, **{key: control[end]}), see) for end in ("min", "max"))
+        low, high = (computed(node, kind(**(change | {key: end})), see) for end in ends)
         assert (low == high) == same
     with watched(browser) as page:
         for change, disabled in ((idle, True), (active, False)):

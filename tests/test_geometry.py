@@ -1,4 +1,8 @@
-"""The natural gradient in closed form, against integrators; its bounds, against attempts to break them."""
+"""The natural gradient in closed form, against integrators; its bounds, against attempts to break them; and the page's
+port of it.
+"""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from rvlib.explore._explorable import WEB
 from rvlib.metrics import reward_variance
-from rvlib.tabular import geometry, kl_reward, rlhf_objective, softmax, time_to_gain
+from rvlib.tabular import geometry, kl_divergence, kl_reward, rlhf_objective, softmax, time_to_gain
 
 RNG = np.random.default_rng(0)
 LOGITS, REWARD, TRUTH = RNG.normal(size=(4, 6)), RNG.uniform(-1, 1, (4, 6)), RNG.uniform(-1, 1, (4, 6))
@@ -59,6 +64,95 @@ def test_what_is_out_of_reach_takes_for_ever():
     assert np.isinf(geometry.natural_time_to_gain(LOGITS, REWARD, above)).all()
     assert np.isinf(geometry.natural_time_to_gain(LOGITS, REWARD, above / 2, kl_coef=100.0)).all()
     assert np.isinf(geometry.natural_time_to_gain(np.zeros(3), np.ones(3), 0.1))
+
+
+def test_another_rewards_gain_is_found_where_it_is_first_reached():
+    """A measured reward may rise and fall again: beside 4,000 tilts, no crossing is passed over and none made up."""
+    rng = np.random.default_rng(1)
+    tilt = np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 4000)])
+    crossings = 0
+    for _ in range(60):
+        n, kl_coef, gain = rng.integers(2, 12), float(rng.choice([0, 0.01, 1])), rng.uniform(0.01, 0.6)
+        logits, measured = rng.choice([0.5, 2, 6]) * rng.normal(size=(20, n)), rng.uniform(-1, 1, (20, n))
+        reward = rng.choice([-1, 0.3, 1], (20, n)) if rng.random() < 0.3 else rng.uniform(-1, 1, (20, n))
+        time = geometry.natural_time_to_gain(logits, reward, gain, measured=measured, kl_coef=kl_coef)
+        probs = softmax(logits[:, None] + tilt[:, None] * reward[:, None])
+        value = (probs * measured[:, None]).sum(-1)
+        reached = (value - value[:, :1] >= gain) & (kl_coef * tilt < 1)
+        after = np.where(reached.any(-1), tilt[reached.argmax(-1)], np.inf)
+        before = np.where(reached.any(-1), tilt[reached.argmax(-1) - 1], 0.0)
+        found = np.where(np.isfinite(time), -np.expm1(-kl_coef * time) / kl_coef if kl_coef else time, np.inf)
+        assert (found <= after * (1 + 1e-9)).all() and (found >= before * (1 - 1e-9)).all()
+        for i in np.flatnonzero(np.isfinite(found)):
+            at = softmax(logits[i] + found[i] * reward[i])
+            assert at @ measured[i] - value[i, 0] == pytest.approx(gain, abs=1e-10)
+        crossings += np.isfinite(found).sum()
+    assert crossings > 200
+
+
+_PAGE = """
+const { readFileSync } = await import("node:fs");
+const { module, cases } = JSON.parse(readFileSync(0, "utf-8"));
+const page = await import(module);
+const plain = (x) => (ArrayBuffer.isView(x) ? [...x] : x);
+console.log(JSON.stringify(cases.map(({ logits, reward, measured, gain, kl_coef: klCoef, times }) => {
+  const flow = page.naturalGradientFlow(logits, reward, 1e4, { groundTruth: measured, klCoef });
+  const { probs, proxy, groundTruth, variance, kl, gradientNorm } = flow.at(times);
+  const own = page.naturalTimeToGain(logits, reward, gain, { klCoef });
+  const other = page.naturalTimeToGain(logits, reward, gain, { measured, klCoef });
+  const bound = page.naturalSlowTimeBound(variance[0], gain, Math.max(...reward) - Math.min(...reward));
+  const knots = plain(flow.t);
+  return { probs: probs.map(plain), proxy, groundTruth, variance, kl, gradientNorm, own, other, bound, knots };
+}), (key, x) => (x === Infinity ? "Infinity" : x)));
+"""
+
+
+def test_the_pages_natural_gradient_is_the_librarys(node):
+    """web/geometry.mjs and this module agree to 1e-8, in the times to gain too."""
+    rng, cases = np.random.default_rng(2), []
+    times = [0.0, 0.1, 3.0, 200.0, 1e4]
+    for scale in (1.0, 1e-3):
+        for kl_coef in (0.0, 0.02, 1.0):
+            for n in (2, 7, 40):
+                logits, reward, measured = 3 * rng.normal(size=n), scale * rng.uniform(-1, 1, n), rng.uniform(-1, 1, n)
+                cases.append(
+                    {"logits": logits.tolist(), "reward": reward.tolist(), "measured": measured.tolist()}
+                    | {"gain": 0.1 * scale if n == 7 else 0.1, "kl_coef": kl_coef * scale, "times": times}
+                )
+    done = node(
+        "--input-type=module",
+        "--eval",
+        _PAGE,
+        input=json.dumps({"module": (WEB / "geometry.mjs").as_uri(), "cases": cases}),
+    )
+    assert done.returncode == 0, done.stderr
+    reachable = 0
+    for case, page in zip(cases, json.loads(done.stdout)):
+        logits, reward, measured = (np.array(case[name]) for name in ("logits", "reward", "measured"))
+        kl_coef, gain = case["kl_coef"], case["gain"]
+        probs = geometry.natural_gradient_flow(logits, reward, times, kl_coef=kl_coef)
+        variance = reward_variance(reward, probs)
+        exact = {
+            "probs": probs,
+            "proxy": probs @ reward,
+            "groundTruth": probs @ measured,
+            "variance": variance,
+            "kl": kl_divergence(probs, probs[0]),
+            "gradientNorm": np.exp(-kl_coef * np.array(times)) * np.sqrt(variance),
+        }
+        for name, values in exact.items():
+            np.testing.assert_allclose(page[name], values, atol=1e-8, err_msg=name)
+        for name, options in {"own": {}, "other": {"measured": measured}}.items():
+            time = geometry.natural_time_to_gain(logits, reward, gain, kl_coef=kl_coef, **options)
+            assert float(page[name]) == pytest.approx(time, rel=1e-8), name
+            reachable += np.isfinite(time)
+        assert page["bound"] == pytest.approx(
+            geometry.natural_slow_time_bound(variance[0], gain, np.ptp(reward)), rel=1e-9
+        )
+        # Its own times lie where it moves: between two of them no probability changes by more than a fifth.
+        knots = geometry.natural_gradient_flow(logits, reward, page["knots"], kl_coef=kl_coef)
+        assert np.abs(np.diff(knots, axis=0)).sum(-1).max() <= 2 * 0.2 + 1e-9 and len(knots) < 500
+    assert reachable > 15
 
 
 problems = given(

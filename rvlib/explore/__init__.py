@@ -48,6 +48,15 @@ def _variance(default: float, group: str = _TEACHER, label: str = "reward varian
     )
 
 
+def _metric(group: str) -> traitlets.TraitType:
+    return choice(
+        {"euclidean": "gradient in the logits", "natural": "natural gradient"},
+        group=group,
+        label="The metric of the gradient",
+        help="What the length of a step is measured by: the change of the logits, or the change of the policy",
+    )
+
+
 def _outputs(default: float, high: float) -> traitlets.TraitType:
     return slider(default, 2, high, 1, group=_POLICY, label="outputs", whole=True, help="How many outputs there are")
 
@@ -177,6 +186,7 @@ class Curves(Explorable):
         tone="truth",
         help="How much the reward has to rise for t_γ",
     )
+    metric = _metric(_TEACHER)
     outputs = _outputs(12, 60)
     peakedness = _peakedness(1.0)
     skill = _skill(-1.0)
@@ -269,10 +279,10 @@ class Race(Explorable):
     """Two teachers, one policy to start from: whose student's ground truth reward gains γ first?"""
 
     alt = (
-        "Two teachers side by side. Teacher A's marks are in the right order but nearly equal, and its student's "
-        "probabilities have hardly moved; teacher B's marks are far apart, with pairs out of order, "
-        "and its student has moved to a good output. Below, both students' ground truth rewards against time: B's "
-        "has crossed the finish, A's has not."
+        "Two teachers side by side, before their students have learnt anything. Teacher A's rewards are in the right "
+        "order but nearly equal; teacher B's are far apart, with pairs out of order. Below each, the same "
+        "probabilities of the outputs. At the bottom, the start of both students' ground truth rewards against time, "
+        "side by side below the line of the finish."
     )
     caption = traitlets.Unicode(
         "Bars are each student's probabilities of the outputs, worst to best; dots are each teacher's marks, and the "
@@ -281,7 +291,7 @@ class Race(Explorable):
     ).tag(sync=True)
     main = main_controls("time")
 
-    time = slider(60.0, 0.1, 1e5, 0.02, group="Time", label="time", log=True, help="How long both students have learnt")
+    time = slider(0.1, 0.1, 1e5, 0.02, group="Time", label="time", log=True, help="How long both students have learnt")
     a_accuracy = _accuracy(1.0, "Teacher A")
     a_variance = _variance(0.0001, "Teacher A", "variance")
     b_accuracy = _accuracy(0.6, "Teacher B")
@@ -307,6 +317,7 @@ class Race(Explorable):
         zero=True,
         help="Weight of the KL divergence from the initial policy in the objective",
     )
+    metric = _metric("Training")
     outputs = _outputs(12, 40)
     peakedness = _peakedness(0.6)
     skill = _skill(-1.0)

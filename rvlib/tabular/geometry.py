@@ -15,7 +15,7 @@ from scipy.integrate import quad_vec
 from rvlib import _checks
 from rvlib.tabular.policy import rlhf_gradient, softmax
 
-_BISECTIONS = 200  # halvings of a bracket: to the last digit of a double
+_TINY, _FOREVER = 1e-300, 1e300  # in place of 0 and ∞ where one divides
 
 
 def natural_gradient_flow(
@@ -33,35 +33,77 @@ def natural_gradient_flow(
 
 
 def natural_time_to_gain(
-    logits: ArrayLike, reward: ArrayLike, gain: ArrayLike, *, kl_coef: ArrayLike = 0.0
+    logits: ArrayLike,
+    reward: ArrayLike,
+    gain: ArrayLike,
+    *,
+    measured: ArrayLike | None = None,
+    kl_coef: ArrayLike = 0.0,
 ) -> NDArray[np.float64]:
-    """The time t_γ that the natural gradient takes to raise the expectation of `reward` itself by `gain`: (...).
+    """The first time t_γ at which the natural gradient on `reward` has raised the expectation of `measured` by `gain`.
 
-    logits, reward: (..., n). gain: γ > 0. kl_coef: λ >= 0. inf where the gain is never reached: above r_max - V(0), or
-    above what the KL penalty leaves. ValueError on bad arguments.
+    logits, reward, measured: (..., n); measured is the reward whose gain counts, `reward` itself by default. gain: γ >
+    0. kl_coef: λ >= 0. Returns (...): inf where the gain is never reached. ValueError on bad arguments.
+
+    The policy is known at every tilt s, so s alone is searched for: it grows by steps in which the gain cannot be
+    reached, however the measured reward rises and falls, until it is reached or the limit at s = ∞ rules it out.
     """
-    logits, reward = _checks.broadcast(logits=_checks.array("logits", logits), reward=_checks.array("reward", reward))
+    logits, reward, measured = _checks.broadcast(
+        logits=_checks.array("logits", logits),
+        reward=_checks.array("reward", reward),
+        measured=_checks.array("measured", reward if measured is None else measured),
+    )
     gain, kl_coef = _checks.real("gain", gain, above=0.0), _checks.real("kl_coef", kl_coef, low=0.0)
-    deviation = _below_best(reward)
-    goal = (softmax(logits) * deviation).sum(-1) + gain  # of V - r_max, hence at most 0
+    deviation, mark = _below_best(reward), _below_best(measured)
+    probs, best = softmax(logits), deviation == 0
+    goal = (probs * mark).sum(-1) + gain  # at most 0, the largest mark, where it can be reached
+    limit = (probs * mark * best).sum(-1) / np.maximum((probs * best).sum(-1), _TINY)  # at s = ∞
+    spread = np.maximum(-mark.min(-1), _TINY)
+    farthest = np.where(kl_coef > 0, 1 / np.where(kl_coef > 0, kl_coef, 1), _FOREVER)  # the supremum of s
+    shape = np.broadcast_shapes(goal.shape, kl_coef.shape)
+    tilt, found, searched = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)
+    while searched.any():
+        probs = softmax(logits + tilt[..., None] * deviation)
+        lead = -(probs * deviation).sum(-1)  # r_max - V
+        rest = (probs * ~best).sum(-1)
+        centred = deviation + lead[..., None]
+        short = goal - (probs * mark).sum(-1)
+        slope = (probs * mark * centred).sum(-1)
+        step = _certain_step(short, slope, (probs * centred**2).sum(-1), lead, spread)
+        found |= searched & ((short <= 0) | (step <= 4e-16 * tilt))
+        never = (goal >= limit - rest * limit) | (tilt >= farthest)  # the rest have marks of 0 at most
+        searched &= ~found & ~never
+        tilt = np.where(searched, np.minimum(tilt + step, farthest), tilt)
+    with np.errstate(divide="ignore"):
+        # s = (1 - e^{-λt})/λ solved for t
+        late = -np.log1p(-np.minimum(kl_coef * tilt, 1.0)) / np.where(kl_coef > 0, kl_coef, 1)
+    return np.where(found, np.where(kl_coef > 0, late, tilt), np.inf)[()]
 
-    def short(tilt: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (softmax(logits + tilt[..., None] * deviation) * deviation).sum(-1) < goal
 
-    low, high = np.zeros(goal.shape), np.full(goal.shape, 1e-3)
-    reachable = goal < 0
-    while (growing := reachable & short(high)).any():
-        high = np.where(growing, 2 * high, high)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = short(middle)
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # s = (1 - e^{-λt})/λ solved for t; a tilt of 1/λ or more is never reached.
-        time = np.where(
-            kl_coef > 0, -np.log1p(-np.minimum(kl_coef * high, 1.0)) / np.where(kl_coef > 0, kl_coef, 1), high
+def _certain_step(
+    short: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    lead: NDArray[np.float64],
+    spread: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """A step of s in which the mean of the measured reward cannot rise by `short`: the longer of two.
+
+        (2/D) ln(1 + D short / (2 σ √W))                      d/ds E m <= σ √W, and √W grows by e^{Ds/2} at most
+        x with short = slope x + e M W x²/2, x <= 1/D         |d²/ds² E m| = |E (m - E m)(r - V)²| <= M W
+
+    slope: d/ds E m, the covariance of m with the proxy. variance: W of the proxy. lead: D = r_max - V, which only
+    falls. spread: M, the largest less the least m, so that its deviation is σ = M/2 at most. Near the goal the second
+    is Newton's.
+    """
+    short, deviation = np.maximum(short, 0.0), np.maximum(np.sqrt(variance) * spread, _TINY)
+    lead, bend = np.maximum(lead, _TINY), np.maximum(np.e * spread * variance, _TINY)
+    with np.errstate(over="ignore"):
+        first = np.where(
+            lead * short < 1e-9 * deviation, 2 * short / deviation, 2 * np.log1p(lead * short / deviation) / lead
         )
-    return np.where(reachable, time, np.inf)[()]
+        second = 2 * short / np.maximum(slope + np.sqrt(slope**2 + 2 * bend * short), _TINY)
+    return np.maximum(first, np.minimum(second, 1 / lead))
 
 
 def natural_slow_time_bound(variance: ArrayLike, gain: ArrayLike, reward_range: ArrayLike) -> NDArray[np.float64]:

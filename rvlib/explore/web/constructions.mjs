@@ -7,13 +7,14 @@
 import { expectation, gradientFlow, rankingAccuracy, rewardVariance, tabularSlowTimeBound } from "./flow.mjs";
 import { accurateButSlow, fastTimeBounds, inaccurateButFast } from "./rewards.mjs";
 import { T_GAMMA, axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
-import { drawn, gainTime, problem, when } from "./problem.mjs";
+import { drawn, gainLimit, gainTime, problem, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e8];
 const GRID = Array.from({ length: 110 }, (_, i) => START * (END / START) ** (i / 109));
 const MOST = 1e6; // the largest T
 const SHARE = 0.98; // of what there is to gain, at most
+const LEAST_GAIN = 0.05; // of the slider
 
 let last; // everything but T, which only stretches time
 
@@ -25,7 +26,8 @@ function solve({ slowness, ...setting }) {
   const n = groundTruth.length;
   const pairs = (n * (n - 1)) / 2;
   const start = expectation(probs, groundTruth);
-  const gain = Math.min(setting.gain, SHARE * (groundTruth[0] - start));
+  const most = SHARE * (groundTruth[0] - start);
+  const gain = Math.min(setting.gain, most);
   const nearest = (accuracy, least) => Math.max(Math.round(accuracy * pairs), least) / pairs;
   const follow = (reward) => ({
     reward,
@@ -41,6 +43,7 @@ function solve({ slowness, ...setting }) {
   return (last = {
     key,
     gain,
+    most,
     start,
     slow,
     fast,
@@ -62,7 +65,7 @@ function compute(state) {
     { exact: false },
   ).groundTruth;
   const limits = {
-    gain: { value: gain, hint: gain < state.gain ? `no more than ${number(gain, 2)} can be had` : undefined },
+    gain: gainLimit(state.gain, solved.most, LEAST_GAIN),
     a_accuracy: { value: slow.accuracy },
     b_accuracy: { value: fast.accuracy, hint: `at least ${number(solved.least, 2)} with the best first` },
   };

@@ -3,8 +3,10 @@
 // norm against time; t_γ as measured, and the time before which it cannot come:
 //
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
+//   t_γ ≥ (2/R) ln(1 + R γ / (2 sqrt(Var_{π_θ(0)} r)))                                 under the natural gradient
 
-import { gradientFlow, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
+import { rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
+import { naturalSlowTimeBound } from "./geometry.mjs";
 import {
   T_GAMMA,
   axes,
@@ -21,7 +23,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
@@ -37,11 +39,12 @@ function solve(setting) {
   const world = problem(setting);
   const made = teacher(world, setting.accuracy, setting.variance, setting.seed);
   const { logits, groundTruth } = world;
-  const { kl_coef: klCoef, gain, horizon } = setting;
+  const { kl_coef: klCoef, gain, horizon, metric } = setting;
+  const natural = metric === "natural";
   const grid = Array.from({ length: POINTS }, (_, i) =>
     setting.log_time ? START * (horizon / START) ** (i / (POINTS - 1)) : (horizon * i) / (POINTS - 1),
   );
-  const path = gradientFlow(logits, made.reward, horizon, { groundTruth, klCoef, tolerance: DRAWN });
+  const path = flowIn(logits, made.reward, horizon, { metric, groundTruth, klCoef, tolerance: DRAWN });
   const times = drawn(path, grid);
   const flow = path.at(times, { exact: false });
   const result = {
@@ -52,20 +55,25 @@ function solve(setting) {
     flow,
     // Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between logits and
     // logarithms of probabilities, does not change its variance.
-    gradientBound: flow.probs.map((probs, i) =>
-      tabularGradientBound(
-        klCoef
-          ? rewardVariance(
-              made.reward.map((r, y) => r - klCoef * (flow.logits[i][y] - logits[y])),
-              probs,
-            )
-          : flow.variance[i],
-      ),
-    ),
+    // In the Fisher metric that deviation is the gradient's norm itself.
+    gradientBound: natural
+      ? undefined
+      : flow.probs.map((probs, i) =>
+          tabularGradientBound(
+            klCoef
+              ? rewardVariance(
+                  made.reward.map((r, y) => r - klCoef * (flow.logits[i][y] - logits[y])),
+                  probs,
+                )
+              : flow.variance[i],
+          ),
+        ),
     start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
-    truthTime: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
-    proxyTime: gainTime(logits, made.reward, gain, { klCoef }),
-    bound: tabularSlowTimeBound(made.variance, gain),
+    truthTime: gainTime(logits, made.reward, gain, { metric, measured: groundTruth, klCoef }),
+    proxyTime: gainTime(logits, made.reward, gain, { metric, klCoef }),
+    bound: natural
+      ? naturalSlowTimeBound(made.variance, gain, Math.max(...made.reward) - Math.min(...made.reward))
+      : tabularSlowTimeBound(made.variance, gain),
   };
   solved.set(key, result);
   if (solved.size > 60) solved.delete(solved.keys().next().value);
@@ -85,6 +93,7 @@ const LETTERS = "ABCDEF";
 const roundUp = (x) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((m) => m >= x) ?? x;
 
 function draw({ state, now, pins }, width) {
+  const natural = state.metric === "natural";
   const narrow = width < 560;
   const margin = { left: 38, right: pins.length ? 20 : 14 };
   const columns = narrow ? 1 : 3;
@@ -141,6 +150,9 @@ function draw({ state, now, pins }, width) {
     { words: "and", class: "rv-note", gap: 4 },
     { words: "proxy", tone: "proxy", weight: 600, gap: 4 },
     ...(pins.length ? [{ words: "pins: proxy dashed", class: "rv-note" }] : []),
+    ...(natural
+      ? [{ words: "shaded: the bound for the natural gradient, not the paper's Prop. 3", class: "rv-note" }]
+      : []),
   ]);
   const reward = { left: margin.left, top: 44 + key.height, width: across, height: narrow ? 164 : 230 };
   const bottom = reward.top + reward.height;
@@ -239,7 +251,7 @@ function draw({ state, now, pins }, width) {
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
     [
       "Gradient norm",
-      "dotted: bound",
+      natural ? "= √Var" : "dotted: bound",
       (at) => logarithmic([1e-8, 2], at),
       ({ flow }) => [["ink", flow.gradientNorm]],
       now.gradientBound,
@@ -321,8 +333,10 @@ const probe = (times, panels) => (px, py) => {
     .join("");
 };
 
+const BOUNDS = { euclidean: "The paper's Prop. 3", natural: "The book's theorem on the natural gradient" };
+
 /** @type {Definition["readouts"]} */
-const readouts = ({ now }) => [
+const readouts = ({ state, now }) => [
   [
     "<i>t</i><sub>γ</sub>, ground truth",
     when(now.truthTime),
@@ -330,7 +344,7 @@ const readouts = ({ now }) => [
     "First time at which the ground truth reward has risen by γ",
   ],
   ["<i>t</i><sub>γ</sub>, proxy", when(now.proxyTime), "proxy", "First time at which the proxy reward has risen by γ"],
-  ["not before", number(now.bound), "bound", "The paper's Prop. 3: lower bound on t_γ for either reward"],
+  ["not before", number(now.bound), "bound", `${BOUNDS[state.metric]}: lower bound on t_γ for either reward`],
   [
     "ground truth, start to end",
     `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`,
@@ -339,10 +353,10 @@ const readouts = ({ now }) => [
 ];
 
 const describe = ({ state, now, pins }) =>
-  `Training of a policy over ${state.outputs} outputs until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
+  `Training of a policy over ${state.outputs} outputs${state.metric === "natural" ? " by the natural gradient" : ""} until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
   `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(now.flow.groundTruth.at(-1), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(now.flow.proxy.at(-1), 2)}. ` +
-  `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by the paper's Prop. 3 it cannot before ${number(now.bound)}. ` +
-  `Below: reward variance, KL divergence and gradient norm against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
+  `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by ${BOUNDS[state.metric].replace("The", "the")} it cannot before ${number(now.bound)}. ` +
+  `Below: reward variance, KL divergence and ${state.metric === "natural" ? "the gradient's norm in the Fisher metric" : "gradient norm"} against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
 
 const SHORT = {
   accuracy: "accuracy",
@@ -353,12 +367,14 @@ const SHORT = {
   peakedness: "peakedness",
   skill: "skill",
   seed: "seed",
+  metric: "metric",
 };
+const METRICS = { euclidean: "Euclidean", natural: "natural" };
 
 /** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
 const pinLabel = (pin, { state, pins }, i) => {
   const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
-  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2)}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${METRICS[pin[key]] ?? (Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2))}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
 };
 
 export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });

@@ -13,6 +13,7 @@ import {
   shared,
   sharperGradientNormBound,
 } from "./autoregressive.mjs";
+import { penaltyLimits } from "./problem.mjs";
 import { random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
@@ -47,6 +48,8 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   return total;
 }
 
+const normals = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+
 /** @typedef {{state: any, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
 
 /**
@@ -58,19 +61,20 @@ function* prepare(state) {
   const { vocabulary, length, kl_coef: klCoef, drift, one_row: oneRow, seed } = state;
   const [prefixes, outputs] = shapeOf(vocabulary, length);
   const uniform = random(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  const rows = (spread) => {
+  const initial = normals(uniform);
+  const rows = (spread, normal) => {
     if (!oneRow) return Float64Array.from({ length: prefixes * vocabulary }, () => spread * normal());
     const row = Float64Array.from({ length: vocabulary }, () => spread * normal());
     return Float64Array.from({ length: prefixes * vocabulary }, (_, i) => row[i % vocabulary]);
   };
   const count = Math.floor(Math.min(MOST, WORK / outputs));
+  const drifting = normals(random(seed + 1000)); // its own, so that λ does not exchange the policies
   const points = [];
   let largest = 1; // Prop. 2 asks for M > 1
   for (let i = 0; i < count; i++) {
     const kind = i % KINDS.length;
-    const logits = rows(4 * uniform() ** 2);
-    const moved = klCoef ? rows(drift) : undefined;
+    const logits = rows(4 * uniform() ** 2, initial);
+    const moved = klCoef ? rows(drift, drifting) : undefined;
     const scale = 10 ** (-4 * uniform() ** 2);
     const now = policy(logits, vocabulary, length);
     const values = rewards(KINDS[kind][0], vocabulary, length, outputs, uniform).map((r) => scale * r);
@@ -98,7 +102,8 @@ function compute(state, { state: made, points, outputs, largest } = finished(pre
   const ours = (variance) => sharperGradientNormBound(variance, length, 1);
   const nearest = (bound) => Math.max(...points.map((p) => p.norm / bound(p.variance)));
   const over = points.filter((p) => p.norm > ours(p.variance) * (1 + 1e-9)).length;
-  const limits = state.kl_coef ? {} : { drift: { hint: "matters where λ > 0", idle: true } };
+  const oneRow = state.length === 1 ? { one_row: { hint: "one token has one prefix", idle: true } } : {};
+  const limits = { ...penaltyLimits(state), ...oneRow };
   return { limits, state: made, points, outputs, largest, paper, ours, nearest: [nearest(paper), nearest(ours)], over };
 }
 

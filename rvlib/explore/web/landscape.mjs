@@ -30,7 +30,9 @@ function compute(state) {
     );
     return { ...solved, now: solved.flow.at([state.time]).probs[0] };
   });
-  return { state, start, teachers, limits: { middling: { value: middling, max: 1 - LEAST - best } } };
+  const room = 1 - LEAST - best;
+  const full = room - LEAST < 1e-9 ? { hint: "the best leaves it no more", idle: true } : {};
+  return { state, start, teachers, limits: { middling: { value: middling, max: room, ...full } } };
 }
 
 function solve(letter, reward, start, klCoef, gain) {

@@ -3,7 +3,8 @@
 //
 //   r_G(y_i) = 1 - 2 (i + 1/2 + jitter_i)/n,     logits θ_i = peakedness · z_i + skill · r_G(y_i),     z_i standard normal
 
-import { softmax, timeToGain } from "./flow.mjs";
+import { gradientFlow, softmax, timeToGain } from "./flow.mjs";
+import { naturalGradientFlow, naturalTimeToGain } from "./geometry.mjs";
 import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
@@ -59,15 +60,40 @@ export const limits = (made, wanted, number) => ({
   },
 });
 
+/**
+ * λ weighs the logarithm of a ratio, and drift makes that ratio differ from one: each changes nothing without the other. Where both
+ * are 0 one of them has to move first, so λ can.
+ */
+export const penaltyLimits = ({ kl_coef: klCoef, drift }) => ({
+  ...(klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } }),
+  ...(drift ? {} : { kl_coef: { hint: "matters where drift > 0", idle: klCoef > 0 } }),
+});
+
+/** Whether no setting of a slider from `least` on can be had, and what it then says: a gain that is cut off at `most`. */
+export const gainLimit = (wanted, most, least) => ({
+  value: Math.min(wanted, most),
+  hint: most < wanted || most <= least ? `no more than ${number(most, 2)} can be had` : undefined,
+  idle: most <= least,
+});
+
 /** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
 export const drawn = (flow, grid) =>
   Float64Array.from([...grid, ...flow.t.filter((t) => t > grid[0] && t < grid[grid.length - 1])]).sort();
 
 const LATEST = 9; // decades; a student that has not finished by then is not followed further
 
-/** t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. */
-export const gainTime = (logits, reward, gain, options) =>
-  timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
+/** The flow along the gradient in a metric, "natural" or else the Euclidean one of the logits: see gradientFlow. */
+export const flowIn = (logits, reward, tMax, { metric = "euclidean", ...options }) =>
+  (metric === "natural" ? naturalGradientFlow : gradientFlow)(logits, reward, tMax, options);
+
+/**
+ * t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. Under the natural
+ * gradient it is known however late it comes.
+ */
+export const gainTime = (logits, reward, gain, { metric = "euclidean", ...options }) =>
+  metric === "natural"
+    ? naturalTimeToGain(logits, reward, gain, options)
+    : timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
 
 /** A time t_γ in words. */
 export const when = (time) =>

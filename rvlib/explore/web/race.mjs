@@ -3,7 +3,7 @@
 //
 //   t_γ = min { t : E_{π_θ(t)} r_G ≥ E_{π_θ(0)} r_G + γ }
 
-import { expectation, gradientFlow } from "./flow.mjs";
+import { expectation } from "./flow.mjs";
 import {
   T_GAMMA,
   axes,
@@ -20,7 +20,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e5];
@@ -36,10 +36,10 @@ function solve({ time, ...setting }) {
   if (last?.key === key) return last;
   const world = problem(setting);
   const { logits, groundTruth, probs } = world;
-  const { kl_coef: klCoef, gain } = setting;
+  const { kl_coef: klCoef, gain, metric } = setting;
   const students = ["a", "b"].map((letter) => {
     const made = teacher(world, setting[`${letter}_accuracy`], setting[`${letter}_variance`], setting.seed);
-    const flow = gradientFlow(logits, made.reward, END, { groundTruth, klCoef, tolerance: 1e-6 });
+    const flow = flowIn(logits, made.reward, END, { metric, groundTruth, klCoef, tolerance: 1e-6 });
     const times = drawn(flow, GRID);
     return {
       letter: letter.toUpperCase(),
@@ -47,7 +47,7 @@ function solve({ time, ...setting }) {
       flow,
       times,
       curve: flow.at(times, { exact: false }).groundTruth,
-      finish: gainTime(logits, made.reward, gain, { measured: groundTruth, klCoef }),
+      finish: gainTime(logits, made.reward, gain, { metric, measured: groundTruth, klCoef }),
     };
   });
   return (last = { key, groundTruth, students, start: expectation(probs, groundTruth) });
@@ -202,18 +202,17 @@ function draw({ state, groundTruth, start, students, now }, width) {
         style: `fill:var(--rv-${TONES[i]})`,
       });
     }
-    const apart =
-      Math.abs(y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) < 18
-        ? (i ? 10 : -10) * Math.sign(now[0].groundTruth[0] - now[1].groundTruth[0] || 1)
-        : 0;
+    // Where they would cover one another they stand side by side, so that neither seems ahead.
+    const aside = Math.sqrt(Math.max(0, 19 ** 2 - (y(now[0].groundTruth[0]) - y(now[1].groundTruth[0])) ** 2)) / 2;
+    const at = clamp(x(state.time), track.left + 9 + aside, width - 9 - aside) + (i ? aside : -aside);
     runners += tag("circle", {
-      cx: x(state.time),
-      cy: y(reward) + apart,
+      cx: at,
+      cy: y(reward),
       r: 9,
       style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
       "stroke-width": 2,
     });
-    runners += text(x(state.time), y(reward) + apart + 4, letter, {
+    runners += text(at, y(reward) + 4, letter, {
       "text-anchor": "middle",
       "font-weight": 700,
       style: "fill:var(--rv-paper)",
@@ -221,7 +220,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
   });
   out += axes(track, x, y, {
     title: "Ground truth reward",
-    note: "A dashed, B solid",
+    note: state.metric === "natural" ? "natural gradient; A dashed, B solid" : "A dashed, B solid",
     xTicks: 7,
     yTicks: 4,
     xTitle: "time",
@@ -256,7 +255,7 @@ const readouts = ({ state, students, now }) => [
 ];
 
 const describe = ({ state, students, now }) =>
-  `At time ${number(state.time)}: ` +
+  `At time ${number(state.time)}${state.metric === "natural" ? " of the natural gradient" : ""}: ` +
   students
     .map(
       ({ letter, made, ...student }, i) =>

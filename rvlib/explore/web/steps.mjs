@@ -4,6 +4,7 @@
 //   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
 
 import { policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
+import { penaltyLimits } from "./problem.mjs";
 import { random } from "./rewards.mjs";
 import { axes, fitted, logarithmic, measure, number, px, tag, text } from "./plot.mjs";
 import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";
@@ -62,7 +63,7 @@ function compute(state) {
   }
   const { variance } = policyGradient(now, values, vocabulary);
   return {
-    limits: klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } },
+    limits: penaltyLimits(state),
     state,
     norm,
     variance,

@@ -5,11 +5,12 @@
 
 import { expectation, gradientFlow, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clipped, fitted, line, linear, logarithmic, number, px, rows, shortened, tag } from "./plot.mjs";
-import { gainTime, when } from "./problem.mjs";
+import { gainLimit, gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e7];
 const GRID = Array.from({ length: 72 }, (_, i) => START * (END / START) ** (i / 71));
+const LEAST_GAIN = 0.05; // of the slider
 const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
 const EXCHANGED = { policies: [1, 0, 2], teachers: [1, 0, 2, 3] }; // what each becomes with y and y′ exchanged
 const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
@@ -26,7 +27,8 @@ function compute(state) {
     [(most + rare) / 2, (most + rare) / 2],
   ].map((good) => Float64Array.from({ length: n }, (_, i) => good[i] ?? rest));
   const start = expectation(starts[0], groundTruth);
-  const gain = Math.min(state.gain, 0.98 * (1 - start));
+  const attainable = 0.98 * (1 - start);
+  const gain = Math.min(state.gain, attainable);
   const marks = [
     (i) => (i === 0 ? 1 : -1),
     (i) => (i === 1 ? 1 : -1),
@@ -53,7 +55,7 @@ function compute(state) {
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
   });
   const limits = {
-    gain: { value: gain, hint: gain < state.gain ? `no more than ${number(gain, 2)} can be had` : undefined },
+    gain: gainLimit(state.gain, attainable, LEAST_GAIN),
     likely: { value: most },
   };
   return { state, rows, start, gain, rare, limits };

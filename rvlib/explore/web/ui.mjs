@@ -86,6 +86,26 @@ export function say(control, value) {
   return (Number(value.toFixed(digits)) < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 }
 
+/** Why a control changes nothing, or is not as it was set, said beside it; and whether it can be moved. */
+class Reason {
+  /** @param {string} id of the control @param {HTMLInputElement[]} inputs */
+  constructor(id, inputs) {
+    this.inputs = inputs;
+    this.element = h("span", { className: "rv-hint", id: `${id}-hint` });
+    for (const input of inputs) input.setAttribute("aria-describedby", this.element.id);
+    this.said = "";
+    this.idle = false;
+  }
+  /** @type {(around: HTMLElement, limit: Limit) => void} */
+  show(around, { hint = "", idle = false }) {
+    if (hint !== this.said) this.element.textContent = this.said = hint;
+    if (idle === this.idle) return;
+    this.idle = idle;
+    for (const input of this.inputs) input.disabled = idle;
+    around.classList.toggle("rv-idle", idle);
+  }
+}
+
 /** @type {(control: SliderControl, id: string, onInput: (value: number) => void) => Part} */
 function slider(control, id, onInput) {
   const [low, high] = [
@@ -101,7 +121,7 @@ function slider(control, id, onInput) {
     "data-key": control.key,
   });
   const output = h("output", { htmlFor: id, "aria-live": "off" });
-  const hint = h("span", { className: "rv-hint", id: `${id}-hint` });
+  const reason = new Reason(id, [input]);
   const label = h("label", { htmlFor: id, innerHTML: control.label, title: control.help });
   const element = h(
     "div",
@@ -109,9 +129,8 @@ function slider(control, id, onInput) {
     label,
     output,
     input,
-    hint,
+    reason.element,
   );
-  input.setAttribute("aria-describedby", hint.id);
   const share = (/** @type {number} */ value) =>
     `${((100 * (toPosition(control, value) - low)) / (high - low)).toFixed(2)}%`;
   input.addEventListener("input", () => onInput(fromPosition(control, Number(input.value))));
@@ -141,11 +160,7 @@ function slider(control, id, onInput) {
           max === undefined ? "100%" : share(Math.min(control.max, Math.max(control.min, max))),
         ),
       );
-      once("idle", limit.idle ?? false, (idle) => {
-        input.disabled = idle;
-        element.classList.toggle("rv-idle", idle);
-      });
-      once("hint", limit.hint ?? "", (text) => (hint.textContent = text));
+      reason.show(element, limit);
     },
   };
 }
@@ -154,13 +169,21 @@ function slider(control, id, onInput) {
 function toggle(control, id, onInput) {
   const input = h("input", { type: "checkbox", id, "data-key": control.key });
   input.addEventListener("input", () => onInput(input.checked));
+  const reason = new Reason(id, [input]);
   const element = h(
     "div",
     { className: "rv-toggle" },
     input,
     h("label", { htmlFor: id, innerHTML: control.label, title: control.help }),
+    reason.element,
   );
-  return { element, show: (value) => (input.checked = value) };
+  return {
+    element,
+    show(value, limit = {}) {
+      input.checked = value;
+      reason.show(element, limit);
+    },
+  };
 }
 
 /** @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part} */
@@ -431,5 +454,5 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
       for (const key of watched) model.off(`change:${key}`, refresh);
     };
   }
-  return { name, prepare, render, compute, draw, readouts, describe };
+  return { name, prepare, render, compute, draw, readouts, describe, pinLabel };
 }
