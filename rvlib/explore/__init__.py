@@ -193,7 +193,7 @@ class Curves(Explorable):
     seed = _seed(13)
     horizon = slider(10_000, 10, 1e8, 0.1, group="Time", label="until", log=True, help="Where the axis of time ends")
     log_time = toggle(True, group="Time", label="logarithmic", help="Decades of time at equal distances")
-    pins = traitlets.List(traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above").tag(
+    pins = traitlets.List(traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above that differ from them").tag(
         sync=True
     )
 

@@ -116,6 +116,9 @@ class Explorable(anywidget.AnyWidget):
                 f"{type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(self.parameters())}."
             )
         super().__init__(controls=self._controls, **state)
+        if self.has_trait("pins"):  # a pin says what it has other than the figure itself
+            setting = {key: value for key, value in self.state().items() if key != "pins"}
+            self.pins = [setting | pin for pin in self.pins]
         self.initial = self.state()
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import traitlets
 
-from rvlib.explore._explorable import WEB, Explorable, choice, slider
+from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, slider
 
 # Names in addresses: {key: name in `rvlib.predictors.PREDICTORS`}, and the same for `rvlib.teacher_study.OUTCOMES`.
 PREDICTORS = {
@@ -105,6 +105,7 @@ class Predictors(Explorable):
         "resample reward models, and where all three policies are shown the policies too. Every number is the study's "
         "(<code>rvlib study</code>)."
     ).tag(sync=True)
+    main = main_controls("predictor", "outcome")
 
     predictor = choice(PREDICTORS, group="Score before training", label="Score before training")
     outcome = choice(OUTCOMES, group="Outcome of training", label="Outcome of training")
