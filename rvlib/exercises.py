@@ -154,10 +154,12 @@ def many_prompts(time: float) -> str | None:
     """Least time until the mean over quiet prompts rises by 0.5: 50 prompts, a standard deviation of 0.01 on half."""
     right = float(bounds.tabular_slow_time_bound(0.01**2, 0.5, 50))
     if near(time, right / 2):
-        return "all 50 prompts share the gradient, not the quiet ones alone."
+        return "the gradient is a mean over all 50 prompts, not only over those with low variance."
     if near(time, right / 50):
         return "a step is a mean over the prompts: the number of prompts is missing."
-    return None if near(time, right) else "one of the quiet prompts must have risen by 0.5; use the theorem for it."
+    if not near(time, right):
+        return "one of the prompts with low variance must have risen by 0.5; use the theorem for it."
+    return None
 
 
 # ---- Low variance, vanishing gradient --------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def thousandth_of_the_variance(paper: float, book: float) -> str | None:
     )
     for name, factor, bound in cases:
         if not near(factor, bound(1e-5, 0.3, 3, 1.0) / bound(1e-2, 0.3, 3, 1.0)):
-            return f"{name} least time does not grow by this factor; look at the exponent of the variance."
+            return f"{name} bound on the time does not grow by this factor; look at the exponent of the variance."
     return None
 
 
@@ -310,7 +312,7 @@ def best_of_three(reward: float) -> str | None:
     if near(reward, best_of_n(probs, truth, truth, 3)):
         return "this reward model ties the first two outputs."
     if not near(reward, best_of_n(probs, np.array([1.0, 1.0, 0.0]), truth, 3)):
-        return "first find how likely the lower level is kept, then share out the rest within the upper one."
+        return "first find the probability that the lower level is kept, then divide the rest within the upper one."
     return None
 
 
@@ -334,7 +336,7 @@ def silent_group(share: float) -> str | None:
     """Probability that a group of four samples from (0.2, 0.8) has no spread."""
     silent = estimators.no_spread_probability(np.array([0.2, 0.8]), np.array([1.0, -1.0]), 4)
     if near(share, 0.8**4):
-        return "a group that is right throughout has no spread either."
+        return "a group in which all samples are right has no spread either."
     if near(1 - share, silent):
         return "this is the share that does give a gradient."
     if not near(share, silent):
@@ -420,7 +422,7 @@ def scaled_away(variance: float) -> str | None:
     if near(variance, within / (within + between)):
         return "this is the variance before anything is scaled."
     if near(variance, (1 - share) * within / (within + between + share * mean**2)):
-        return "the share that is left divides numerator and denominator alike."
+        return "the share of prompts that are not scaled cancels in the quotient."
     if not near(variance, within / (within + between + share * mean**2)):
         return "the normalised variance is not that: find mean variance within, and variance of all, after scaling."
     return None
@@ -455,7 +457,7 @@ def swapped_best(a: float, b: float) -> str | None:
     table = np.array([[0.5, 0.2], [0.1, 0.4]])  # rows: policies, columns: teachers
     if near(a, table.mean(0).max()) and near(b, table.max(1).mean()):
         return None
-    return "one is the best column's mean over the rows, the other the mean of each row's best."
+    return "the left side is the best teacher's mean over the policies, the right side the mean of each policy's best."
 
 
 # ---- A language model you can enumerate ------------------------------------------------------------------------------
@@ -517,7 +519,7 @@ def enough_prompts(n: float) -> str | None:
     if near(n, 20 * 0.15 / 0.12):
         return "an interval narrows as the square root of the prompts."
     if 0.15 * np.sqrt(20 / n) > 0.12:
-        return "with so many the interval still reaches 0."
+        return "with so many prompts the interval still contains 0."
     if 0.15 * np.sqrt(20 / (n - 1)) <= 0.12:
         return "fewer prompts are enough."
     return None
@@ -530,9 +532,9 @@ def pass_mark(covariance: float) -> str | None:
     if near(covariance, density):
         return "this is in the teacher's own unit; divide by its standard deviation."
     if near(covariance, np.sqrt(2 / np.pi)):
-        return "this is for a mark that half of the replies pass."
+        return "this is for a threshold that half of the replies pass."
     if not near(covariance, density / 0.3):
-        return "it is not φ(c)/√(p(1 - p)) at the mark that one in ten passes."
+        return "it is not φ(c)/√(p(1 - p)) at the threshold c that one reply in ten passes."
     return None
 
 
@@ -540,11 +542,11 @@ def pass_mark(covariance: float) -> str | None:
 def worth_of_silence(accuracy: float) -> str | None:
     """Accuracy of the noisy teacher that is worth one that is silent on three quarters of the prompts."""
     if near(accuracy, 0.5):
-        return "this is the correlation that the noisy teacher must have; Sheppard's formula makes an accuracy of it."
+        return "this is the correlation that the noisy teacher must have; Sheppard's formula gives its accuracy."
     if near(accuracy, 0.75):
-        return "this is for a teacher that is silent on half of the prompts."
+        return "this is for a teacher that is 0 on half of the prompts."
     if not near(accuracy, 0.5 + np.arcsin(0.5) / np.pi):
-        return "first find the covariance of the silent one, in units of its standard deviation over all prompts."
+        return "first find the first teacher's covariance, in units of its standard deviation over all prompts."
     return None
 
 
@@ -556,7 +558,7 @@ def steps_until_it_moves(steps: float) -> str | None:
     """Expected steps of 1e-7 until a bfloat16 weight of 0.75 moves, rounding at random."""
     spacing = 2.0**-8  # of bfloat16 numbers in [1/2, 1)
     if near(steps, spacing / 2 / 1e-7):
-        return "half the spacing is what rounding to nearest asks for; at random a weight goes a whole one."
+        return "half the spacing matters for rounding to nearest; stochastic rounding moves a weight by a whole one."
     if near(steps, 2 * spacing / 1e-7):
         return "this is the spacing above 1; 0.75 lies below it."
     if not near(steps, spacing / 1e-7):
@@ -593,7 +595,7 @@ def two_reasons(first: float, second: float) -> str | None:
     """The least times under the natural gradient for two reward models of variance 4e-6 and a gain of 0.5."""
     for name, time, width in (("first", first, 2.0), ("second", second, 0.004)):
         if not near(time, float(geometry.natural_slow_time_bound(4e-6, 0.5, width))):
-            return f"for the {name} reward model it is not this; R is its largest reward less its least."
+            return f"the bound for the {name} reward model is wrong; R is its largest reward minus its smallest."
     return None
 
 
@@ -653,9 +655,9 @@ def lost_by_lot(regret: float) -> str | None:
     """The top-1 regret of a score that picks the second best of gains 0.2, 0.4, 0.5, 0.9."""
     gains = np.array([0.2, 0.4, 0.5, 0.9])
     if near(regret, gains.max() - 0.5):
-        return "it is a share of what the best has above the mean."
+        return "it is a share of the difference between the best gain and the mean gain."
     if not near(regret, (gains.max() - 0.5) / (gains.max() - gains.mean())):
-        return "divide what is lost by what the best has above the mean of all."
+        return "divide the loss by the difference between the best gain and the mean of all."
     return None
 
 

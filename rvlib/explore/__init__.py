@@ -285,9 +285,9 @@ class Race(Explorable):
         "side by side below the line of the finish."
     )
     caption = traitlets.Unicode(
-        "Bars are each student's probabilities of the outputs, worst to best; dots are each teacher's marks, and the "
-        "line the true ones. Below, the ground truth reward of both students against time. Whoever first gains γ has "
-        "won."
+        "The bars are each student's probabilities of the outputs, from worst to best. The dots are each teacher's "
+        "rewards, and the line has the true rewards. Below is the ground truth reward of both students against time. "
+        "The student that first gains γ wins."
     ).tag(sync=True)
     main = main_controls("time")
 
@@ -334,9 +334,9 @@ class BestOfN(Explorable):
         "the ground truth itself, the other's below."
     )
     caption = traitlets.Unicode(
-        "The same two reward models on both sides. On the left the policy is trained on them; on the right it stays "
-        "as it is, N outputs are sampled and the reward model keeps the one it likes best. "
-        "Both are exact: nothing is sampled here."
+        "Both sides have the same two reward models. On the left the policy is trained on them. On the right it is "
+        "not trained: N outputs are sampled, and the one with the largest reward is kept. "
+        "Both are computed exactly, without sampling."
     ).tag(sync=True)
     main = main_controls("a_accuracy", "a_variance")
 
@@ -379,9 +379,9 @@ class Samples(Explorable):
         "With a low-variance teacher and plain steps all stay near the start."
     )
     caption = traitlets.Unicode(
-        "Six runs of 300 steps of one group each, and their mean; dashed, the same optimiser with the exact gradient "
-        "of the expected reward. Label noise is added to each mark before the multiplication, afresh for every "
-        "sample. Adam's step is a twentieth of the step size."
+        "Six runs of 300 steps with one group each, and their mean. The dashed line is the same optimiser with the "
+        "exact gradient of the expected reward. Label noise is added to each reward before the multiplication, anew "
+        "for every sample. Adam's step is a twentieth of the step size."
     ).tag(sync=True)
     main = main_controls("multiplier", "noise", "estimator", "optimiser")
 
@@ -406,7 +406,7 @@ class Samples(Explorable):
         label="multiply by <i>c</i>",
         tone="proxy",
         log=True,
-        help="Multiplies marks and noise together",
+        help="Multiplies rewards and noise together",
     )
     noise = slider(
         0.0,

@@ -79,9 +79,9 @@ class Calculator(Explorable):
         "stay left of the line at 141 GB. Below, the time of one step: sampling, scoring and learning."
     )
     caption = traitlets.Unicode(
-        "Each bar begins where the one above it ends. Sampling, scoring and learning take turns, so that of the last "
-        "bars only the longest counts. Memory is the planner’s, for the longest prompts and replies; time is an "
-        "estimate at 35 % of the rates that the maker states, not a measurement."
+        "Each bar begins where the one above it ends. Sampling, scoring and learning take turns, so only the longest "
+        "of the last bars counts. Memory is the planner’s, for the longest prompts and replies. Time is an estimate "
+        "from the shares of a GPU’s rates that were measured on one H200."
     ).tag(sync=True)
     main = main_controls("method")
 

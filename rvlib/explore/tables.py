@@ -54,8 +54,8 @@ class Tables(Explorable):
         "The points of one reward model, RM-Gemma-2B, lie to the right and low; a falling line goes through the cloud."
     )
     caption = traitlets.Unicode(
-        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477), the correlations are computed here, from "
-        "the reward models that are ticked. “All nine” standardises each pair by itself, so that only differences "
+        "The numbers are the paper's (Tables 10 to 12, arXiv 2503.15477). The correlations are computed here, from "
+        "the reward models that are ticked. “All nine” standardises each pair by itself, so only differences "
         "within a pair count."
     ).tag(sync=True)
     main = main_controls("property", "outcome")

@@ -18,9 +18,9 @@ class Gradient(Explorable):
         "under the one of the book's own bound, of slope one half, along which the cloud's upper edge runs."
     )
     caption = traitlets.Unicode(
-        "Every point is a random policy with a random reward model, its gradient and variance summed over all "
-        "outputs. Above the lower line is forbidden. The upper line is the paper's Prop. 2, for the largest reward "
-        "<i>M</i> of all the points."
+        "Every point is a random policy with a random reward model. Its gradient and variance are sums over all "
+        "outputs. No point can lie above the lower line. The upper line is the paper's Prop. 2, for the largest "
+        "reward <i>M</i> of all the points."
     ).tag(sync=True)
     main = main_controls("kl_coef", "one_row")
 
@@ -69,9 +69,9 @@ class Exponents(Explorable):
         "half, with a nearly sure policy more steeply."
     )
     caption = traitlets.Unicode(
-        "Lines are least times by two theorems; points are policies trained until they have gained γ in a reward of "
-        "±1. No point may lie in the shaded region. The dotted line is the variance that you choose; the readouts are "
-        "for it."
+        "The lines are lower bounds on the time from two theorems. The points are policies trained until they have "
+        "gained γ in a reward of ±1. No point can lie in the shaded region. The dotted line is the variance that you "
+        "choose, and the readouts are for it."
     ).tag(sync=True)
     main = main_controls("variance", "kl_coef")
 
@@ -171,7 +171,7 @@ class Steps(Explorable):
         label="size of the marks",
         tone="proxy",
         log=True,
-        help="The reward model's marks are uniform between minus this and this",
+        help="The reward model's rewards are uniform between minus this and this",
     )
     kl_coef = slider(
         0.0,
@@ -205,9 +205,9 @@ class Constructions(Explorable):
         "of its lower bound; B's is level, under its upper bound."
     )
     caption = traitlets.Unicode(
-        "A ranks as accurately as you ask, with marks between 0 and 1/<i>T</i>; B puts one good output first and may "
-        "have all other pairs wrong. A's student cannot have finished in the shaded time; B's has by the dotted line. "
-        "<i>λ</i> = 0."
+        "A has the accuracy that you choose and rewards between 0 and 1/<i>T</i>. B ranks one good output first and "
+        "may have all other pairs wrong. In the shaded time A's student cannot have gained γ; by the dotted line B's "
+        "student has. <i>λ</i> = 0."
     ).tag(sync=True)
     main = main_controls("slowness", "a_accuracy", "b_accuracy")
 
@@ -220,7 +220,7 @@ class Constructions(Explorable):
         label="<i>T</i>",
         log=True,
         tone="a",
-        help="A's marks lie between 0 and 1/T",
+        help="A's rewards lie between 0 and 1/T",
     )
     a_accuracy = slider(
         1.0,
@@ -291,8 +291,8 @@ class Teachers(Explorable):
         "teacher of low variance is slow with both."
     )
     caption = traitlets.Unicode(
-        "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy, each column a reward model, each cell "
-        "the ground truth reward against time (0.1 to 10⁷, logarithmic; dashed: the gain). "
+        "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy and each column a reward model. Each cell "
+        "has the ground truth reward against time (0.1 to 10⁷, logarithmic); the dashed line is the gain. "
         "A frame marks the fastest teacher of a row."
     ).tag(sync=True)
     main = main_controls("rarity", "scale")
@@ -372,8 +372,9 @@ class Grades(Explorable):
         "variance by themselves."
     )
     caption = traitlets.Unicode(
-        "All reward models teach the same policy by the exact gradient flow; the scatter has one grade, the bars all "
-        "of them. Make the time long, the scales equal, or the KL coefficient large, and see which grades fail."
+        "All reward models teach the same policy by the exact gradient flow. The scatter plot has one grade, and the "
+        "bars have all of them. Make the time long, the scales equal, or the KL coefficient large, and see which "
+        "grades fail."
     ).tag(sync=True)
     main = main_controls("time", "scales", "error")
 
