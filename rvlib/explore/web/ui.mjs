@@ -15,7 +15,7 @@ import { results } from "./work.mjs";
 /** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why */
 /** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
 /** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
-/** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void}} Part of the controls */
+/** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void, fit?: () => void}} Part of the controls; fit: to the width it has */
 /**
  * What the frame asks of a widget's model.
  * @typedef {{get: (key: string) => any, set: (key: string, value: any) => void, on: (event: string, listener: () => void) => void,
@@ -186,19 +186,41 @@ function toggle(control, id, onInput) {
   };
 }
 
-/** @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part} */
+/**
+ * One of several: radio buttons where they stand in one row, else a select.
+ * @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part}
+ */
 function choice(control, id, onInput) {
   const inputs = control.options.map(([value, label]) => {
     const input = h("input", { type: "radio", name: id, value, id: `${id}-${value}`, "data-key": control.key });
     input.addEventListener("input", () => onInput(value));
     return { input, label: h("label", { htmlFor: input.id, innerHTML: label }) };
   });
-  const element = h(
+  const row = h(
     "div",
-    { className: "rv-choice", role: "radiogroup", "aria-label": control.label },
+    { className: "rv-radios", role: "radiogroup", "aria-label": control.label },
     ...inputs.map(({ input, label }) => h("span", {}, input, label)),
   );
-  return { element, show: (value) => inputs.forEach(({ input }) => (input.checked = input.value === value)) };
+  const select = h(
+    "select",
+    { "aria-label": control.label, "data-key": control.key },
+    ...inputs.map(({ input, label }) => h("option", { value: input.value, textContent: label.textContent })),
+  );
+  select.addEventListener("input", () => onInput(select.value));
+  const element = h("div", { className: "rv-choice" }, row);
+  return {
+    element,
+    show(value) {
+      for (const { input } of inputs) input.checked = input.value === value;
+      select.value = value;
+    },
+    fit() {
+      const focused = element.contains(document.activeElement);
+      element.replaceChildren(row);
+      if (row.scrollWidth > row.clientWidth) element.replaceChildren(select);
+      if (focused) /** @type {HTMLElement | null} */ (element.querySelector("select, input:checked"))?.focus();
+    },
+  };
 }
 
 /** @type {Record<string, (control: any, id: string, onInput: (value: any) => void) => Part>} */
@@ -281,7 +303,11 @@ export function explorable({
         "fieldset",
         { "data-group": group },
         h("legend", { innerHTML: group }),
-        ...controls.filter((c) => c.group === group).map((c) => parts[c.key].element),
+        h(
+          "div",
+          { className: "rv-group" },
+          ...controls.filter((c) => c.group === group).map((c) => parts[c.key].element),
+        ),
       ),
     );
 
@@ -393,7 +419,7 @@ export function explorable({
       set(structuredClone(JSON.stringify(opened) === JSON.stringify(state) ? initial : opened));
     };
     const extra = /** @type {any} */ (setup)?.({ id, svg, set, button, redraw, state: () => state, controls });
-    groups[0].append(...(extra?.first ?? []));
+    groups[0].querySelector(".rv-group")?.append(...(extra?.first ?? []));
     buttons.append(
       ...(initial.pins ? [pinButton] : []),
       button("Reset", reset, "Back to the setting the page opened with; from there, to the figure's own"),
@@ -419,11 +445,13 @@ export function explorable({
     root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     el.append(root);
 
+    const fit = () => Object.values(parts).forEach((part) => part.fit?.());
     const sizes = new ResizeObserver(([entry]) => {
       const now = Math.floor(entry.contentRect.width);
       if (now === width) return;
       width = now;
       font = getComputedStyle(svg).fontFamily;
+      fit();
       paint();
     });
     sizes.observe(figure);
@@ -431,6 +459,7 @@ export function explorable({
     const again = () => {
       font = getComputedStyle(svg).fontFamily;
       useFont(font, true);
+      fit();
       redraw();
     };
     document.fonts?.addEventListener("loadingdone", again);
