@@ -102,7 +102,8 @@ def turn(page, key, presses=1):
     )
     assert not (low and high)
     for _ in range(presses):
-        page.keyboard.press({"checkbox": "Space", "radio": "ArrowDown"}.get(kind, "PageDown" if high else "PageUp"))
+        keys = {"checkbox": "Space", "radio": "ArrowDown", "select-one": "ArrowDown"}
+        page.keyboard.press(keys.get(kind, "PageDown" if high else "PageUp"))
     settle(page)
 
 
@@ -137,6 +138,8 @@ def test_every_control_has_a_label_and_says_its_value(browser, site, kind):
             assert all(spoken) and spoken[1] == spoken[2]
         for control in page.locator("input:not([type=range])").all():
             assert control.evaluate("c => c.labels[0].innerText")
+        for control in page.locator(".rv select").all():
+            assert control.get_attribute("aria-label") and control.locator("option").count() > 1
 
 
 def test_arrow_keys_move_by_one_step(browser, site):
@@ -351,6 +354,41 @@ def test_a_small_screen_needs_no_sideways_scrolling(browser, site, kind):
         before = drawn(page)
         turn(page, kind._controls[0]["key"])
         assert drawn(page) != before
+
+
+# Radio buttons of one choice on several rows; sliders side by side that are not level.
+RAGGED = """[...document.querySelectorAll('.rv-radios, .rv-group')].flatMap(group => {
+    const boxes = [...group.querySelectorAll('input[type=radio], .rv-slider input')].map(i => i.getBoundingClientRect())
+    const tops = boxes.map(b => Math.round(b.top)).sort((a, b) => a - b)
+    return group.matches('.rv-radios')
+        ? tops.filter(top => top > tops[0] + 1).map(top => `radio ${top}`)
+        : tops.filter((top, i) => i && top > tops[i - 1] + 1 && top < tops[i - 1] + 20).map(top => `slider ${top}`)
+})"""
+
+
+@pytest.mark.parametrize("width", [360, 700, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_choices_stand_in_one_row_and_sliders_are_level(browser, site, kind, width):
+    with watched(browser, viewport={"width": width, "height": 740}) as page:
+        open_page(page, site(f"{kind.name}.html"))
+        assert page.evaluate(RAGGED) == []
+        choices = [control for control in kind._controls if control["kind"] == "choice"]
+        assert page.locator(".rv-radios, .rv select").count() == len(choices)
+
+
+def test_a_choice_with_no_room_for_a_row_is_a_select(browser, site):
+    with watched(browser, viewport={"width": 1000, "height": 740}) as page:
+        open_page(page, site("samples.html"))
+        assert page.locator("select").count() == 0
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.wait_for_selector("select[data-key=estimator]")
+        assert page.locator("input[type=radio][data-key=optimiser]").count() == 2
+        before = drawn(page)
+        page.locator("select").select_option("grpo")
+        assert drawn(page) != before and "samples.estimator=grpo" in fragment(page)
+        page.set_viewport_size({"width": 1000, "height": 740})
+        page.wait_for_selector("input[data-key=estimator][value=grpo]:checked")
+        assert page.locator("select").count() == 0
 
 
 INK = "getComputedStyle(document.querySelector('.rv-svg text')).fill"

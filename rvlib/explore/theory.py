@@ -158,10 +158,10 @@ class Steps(Explorable):
         label="spread of the weights",
         help="Standard deviation of the random weights",
     )
-    width = choice({"4": "width 4", "8": "width 8"}, group="Transformer", label="Channels of the transformer")
     seed = slider(
         1, 1, 40, 1, group="Transformer", label="seed", whole=True, help="Other weights and another reward model"
     )
+    width = choice({"4": "width 4", "8": "width 8"}, group="Transformer", label="Channels of the transformer")
     scale = slider(
         1.0,
         1e-3,

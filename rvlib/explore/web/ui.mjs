@@ -15,7 +15,7 @@ import { results } from "./work.mjs";
 /** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean, words?: string}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why; words: what the setting is called */
 /** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
 /** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
-/** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void}} Part of the controls */
+/** @typedef {{element: HTMLElement, show: (value: any, limit?: Limit) => void, fit?: () => void}} Part of the controls; fit: to the width it has */
 /**
  * What the frame asks of a widget's model.
  * @typedef {{get: (key: string) => any, set: (key: string, value: any) => void, on: (event: string, listener: () => void) => void,
@@ -186,19 +186,41 @@ function toggle(control, id, onInput) {
   };
 }
 
-/** @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part} */
+/**
+ * One of several: radio buttons where they stand in one row, else a select.
+ * @type {(control: Choice & {key: string, label: string}, id: string, onInput: (value: string) => void) => Part}
+ */
 function choice(control, id, onInput) {
   const inputs = control.options.map(([value, label]) => {
     const input = h("input", { type: "radio", name: id, value, id: `${id}-${value}`, "data-key": control.key });
     input.addEventListener("input", () => onInput(value));
     return { input, label: h("label", { htmlFor: input.id, innerHTML: label }) };
   });
-  const element = h(
+  const row = h(
     "div",
-    { className: "rv-choice", role: "radiogroup", "aria-label": control.label },
+    { className: "rv-radios", role: "radiogroup", "aria-label": control.label },
     ...inputs.map(({ input, label }) => h("span", {}, input, label)),
   );
-  return { element, show: (value) => inputs.forEach(({ input }) => (input.checked = input.value === value)) };
+  const select = h(
+    "select",
+    { "aria-label": control.label, "data-key": control.key },
+    ...inputs.map(({ input, label }) => h("option", { value: input.value, textContent: label.textContent })),
+  );
+  select.addEventListener("input", () => onInput(select.value));
+  const element = h("div", { className: "rv-choice" }, row);
+  return {
+    element,
+    show(value) {
+      for (const { input } of inputs) input.checked = input.value === value;
+      select.value = value;
+    },
+    fit() {
+      const focused = element.contains(document.activeElement);
+      element.replaceChildren(row);
+      if (row.scrollWidth > row.clientWidth) element.replaceChildren(select);
+      if (focused) /** @type {HTMLElement | null} */ (element.querySelector("select, input:checked"))?.focus();
+    },
+  };
 }
 
 /** @type {Record<string, (control: any, id: string, onInput: (value: any) => void) => Part>} */
@@ -272,7 +294,11 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
           "fieldset",
           { "data-group": group },
           h("legend", { innerHTML: group }),
-          ...some.filter((c) => c.group === group).map((c) => parts[c.key].element),
+          h(
+            "div",
+            { className: "rv-group" },
+            ...some.filter((c) => c.group === group).map((c) => parts[c.key].element),
+          ),
         ),
       );
 
@@ -395,7 +421,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     const main = model.get("main");
     const folded = controls.filter((c) => !main.includes(c.key));
     const hand = h("div", { className: "rv-controls" }, ...grouped(controls.filter((c) => main.includes(c.key))));
-    hand.firstElementChild?.append(...(extra?.first ?? []));
+    hand.querySelector(".rv-group")?.append(...(extra?.first ?? []));
     const more = h(
       "details",
       { className: "rv-more", hidden: !folded.length },
@@ -418,10 +444,13 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     el.append(root);
 
+    const fit = () => Object.values(parts).forEach((part) => part.fit?.());
+    more.addEventListener("toggle", fit); // what is folded has no width
     const resize = (/** @type {number} */ now) => {
       if (now === width) return;
       width = now;
       font = getComputedStyle(svg).fontFamily;
+      fit();
       paint();
     };
     resize(figure.clientWidth); // at once, so that nothing is seen to move into its place
@@ -431,6 +460,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     const again = () => {
       font = getComputedStyle(svg).fontFamily;
       useFont(font, true);
+      fit();
       redraw();
     };
     document.fonts?.addEventListener("loadingdone", again);
