@@ -74,7 +74,7 @@ class Problem:
         if not self.kl_coef.any():
             return taylor.series_without_kl(probs, g, left, _TOLERANCE)
         g -= self.kl_coef * (u - u[row, top][:, None])
-        return taylor.series(probs, g, self.kl_coef, left, 1 + np.abs(u), top, _TOLERANCE)
+        return taylor.series(probs, g, self.kl_coef[:, 0], left, 1 + np.abs(u), _TOLERANCE)
 
     def implicit_step(
         self, u: NDArray[np.float64], h: NDArray[np.float64]

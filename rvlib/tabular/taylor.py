@@ -1,20 +1,24 @@
 """Taylor series of gradient flows, by which `integrator` takes its explicit steps.
 
 Everything is a sum of products of series, so each coefficient follows from those before it (Jorba & Zou, Experimental
-Mathematics 14, 2005). At the start of a step let p = π, and let g be measured from the likeliest output, so that a
-policy that is almost sure loses no digits. Along the step, in u = θ - θ_ref and τ = t/|S|,
+Mathematics 14, 2005). The series are in a clock ζ with dτ/dζ = c = 1/(±a_b + λ π_b + 1/left), where τ = t/|S|,
+a = du/dτ for u = θ - θ_ref, and b is the output that moves fastest at the start. While θ_b follows ln τ, as it does for
+λ = 0, ζ follows it too, and a step multiplies the time. With g = r - λu, measured from the output that is likeliest at
+the start, so that a policy that is almost sure loses no digits, and ρ = c π,
 
-    e = exp(u - u_0),   F = Σ p e,   m = Σ p e g / F,   F du/dτ = p e (g - m)
+    v = du/dζ = ρ (g - m),   dρ/dζ = ρ (v - σ),   dg/dζ = -λ v
 
-The series are in a clock ζ with dτ/dζ = 1/(±a_b + λ p_b + 1/left), where a = du/dτ and b is the output that moves
-fastest at the start. While θ_b follows ln τ, as it does for λ = 0, ζ follows it too, and a step multiplies the time.
+Of the two numbers m keeps Σ v = 0, and σ keeps the clock's definition, in which c = Σ ρ. A term costs two products of
+series for each output.
 
-For λ = 0 two numbers say where all outputs are, since exp(-θ) stays affine in the reward:
+For λ = 0 two numbers say where all outputs are, since exp(-θ) stays affine in the reward: with p = π at the start,
+e = exp(u - u_0) and F = Σ p e,
 
-    1/e = 1 - p (g σ - ω),   dσ/dτ = 1/F,   dω/dτ = m/F
+    1/e = 1 - p (g s - ω),   ds/dτ = 1/F,   dω/dτ = m/F,   F m = Σ p e g
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,28 +63,28 @@ class Clock:
 
 @dataclass(frozen=True)
 class Series:
-    """B flows from now on. For λ > 0, `moves` is the series of u - u_0 from its first power on, (TERMS, B, n); for
-    λ = 0 it is empty, and `sigma`, `omega` (TERMS, B) and p, g (B, n) say the same.
+    """B flows from now on. For λ > 0, `velocity` is the series of v, (TERMS, n, B); for λ = 0 it is empty, and `s`,
+    `omega`, from their first power on (TERMS, B), and p, g (n, B) say the same.
     """
 
     clock: Clock
+    velocity: NDArray[np.float64]
     p: NDArray[np.float64]
     g: NDArray[np.float64]
-    moves: NDArray[np.float64]
-    sigma: NDArray[np.float64]
+    s: NDArray[np.float64]
     omega: NDArray[np.float64]
 
     def at(self, flow: NDArray[np.intp] | slice, zeta: NDArray[np.float64]) -> NDArray[np.float64]:
         """u - u_0 (Q, n) of these flows at these ζ (Q,)."""
         powers = zeta**_POWERS
-        if self.moves.size:
-            return np.einsum("kq,kqn->qn", powers, self.moves[:, flow])
-        sigma, omega = ((powers * x[:, flow]).sum(0)[:, None] for x in (self.sigma, self.omega))
-        return -np.log1p(-self.p[flow] * (self.g[flow] * sigma - omega))
+        if self.velocity.size:
+            return np.einsum("kq,knq->qn", powers / _POWERS, self.velocity[:, :, flow])
+        s, omega = ((powers * x[:, flow]).sum(0) for x in (self.s, self.omega))
+        return -np.log1p(-self.p[:, flow] * (self.g[:, flow] * s - omega)).T
 
     def moved(self, flow: NDArray[np.intp], duration: NDArray[np.float64]) -> NDArray[np.float64]:
         """u - u_0 (Q, n) of these flows after these times (Q,)."""
-        outputs = self.p.shape[-1]
+        outputs = len(self.p)
         moves, block = np.empty((len(flow), outputs)), max(1, _BLOCK // outputs)
         for start in range(0, len(flow), block):
             part = slice(start, start + block)
@@ -94,121 +98,109 @@ def series(
     kl_coef: NDArray[np.float64],
     left: NDArray[np.float64],
     scale: NDArray[np.float64],
-    top: NDArray[np.intp],
     tolerance: float,
 ) -> Series:
-    """Flows with λ > 0 from probabilities p and g (B, n), measured from the likeliest output `top` (B,): kl_coef
-    (B, 1), the time `left` until they end (B,). The last terms of the series are within tolerance × scale (B, n).
+    """Flows with λ > 0 from probabilities p and g (B, n), measured from the likeliest output: kl_coef and the time
+    `left` until they end (B,). The last terms of the series are within tolerance × scale (B, n).
     """
-    flows = len(p)
-    # A flow alone has no axis of flows: NumPy's numbers are faster than its arrays of one.
-    batch, row = ((flows,), (np.arange(flows),)) if flows > 1 else ((), ())
-    p, g, kl_coef, scale = (x.reshape(*batch, -1) for x in (p, g, kl_coef, scale))
-    left, top = left.reshape(batch)[()], top.reshape(batch)[()]
-    # The last column is for numbers of the flow as a whole: F beside p e and F a, dτ/dζ beside du/dζ.
-    pe, fa, velocity, gs = np.empty((4, TERMS, *batch, p.shape[-1] + 1))
-    mean, inverse = np.empty((2, TERMS, *batch))  # inverse: dτ/dζ / F
-    pe[0, ..., :-1], pe[0, ..., -1], gs[0, ..., :-1], gs[0, ..., -1] = p, 1.0, g, 0.0
-    slowing = np.repeat(-kl_coef, p.shape[-1] + 1, -1)
-    slowing[..., -1] = 0.0
-    for k in range(TERMS):
-        peg = _product(pe[: k + 1], gs[k::-1])
-        average = np.add.reduce(peg, -1)
-        if k:
-            known = _dot(mean[:k], pe[k:0:-1])
-            average = average - known[..., -1]
-            peg -= known
-        mean[k] = average
-        np.subtract(peg, average[..., None] * pe[0], out=fa[k])
-        fa[k, ..., -1] = pe[k, ..., -1]
-        if k == 0:
-            fastest = (*row, np.abs(fa[0, ..., :-1]).argmax(-1))
-            moving = fa[0][fastest]
-            sign = np.where(moving < 0, -1.0, 1.0)
-            rest = kl_coef[..., 0] * p[fastest] + 1 / left
-            rate = sign * moving + rest
-            turn = 1 / rate
-            np.multiply(turn[..., None], fa[0], out=velocity[0])
-        else:
-            known = _dot(inverse[:k], fa[k:0:-1])
-            turn = -(sign * known[fastest] + rest * known[..., -1]) / rate
-            np.add(known, turn[..., None] * fa[0], out=velocity[k])
-        inverse[k] = turn
-        if k + 1 < TERMS:
-            following, now = pe[k + 1], velocity[k]
-            np.multiply(_product(pe[: k + 1], velocity[k::-1]), 1 / (k + 1), out=following)
-            following[..., -1] = np.add.reduce(following[..., :-1], -1)
-            np.multiply(now - now[(*row, top)][..., None], slowing / (k + 1), out=gs[k + 1])
-    moves = velocity.reshape(TERMS, flows, -1) / _POWERS[:, :, None]
-    sizes = [(np.abs(move) / scale).max(-1) for move in moves[-2:, :, :-1]]
-    p, g, none = p.reshape(flows, -1), g.reshape(flows, -1), np.empty((0, 0))
-    return Series(_clock(moves[:, :, -1], sizes, tolerance), p, g, moves[:, :, :-1], none, none)
+    p, g, scale, kl_coef, left, row = _aligned(p, g, scale, kl_coef, left)
+    rho, h, w = np.empty((3, TERMS, *p.shape))  # h = g - m, w = v - σ
+    speed, sigma = np.zeros((2, TERMS, *p.shape[1:]))  # speed: c
+    np.subtract(g, _product(p, g), out=h[0])
+    a = p * h[0]
+    fastest = (np.abs(a).argmax(0), *row)
+    sign = np.where(a[fastest] < 0, -1.0, 1.0)
+    speed[0] = 1 / (sign * a[fastest] + kl_coef * p[fastest] + 1 / left)
+    rho[0], w[0] = first = np.stack([p, a]) * speed[0]
+    for k in range(1, TERMS):
+        # First as if σ had no term k - 1: then w[k - 1] is that of v. The term that keeps the clock to its definition
+        # changes the terms k of c, ρ and v by a multiple of their first.
+        np.multiply(_product(rho[:k], w[k - 1 :: -1]), 1 / k, out=rho[k])
+        np.multiply(w[k - 1], -kl_coef / k, out=h[k])
+        v = _product(rho[: k + 1], h[k::-1])
+        mean, total = np.add.reduce(v, 0) / speed[0], np.add.reduce(rho[k], 0)
+        h[k] -= mean
+        change = sign * (v[fastest] - mean * rho[0][fastest]) + kl_coef * rho[k][fastest] + total / left
+        speed[k], sigma[k - 1] = total - change * speed[0], k * change
+        np.subtract(v, _dot(np.stack([mean, change]), first), out=w[k])
+        rho[k] -= change * rho[0]
+        w[k - 1] -= sigma[k - 1]
+    velocity = np.add(w, sigma[:, None], out=w)
+    sizes = [(np.abs(velocity[k - 1]) / scale).max(0) / k for k in (TERMS - 1, TERMS)]
+    none = np.empty((len(p), 0))
+    return Series(_clock(speed, sizes, tolerance), velocity.reshape(TERMS, len(p), -1), none, none, none, none)
 
 
 def series_without_kl(
     p: NDArray[np.float64], g: NDArray[np.float64], left: NDArray[np.float64], tolerance: float
 ) -> Series:
     """Flows with λ = 0, as in `series`: the last terms are within the tolerance in 1/e."""
-    flows = len(p)
-    batch, row = ((flows,), (np.arange(flows),)) if flows > 1 else ((), ())
-    p, g, left = p.reshape(*batch, -1), g.reshape(*batch, -1), left.reshape(batch)[()]
+    p, g, left, row = _aligned(p, g, left)
     pg = p * g
     e, inverse_e = np.empty((2, TERMS, *p.shape))  # 1/e from its first power on
-    fastest_pe = np.empty((TERMS, *batch, 2))  # p e of the fastest output, and F
-    slopes, velocity = np.empty((2, TERMS, *batch, 3))  # of that output, of τ and of ω: times F, and in ζ
-    mean, inverse = np.empty((2, TERMS, *batch))
+    fastest_pe = np.empty((TERMS, 2, *p.shape[1:]))  # p e of the fastest output, and F
+    slopes, velocity = np.empty((2, TERMS, 3, *p.shape[1:]))  # of that output, of τ and of ω: times F, and in ζ
+    mean, inverse = np.empty((2, TERMS, *p.shape[1:]))  # inverse: c/F
     e[0] = 1.0
     for k in range(TERMS):
-        average = np.vecdot(pg, e[k])
+        f, average = _product(p, e[k]), _product(pg, e[k])
         if k == 0:
-            fastest = (*row, np.abs(pg - p * average[..., None]).argmax(-1))
+            fastest = (np.abs(pg - p * average).argmax(0), *row)
             p_b, g_b = p[fastest], g[fastest]
-        f, pe_b = np.vecdot(p, e[k]), p_b * e[k][fastest]
-        fastest_pe[k, ..., 0], fastest_pe[k, ..., 1], slope = pe_b, f, g_b * pe_b
+        pe_b = p_b * e[k][fastest]
+        slope = g_b * pe_b
+        fastest_pe[k, 0], fastest_pe[k, 1] = pe_b, f
         if k:
             known = _dot(mean[:k], fastest_pe[k:0:-1])
-            average, slope = average - known[..., 1], slope - known[..., 0]
+            average, slope = average - known[1], slope - known[0]
         mean[k], slope = average, slope - average * p_b
-        slopes[k, ..., 0], slopes[k, ..., 1], slopes[k, ..., 2] = slope, f, average
+        slopes[k, 0], slopes[k, 1], slopes[k, 2] = slope, f, average
         if k == 0:
             sign = np.where(slope < 0, -1.0, 1.0)
             rate = sign * slope + 1 / left
             turn = 1 / rate
-            velocity[0] = slopes[0] / rate[..., None]
+            velocity[0] = slopes[0] / rate
         else:
             known = _dot(inverse[:k], slopes[k:0:-1])
-            turn = -(sign * known[..., 0] + known[..., 1] / left) / rate
-            velocity[k] = known + turn[..., None] * slopes[0]
+            turn = -(sign * known[0] + known[1] / left) / rate
+            velocity[k] = known + turn * slopes[0]
         inverse[k] = turn
-        sigma, omega = turn / (k + 1), velocity[k, ..., 2] / (k + 1)
-        np.subtract(p * omega[..., None], pg * sigma[..., None], out=inverse_e[k])
+        s, omega = turn / (k + 1), velocity[k, 2] / (k + 1)
+        np.subtract(p * omega, pg * s, out=inverse_e[k])
         if k + 1 < TERMS:
             np.negative(_product(inverse_e[: k + 1], e[k::-1]), out=e[k + 1])
-    _, tau, omega = np.moveaxis(velocity.reshape(TERMS, flows, 3) / _POWERS[:, :, None], -1, 0)
-    sigma = inverse.reshape(TERMS, flows) / _POWERS
-    sizes = [np.abs(term).max(-1) for term in inverse_e[-2:]]
-    clock, p, g = _clock(tau, sizes, tolerance), p.reshape(flows, -1), g.reshape(flows, -1)
-    return Series(clock, p, g, np.empty((0, 0, 0)), sigma, omega)
+    sizes = [np.abs(term).max(0) for term in inverse_e[-2:]]
+    s, omega = (x.reshape(TERMS, -1) / _POWERS for x in (inverse, velocity[:, 2]))
+    p, g = (x.reshape(len(p), -1) for x in (p, g))
+    return Series(_clock(velocity[:, 1], sizes, tolerance), np.empty((0, 0, 0)), p, g, s, omega)
+
+
+def _aligned(*arrays: NDArray[np.float64]) -> tuple[Any, ...]:
+    """These arrays (B, ...) with the flows as their last axis, and the indices of that axis for fancy indexing."""
+    if len(arrays[0]) == 1:  # a flow alone has no axis of flows: NumPy's numbers are faster than its arrays of one
+        return *(x[0] for x in arrays), ()
+    return *(np.ascontiguousarray(x.T) for x in arrays), (np.arange(len(arrays[0])),)
 
 
 def _dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Σ_j first_j second_j (..., n), of (J, ...) and (J, ..., n)."""
+    """Σ_j first_j second_j (n, ...), of (J, ...) and (J, n, ...)."""
     if first.ndim == 1 and second[0].size < 512:  # the products of small matrices start sooner than einsum
         return first @ second
-    return np.einsum("j...,j...n->...n", first, second)
+    return np.einsum("j...,jn...->n...", first, second)
 
 
 def _product(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Σ_j first_j ⊙ second_j (..., n), of (J, ..., n)."""
-    if second[0].size < 512:
+    """Σ_j first_j ⊙ second_j (...), of (J, ...)."""
+    if second.size < 2048:
         return np.vecdot(first.T, second.T).T
     return np.einsum("j...,j...->...", first, second)
 
 
-def _clock(tau: NDArray[np.float64], sizes: list[NDArray[np.float64]], tolerance: float) -> Clock:
-    """The clock whose series is τ - τ_0 (TERMS, B), from its first power on. It reaches as far as the last two terms of
-    all series are within the tolerance: those of what moves have the sizes (B,) at ζ = 1.
+def _clock(speed: NDArray[np.float64], sizes: list[NDArray[np.float64]], tolerance: float) -> Clock:
+    """The clock of which dτ/dζ is this series, (TERMS, B) or of one flow (TERMS,). It reaches as far as the last two
+    terms of all series are within the tolerance: those of what moves have the sizes (B,) at ζ = 1.
     """
+    tau = speed.reshape(TERMS, -1) / _POWERS
     reach = np.full(tau.shape[1], _LONGEST)
     for k, size in zip((TERMS - 1, TERMS), sizes, strict=True):
         size = np.maximum(size, np.abs(tau[k - 1]) / tau[0])
