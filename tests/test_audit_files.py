@@ -11,10 +11,22 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from rvlib.audit import audit_files, audit_rewards, compare, exchange, grade, probes, report, verdict
+from rvlib.audit import (
+    audit_files,
+    audit_rewards,
+    compare,
+    exchange,
+    grade,
+    probes,
+    report,
+    report_figures,
+    report_rows,
+    verdict,
+)
 from rvlib.audit.assembly import regrade
 from rvlib.audit.command import main
 from rvlib.audit.grading import Audit
+from rvlib.audit.verdicts import interval
 
 PROMPTS = [f"question {i}" for i in range(12)]
 REPLIES = [[f"{'word ' * (1 + (i * 7 + j * 5) % 11)}{i} {j}" for j in range(4)] for i in range(12)]
@@ -103,12 +115,14 @@ def test_the_figures_stand_beside_those_without_the_replies_that_were_cut_off(tm
     report.show(audit)
     printed = capsys.readouterr().out
     assert f"4 replies of the policy to each ({1 - ended.mean():.0%} were cut off); " in " ".join(printed.split())
-    assert "covariance, uncut" in printed and "accuracy, uncut alone" in (tmp_path / "run/audit.html").read_text()
+    assert "covariance, not cut" in printed and "accuracy, not cut off" in (tmp_path / "run/audit.html").read_text()
     none_ended = written(tmp_path / "none.jsonl", by_reply(ended=np.zeros_like(ended).tolist()))
     audit = audit_files(none_ended, scores, ground_truth="truth")
     assert audit.teachers["spoilt"]["ended_alone"] == {"covariance": None, "accuracy": None, "reward_variance": None}
     rows = by_prompt(ended=[[True]] * 12)
-    with pytest.raises(ValueError, match='^[^\n]*, line 1, must have one "ended", true or false, for each of 4 [^\n]*\\.$'):
+    with pytest.raises(
+        ValueError, match='^[^\n]*, line 1, must have one "ended", true or false, for each of 4 [^\n]*\\.$'
+    ):
         exchange.read_replies(written(tmp_path / "few.jsonl", rows))
 
 
@@ -340,6 +354,26 @@ def test_a_report_in_a_terminal_is_one_screen_of_80_columns(monkeypatch):
 
 
 # What else it rewards
+
+
+def test_long_names_leave_the_figures_room_on_a_phone():
+    names = [f"my-organisation-reward-model-of-version-{size}" for size in ("3-small", "4-large")]
+    audit = audit_rewards({name: TRUTH + i * LENGTH / 50 for i, name in enumerate(names)}, TRUTH)
+    order = report_figures.order_figure(audit)
+    assert not order.layout.yaxis.showticklabels  # names stand above the lines, not beside them
+    texts = [annotation.text for annotation in order.layout.annotations]
+    assert len(set(texts)) == 3 and max(map(len, texts)) <= 30
+    assert {len(trace.name) for trace in report_figures.spread_figure(audit).data} == {30}
+    for name in names:
+        assert report.tables(audit).count(f'data-of="{name}"') == len(report_rows.rows(audit))
+    names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # whole, or two lines would be one
+    audit = audit_rewards({name: TRUTH + i * LENGTH / 50 for i, name in enumerate(names)}, TRUTH)
+    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == names
+
+
+def test_no_interval_shows_a_negative_zero():
+    assert interval([-0.001, -0.5, 0.001]) == "0.00 [-0.50, 0.00]"
+    assert interval([-0.001, -0.5, 0.001], "+.0%") == "+0% [-50%, +0%]" and interval(None) == "unknown"
 
 
 def test_features_of_replies_by_hand():

@@ -121,19 +121,23 @@ def test_a_pair_too_long_is_told_by_line(models, tmp_path):
         audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS)
 
 
-def test_what_a_reply_has_of_a_reward_models_own_tokens_is_estimated_before_anything_is_drawn(models, prompts, tmp_path):
+def test_what_a_reply_has_of_a_reward_models_own_tokens_is_estimated_before_anything_is_drawn(
+    models, prompts, tmp_path
+):
     make_llama(tmp_path / "judge", max_tokens=48)
     make_tokenizer(tmp_path / "judge", letters=True)
     path = prompts("rain", "wind " * 4)  # a policy's token is four of the reward model's; six are 24
     with pytest.raises(
         ValueError,
-        match=r"got line 2: a prompt of 35 tokens, with a reply of 6 \(about 24 of its own\) more than the 48 that judge ",
+        match=r"got line 2: a prompt of 35 tokens, with a reply of 6 \(about 24 of its own\) more than the 48 that ",
     ):
         audit(models / "policy", [tmp_path / "judge"], path, folder=tmp_path / "run", **SETTINGS)
     assert drawn_nothing(tmp_path)
 
 
-def test_a_reply_longer_in_a_reward_models_own_tokens_is_told_before_any_is_scored(models, prompts, tmp_path, monkeypatch):
+def test_a_reply_longer_in_a_reward_models_own_tokens_is_told_before_any_is_scored(
+    models, prompts, tmp_path, monkeypatch
+):
     make_llama(tmp_path / "letters", max_tokens=41)
     make_tokenizer(tmp_path / "letters", letters=True)
     path, folder, scored = prompts("a", "b", "c d", "e f"), tmp_path / "run", []
@@ -155,7 +159,9 @@ def test_a_reply_longer_in_a_reward_models_own_tokens_is_told_before_any_is_scor
         if j
     ]
     assert 1 <= len(expected) <= 2 and not scored, counts
-    assert str(told.value).startswith(f"Every reply, with its prompt, must be one that all reward models can read, got {expected[0]}")
+    assert str(told.value).startswith(
+        f"Every reply, with its prompt, must be one that all reward models can read, got {expected[0]}"
+    )
     assert "--skip-bad-lines (skip_bad_lines=True), which goes on from what was drawn" in str(told.value)
     monkeypatch.setattr("rvlib.lm.sampling.replies._draw", lambda *_: pytest.fail("drawn again"))
     result = audit(models / "policy", judges, path, folder=folder, skip_bad_lines=True, **SETTINGS)
@@ -169,7 +175,9 @@ def test_replies_from_a_file_that_are_too_long_are_told_before_any_is_scored(mod
     rows += [{"prompt": "wind", "replies": ["c", "d"], "chosen": "a " * 40, "rejected": "b"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings: Any = {"replies": path, "folder": tmp_path / "run", "progress": False}
-    with pytest.raises(ValueError, match="got line 2: reply 2 and its prompt of 35 tokens, more than the 24 that encoder "):
+    with pytest.raises(
+        ValueError, match="got line 2: reply 2 and its prompt of 35 tokens, more than the 24 that encoder "
+    ):
         audit(None, [models / "encoder"], **settings)
     result = audit(None, [models / "encoder"], skip_bad_lines=True, **settings)
     assert result.prompts["names"] == ["line 1", "line 3"]
@@ -291,6 +299,35 @@ def test_settings_are_checked_before_anything_is_drawn(models, prompts, tmp_path
             audit(models / "policy", [models / "judge"], prompts(), folder=tmp_path, **settings, **SETTINGS)
     with pytest.raises(ValueError, match="^reward_models must not be called 'the ground truth', "):
         audit(models / "policy", {"the ground truth": length}, prompts(), folder=tmp_path, **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path):
+    rows = [{"prompt": p, "reply": r, "judge": len(r)} for p in ("rain", "sun") for r in ("a", "b c")]
+    for name in ("replies.jsonl", "scores.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files: Any = {"replies": tmp_path / "replies.jsonl", "scores": [tmp_path / "scores.jsonl"]}
+    result = audit(None, [models / "judge"], progress=False, folder=tmp_path / "run", **files)
+    rewards = {name: grade["rewards"] for name, grade in result.teachers.items()}
+    assert rewards.pop("scores.jsonl:judge") == [[1, 3], [1, 3]] and list(rewards) == ["judge"]
+    assert rewards["judge"] != [[1, 3], [1, 3]]
+
+
+def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(models, prompts, tmp_path):
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_bytes((models / "judge" / name).read_bytes())
+    settings: Any = SETTINGS | {"folder": tmp_path / "run"}
+    with pytest.raises(
+        OSError, match="weights are pytorch_model.bin alone, a pickle, [^\n]* writes safetensors\\)\\.$"
+    ):
+        audit(models / "policy", [tmp_path], prompts(), **settings)
+    with pytest.raises(
+        ValueError, match="^Similarity compares with a reference reply, got prompt 'line 1' without one; "
+    ):
+        audit(models / "policy", ["similarity"], prompts(), **settings)
+    with pytest.raises(ValueError, match="^batch_size must be a whole number of at least 1, got 0\\.$"):
+        audit(models / "policy", [models / "judge"], prompts(), batch_size=0, **settings)
     assert drawn_nothing(tmp_path)
 
 

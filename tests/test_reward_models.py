@@ -461,7 +461,9 @@ def test_a_policy_may_be_an_adapter_but_not_of_a_reward_model(tmp_path):
         logits = load_policy(tmp_path / "writer").model(input_ids=ids).logits
         assert torch.allclose(logits, adapted(input_ids=ids).logits, atol=1e-5)
         assert not torch.allclose(logits, load_policy(base).model(input_ids=ids).logits, atol=0.1)
-    with pytest.raises(ValueError, match="^An adapter that is a policy must be of [^\n]*, which is of SEQ_CLS; [^\n]*\\.$"):
+    with pytest.raises(
+        ValueError, match="^An adapter that is a policy must be of [^\n]*, which is of SEQ_CLS; [^\n]*\\.$"
+    ):
         load_policy(tmp_path / "judge")
 
 

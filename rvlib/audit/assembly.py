@@ -140,7 +140,7 @@ def _ended_alone(
     different: ArrayLike | None,
     prompts: Sequence[str],
 ) -> dict[str, Interval | None]:
-    """The measures of the replies that ended by themselves, in units of those; rewards, truth, ended: alike in shape."""
+    """The measures of the replies that ended by themselves, in units of those; arrays (prompts, replies)."""
     own, wanted = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
     try:
         result: Mapping[str, Any] = grade(own, wanted, (), different, prompts=prompts)  # type: ignore[arg-type]

@@ -38,8 +38,12 @@ def readable_examples(
         growth = {label: _growth(examples, policy.tokenizer, reader.tokenizer) for label, reader in readers.items()}
         for example in examples:
             try:
-                reasons = (_too_long(example, label, readers[label], max_new_tokens, growth[label]) for label in readers)
-                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(filter(None, reasons), None)
+                reasons = (
+                    _too_long(example, label, readers[label], max_new_tokens, growth[label]) for label in readers
+                )
+                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(
+                    filter(None, reasons), None
+                )
             except NoEmbedding:
                 raise
             except ValueError as error:

@@ -14,7 +14,7 @@ import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.experiments import cost
-from rvlib.lm.models.loading import AdapterBase, adapter_base
+from rvlib.lm.models.loading import AdapterBase, adapter_base, quiet
 from rvlib.lm.models.reward_models import FUNCTIONS
 
 CHARACTERS = 4  # of a token
@@ -106,7 +106,7 @@ def model_size(name: Any, kind: Any) -> cost.Size | None:
     try:
         base = adapter_base(name) or AdapterBase(str(name))
         config = transformers.AutoConfig.from_pretrained(base.name, revision=base.revision, trust_remote_code=False)
-        with torch.device("meta"):
+        with torch.device("meta"), quiet():
             parameters = kind.from_config(config).num_parameters()
     except Exception:  # of the many kinds that loading a stranger's configuration fails by; loading itself tells
         return None

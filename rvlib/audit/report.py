@@ -21,7 +21,8 @@ summary{cursor:pointer;font-weight:600;margin:.6rem 0}
 small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
 @media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
 tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
-th,td{border:0;min-width:0}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
+th,td{border:0;min-width:0}thead tr>th+th{display:none}
+td::before{content:attr(data-of);display:block;font-size:.8rem;opacity:.8;overflow-wrap:anywhere}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
 @media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
 MEASURE_WIDTH = 20  # characters in the terminal that the first column has at least
 LONGEST = 1200  # characters of a reply that the report shows
@@ -70,7 +71,7 @@ def tables(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells)
+        + "".join(_cell(name, cell) for name, cell in zip(names, row.cells))
         + "</tr>"
         for row in rows(audit)
     )
@@ -87,6 +88,11 @@ def tables(audit: Audit) -> str:
     )
 
 
+def _cell(name: str, text: str) -> str:
+    """A cell of a table, which on a phone stands under the name of its reward model."""
+    return f'<td data-of="{html.escape(name, quote=True)}">{html.escape(text)}</td>'
+
+
 def probes(audit: Audit) -> str:
     """What else each reward model rewards, a table of HTML; empty where the replies are not known."""
     grades = {name: audit.teachers[name].get("probes", {}) for name in audit.order["names"]}
@@ -98,7 +104,7 @@ def probes(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in grades)
     body = "".join(
         f"<tr><th>{html.escape(feature)}</th>"
-        + "".join(f"<td>{interval(probes.get(feature))}</td>" for probes in grades.values())
+        + "".join(_cell(name, interval(probes.get(feature))) for name, probes in grades.items())
         + "</tr>"
         for feature in features
     )

@@ -1,5 +1,6 @@
 """The figures of an audit's report."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,14 @@ def order_figure(audit: Audit) -> Any:
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
         )
+    shown = _short_names(names)
+    for name, height in zip(names, heights):  # above its interval, since beside it names leave no room on a phone
+        figure.add_annotation(
+            x=0, xref="paper", xanchor="left", y=height, yanchor="bottom", yshift=6, text=shown[name], showarrow=False
+        )
     return figure.update_layout(
-        yaxis=dict(tickvals=list(heights), ticktext=[_short(name) for name in names], range=[-0.6, len(names) - 0.4]),
-        height=140 + 46 * len(names),
+        yaxis=dict(showticklabels=False, tickvals=list(heights), range=[-0.6, len(names) - 0.2]),
+        height=140 + 56 * len(names),
     )
 
 
@@ -49,7 +55,8 @@ def spread_figure(audit: Audit) -> Any:
     names = audit.order["names"]
     values = {name: np.array(audit.teachers[name]["per_prompt"]["reward_variance"], dtype=float) for name in names}
     prompts = len(values[names[0]])
-    variances = {name: np.sort(array) for name, array in values.items()}  # those that are unknown, NaN, last
+    shown = _short_names(names)
+    variances = {shown[name]: np.sort(array) for name, array in values.items()}  # those that are unknown, NaN, last
     flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
     return plots.trajectories(
         variances,
@@ -65,7 +72,7 @@ def spread_figure(audit: Audit) -> Any:
 
 def plane_figure(audit: Audit) -> Any:
     """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
-    groups = {}
+    groups, shown = {}, _short_names(audit.order["names"])
     for name in audit.order["names"]:
         per_prompt = audit.teachers[name]["per_prompt"]
         points = [
@@ -75,7 +82,7 @@ def plane_figure(audit: Audit) -> Any:
         ]
         if points:
             accuracies, variances = np.transpose(points)
-            groups[name] = accuracies, variances
+            groups[shown[name]] = accuracies, variances
     if not groups:
         return None
     means = "; ".join(f"{name} {a.mean():.2f}, {v.mean():.2f}" for name, (a, v) in groups.items())
@@ -92,5 +99,13 @@ def plane_figure(audit: Audit) -> Any:
     return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
 
 
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """{name: what a figure calls it}, the whole of a name that would be short like another."""
+    short = [_short(name) for name in names]
+    return {name: text if short.count(text) == 1 else name for name, text in zip(names, short)}
+
+
+def _short(name: str, most: int = 30) -> str:
+    """A name without its middle, if it is too long for a phone: names differ at their ends, by version and by size."""
+    end = most // 2
+    return name if len(name) <= most else f"{name[: most - end - 1]}…{name[-end:]}"

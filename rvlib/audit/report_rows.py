@@ -35,7 +35,6 @@ def rows(audit: Audit) -> list[Row]:
     return [
         *(_rows_of_truth(audit, row) if audit.ground_truth else []),
         *_rows_of_preferences(grades, row),
-        *_rows_of_ended_replies(audit, row),
         *row(
             "reward_variance",
             "reward variance",
@@ -62,6 +61,7 @@ def rows(audit: Audit) -> list[Row]:
             "as the reward comes; compares nothing",
             lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
         ),
+        *_rows_of_ended_replies(audit, row),
         *row(
             "noise",
             "noise, in its own unit",
@@ -193,11 +193,11 @@ def _rows_of_ended_replies(audit: Audit, row: Callable[..., list[Row]]) -> list[
         for key in measures
         for line in row(
             "ended_alone",
-            f"{MEASURES.get(key, key)}, uncut alone",
-            f"the same without the {share} of the replies that were cut off, which are judged unfinished; unknown where "
-            "too few are left",
+            f"{MEASURES.get(key, key)}, not cut off",
+            f"the same without the {share} of the replies that were cut off, which are judged unfinished; unknown "
+            "where too few are left",
             lambda grade, key=key: interval(grade["ended_alone"].get(key)),
-            key == measures[0],
+            key == measures[0] and any(grade.get("ended_alone", {}).get(key) for grade in audit.teachers.values()),
         )
     ]
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from rvlib._checks import number
+from rvlib._checks import number, whole
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report, scoring
 from rvlib.audit.arguments import parser
@@ -38,7 +38,7 @@ from rvlib.lm.data.files import list_bad_lines, read_examples
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example, Preference
 from rvlib.lm.models import policies
-from rvlib.lm.models.reward_models import load_reader
+from rvlib.lm.models.reward_models import check_references, load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
@@ -113,9 +113,10 @@ def audit(
     _check_counts([example.prompt for example in examples], num_generations)
     check_group(group, num_generations)
     number("min_scored", min_scored, low=0, high=1)
+    batch_size = None if batch_size is None else whole("batch_size", batch_size)
     if compare_dtype not in (None, *scoring.MANTISSA):
         raise ValueError(f"compare_dtype must be one of {', '.join(scoring.MANTISSA)}, got {compare_dtype!r}.")
-    columns = score_columns(scores)
+    columns = score_columns(scores, taken=labelled_models)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
     labelled_models |= columns
     if THE_TRUTH in labelled_models:
@@ -123,6 +124,8 @@ def audit(
     scorers = labelled_models | ({} if truth_model is None else {THE_TRUTH: truth_model})
     # Before the long part, what can be said of models without their weights.
     named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
+    for name in named.values():
+        check_references(name, [example.prompt for example in examples])
     readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
     sampling = Sampling(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed

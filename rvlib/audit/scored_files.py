@@ -1,7 +1,7 @@
 """An audit of replies and scores from files: nothing is drawn or scored here, and no language model is needed."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
@@ -92,10 +92,13 @@ def check_group(group: int | None, num_generations: int) -> None:
         )
 
 
-def score_columns(files: Sequence[str | pathlib.Path]) -> dict[str, ScoreColumn]:
-    """{label: its scores} of all files; scores of one name from two files are told apart by the files' names."""
+def score_columns(files: Sequence[str | pathlib.Path], taken: Iterable[str] = ()) -> dict[str, ScoreColumn]:
+    """{label: its scores} of all files; scores of one name from two files are told apart by the files' names.
+
+    taken: the labels of reward models, from which scores are told apart in the same way.
+    """
     tables = [read_scores(path) for path in files]
-    names = [name for table in tables for name in table.scores]
+    names = [*taken, *(name for table in tables for name in table.scores)]
     return {
         (name if names.count(name) == 1 else f"{table.source}:{name}"): ScoreColumn(table, name)
         for table in tables

@@ -107,7 +107,8 @@ def measured_reliability() -> str:
 
 def interval(values: Interval | None, spec: str = ".2f") -> str:
     """An interval as text, "0.62 [0.55, 0.70]", or "unknown"."""
-    return "unknown" if values is None else "{:{s}} [{:{s}}, {:{s}}]".format(*values, s=spec)
+    without_negative_zero = spec.replace(".", "z.")
+    return "unknown" if values is None else "{:{s}} [{:{s}}, {:{s}}]".format(*values, s=without_negative_zero)
 
 
 def share_the_truth_ties(audit: Audit) -> float:

@@ -23,7 +23,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
 from rvlib.lm.models.batches import batches_of_tokens
-from rvlib.lm.models.loading import AdapterBase, adapter_base, loading_failure, locate, quiet, read_tokenizer, with_adapter
+from rvlib.lm.models.loading import (
+    AdapterBase,
+    adapter_base,
+    loading_failure,
+    locate,
+    quiet,
+    read_tokenizer,
+    with_adapter,
+)
 from rvlib.lm.models.policies import WholeWeights
 from rvlib.lm.models.reading import Reader, encode
 
@@ -232,6 +240,8 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
     with _one_sentence(name):
         locate(name)
         base = adapter_base(name)
+        if pathlib.Path(name).is_dir() and not any(pathlib.Path(name).glob("*.safetensors")):
+            raise OSError("it has no weights in a file that ends in .safetensors")
         config = transformers.PreTrainedConfig.get_config_dict(
             name if base is None else base.name, revision="main" if base is None else base.revision
         )[0]
@@ -252,6 +262,16 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
         raise ValueError(
             f"A reward model must have one output, got {num_labels} of {str(name)!r}; name a model trained "
             "to give a reward."
+        )
+
+
+def check_references(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> None:
+    """ValueError, in one sentence, where the reward model called `name` needs a reference that a prompt lacks."""
+    lacking = [prompt.name for prompt in prompts if name == "similarity" and not prompt.reference]
+    if lacking:
+        raise ValueError(
+            f"Similarity compares with a reference reply, got prompt {lacking[0]!r} without one; add a "
+            "reference to each prompt."
         )
 
 
@@ -322,11 +342,7 @@ def _function(name: str) -> Callable[[Prompt, Sequence[str]], ArrayLike]:
     similarity = fixed_rewards.Similarity()
 
     def to_reference(prompt: Prompt, replies: Sequence[str]) -> list[float]:
-        if not prompt.reference:
-            raise ValueError(
-                f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a "
-                "reference to each prompt."
-            )
+        check_references("similarity", [prompt])
         return similarity(replies, [prompt.reference] * len(replies))
 
     return to_reference
