@@ -193,9 +193,9 @@ class Curves(Explorable):
     seed = _seed(13)
     horizon = slider(10_000, 10, 1e8, 0.1, group="Time", label="until", log=True, help="Where the axis of time ends")
     log_time = toggle(True, group="Time", label="logarithmic", help="Decades of time at equal distances")
-    pins = traitlets.List(traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above that differ from them").tag(
-        sync=True
-    )
+    pins = traitlets.List(
+        traitlets.Dict(), help="Settings to compare with: dictionaries of the parameters above that differ from them"
+    ).tag(sync=True)
 
 
 def _mark(default: float, group: str, output: str) -> traitlets.TraitType:

@@ -118,7 +118,7 @@ class Explorable(anywidget.AnyWidget):
         super().__init__(controls=self._controls, **state)
         if self.has_trait("pins"):  # a pin says what it has other than the figure itself
             setting = {key: value for key, value in self.state().items() if key != "pins"}
-            self.pins = [setting | pin for pin in self.pins]
+            self.set_trait("pins", [setting | pin for pin in self.state()["pins"]])
         self.initial = self.state()
 
     @classmethod
