@@ -122,7 +122,9 @@ def test_a_predictor_that_knows_wins_and_one_that_is_the_opposite_is_contradicte
         comparison = teacher_study.compare(study, "rloo", "gain", measure, resamples=200)
         assert comparison.best == "covariance" and comparison.against_best["reward variance"].low > 0
     assert {row.predictor for row in teacher_study.leave_one_policy_out(study, "grpo", "gain")} == {"covariance"}
-    judged = {row.name: row.verdict for row in hypotheses.verdicts(study, resamples=200)}
+    verdicts = hypotheses.verdicts(study, resamples=200)
+    assert all(row.evidence for row in verdicts)  # a reader sees what decided, failures included
+    judged = {row.name: row.verdict for row in verdicts}
     assert judged["H1"] == "confirmed" and judged["H3"] == "contradicted"
     assert list(judged) == [f"H{i}" for i in range(1, 9)]
     assert teacher_study.how_often_right(study, "covariance", "rloo") > 0.9
