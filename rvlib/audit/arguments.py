@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--skip-bad-lines",
         action="store_true",
-        help="leave out lines without a prompt that all models can read, and say which",
+        help="leave out lines without a prompt, and prompts that a model cannot read with their replies; say which",
     )
     how.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
     how.add_argument("--no-texts", dest="texts", action="store_false", help="keep no prompt and no reply in the report")

@@ -15,7 +15,7 @@ import json
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rvlib import _checks
@@ -84,7 +84,7 @@ def read_examples(
     return examples, bad
 
 
-def list_bad_lines(bad: list[str]) -> str:
+def list_bad_lines(bad: Sequence[str]) -> str:
     """The first few of what is wrong with lines, and how many more there are."""
     unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
     return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
