@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     runtime.add_argument(
         "--skip-bad-lines",
         action="store_true",
-        help="leave out lines without a prompt that all models can read, and say which",
+        help="leave out lines without a prompt, and prompts that a model cannot read with their replies; say which",
     )
     runtime.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a reward model")
     runtime.add_argument(
