@@ -24,8 +24,12 @@ from rvlib import result_map  # noqa: E402  (the rvlib of this folder, installed
 _NUMBERED = re.compile(r"(?:Definition|Lemma|Proposition|Theorem|Corollary) \d+")
 
 
+# What else a reader looks up, as the search reads it (site_static/site.mjs), and the result that defines it.
+SYMBOLS = {"def-policy": ["pi"], "def-objective": ["lambda"], "def-time-to-gain": ["t_ gamma", "gamma"]}
+
+
 class Indexed(SphinxTransform):
-    """Each result is an entry of the index, which the search looks up, under its short name."""
+    """Each result is an entry of the index, which the search looks up, under its short name and its symbols."""
 
     default_priority = 840  # before entries are collected
 
@@ -34,9 +38,10 @@ class Indexed(SphinxTransform):
         results = {result.label: result for result in self.env.rvnames_results}
         for node in list(self.document.findall(nodes.Element)):
             for label in results.keys() & set(node.get("ids", [])):
-                entry = ("single", result_map.lower(results[label].short), label, "main", None)
+                names = [result_map.lower(results[label].short), *SYMBOLS.get(label, [])]
+                entries = [("single", name, label, "main", None) for name in names]
                 place = node.parent.index(node)
-                node.parent.insert(place, addnodes.index(entries=[entry], inline=False))
+                node.parent.insert(place, addnodes.index(entries=entries, inline=False))
 
 
 def name_results(app: Sphinx, doctree: nodes.document, page: str) -> None:

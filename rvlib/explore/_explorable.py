@@ -137,8 +137,9 @@ class Explorable(anywidget.AnyWidget):
     @property
     def in_words(self) -> str:
         """Its name and what of the initial state is not the class's own, which names its picture: "race.time=0.1"."""
-        own = {key: trait.default_value for key, trait in self.traits().items()}
-        changed = (f"{key}={value}" for key, value in self.initial.items() if key != "pins" and value != own[key])
+        own = {key: trait.default_value for key, trait in self.traits().items()} | {"pins": 0}
+        initial = self.initial | {"pins": len(self.initial.get("pins", []))}
+        changed = (f"{key}={value}" for key, value in initial.items() if value != own[key])
         return ".".join([self.name, *filter(None, [",".join(changed)])])
 
     def _picture(self) -> tuple[str, str]:
