@@ -288,7 +288,7 @@ def test_a_model_that_keeps_to_its_own_attention_is_not_sampled_wrongly(monkeypa
     policy = make_policy()
     own = policy.model.config._attn_implementation
     monkeypatch.setattr(token_step, "BLOCK", 64)  # all places, as a mask of transformers' own has them
-    monkeypatch.setattr(token_step, "_attention_of_a_step", lambda config: contextlib.nullcontext(own))
+    monkeypatch.setattr(token_step, "attention_of_a_step", lambda config: contextlib.nullcontext(own))
     with pytest.warns(UserWarning, match="not every layer attends as it is told"):
         assert complete(policy, PROMPTS, 2, max_new_tokens=4, engine="graph").logprobs is None
 

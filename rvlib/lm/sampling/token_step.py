@@ -1,24 +1,21 @@
 """One token step of a batch of replies that asks the host nothing, so that a CUDA graph can hold it.
 
 All that a step reads and writes lies in tensors that keep their addresses: the tokens, where the next go, the keys and
-values. Attention reads only the places that are filled, in whole blocks of `BLOCK`, and treats the query heads that
-share a key head as queries of that head: under a mask, transformers' own attention may copy keys and values for each
-query head instead (`repeat_kv`).
+values. Attention (`step_attention`) reads only the places that are filled, in whole blocks of `BLOCK`.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from transformers.cache_utils import Cache, StaticLayer
+
+from rvlib.lm.sampling.step_attention import attention_of_a_step
 
 BLOCK = 128  # places of a cache, of which attention reads whole blocks
 FEWEST_ROWS = 32  # that are not halved any more: a step then takes as long as reading the weights
-_ATTENTION = "rvlib_token_step"
 
 
 @dataclass
@@ -114,7 +111,7 @@ class TokenStep:
             seen = filled if window is None else filled & (columns > position - window)
             return zeros.masked_fill(~seen, -torch.inf)[:, None, None]
 
-        with _attention_of_a_step(model.config.get_text_config()) as before:
+        with attention_of_a_step(model.config.get_text_config()) as before:
             logits = model(
                 input_ids=self.input_ids[:rows].index_select(1, position),
                 position_ids=position - padding,
@@ -164,44 +161,3 @@ def capture(step: Callable[[], None], pool: Any) -> Callable[[], None] | None:
     with torch.cuda.graph(graph, pool=pool):
         step()
     return graph.replay
-
-
-def attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    *,
-    bias: Callable[[int | None], torch.Tensor],
-    capped: bool,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of one token a row, called as transformers does: query (rows, heads, 1, d) to (rows, 1, heads, d)."""
-    if kwargs.get("s_aux") is not None:
-        raise RuntimeError("attention sinks are not in it")
-    queries = query.unflatten(1, (key.shape[1], -1)).squeeze(3)  # (rows, key heads, query heads of each, d)
-    if softcap is None or not capped:
-        states = torch.nn.functional.scaled_dot_product_attention(
-            queries, key, value, attn_mask=bias(sliding_window), scale=scaling
-        )
-    else:
-        scores = softcap * torch.tanh(queries @ key.mT * scaling / softcap) + bias(sliding_window)
-        states = scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
-    return states.flatten(1, 2).unsqueeze(1), None
-
-
-transformers.AttentionInterface.register(_ATTENTION, attention)
-
-
-@contextlib.contextmanager
-def _attention_of_a_step(config: Any) -> Iterator[str]:
-    """Inside, the model's attention is `attention`; gives the name of its own."""
-    before, config._attn_implementation = config._attn_implementation, _ATTENTION
-    try:
-        yield before
-    finally:
-        config._attn_implementation = before
