@@ -151,8 +151,8 @@ class Curves(Explorable):
         "and gradient norm."
     )
     caption = traitlets.Unicode(
-        "Every curve is the exact solution of gradient flow. In the shaded time no policy with this reward variance "
-        "can have gained γ. Pin a setting to compare others with it; a pin's letter goes back to it."
+        "Every curve is the exact solution of gradient flow. In the shaded time the policy cannot have gained γ, by a "
+        "lower bound from its reward variance. Pin a setting to compare others with it; a pin's letter goes back to it."
     ).tag(sync=True)
     main = main_controls("accuracy", "variance")
 

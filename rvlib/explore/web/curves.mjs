@@ -374,7 +374,7 @@ const METRICS = { euclidean: "Euclidean", natural: "natural" };
 /** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
 const pinLabel = (pin, { state, pins }, i) => {
   const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
-  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${METRICS[pin[key]] ?? (Number.isInteger(pin[key]) ? pin[key] : number(pin[key], 2))}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${METRICS[pin[key]] ?? (Number.isInteger(pin[key]) ? String(pin[key]).replace("-", "−") : number(pin[key], 2))}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
 };
 
 export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });
