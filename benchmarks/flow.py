@@ -195,7 +195,7 @@ def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.f
 
 def main(path: str | pathlib.Path) -> None:
     """Time every problem by every method and write `path`."""
-    rng = np.random.default_rng(0)
+    rng, load = np.random.default_rng(0), os.getloadavg()[0]
     rows = []
     for name, problems, outputs, kl_coef, horizon, asked in PROBLEMS:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
@@ -226,7 +226,9 @@ def main(path: str | pathlib.Path) -> None:
                 result["times_rvlib"] = result["s"] / row["rvlib"]["s"]
         rows.append(row)
         peers = (
-            f"{m} {row[m]['times_rvlib']:.1f}×" if row[m] else f"{m} not in {LONGEST:.0f} s"
+            f"{m} {row[m]['times_rvlib']:.1f}×{' (ahead)' * (row[m]['times_rvlib'] < 1)}"
+            if row[m]
+            else f"{m} not in {LONGEST:.0f} s"
             for m in row
             if m not in ("problem", "rvlib")
         )
@@ -239,7 +241,7 @@ def main(path: str | pathlib.Path) -> None:
             "diffrax": importlib.metadata.version("diffrax") if importlib.util.find_spec("diffrax") else None,
             "numpy": np.__version__,
             "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores; load {load:.1f} before",
             "date": time.strftime("%Y-%m-%d"),
         }
         pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")  # a run that is cut short keeps its rows

@@ -3,7 +3,7 @@
     dθ/dt = (1/|S|) π_θ ⊙ ( r^KL - E_{π_θ} r^KL ),   θ(0) = θ_ref,   r^KL = r - λ ln(π_θ/π_ref)
                                                                                      Lemma 7, arXiv 2503.15477
 
-`rvlib.tabular.integrator` has the numerical method, and `benchmarks/flow.py` sets it beside SciPy's.
+`rvlib.tabular.integrator` has the numerical method, and `benchmarks/flow.py` sets it beside SciPy's and diffrax's.
 """
 
 from collections.abc import Iterator
