@@ -26,13 +26,14 @@ def order_figure(audit: Audit) -> Any:
         size=12,
         alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {in_words}.",
     )
+    proxy = plots.COLOURS["proxy"]
     figure.update_traces(
-        marker_opacity=1, error_x=dict(width=5, thickness=2, color=plots.COLOURS["ground truth"]), showlegend=False
+        marker=dict(opacity=1, color=proxy), error_x=dict(width=5, thickness=2, color=proxy), showlegend=False
     )
     figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
     if audit.reference and by in ("covariance", "preference_covariance"):
         mark = interval_of(audit.reference, by)[0]
-        figure.add_vline(x=mark, line=dict(color=plots.COLOURS["accent"]))
+        figure.add_vline(x=mark, line=dict(color=plots.COLOURS["ground truth"]))
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
         )
