@@ -371,6 +371,17 @@ def test_long_names_leave_the_figures_room_on_a_phone():
     assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == names
 
 
+def test_scores_that_differ_by_rounding_alone_have_no_variance(files, tmp_path):
+    steps = np.spacing(np.float32(5)) * np.random.default_rng(0).integers(-1, 2, size=TRUTH.shape)
+    five: list = (5 + steps).tolist()
+    five[3][2] = None  # that one abstains changes nothing
+    scores = written(tmp_path / "five.jsonl", by_reply(five=five, truth=TRUTH.tolist()))
+    audits = audit_files(files[0], scores, ground_truth="truth"), audit_rewards({"five": np.array(five, float)}, TRUTH)
+    for audit in audits:
+        assert audit.teachers["five"]["scale"] == 0 and audit.teachers["five"]["reward_variance"] == [0, 0, 0]
+        assert audit.teachers["five"]["unscored"] == 1 and audit.advice[0].startswith("five gives every reply the same")
+
+
 def test_no_interval_shows_a_negative_zero():
     assert interval([-0.001, -0.5, 0.001]) == "0.00 [-0.50, 0.00]"
     assert interval([-0.001, -0.5, 0.001], "+.0%") == "+0% [-50%, +0%]" and interval(None) == "unknown"

@@ -19,7 +19,7 @@ transformers = pytest.importorskip(
 from small_models import TEMPLATE, make_encoder, make_llama, make_tokenizer  # noqa: E402
 
 from rvlib.audit import command as audit_command  # noqa: E402
-from rvlib.audit import report, scoring  # noqa: E402
+from rvlib.audit import report, scoring, statistics  # noqa: E402
 from rvlib.audit.reading import reading_notes  # noqa: E402
 from rvlib.audit.run import audit  # noqa: E402
 from rvlib.audit.stamps import stamp  # noqa: E402
@@ -253,12 +253,12 @@ def test_rewards_that_differ_by_rounding_alone_have_no_variance(models, prompts,
 
 def test_without_noise_flattens_what_noise_alone_makes():
     rewards = np.array([[1.0, 1.01, 0.99], [1.0, 2.0, 3.0], [7.0, 7.0, 7.0]])
-    assert scoring.without_noise(rewards, 0.01).tolist() == [[1.0] * 3, [1.0, 2.0, 3.0], [7.0] * 3]
-    assert scoring.without_noise(rewards, 0.009).tolist() == rewards.tolist()
-    assert np.ptp(scoring.without_noise(rewards, 4.0)) == 0
-    assert scoring.without_noise([]).shape == (0,)
+    assert statistics.without_noise(rewards, 0.01).tolist() == [[1.0] * 3, [1.0, 2.0, 3.0], [7.0] * 3]
+    assert statistics.without_noise(rewards, 0.009).tolist() == rewards.tolist()
+    assert np.ptp(statistics.without_noise(rewards, 4.0)) == 0
+    assert statistics.without_noise([]).shape == (0,)
     large = 1e6 + np.array([[0.0, 0.5, 1.0]])  # steps of a 32-bit number are a sixteenth there
-    assert scoring.without_noise(large).tolist() == large.tolist()
+    assert statistics.without_noise(large).tolist() == large.tolist()
 
 
 def test_noise_is_the_difference_between_a_reply_alone_and_in_its_batch():

@@ -79,14 +79,14 @@ def assemble(
         features = probes.features(drawn.replies, drawn.log_probs)
     prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
-    truth_rewards = None if truth is None else np.asarray(truth.rewards, dtype=float)
+    truth_rewards = None if truth is None else _without_noise(truth, truth.rewards)
 
     def graded(scores: Scores, *, reference: bool = False) -> Grade:
-        rewards = np.asarray(scores.rewards, dtype=float)
+        rewards, preferences = (_without_noise(scores, table) for table in (scores.rewards, scores.preferences))
         result = grade(
             rewards,
             truth_rewards,
-            scores.preferences,
+            preferences,
             different,
             prompts=drawn.prompts,
             pair_prompts=drawn.pair_prompts or None,
@@ -105,7 +105,7 @@ def assemble(
             if texts and not reference:
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
         result["rewards"] = [[None if np.isnan(value) else float(value) for value in row] for row in rewards]
-        result["preferences"] = np.asarray(scores.preferences, dtype=float).reshape(-1, 2).tolist()
+        result["preferences"] = preferences.reshape(-1, 2).tolist()
         return Grade(**{**result, **scores.record})  # type: ignore[typeddict-item]  # keys of a grade
 
     grades = {label: graded(scores) for label, scores in teachers.items()}
@@ -131,6 +131,11 @@ def assemble(
     audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
     audit.advice.extend(advice(audit))
     return audit
+
+
+def _without_noise(scores: Scores, table: ArrayLike) -> np.ndarray:
+    """A table of a reward model's rewards, where what rounding alone changes is no difference."""
+    return statistics.without_noise(table, scores.record.get("noise", 0.0))
 
 
 def _ended_alone(

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from rvlib._checks import number, whole
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report, scoring
@@ -32,6 +34,7 @@ from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, strangers
 from rvlib.audit.scoring import Scores, Texts
 from rvlib.audit.stamps import stamp
+from rvlib.audit.statistics import MANTISSA
 from rvlib.files import data_folder, fingerprint
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import list_bad_lines, read_examples
@@ -114,8 +117,8 @@ def audit(
     check_group(group, num_generations)
     number("min_scored", min_scored, low=0, high=1)
     batch_size = None if batch_size is None else whole("batch_size", batch_size)
-    if compare_dtype not in (None, *scoring.MANTISSA):
-        raise ValueError(f"compare_dtype must be one of {', '.join(scoring.MANTISSA)}, got {compare_dtype!r}.")
+    if compare_dtype not in (None, *MANTISSA):
+        raise ValueError(f"compare_dtype must be one of {', '.join(MANTISSA)}, got {compare_dtype!r}.")
     columns = score_columns(scores, taken=labelled_models)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
     labelled_models |= columns
@@ -212,7 +215,7 @@ def audit(
 
     def cleaned(scores: Scores) -> assembly.Scores:
         rewards, preferences = (
-            scoring.without_noise([row for row, keep in zip(rewards, mask) if keep], scores.noise)
+            np.array([row for row, keep in zip(rewards, mask) if keep], dtype=float)
             for rewards, mask in ((scores.rewards, scored.mask), (scores.preferences, scored_pairs.mask))
         )
         return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)

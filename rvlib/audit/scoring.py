@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from rvlib.audit.statistics import MANTISSA, precision_step
 from rvlib.files import read_lines, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
@@ -17,7 +18,6 @@ from rvlib.lm.models.reward_models import SequenceReward, check_finite
 
 CHUNK = 16  # prompts scored between two moves of the progress bar, and lost at most where scoring is stopped
 COMPARED = 8  # replies that are scored once more, each alone
-MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
 Rewards = list[list[float | None]]  # None where the reward model abstained
@@ -100,23 +100,7 @@ def noise(score: SequenceReward, texts: Texts, rewards: Rewards, others: Sequenc
     in_batch = np.array([rewards[i][0] for i in chosen], dtype=float)
     differences = [np.abs(each.alone(prompts, replies) - in_batch).max() for each in (score, *others)]
     largest = np.abs(np.array(rewards, dtype=float)).max(keepdims=True)
-    return float(max(*differences, _step(largest, MANTISSA[score.source["dtype"]])[0, 0]))
-
-
-def without_noise(rewards: Sequence[Sequence[float | None]], noise: float = 0.0) -> NDArray[np.float64]:
-    """Rewards (prompts, replies) in which replies that differ by rounding alone, within a prompt, have their mean.
-
-    Each reward is known up to `noise`, and up to the step of a 32-bit number: where all of a prompt lie within twice
-    that, it has no reward variance; and where all of all prompts do, nothing has.
-    """
-    values = np.array(rewards, dtype=float)
-    if not values.size:
-        return values
-    for axis in (1, None):
-        limit = 2.02 * np.maximum(noise, _step(np.abs(values).max(axis, keepdims=True), MANTISSA["float32"]))
-        flat = np.ptp(values, axis, keepdims=True) <= limit  # a hundredth more, since what is kept is in decimals
-        values = np.where(flat, np.broadcast_to(values.mean(axis, keepdims=True), values.shape), values)
-    return values
+    return float(max(*differences, precision_step(largest, MANTISSA[score.source["dtype"]])[0, 0]))
 
 
 @dataclass(frozen=True)
@@ -149,11 +133,6 @@ def scored_by_all(
             f"{len(mask)} ({left_out[0]}); mend the reward model, or lower --min-scored (min_scored)."
         )
     return ScoredByAll(mask, left_out)
-
-
-def _step(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
-    """The step from numbers to the next, of a precision with so many bits of mantissa."""
-    return 2.0 ** (np.floor(np.log2(np.maximum(values, np.finfo(np.float32).tiny))) - bits)
 
 
 def _checked(rewards: Any, texts: Texts, label: str) -> Rewards:

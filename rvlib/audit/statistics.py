@@ -25,6 +25,7 @@ from rvlib import _checks
 from rvlib.metrics import reward_covariance
 
 MAX_SUBSETS = 1000  # groups made of the replies to a prompt; where there are more, so many are drawn
+MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 Interval = list[float]  # [value, low, high], as JSON holds it
 
 
@@ -293,3 +294,32 @@ def _subsets(count: int, group: int, seed: int) -> NDArray[np.int64]:
     if math.comb(count, group) <= MAX_SUBSETS:
         return np.array(list(itertools.combinations(range(count), group)))
     return np.random.default_rng(seed).random((MAX_SUBSETS, count)).argsort(-1)[:, :group]
+
+
+def without_noise(rewards: ArrayLike, noise: float = 0.0) -> NDArray[np.float64]:
+    """Rewards (prompts, replies) in which replies that differ by rounding alone, within a prompt, have their mean.
+
+    Each reward is known up to `noise`, and up to the step of a 32-bit number: where all of a prompt lie within twice
+    that, it has no reward variance; and where all of all prompts do, nothing has. NaN stays where there is none.
+    """
+    values = np.array(rewards, dtype=float)
+    for axis in (1, None):
+        present = np.isfinite(values)
+        if not present.any():
+            return values
+        low, high = (
+            edge(values, axis=axis, keepdims=True, where=present, initial=start)
+            for edge, start in ((np.min, np.inf), (np.max, -np.inf))
+        )
+        largest = np.max(np.abs(values), axis=axis, keepdims=True, where=present, initial=0.0)
+        limit = 2.02 * np.maximum(noise, precision_step(largest, MANTISSA["float32"]))
+        flat = high - low <= limit  # a hundredth more, since what is kept is in decimals
+        count = np.maximum(present.sum(axis=axis, keepdims=True), 1)
+        mean = np.sum(values, axis=axis, keepdims=True, where=present) / count
+        values = np.where(flat & present, np.broadcast_to(mean, values.shape), values)
+    return values
+
+
+def precision_step(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
+    """The step from numbers to the next, of a precision with so many bits of mantissa."""
+    return 2.0 ** (np.floor(np.log2(np.maximum(values, np.finfo(np.float32).tiny))) - bits)

@@ -240,7 +240,7 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
     with _one_sentence(name):
         locate(name)
         base = adapter_base(name)
-        if pathlib.Path(name).is_dir() and not any(pathlib.Path(name).glob("*.safetensors")):
+        if base is None and pathlib.Path(name).is_dir() and not any(pathlib.Path(name).glob("*.safetensors")):
             raise OSError("it has no weights in a file that ends in .safetensors")
         config = transformers.PreTrainedConfig.get_config_dict(
             name if base is None else base.name, revision="main" if base is None else base.revision
