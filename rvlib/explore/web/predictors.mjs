@@ -112,7 +112,7 @@ function layout({ state, panels }, width) {
   const top = 66 + under.height + key.height + (panels.length > 1 ? 18 : 0);
   const columns = stacked ? 1 : panels.length;
   const across = (width - left - right - (columns - 1) * gap) / columns;
-  const down = panels.length === 1 ? 300 : stacked ? 190 : 240;
+  const down = panels.length === 1 ? (width < 420 ? 270 : 300) : stacked ? 190 : 240;
   /** @type {(values: number[]) => [number, number]} */
   const range = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
