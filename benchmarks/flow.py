@@ -126,7 +126,7 @@ def _diffrax_solver(method: str, kl_coef: float) -> Callable[..., Any]:
         g = reward - kl_coef * u
         return probs * (g - probs @ g)
 
-    def one(logits, reward, times, tolerance):
+    def solve(logits, reward, times, tolerance):
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
             getattr(diffrax, method)(),
@@ -142,7 +142,7 @@ def _diffrax_solver(method: str, kl_coef: float) -> Callable[..., Any]:
         )
         return jax.nn.softmax(logits + solution.ys)
 
-    return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
+    return jax.jit(jax.vmap(solve, in_axes=(0, 0, None, None)))
 
 
 def diffrax_flows(
@@ -201,10 +201,10 @@ def main(path: str | pathlib.Path) -> None:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
         times = np.geomspace(1e-4 * horizon, horizon, asked) if asked > 1 else np.array([horizon])
         reference = rvlib_flow(logits, reward, kl_coef, times, integrator._TOLERANCE / 100)
-        ours = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
-        row = {"problem": name, "rvlib": climb(ours, reference)}
+        own = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
+        row = {"problem": name, "rvlib": climb(own, reference)}
         if problems > 1:
-            run = timed(functools.partial(ours, integrator._TOLERANCE))
+            run = timed(functools.partial(own, integrator._TOLERANCE))
             row["rvlib"]["by_default"] = {"s": run.core_s, "wall_s": run.wall_s}
         for method in ("DOP853", "LSODA", "Radau", "BDF"):
             if outputs > 1000 and method != "DOP853":

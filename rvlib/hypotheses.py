@@ -124,9 +124,9 @@ def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
             for other in study.scores
             if other not in ("reward variance", "1 − group-collapse rate")
         ]
-        found = compare(study, algorithm, "loss to hacking", resamples=resamples)
-        highest[algorithm] = found.values[found.best]
-        warned |= any(value.value > 0.5 and value.low > 0.3 for value in found.values.values())
+        hacking = compare(study, algorithm, "loss to hacking", resamples=resamples)
+        highest[algorithm] = hacking.values[hacking.best]
+        warned |= any(value.value > 0.5 and value.low > 0.3 for value in hacking.values.values())
     claim = "every other predictor but the collapse rate over reward variance, correlation with the gain"
     rows.append(_judged("H4", claim, leads, complete=len(study.algorithms) == 2))
     claim = "no predictor has a correlation above 0.5 with the loss to hacking whose interval lies above 0.3"

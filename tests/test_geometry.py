@@ -81,12 +81,12 @@ def test_another_rewards_gain_is_found_where_it_is_first_reached():
         reached = (value - value[:, :1] >= gain) & (kl_coef * tilt < 1)
         after = np.where(reached.any(-1), tilt[reached.argmax(-1)], np.inf)
         before = np.where(reached.any(-1), tilt[reached.argmax(-1) - 1], 0.0)
-        found = np.where(np.isfinite(time), -np.expm1(-kl_coef * time) / kl_coef if kl_coef else time, np.inf)
-        assert (found <= after * (1 + 1e-9)).all() and (found >= before * (1 - 1e-9)).all()
-        for i in np.flatnonzero(np.isfinite(found)):
-            at = softmax(logits[i] + found[i] * reward[i])
+        crossing = np.where(np.isfinite(time), -np.expm1(-kl_coef * time) / kl_coef if kl_coef else time, np.inf)
+        assert (crossing <= after * (1 + 1e-9)).all() and (crossing >= before * (1 - 1e-9)).all()
+        for i in np.flatnonzero(np.isfinite(crossing)):
+            at = softmax(logits[i] + crossing[i] * reward[i])
             assert at @ measured[i] - value[i, 0] == pytest.approx(gain, abs=1e-10)
-        crossings += np.isfinite(found).sum()
+        crossings += np.isfinite(crossing).sum()
     assert crossings > 200
 
 

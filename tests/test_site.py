@@ -400,8 +400,8 @@ def test_the_search_finds_the_defining_place_first(browser, site, asked):
         page.goto(site("search") + "?q=" + urllib.parse.quote(asked))
         page.wait_for_selector("#search-results li")
         page.wait_for_function("!/^Searching/.test(document.querySelector('#search-results h2').innerText)")
-        found = page.locator("#search-results li a").first.get_attribute("href")
-        assert re.sub(r"\?[^#]*", "", found) == FOUND[asked]
+        first = page.locator("#search-results li a").first.get_attribute("href")
+        assert re.sub(r"\?[^#]*", "", first) == FOUND[asked]
 
 
 def test_without_scripts_nothing_is_blank(browser, site):

@@ -146,9 +146,9 @@ def _ended_alone(
     prompts: Sequence[str],
 ) -> dict[str, Interval | None]:
     """The measures of the replies that ended by themselves, in units of those; arrays (prompts, replies)."""
-    own, wanted = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
+    proxy, measured = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
     try:
-        result: Mapping[str, Any] = grade(own, wanted, (), different, prompts=prompts)  # type: ignore[arg-type]
+        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)  # type: ignore[arg-type]
     except ValueError:  # too few of them
         result = {}
     keys = ("reward_variance",) if truth is None else ("covariance", "accuracy", "reward_variance")

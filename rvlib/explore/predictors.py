@@ -50,9 +50,9 @@ def points() -> dict[str, Any]:
 
     def intervals(part: teacher_study.Study, algorithm: str, outcome: str) -> dict[str, list[float]]:
         order, pick = (teacher_study.compare(part, algorithm, outcome, measure) for measure in ("spearman", "regret"))
-        found = {key: (order.values[name], pick.values[name]) for key, name in PREDICTORS.items()}
+        measures = {key: (order.values[name], pick.values[name]) for key, name in PREDICTORS.items()}
         return {
-            key: [round(end, 4) for value in both for end in (value.low, value.high)] for key, both in found.items()
+            key: [round(end, 4) for value in both for end in (value.low, value.high)] for key, both in measures.items()
         }
 
     parts = {policy: study.under(policy) for policy in study.policies}

@@ -61,7 +61,7 @@ def natural_time_to_gain(
     spread = np.maximum(-mark.min(-1), _TINY)
     farthest = np.where(kl_coef > 0, 1 / np.where(kl_coef > 0, kl_coef, 1), _FOREVER)  # the supremum of s
     shape = np.broadcast_shapes(goal.shape, kl_coef.shape)
-    tilt, found, searched = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)
+    tilt, reached, searched = np.zeros(shape), np.zeros(shape, bool), np.ones(shape, bool)
     while searched.any():
         probs = softmax(logits + tilt[..., None] * deviation)
         lead = -(probs * deviation).sum(-1)  # r_max - V
@@ -70,14 +70,14 @@ def natural_time_to_gain(
         short = goal - (probs * mark).sum(-1)
         slope = (probs * mark * centred).sum(-1)
         step = _certain_step(short, slope, (probs * centred**2).sum(-1), lead, spread)
-        found |= searched & ((short <= 0) | (step <= 4e-16 * tilt))
+        reached |= searched & ((short <= 0) | (step <= 4e-16 * tilt))
         never = (goal >= limit - rest * limit) | (tilt >= farthest)  # the rest have marks of 0 at most
-        searched &= ~found & ~never
+        searched &= ~reached & ~never
         tilt = np.where(searched, np.minimum(tilt + step, farthest), tilt)
     with np.errstate(divide="ignore"):
         # s = (1 - e^{-λt})/λ solved for t
         late = -np.log1p(-np.minimum(kl_coef * tilt, 1.0)) / np.where(kl_coef > 0, kl_coef, 1)
-    return np.where(found, np.where(kl_coef > 0, late, tilt), np.inf)[()]
+    return np.where(reached, np.where(kl_coef > 0, late, tilt), np.inf)[()]
 
 
 def _certain_step(

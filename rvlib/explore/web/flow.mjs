@@ -349,21 +349,21 @@ export function timeToGain(
 ) {
   const problem = new Problem(logits, reward, klCoef);
   const centred = new Problem(logits, measured, 0).reward;
-  let [found, hopeless] = [Infinity, false];
+  let [reached, hopeless] = [Infinity, false];
   const after = new Float64Array(problem.n);
-  if (never(problem, after, centred, gain)) return found;
+  if (never(problem, after, centred, gain)) return reached;
   march(problem, Math.min(tMax, FOREVER) / nPrompts, tolerance, (start, u, length, increment) => {
     const from = Float64Array.from(u);
     const end = Float64Array.from(increment);
     const crossing = firstCrossing(problem, centred, gain, from, length, end, tolerance);
-    found = (start + crossing) * nPrompts;
+    reached = (start + crossing) * nPrompts;
     for (let i = 0; i < problem.n; i++) after[i] = from[i] + end[i];
     increment.set(end); // looking closer used the problem's scratch space
     hopeless = never(problem, after, centred, gain);
-    return found < Infinity || hopeless;
+    return reached < Infinity || hopeless;
   });
-  if (found <= tMax) return found;
-  return hopeless && found === Infinity ? Infinity : undecided;
+  if (reached <= tMax) return reached;
+  return hopeless && reached === Infinity ? Infinity : undecided;
 }
 
 /**

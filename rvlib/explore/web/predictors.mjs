@@ -136,14 +136,14 @@ function layout({ state, panels }, width) {
 
 /** The reward model whose mark is nearest to a point, and the panel that it is in; nothing where all are far away. */
 function nearest(placed, px, py) {
-  let [found, least] = [/** @type {any} */ (undefined), NEAR];
+  let [pointed, least] = [/** @type {any} */ (undefined), NEAR];
   for (const panel of placed)
     for (let k = 0; k < STUDY.teachers.length; k++) {
       const [x, y] = panel.at(k);
       const away = Math.hypot(x - px, y - py);
-      if (away < least) [found, least] = [{ panel, k }, away];
+      if (away < least) [pointed, least] = [{ panel, k }, away];
     }
-  return found;
+  return pointed;
 }
 
 function draw(view, width) {
@@ -210,9 +210,9 @@ function draw(view, width) {
 
 /** What is said of the mark that is pointed at. */
 const probe = (placed, width) => (x, y) => {
-  const found = nearest(placed, x, y);
-  if (!found) return "";
-  const { panel, k } = found;
+  const pointed = nearest(placed, x, y);
+  if (!pointed) return "";
+  const { panel, k } = pointed;
   const [name, family] = STUDY.teachers[k];
   const lines = [
     { words: name, weight: 600 },
@@ -246,8 +246,8 @@ const probe = (placed, width) => (x, y) => {
 function setup({ svg, set, state }) {
   svg.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     const { placed } = layout(compute(state()), Number(svg.getAttribute("width")));
-    const found = nearest(placed, event.offsetX, event.offsetY);
-    if (found) set({ teacher: found.k + 1 });
+    const pointed = nearest(placed, event.offsetX, event.offsetY);
+    if (pointed) set({ teacher: pointed.k + 1 });
   });
   return {};
 }
