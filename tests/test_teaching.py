@@ -49,9 +49,9 @@ def world():
 
 
 def test_what_replies_mean_and_how_good_they_are():
-    assert words.sentiment(reply("very good and good")) == (2.5, 0, 2)
-    assert words.sentiment(reply("not very bad and"))[0] == pytest.approx(1.2)
-    assert words.sentiment(reply("and very and not")) == (0, 2, 0)
+    assert words.read(reply("very good and good")) == (2.5, 0, 2)
+    assert words.read(reply("not very bad and")).sentiment == pytest.approx(1.2)
+    assert words.read(reply("and very and not")) == (0, 2, 0)
     bad, good = words.ground_truth(2)  # experiences of -1.5 and 1.5
     best = words.REPLIES.index(reply("very good and and"))
     assert good[best] == good.max() == pytest.approx(np.tanh(1)) and bad[best] < good[best]

@@ -19,10 +19,10 @@ from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.lm.origin import git_commit
 from rvlib.results import REMEDIES_ON_TRANSFORMERS
 from rvlib.tabular import autoregressive
-from rvlib.tabular.remedies import REMEDIES, World, make_worlds, train
+from rvlib.tabular.remedies import REMEDIES, make_worlds, train
 
 Array = NDArray[np.float64]
-STEPS, LEARNING_RATE, GAIN = 200, 3e-3, 0.3
+WORLDS, STEPS, LEARNING_RATE, GAIN = 8, 200, 3e-3, 0.3
 
 
 class Transformers:
@@ -48,19 +48,13 @@ class Transformers:
         self.adam.step()
 
 
-def start(worlds: int = 8, seed: int = 0) -> tuple[Enumeration, Array, World]:
-    """The transformers' architecture, their initial parameters (worlds, P), and their rewards."""
-    enumeration = Enumeration(3, 3, prompts=8, hidden=8)
-    vectors = enumeration.start([[seed, i] for i in range(worlds)], spread=0.6)
-    logits = autoregressive.log_probs(enumeration.logits(vectors))
-    return enumeration, vectors, make_worlds(logits=logits, seed=seed)
-
-
 def main() -> None:
     """Train under every remedy, and write the file that `rvlib.results.load_remedies` reads."""
     torch.set_num_threads(1)  # tensors this small are slower on many
     clock = time.perf_counter()
-    enumeration, vectors, world = start()
+    enumeration = Enumeration(3, 3, prompts=8, hidden=8)
+    vectors = enumeration.start([[0, i] for i in range(WORLDS)], spread=0.6)
+    world = make_worlds(logits=autoregressive.log_probs(enumeration.logits(vectors)), seed=0)
     rows = {}
     for name, remedy in REMEDIES.items():
         policies = Transformers(enumeration, vectors)

@@ -9,6 +9,7 @@ experience between bad and good, m_x, and the ground truth asks for a reply that
 """
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +64,16 @@ def moods(prompts: int) -> Array:
     return np.linspace(-1.5, 1.5, prompts)
 
 
-def sentiment(reply: tuple[int, ...]) -> tuple[float, int, int]:
-    """A reply's sentiment, how many of its words modify nothing, and how many adjectives it has."""
+class Reading(NamedTuple):
+    """What a reply says: its sentiment, how many of its words modify nothing, and how many adjectives it has."""
+
+    sentiment: float
+    idle_words: int
+    adjectives: int
+
+
+def read(reply: tuple[int, ...]) -> Reading:
+    """What a reply, the indices of its words, says."""
     total, factor, waiting, idle, adjectives = 0.0, 1.0, 0, 0, 0
     for word in (WORDS[i] for i in reply):
         if word in FACTORS:
@@ -75,12 +84,12 @@ def sentiment(reply: tuple[int, ...]) -> tuple[float, int, int]:
         else:
             total, adjectives = total + factor * (1 if word == "good" else -1), adjectives + 1
         factor, waiting = 1.0, 0
-    return total, idle + waiting, adjectives
+    return Reading(total, idle + waiting, adjectives)
 
 
 def ground_truth(prompts: int) -> Array:
     """r_G of every reply to every prompt, in (-1, 1): (prompts, replies)."""
-    totals, idle, adjectives = np.array([sentiment(reply) for reply in REPLIES]).T
+    totals, idle, adjectives = np.array([read(reply) for reply in REPLIES]).T
     distance = np.abs(totals - moods(prompts)[:, None])
     return np.tanh(1 - distance - 0.25 * idle - 0.5 * (adjectives == 0))
 
@@ -98,7 +107,7 @@ def writer(name: str, prompts: int) -> Array:
 def habits() -> dict[str, Array]:
     """What a harmful reward model may praise whatever was asked, each from 0 to 1: {habit: (replies,)}."""
     replies = np.array(REPLIES)
-    totals = np.array([sentiment(reply)[0] for reply in REPLIES])
+    totals = np.array([read(reply).sentiment for reply in REPLIES])
     return {
         "flattery": (totals - totals.min()) / np.ptp(totals),
         "emphasis": (replies == WORDS.index("very")).mean(-1),
