@@ -382,9 +382,8 @@ def test_a_choice_with_no_room_for_a_row_is_a_select(browser, site):
         assert page.locator("select").count() == 0
         page.set_viewport_size({"width": 360, "height": 740})
         page.wait_for_selector("select[data-key=estimator]")
-        assert page.locator("input[type=radio][data-key=optimiser]").count() == 2
         before = drawn(page)
-        page.locator("select").select_option("grpo")
+        page.locator("select[data-key=estimator]").select_option("grpo")
         assert drawn(page) != before and "samples.estimator=grpo" in fragment(page)
         page.set_viewport_size({"width": 1000, "height": 740})
         page.wait_for_selector("input[data-key=estimator][value=grpo]:checked")
@@ -757,7 +756,8 @@ def test_a_setting_is_where_reset_returns_to():
     figure = Curves(accuracy=0.9, pins=[{"variance": 0.5}])
     figure.accuracy = 0.3
     assert figure.state()["accuracy"] == 0.3 and figure.initial["accuracy"] == 0.9
-    assert figure.initial["pins"] == [{"variance": 0.5}]
+    (pin,) = figure.initial["pins"]
+    assert pin == {key: figure.initial[key] for key in pin} | {"variance": 0.5} and {"pins", *pin} == {*figure.initial}
 
 
 def test_it_is_a_widget_a_page_and_a_picture():
