@@ -15,6 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.util.index_entries import split_index_msg
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -74,7 +75,17 @@ def read_results(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
 
 
 def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """All pages are written again when a name or a number of a result has changed."""
+    """All pages are written again when a name or a number of a result has changed; the search keeps the others' entries.
+
+    Sphinx reads the rest of its search index back from the last build, but not the entries of pages that stay.
+    """
+    for page, entries in env.get_domain("index").entries.items():
+        kept = {
+            (part, target or "", main)
+            for kind, value, target, main, _ in entries
+            for part in split_index_msg(kind, value)
+        }
+        env._search_index_index_entries.setdefault(page, sorted(kept))
     names = [(result.label, result.name, result.title) for result in env.rvnames_results]
     changed = getattr(env, "rvnames_written", None) != names
     env.rvnames_written = names

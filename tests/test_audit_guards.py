@@ -423,6 +423,7 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
 
 def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
     commits = iter(["0123", "4567"])
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_, **__: None)  # asks the hub five times
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: types.SimpleNamespace(sha=next(commits)))
     assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
     assert stamp("somebody/judge-b") == {"revision": "4567"}
