@@ -74,11 +74,8 @@ def read_results(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
     env.rvnames_results = result_map.of_book(ROOT)
 
 
-def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """All pages are written again when a name or a number of a result has changed; the search keeps the others' entries.
-
-    Sphinx reads the rest of its search index back from the last build, but not the entries of pages that stay.
-    """
+def keep_search_entries(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """The search's entries of pages that stay: Sphinx reads all of the last build's index back but these."""
     for page, entries in env.get_domain("index").entries.items():
         kept = {
             (part, target or "", main)
@@ -86,6 +83,11 @@ def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
             for part in split_index_msg(kind, value)
         }
         env._search_index_index_entries.setdefault(page, sorted(kept))
+    return []
+
+
+def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """All pages are written again when a name or a number of a result has changed."""
     names = [(result.label, result.name, result.title) for result in env.rvnames_results]
     changed = getattr(env, "rvnames_written", None) != names
     env.rvnames_written = names
@@ -101,6 +103,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
     app.connect("env-before-read-docs", read_results)
     app.connect("env-get-outdated", read_again)
+    app.connect("env-updated", keep_search_entries)
     app.connect("env-updated", write_again)
     app.connect("doctree-resolved", name_results)
     app.add_transform(Indexed)
