@@ -135,7 +135,7 @@ CONTROLS = """[...document.querySelectorAll('.rv-explorable')].flatMap(f =>
 BARRIERS = """async rules => (await axe.run(document, {resultTypes: ['violations'], elementRef: true, ...rules}))
     .violations.flatMap(rule => rule.nodes
         .filter(node => rule.id !== 'empty-table-header' || !node.element.querySelector('mjx-assistive-mml'))
-        .filter(node => rule.id !== 'color-contrast' || node.element.checkVisibility({contentVisibilityAuto: true}))
+        .filter(node => rule.id !== 'color-contrast' || node.element.checkVisibility())
         .map(node => `${rule.id}: ${node.html.slice(0, 160)}`))"""
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
