@@ -175,7 +175,7 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
     arguments, single = audited
     shared = environment / "audit-2"
     started = command(2, [*arguments, "--folder", shared])
-    done = subprocess.run(started, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(started, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     of_one, of_two = (json.loads((folder / "audit.json").read_text()) for folder in (single, shared))
     for name in sorted(path.name for path in (single / "samples").glob("batch-*")):

@@ -16,15 +16,17 @@ import io
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Prompt
+
+_Value = TypeVar("_Value")
 
 REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
@@ -112,19 +114,11 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         texts.setdefault(key, []).extend(replies)
         known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), [None] * len(replies))
         known = known if isinstance(known, list) else [known]
-        if len(known) != len(replies) or not all(value is None or _is_number(value) for value in known):
-            raise ValueError(
-                f"{path}, {place}, must have one log-probability, of the whole reply, for each of {len(replies)} "
-                f"replies, got {json.dumps(known)[:60]}."
-            )
+        _check_each(path, place, known, len(replies), _is_number, "log-probability, of the whole reply,")
         log_probs.setdefault(key, []).extend(known)
         whole = row.get("ended")
         whole = whole if isinstance(whole, list) else [whole] * len(replies)
-        if len(whole) != len(replies) or not all(value in (None, True, False) for value in whole):
-            raise ValueError(
-                f'{path}, {place}, must have one "ended", true or false, for each of {len(replies)} replies, got '
-                f"{json.dumps(whole)[:60]}."
-            )
+        _check_each(path, place, whole, len(replies), lambda value: value in (True, False), '"ended", true or false,')
         ended.setdefault(key, []).extend(whole)
         if row.get("chosen") is not None and row.get("rejected") is not None:
             chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
@@ -148,13 +142,11 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
             "An audit needs at least two prompts and two replies to each, "
             f"got {len(keys)} and {num_generations} in {path}; its intervals are over prompts."
         )
-    known_ended = [ended[key][:num_generations] for key in keys]
-    known_log_probs = [log_probs[key][:num_generations] for key in keys]
     return Replies(
         prompts=[prompts[key] for key in keys],
         replies=[texts[key][:num_generations] for key in keys],
-        log_probs=None if any(None in row for row in known_log_probs) else known_log_probs,  # type: ignore[arg-type]
-        ended=None if any(None in row for row in known_ended) else known_ended,  # type: ignore[arg-type]
+        log_probs=_all_known([log_probs[key][:num_generations] for key in keys]),
+        ended=_all_known([ended[key][:num_generations] for key in keys]),
         pairs=[pairs[key] for key in keys if key in pairs],
         left_out=left_out,
     )
@@ -300,6 +292,22 @@ def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{path}, {place}, must have a {kind} that is a text, got {type(value).__name__}.")
     return value
+
+
+def _check_each(
+    path: str | pathlib.Path, place: str, values: list[Any], count: int, valid: Callable[[Any], bool], what: str
+) -> None:
+    """ValueError, in one sentence, unless there is a valid value, or None, for each of a row's replies."""
+    if len(values) != count or not all(value is None or valid(value) for value in values):
+        raise ValueError(
+            f"{path}, {place}, must have one {what} for each of {count} replies, got {json.dumps(values)[:60]}."
+        )
+
+
+def _all_known(rows: list[list[_Value | None]]) -> list[list[_Value]] | None:
+    """The rows, or None where any of their values is not known."""
+    known = [[value for value in row if value is not None] for row in rows]
+    return known if known == rows else None
 
 
 def _is_number(value: Any) -> bool:

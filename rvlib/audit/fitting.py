@@ -5,18 +5,22 @@ reply is known only once the reply is drawn; before, it is estimated from the pr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import transformers
 from transformers import PreTrainedTokenizerBase
 
 from rvlib.audit.scoring import Texts
 from rvlib.lm.data.files import list_bad_lines
+from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reading import NoEmbedding, Reader, check_vocabulary, max_tokens
 from rvlib.lm.sampling.encoding import encode_prompt
+
+_Item = TypeVar("_Item")
 
 
 def readable_examples(
@@ -32,29 +36,17 @@ def readable_examples(
     readers: how each reward model reads texts, by label. bad: texts, "line 3: a prompt of 70 tokens, …". ValueError,
     in one sentence, that lists them unless `skip_bad_lines`, and if none fits.
     """
-    readable, bad, refused = [], [], []
     most = max_tokens(policy.model.config, policy.tokenizer, transformers.AutoModelForCausalLM)
-    with quiet():  # or transformers would warn of long texts, which are told here
+    with quiet():
         growth = {label: _growth(examples, policy.tokenizer, reader.tokenizer) for label, reader in readers.items()}
-        for example in examples:
-            try:
-                reasons = (
-                    _too_long(example, label, readers[label], max_new_tokens, growth[label]) for label in readers
-                )
-                reason = _too_long_for_policy(example, policy, most, max_new_tokens) or next(
-                    filter(None, reasons), None
-                )
-            except NoEmbedding:
-                raise
-            except ValueError as error:
-                refused.append(error)
-                reason = str(error).rstrip(".")
-            if reason is None:
-                readable.append(example)
-            else:
-                bad.append(f"{example.prompt.name}: {reason}")
-    if refused and len(refused) == len(examples):
-        raise refused[0]
+
+    def reason_of(example: Example) -> str | None:
+        reasons = (_too_long(example, label, readers[label], max_new_tokens, growth[label]) for label in readers)
+        return _too_long_for_policy(example, policy, most, max_new_tokens) or next(filter(None, reasons), None)
+
+    reasons = _reasons(examples, reason_of)
+    readable = [example for example, reason in zip(examples, reasons) if reason is None]
+    bad = [f"{example.prompt.name}: {reason}" for example, reason in zip(examples, reasons) if reason]
     if bad and not (skip_bad_lines and readable):
         raise ValueError(
             f"Every prompt, with a reply of {max_new_tokens} tokens, must be one that all models can read, got "
@@ -76,33 +68,44 @@ def readable_replies(
     kinds: what to call a prompt's replies, "reply 1", "reply 2", … by default. ValueError, in one sentence, that lists
     them unless `skip_bad_lines`.
     """
-    mask, bad, refused = [], [], []
-    with quiet():
-        for prompt, replies in zip(texts.prompts, texts.replies):
-            names = kinds or [f"reply {i}" for i in range(1, len(replies) + 1)]
-            try:
-                counts = (
-                    (name, len(reader.row(prompt, reply)["input_ids"]), label, reader.max_tokens)
-                    for label, reader in readers.items()
-                    for name, reply in zip(names, replies)
-                )
-                reason = next((_longer_pair(*count) for count in counts if count[1] > count[3]), None)
-            except NoEmbedding:
-                raise
-            except ValueError as error:
-                refused.append(error)
-                reason = str(error).rstrip(".")
-            mask.append(reason is None)
-            bad += [] if reason is None else [f"{prompt.name}: {reason}"]
-    if refused and len(refused) == len(mask):
-        raise refused[0]
+
+    def reason_of(row: tuple[Prompt, Sequence[str]]) -> str | None:
+        prompt, replies = row
+        names = kinds or [f"reply {i}" for i in range(1, len(replies) + 1)]
+        for label, reader in readers.items():
+            for name, reply in zip(names, replies):
+                count = len(reader.row(prompt, reply)["input_ids"])
+                if count > reader.max_tokens:
+                    return _longer_pair(name, count, label, reader.max_tokens)
+        return None
+
+    reasons = _reasons(list(zip(texts.prompts, texts.replies)), reason_of)
+    bad = [f"{prompt.name}: {reason}" for prompt, reason in zip(texts.prompts, reasons) if reason]
     if bad and not skip_bad_lines:
         raise ValueError(
             f"Every reply, with its prompt, must be one that all reward models can read, got {list_bad_lines(bad)}; "
             "leave out such prompts with --skip-bad-lines (skip_bad_lines=True), which goes on from what was drawn, or "
             "draw shorter replies by a lower --max-new-tokens."
         )
-    return mask, bad
+    return [reason is None for reason in reasons], bad
+
+
+def _reasons(items: Sequence[_Item], reason_of: Callable[[_Item], str | None]) -> list[str | None]:
+    """Why each item does not fit, None where it does. A ValueError that all items meet is raised as it is."""
+    reasons: list[str | None] = []
+    refused = []
+    with quiet():  # or transformers would warn of long texts, which are told here
+        for item in items:
+            try:
+                reasons.append(reason_of(item))
+            except NoEmbedding:
+                raise
+            except ValueError as error:
+                refused.append(error)
+                reasons.append(str(error).rstrip("."))
+    if refused and len(refused) == len(reasons):
+        raise refused[0]
+    return reasons
 
 
 def _growth(examples: Sequence[Example], policy: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> float:

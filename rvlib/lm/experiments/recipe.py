@@ -8,6 +8,7 @@ that it lists under `replace`. A policy or a reward model set to null is taken o
 of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
 """
 
+import abc
 import argparse
 import difflib
 import pathlib
@@ -156,9 +157,9 @@ class RewardModelSettings(Settings):
         """Names of the models that it takes from elsewhere."""
         return []
 
+    @abc.abstractmethod
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         """Of the model that gives its rewards, where it teaches `policy`; size_of: that of a model by its name."""
-        raise NotImplementedError
 
     def check(self, run: "Run") -> None:
         """Raise before the long part of a run what data and models by name would raise in it."""
@@ -166,9 +167,9 @@ class RewardModelSettings(Settings):
     def prepare(self, run: "Run", key: str, policy: str) -> None:
         """Train it, if the run does, before anything is measured."""
 
+    @abc.abstractmethod
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
         """The rewards that it teaches `policy` by, before normalisation."""
-        raise NotImplementedError
 
 
 class TrainedRewardModel(RewardModelSettings):

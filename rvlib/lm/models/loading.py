@@ -1,6 +1,7 @@
 """What loading any model shares: where it is, quiet, sentences for what failed, files that packages carry."""
 
 import contextlib
+import functools
 import importlib.util
 import json
 import pathlib
@@ -44,7 +45,10 @@ def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
 
     ValueError, in words for `loading_failure`, for an adapter that does not say its base.
     """
-    path = transformers.utils.find_adapter_config_file(str(name))
+    if pathlib.Path(name).is_dir():
+        path = transformers.utils.find_adapter_config_file(str(name))
+    else:
+        path = _adapter_config_on_the_hub(str(name), locate(name))
     if path is None or any(pathlib.Path(name).glob("model*.safetensors*")):  # an adapter of the model beside it
         return None
     config = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -54,6 +58,12 @@ def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
             "its adapter_config.json has no base_model_name_or_path; write there which model it was trained on"
         )
     return AdapterBase(base, config.get("revision") or "main", config.get("task_type"))
+
+
+@functools.lru_cache
+def _adapter_config_on_the_hub(name: str, commit: str | None) -> str | None:
+    """The file of an adapter's configuration, in the cache: the hub is asked once, and out of reach it takes long."""
+    return transformers.utils.find_adapter_config_file(name)
 
 
 def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.PreTrainedTokenizerBase:

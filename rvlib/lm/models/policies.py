@@ -78,7 +78,15 @@ def load_policy(
     folder, source = processes.only_first(lambda: _folder(name))
     try:
         adapted = adapter_base(folder)
-        base = adapted or AdapterBase(str(folder))
+    except Exception as error:
+        raise _not_loaded(name, error) from error
+    base = adapted or AdapterBase(str(folder))
+    if base.task_type not in (None, "CAUSAL_LM"):
+        raise ValueError(
+            f"An adapter that is a policy must be of a causal language model (CAUSAL_LM), got {str(name)!r}, which is "
+            f"of {base.task_type}; name one that was trained to write."
+        )
+    try:
         with quiet():
             model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
                 base.name,
@@ -91,11 +99,6 @@ def load_policy(
                 model.load_adapter(str(folder))
     except Exception as error:
         raise _not_loaded(name, error) from error
-    if base.task_type not in (None, "CAUSAL_LM"):
-        raise ValueError(
-            f"An adapter that is a policy must be of a causal language model (CAUSAL_LM), got {str(name)!r}, which is "
-            f"of {base.task_type}; name one that was trained to write."
-        )
     if loading_info["missing_keys"]:
         missing = min(loading_info["missing_keys"])
         raise ValueError(

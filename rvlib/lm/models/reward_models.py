@@ -242,9 +242,8 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
         base = adapter_base(name)
         if base is None and pathlib.Path(name).is_dir() and not any(pathlib.Path(name).glob("*.safetensors")):
             raise OSError("it has no weights in a file that ends in .safetensors")
-        config = transformers.PreTrainedConfig.get_config_dict(
-            name if base is None else base.name, revision="main" if base is None else base.revision
-        )[0]
+        whole = base or AdapterBase(str(name))
+        config = transformers.PreTrainedConfig.get_config_dict(whole.name, revision=whole.revision)[0]
     if base is not None:
         _check_adapter(name)
         return
@@ -267,12 +266,14 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
 
 def check_references(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> None:
     """ValueError, in one sentence, where the reward model called `name` needs a reference that a prompt lacks."""
-    lacking = [prompt.name for prompt in prompts if name == "similarity" and not prompt.reference]
-    if lacking:
-        raise ValueError(
-            f"Similarity compares with a reference reply, got prompt {lacking[0]!r} without one; add a "
-            "reference to each prompt."
-        )
+    if name != "similarity":
+        return
+    for prompt in prompts:
+        if not prompt.reference:
+            raise ValueError(
+                f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a "
+                "reference to each prompt."
+            )
 
 
 def _check_adapter(name: str | pathlib.Path) -> None:
