@@ -66,6 +66,26 @@ def slider(
     return kind(default, min=0 if zero else low, max=high, help=help).tag(sync=True, control=control)
 
 
+def kl_slider(
+    low: float,
+    high: float,
+    *,
+    group: str,
+    step: float = 0.1,
+    label: str = "KL coefficient <i>λ</i>",
+    help: str = "Weight of the KL divergence from the initial policy",
+) -> traitlets.TraitType:
+    """The KL coefficient, 0 by default or from `low` to `high`; steps are of log10."""
+    return slider(0.0, low, high, step, group=group, label=label, log=True, zero=True, help=help)
+
+
+def gain_slider(
+    default: float, low: float, high: float, *, group: str, step: float = 0.01, tone: str = "truth", help: str
+) -> traitlets.TraitType:
+    """The gain γ of a reward."""
+    return slider(default, low, high, step, group=group, label="gain <i>γ</i>", tone=tone, help=help)
+
+
 def toggle(default: bool, *, group: str, label: str, help: str = "") -> traitlets.TraitType:
     """A truth value with a checkbox."""
     return traitlets.CBool(default, help=help).tag(

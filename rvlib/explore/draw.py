@@ -20,10 +20,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WIDTH = 760
 _FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _PROGRAM = """
-const [folder, name, controls, state, width] = process.argv.slice(1);
-const { default: explorable } = await import(`${folder}/${name}.mjs`);
-const { sanitise } = await import(`${folder}/state.mjs`);
-const view = explorable.compute(sanitise(JSON.parse(controls), JSON.parse(state), JSON.parse(state)));
+const [module, state, width] = process.argv.slice(1);
+const { default: explorable } = await import(module);
+const view = explorable.compute(JSON.parse(state));
 const drawing = explorable.draw(view, Number(width), explorable.name);
 console.log(JSON.stringify({ ...drawing, words: explorable.describe(view) }));
 """
@@ -60,8 +59,8 @@ def _mixed(first: str, share: float, second: str) -> str:
 
 def draw(explorable: Explorable, width: int = WIDTH) -> str:
     """The SVG of an `Explorable` at its present state, as text."""
-    given = [WEB.as_uri(), explorable.name, json.dumps(explorable.controls), json.dumps(explorable.state()), str(width)]
-    command = [node(), "--input-type=module", "--eval", _PROGRAM, *given]
+    module = (WEB / f"{explorable.name}.mjs").as_uri()
+    command = [node(), "--input-type=module", "--eval", _PROGRAM, module, json.dumps(explorable.state()), str(width)]
     drawn = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     rules = re.findall(r"^\.rv-svg ([^{}]+\{[^{}]*\})", (WEB / "explore.css").read_text(encoding="utf-8"), re.MULTILINE)
     style = re.sub(r"\s+", " ", "".join(rules))

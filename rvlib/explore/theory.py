@@ -4,7 +4,7 @@ token by token.
 
 import traitlets
 
-from rvlib.explore._explorable import Explorable, choice, main_controls, slider, toggle
+from rvlib.explore._explorable import Explorable, choice, gain_slider, kl_slider, main_controls, slider, toggle
 
 
 class Gradient(Explorable):
@@ -28,17 +28,7 @@ class Gradient(Explorable):
     vocabulary = slider(
         3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
     )
-    kl_coef = slider(
-        0.0,
-        1e-4,
-        10,
-        0.1,
-        group="KL penalty",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the reference policy",
-    )
+    kl_coef = kl_slider(1e-4, 10, group="KL penalty", help="Weight of the KL divergence from the reference policy")
     drift = slider(
         1.0,
         0,
@@ -86,26 +76,9 @@ class Exponents(Explorable):
         tone="proxy",
         help="Variance of the reward under the initial policy, at the mark",
     )
-    gain = slider(
-        0.3,
-        0.01,
-        1,
-        0.01,
-        group="The bounds",
-        label="gain <i>γ</i>",
-        tone="truth",
-        help="How much the measured reward has to rise",
-    )
-    kl_coef = slider(
-        0.0,
-        1e-4,
-        1000,
-        0.1,
-        group="The bounds",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the initial policy in the objective",
+    gain = gain_slider(0.3, 0.01, 1, group="The bounds", help="How much the measured reward has to rise")
+    kl_coef = kl_slider(
+        1e-4, 1000, group="The bounds", help="Weight of the KL divergence from the initial policy in the objective"
     )
     length = slider(
         3,
@@ -173,17 +146,7 @@ class Steps(Explorable):
         log=True,
         help="The reward model's rewards are uniform between minus this and this",
     )
-    kl_coef = slider(
-        0.0,
-        1e-2,
-        10,
-        0.1,
-        group="Reward",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the reference policy",
-    )
+    kl_coef = kl_slider(1e-2, 10, group="Reward", help="Weight of the KL divergence from the reference policy")
     drift = slider(
         0.1,
         0,
@@ -242,8 +205,8 @@ class Constructions(Explorable):
         tone="b",
         help="Share of pairs that B has in the right order, at least those with the best output",
     )
-    gain = slider(
-        0.5, 0.05, 1.5, 0.05, group="Both", label="gain <i>γ</i>", help="How much the ground truth reward has to rise"
+    gain = gain_slider(
+        0.5, 0.05, 1.5, group="Both", step=0.05, tone="", help="How much the ground truth reward has to rise"
     )
     outputs = slider(
         10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
@@ -337,26 +300,9 @@ class Teachers(Explorable):
         tone="proxy",
         help="The fourth teacher is the ground truth, multiplied by this",
     )
-    kl_coef = slider(
-        0.0,
-        1e-4,
-        1,
-        0.1,
-        group="The teachers",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the initial policy",
-    )
-    gain = slider(
-        0.5,
-        0.05,
-        1.2,
-        0.05,
-        group="The teachers",
-        label="gain <i>γ</i>",
-        tone="truth",
-        help="How much the ground truth reward has to rise",
+    kl_coef = kl_slider(1e-4, 1, group="The teachers")
+    gain = gain_slider(
+        0.5, 0.05, 1.2, group="The teachers", step=0.05, help="How much the ground truth reward has to rise"
     )
 
 
@@ -394,17 +340,7 @@ class Grades(Explorable):
     time = slider(
         10.0, 0.1, 1e5, 0.05, group="Training", label="time", log=True, help="When the true reward gained is read off"
     )
-    kl_coef = slider(
-        0.0,
-        1e-3,
-        3,
-        0.1,
-        group="Training",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the initial policy",
-    )
+    kl_coef = kl_slider(1e-3, 3, group="Training")
     error = slider(
         0.7,
         0,

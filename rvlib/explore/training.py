@@ -4,7 +4,7 @@ what gradient flow, training on samples and Best-of-N make of them.
 
 import traitlets
 
-from rvlib.explore._explorable import Explorable, choice, main_controls, slider, toggle
+from rvlib.explore._explorable import Explorable, choice, gain_slider, kl_slider, main_controls, slider, toggle
 from rvlib.tabular.estimators import ADVANTAGES
 
 _TEACHER, _POLICY = "Reward model", "Policy and outputs"
@@ -158,27 +158,10 @@ class Curves(Explorable):
 
     accuracy = _accuracy(0.8)
     variance = _variance(0.05)
-    kl_coef = slider(
-        0.0,
-        1e-4,
-        10,
-        0.05,
-        group=_TEACHER,
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL divergence from the initial policy in the objective",
+    kl_coef = kl_slider(
+        1e-4, 10, group=_TEACHER, step=0.05, help="Weight of the KL divergence from the initial policy in the objective"
     )
-    gain = slider(
-        0.3,
-        0.01,
-        1,
-        0.01,
-        group=_TEACHER,
-        label="gain <i>γ</i>",
-        tone="truth",
-        help="How much the reward has to rise for t_γ",
-    )
+    gain = gain_slider(0.3, 0.01, 1, group=_TEACHER, help="How much the reward has to rise for t_γ")
     metric = _metric(_TEACHER)
     outputs = _outputs(12, 60)
     peakedness = _peakedness(1.0)
@@ -238,25 +221,13 @@ class Landscape(Explorable):
         log=True,
         help="How long both policies have followed their gradient",
     )
-    gain = slider(
-        1.0,
-        0.01,
-        1.9,
-        0.01,
-        group="Training",
-        label="gain <i>γ</i>",
-        tone="truth",
-        help="How much the ground truth reward has to rise for t_γ",
-    )
-    kl_coef = slider(
-        0.0,
+    gain = gain_slider(1.0, 0.01, 1.9, group="Training", help="How much the ground truth reward has to rise for t_γ")
+    kl_coef = kl_slider(
         1e-3,
         10,
-        0.05,
         group="Training",
+        step=0.05,
         label="KL weight <i>λ</i>",
-        log=True,
-        zero=True,
         help="Weight of the KL divergence from the initial policy in the objective",
     )
     plane = choice(
@@ -289,25 +260,13 @@ class Race(Explorable):
     a_variance = _variance(0.0001, "Teacher A", "variance")
     b_accuracy = _accuracy(0.6, "Teacher B")
     b_variance = _variance(0.4, "Teacher B", "variance")
-    gain = slider(
-        0.5,
-        0.01,
-        1.5,
-        0.01,
-        group="Training",
-        label="gain <i>γ</i>",
-        tone="truth",
-        help="How much the ground truth reward has to rise to finish",
-    )
-    kl_coef = slider(
-        0.0,
+    gain = gain_slider(0.5, 0.01, 1.5, group="Training", help="How much the ground truth reward has to rise to finish")
+    kl_coef = kl_slider(
         1e-4,
         10,
-        0.05,
         group="Training",
+        step=0.05,
         label="KL weight <i>λ</i>",
-        log=True,
-        zero=True,
         help="Weight of the KL divergence from the initial policy in the objective",
     )
     metric = _metric("Training")
@@ -348,14 +307,8 @@ class BestOfN(Explorable):
     a_variance = _variance(0.0001, "Reward model A", "variance")
     b_accuracy = _accuracy(0.6, "Reward model B")
     b_variance = _variance(0.3, "Reward model B", "variance")
-    gain = slider(
-        0.5,
-        0.01,
-        1.5,
-        0.01,
-        group="Training",
-        label="gain <i>γ</i>",
-        help="How much the ground truth reward has to rise for t_γ",
+    gain = gain_slider(
+        0.5, 0.01, 1.5, group="Training", tone="", help="How much the ground truth reward has to rise for t_γ"
     )
     outputs = _outputs(12, 40)
     peakedness = _peakedness(0.6)
@@ -432,15 +385,5 @@ class Samples(Explorable):
         log=True,
         help="What the gradient is multiplied by; Adam's step is a twentieth of it",
     )
-    kl_coef = slider(
-        0.0,
-        1e-3,
-        1,
-        0.1,
-        group="Algorithm",
-        label="KL coefficient <i>λ</i>",
-        log=True,
-        zero=True,
-        help="Weight of the KL penalty, as part of each sample's reward",
-    )
+    kl_coef = kl_slider(1e-3, 1, group="Algorithm", help="Weight of the KL penalty, as part of each sample's reward")
     seed = _seed(3)

@@ -192,3 +192,13 @@ function crossing(a, da, b, db) {
   }
   return high;
 }
+
+/**
+ * What the sliders of λ and drift say. λ weighs the logarithm of a ratio, and drift makes that ratio differ from one: each changes
+ * nothing without the other. Where both are 0 one of them has to move first, so λ can.
+ * @param {{kl_coef: number, drift: number}} state
+ */
+export const penaltyLimits = ({ kl_coef: klCoef, drift }) => ({
+  ...(klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } }),
+  ...(drift ? {} : { kl_coef: { hint: "matters where drift > 0", idle: klCoef > 0 } }),
+});

@@ -14,7 +14,6 @@ const [START, END] = [0.1, 1e8];
 const GRID = Array.from({ length: 110 }, (_, i) => START * (END / START) ** (i / 109));
 const MOST = 1e6; // the largest T
 const SHARE = 0.98; // of what there is to gain, at most
-const LEAST_GAIN = 0.05; // of the slider
 
 let last; // everything but T, which only stretches time
 
@@ -65,7 +64,7 @@ function compute(state) {
     { exact: false },
   ).groundTruth;
   const limits = {
-    gain: gainLimit(state.gain, solved.most, LEAST_GAIN),
+    gain: gainLimit(state.gain, solved.most),
     a_accuracy: { value: slow.accuracy },
     b_accuracy: { value: fast.accuracy, hint: `at least ${number(solved.least, 2)} with the best first` },
   };

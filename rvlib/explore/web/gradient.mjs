@@ -7,13 +7,13 @@
 
 import {
   gradientNormBound,
+  penaltyLimits,
   policy,
   policyGradient,
   shapeOf,
   shared,
   sharperGradientNormBound,
 } from "./autoregressive.mjs";
-import { penaltyLimits } from "./problem.mjs";
 import { random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";

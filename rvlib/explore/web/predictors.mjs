@@ -42,7 +42,10 @@ const NEAR = 28; // pixels from a mark within which it is the one pointed at
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 /** The positions of the highest values. */
-const highest = (values) => values.flatMap((value, i) => (value === Math.max(...values) ? [i] : []));
+function highest(values) {
+  const top = Math.max(...values);
+  return values.flatMap((value, i) => (value === top ? [i] : []));
+}
 
 /** rvlib.teacher_study.regret: where several share the highest score, the mean of their outcomes counts. */
 export function regret(scores, outcomes) {
@@ -70,7 +73,8 @@ function compute(state) {
   };
 }
 
-const rank = (values, i) => 1 + values.filter((value) => value > values[i]).length;
+/** A reward model's value among those of all, in words. */
+const standing = (values, i) => `${number(values[i])}, rank ${1 + values.filter((value) => value > values[i]).length}`;
 
 /** The mark of a reward model at a place; `chosen` is drawn larger and black about it. */
 function mark(i, [x, y], chosen = false) {
@@ -200,8 +204,7 @@ function draw(view, width) {
     { words: family, class: "rv-note", gap: 8 },
     ...panels.map(({ policy, xs, ys }) => ({
       words:
-        `${panels.length > 1 ? `${policy}: ` : ""}score ${number(xs[chosen])}, rank ${rank(xs, chosen)}; ` +
-        `outcome ${number(ys[chosen])}, rank ${rank(ys, chosen)}`,
+        `${panels.length > 1 ? `${policy}: ` : ""}score ${standing(xs, chosen)}; ` + `outcome ${standing(ys, chosen)}`,
       class: "rv-tick",
     })),
   ]);
@@ -217,8 +220,8 @@ const probe = (placed, width) => (x, y) => {
   const lines = [
     { words: name, weight: 600 },
     { words: family, class: "rv-note" },
-    { words: `score ${number(panel.xs[k])}, rank ${rank(panel.xs, k)}`, class: "rv-tick" },
-    { words: `outcome ${number(panel.ys[k])}, rank ${rank(panel.ys, k)}`, class: "rv-tick" },
+    { words: `score ${standing(panel.xs, k)}`, class: "rv-tick" },
+    { words: `outcome ${standing(panel.ys, k)}`, class: "rv-tick" },
   ];
   const wide = Math.max(...lines.map((line) => measure(line.words, line.class, line.weight))) + 16;
   const [ax, ay] = panel.at(k);
@@ -283,7 +286,7 @@ const describe = (view) => {
       .map(
         ({ policy, xs, ys, picked }) =>
           `For the policy ${policy} the score picks ${named(picked)}; the best is ${named(highest(ys))}. ` +
-          `${name}, of the family ${family}, has the score ${number(xs[chosen])}, rank ${rank(xs, chosen)}, and the outcome ${number(ys[chosen])}, rank ${rank(ys, chosen)}.`,
+          `${name}, of the family ${family}, has the score ${standing(xs, chosen)}, and the outcome ${standing(ys, chosen)}.`,
       )
       .join(" ")
   );

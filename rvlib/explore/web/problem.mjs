@@ -60,20 +60,13 @@ export const limits = (made, wanted, number) => ({
   },
 });
 
-/**
- * λ weighs the logarithm of a ratio, and drift makes that ratio differ from one: each changes nothing without the other. Where both
- * are 0 one of them has to move first, so λ can.
- */
-export const penaltyLimits = ({ kl_coef: klCoef, drift }) => ({
-  ...(klCoef ? {} : { drift: { hint: "matters where λ > 0", idle: true } }),
-  ...(drift ? {} : { kl_coef: { hint: "matters where drift > 0", idle: klCoef > 0 } }),
-});
+const LEAST_GAIN = 0.05; // of the sliders below
 
-/** Whether no setting of a slider from `least` on can be had, and what it then says: a gain that is cut off at `most`. */
-export const gainLimit = (wanted, most, least) => ({
+/** What a slider of the gain says where the gain is cut off at `most`; it cannot be moved where even the least gain is. */
+export const gainLimit = (wanted, most) => ({
   value: Math.min(wanted, most),
-  hint: most < wanted || most <= least ? `no more than ${number(most, 2)} can be had` : undefined,
-  idle: most <= least,
+  hint: most < wanted || most <= LEAST_GAIN ? `no more than ${number(most, 2)} can be had` : undefined,
+  idle: most <= LEAST_GAIN,
 });
 
 /** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */

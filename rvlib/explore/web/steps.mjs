@@ -3,8 +3,7 @@
 //
 //   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
 
-import { policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
-import { penaltyLimits } from "./problem.mjs";
+import { penaltyLimits, policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
 import { random } from "./rewards.mjs";
 import { axes, fitted, logarithmic, measure, number, px, tag, text } from "./plot.mjs";
 import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";

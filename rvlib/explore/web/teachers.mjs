@@ -10,7 +10,6 @@ import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e7];
 const GRID = Array.from({ length: 72 }, (_, i) => START * (END / START) ** (i / 71));
-const LEAST_GAIN = 0.05; // of the slider
 const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
 const EXCHANGED = { policies: [1, 0, 2], teachers: [1, 0, 2, 3] }; // what each becomes with y and y′ exchanged
 const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
@@ -55,7 +54,7 @@ function compute(state) {
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
   });
   const limits = {
-    gain: gainLimit(state.gain, attainable, LEAST_GAIN),
+    gain: gainLimit(state.gain, attainable),
     likely: { value: most },
   };
   return { state, rows, start, gain, rare, limits };
