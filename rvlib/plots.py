@@ -23,6 +23,8 @@ from plotly.colors import hex_to_rgb, sample_colorscale
 from plotly.io.json import to_json_plotly
 from plotly.subplots import make_subplots
 
+from rvlib.typesetting import figure_in_type, in_type
+
 _PALETTE = {
     name: (light, dark)
     for name, light, dark in re.findall(
@@ -90,7 +92,7 @@ class Figure(go.Figure):
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
-        data, alt = _typeset(json.loads(self.to_json())), html.escape(in_type(self.alt), quote=True)
+        data, alt = figure_in_type(json.loads(self.to_json())), html.escape(in_type(self.alt), quote=True)
         light = to_json_plotly(_in_few_digits(data))
         height = self.layout.height or self.layout.template.layout.height
         page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
@@ -99,29 +101,6 @@ class Figure(go.Figure):
         )
         bundle = {"text/html": page}
         return bundle if _static() else bundle | {"application/vnd.plotly.v1+json": data}
-
-
-def in_type(words: str) -> str:
-    """Words in which numbers have the signs of print: −0.5 and 10³⁷ where a program writes -0.5 and 1e+37."""
-    words = re.sub(r"(?<![\w.)-])-(?=\.?\d)", "−", words)
-    return re.sub(r"(?<![\w.])(−?\d+(?:\.\d+)?)e([+-]\d+)\b", _power, words)
-
-
-def _power(written: re.Match[str]) -> str:
-    raised = str(int(written[2])).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return {"1": "", "−1": "−"}.get(written[1], f"{written[1]} × ") + f"10{raised}"
-
-
-_WORDS = ("name", "text", "ticktext", "title")
-
-
-def _typeset(part: Any, key: str = "") -> Any:
-    """A figure's JSON with its words `in_type`."""
-    if isinstance(part, dict):
-        return {key: _typeset(value, key) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_typeset(value, key) for value in part] if key not in ("x", "y", "z") else part
-    return in_type(part) if isinstance(part, str) and key in _WORDS else part
 
 
 def _in_few_digits(part: Any) -> Any:

@@ -44,7 +44,13 @@ ROWS = [
         (LEFT, ["lm.origin", "lm.seeding", "lm.processes"], "Where numbers come from, seeds, several processes"),
         (RIGHT, ["metrics"], None),
     ],
-    [(BOTH, ["files", "_checks", "_terminal"], "Files, checks of arguments, sentences in a terminal")],
+    [
+        (
+            BOTH,
+            ["files", "_checks", "_terminal", "typesetting"],
+            "Files, checks of arguments, sentences in a terminal, signs of print",
+        )
+    ],
 ]
 STYLE = (
     "text { fill: #1f2933; font-family: Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif } "

@@ -37,7 +37,7 @@ from sphinx.environment import BuildEnvironment
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rvlib.plots import in_type  # noqa: E402  (the rvlib of this folder, installed or not)
+from rvlib.typesetting import in_type  # noqa: E402  (the rvlib of this folder, installed or not)
 
 # What a notebook's output depends on besides its own cells.
 CODE = [

@@ -10,6 +10,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from rvlib import plots
+from rvlib.typesetting import in_type
 
 TIMES = np.linspace(0, 1, 5)
 FIGURES = {
@@ -161,7 +162,7 @@ def test_a_colour_means_one_thing():
     ],
 )
 def test_numbers_have_the_signs_of_print(written, read):
-    assert plots.in_type(written) == read
+    assert in_type(written) == read
     figure = plots.bars({written: [1.0]}, labels=[written], value=written, alt=written)
     shown, alt = page(figure)
     assert shown["data"][0]["name"] == shown["layout"]["yaxis"]["title"]["text"] == alt == read
