@@ -38,7 +38,13 @@ def served(folder: str | pathlib.Path) -> Iterator[str]:
 def listen(page: Page) -> list[str]:
     """What is wrong with a page from now on: words in its console, a script that failed, requests to other hosts."""
     troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(f"console: {message.type}: {message.text}"))
+
+    def note(message):
+        # Chromium says this of any preloaded file on a machine that takes seconds to draw the page's first frame.
+        if "was preloaded using link preload but not used within a few seconds" not in message.text:
+            troubles.append(f"console: {message.type}: {message.text}")
+
+    page.on("console", note)
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
 
     def check(request):
