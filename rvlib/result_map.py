@@ -129,14 +129,14 @@ def concordance(book_results: list[Result], package: str | pathlib.Path, tests: 
     A function belongs to a result if its docstring has the result's label in backticks, or its name in the paper after
     "the paper's". A test belongs to a result in the same way, or if it uses one of the result's functions, itself or
     through helpers of its module. At most three tests are named: those that say so first, then those that use the
-    fewest functions of the concordance. Figures and exercises are left out.
+    fewest functions of the concordance. Figures, exercises and problems are left out.
 
     package, tests: folders with Python files.
     """
     functions: dict[str, list[str]] = {}  # of a label or a name in the paper, as module.name
     for path in sorted(pathlib.Path(package).rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
-        if module.split(".")[0] in ("explore", "exercises"):
+        if module.split(".")[0] in ("explore", "exercises", "problems"):
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rvlib import exercises
+from rvlib.exercises.checking import EXERCISES
 
 # slug: a right answer, and wrong ones with a word of what is said of them
 ANSWERS = {
@@ -66,7 +67,7 @@ ANSWERS = {
 
 
 def test_every_exercise_has_answers_here():
-    assert set(ANSWERS) == set(exercises._EXERCISES)
+    assert set(ANSWERS) == set(EXERCISES)
 
 
 @pytest.mark.parametrize("slug", ANSWERS)

@@ -1,0 +1,13 @@
+"""Problems for marks: the book's exercises with a number for an answer, with other numbers for every seed.
+
+    make("silent-group", seed=3)   →   Problem(slug, text, answers)
+
+A problem is a function, named as the slug of its exercise, that draws its numbers from a generator and returns the
+question and the right answers. `rvlib.problem_sets` makes sheets of them, and marks what comes back.
+"""
+
+# The order of the book, in which each registers its problems.
+from rvlib.problems import extensions, practice, setting, theorems  # noqa: I001
+from rvlib.problems.making import Problem, Question, make, names, problem
+
+__all__ = ["Problem", "Question", "make", "names", "problem"]
