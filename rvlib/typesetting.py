@@ -6,7 +6,7 @@ from typing import Any
 _WORDS = ("name", "text", "ticktext", "title")  # the keys of a figure under which words stand
 
 
-def in_type(words: str) -> str:
+def typeset_text(words: str) -> str:
     """Words in which numbers have the signs of print: −0.5 and 10³⁷ where a program writes -0.5 and 1e+37."""
     words = re.sub(r"(?<![\w.)-])-(?=\.?\d)", "−", words)
     return re.sub(r"(?<![\w.])(−?\d+(?:\.\d+)?)e([+-]\d+)\b", _power, words)
@@ -17,10 +17,10 @@ def _power(written: re.Match[str]) -> str:
     return {"1": "", "−1": "−"}.get(written[1], f"{written[1]} × ") + f"10{raised}"
 
 
-def figure_in_type(part: Any, key: str = "") -> Any:
-    """A Plotly figure's JSON, or the part of it under `key`, with its words `in_type`."""
+def typeset_figure(part: Any, key: str = "") -> Any:
+    """A Plotly figure's JSON, or the part of it under `key`, with its words `typeset_text`."""
     if isinstance(part, dict):
-        return {key: figure_in_type(value, key) for key, value in part.items()}
+        return {key: typeset_figure(value, key) for key, value in part.items()}
     if isinstance(part, list):
-        return [figure_in_type(value, key) for value in part] if key not in ("x", "y", "z") else part
-    return in_type(part) if isinstance(part, str) and key in _WORDS else part
+        return [typeset_figure(value, key) for value in part] if key not in ("x", "y", "z") else part
+    return typeset_text(part) if isinstance(part, str) and key in _WORDS else part

@@ -37,7 +37,7 @@ from sphinx.environment import BuildEnvironment
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rvlib.typesetting import in_type  # noqa: E402  (the rvlib of this folder, installed or not)
+from rvlib.typesetting import typeset_text  # noqa: E402  (the rvlib of this folder, installed or not)
 
 # What a notebook's output depends on besides its own cells.
 CODE = [
@@ -156,7 +156,7 @@ def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
 def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Numbers in the text as in the figures: −0.76, not -0.76, also where a program computed them."""
     for text in list(doctree.findall(nodes.Text)):
-        if isinstance(text.parent, VERBATIM) or (better := in_type(text)) == text:
+        if isinstance(text.parent, VERBATIM) or (better := typeset_text(text)) == text:
             continue
         text.parent.replace(text, nodes.Text(better))
 

@@ -1,7 +1,6 @@
 """The shared figures: each has words for who can't see it, carries no copy of Plotly, and follows its sliders."""
 
 import json
-import pathlib
 import re
 
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from rvlib import plots
-from rvlib.typesetting import in_type
+from rvlib.files import PACKAGE
+from rvlib.typesetting import typeset_text
 
 TIMES = np.linspace(0, 1, 5)
 FIGURES = {
@@ -122,7 +122,7 @@ def test_drive_follows_its_sliders(monkeypatch):
     assert "controls: slope, shift" in line._repr_mimebundle_()["text/html"]
 
 
-CSS = (pathlib.Path(plots.__file__).parent / "explore/web/explore.css").read_text(encoding="utf-8")
+CSS = (PACKAGE / "explore/web/explore.css").read_text(encoding="utf-8")
 
 
 def test_plotly_and_the_explorables_take_their_colours_from_one_file():
@@ -162,7 +162,7 @@ def test_a_colour_means_one_thing():
     ],
 )
 def test_numbers_have_the_signs_of_print(written, read):
-    assert in_type(written) == read
+    assert typeset_text(written) == read
     figure = plots.bars({written: [1.0]}, labels=[written], value=written, alt=written)
     shown, alt = page(figure)
     assert shown["data"][0]["name"] == shown["layout"]["yaxis"]["title"]["text"] == alt == read

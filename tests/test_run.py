@@ -32,6 +32,7 @@ from rvlib.lm.data.prompts import Prompt  # noqa: E402
 from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
+from rvlib.lm.experiments.recipe.files import flatten, read_tree  # noqa: E402
 from rvlib.lm.models import policies, reward_models  # noqa: E402
 from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
 from rvlib.lm.seeding import torch_seed  # noqa: E402
@@ -531,9 +532,9 @@ def test_no_recipe_repeats_what_its_base_says(name):
     import yaml
 
     tree = yaml.safe_load((recipe.FOLDER / f"{name}.yaml").read_text())
-    base, replaced = recipe._flat(recipe._tree(tree.pop("base"))), tree.pop("replace", [])
+    base, replaced = flatten(read_tree(tree.pop("base"))), tree.pop("replace", [])
     repeated = [
-        key for key, value in recipe._flat(tree).items() if base.get(key) == value and key.split(".")[0] not in replaced
+        key for key, value in flatten(tree).items() if base.get(key) == value and key.split(".")[0] not in replaced
     ]
     assert not repeated
 

@@ -31,9 +31,9 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import dry_run, plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
-from rvlib.lm.experiments.recipe import Recipe, RewardFunction
+from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.experiments.stages import Product, stage
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import RewardFunction, policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import train_policy

@@ -1,0 +1,192 @@
+"""The reward models of a recipe: a class for each way to come by one, among which the fields of an entry decide."""
+
+import abc
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+from typing_extensions import override
+
+from rvlib.lm.experiments.recipe.settings import Settings
+from rvlib.lm.models import RewardFunction
+
+if TYPE_CHECKING:  # a recipe is read without torch
+    from rvlib.lm.data.prompts import Prompt
+    from rvlib.lm.experiments.cost import Size
+    from rvlib.lm.experiments.recipe.recipe import Recipe
+    from rvlib.lm.experiments.run import Run
+
+
+class RewardModelSettings(Settings):
+    """A teacher, of one of the `KINDS` below: the one whose own field, `key`, a recipe gives it.
+
+    A kind answers here all that others ask of it, so another one is another class.
+    """
+
+    key: ClassVar[str]
+    trained: ClassVar[bool] = False  # in the run itself, on pairs that the ground truth labels
+    holds_weights: ClassVar[bool] = True  # of its own, beside those of the policy and the ground truth
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_one_kind(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        if cls is not RewardModelSettings or not isinstance(value, dict):
+            return handler(value)
+        value = {field: content for field, content in value.items() if content is not None}
+        if unknown := [field for field in value if field not in field_names(RewardModelSettings)]:
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(key,), input=value[key]) for key in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        kinds = [kind for kind in KINDS if kind.key in value]
+        if len(kinds) != 1:
+            *first, last = (kind.key for kind in KINDS)
+            raise ValueError(f"a reward model must have exactly one of {', '.join(first)} and {last}")
+        (kind,) = kinds
+        if others := [field for field in value if field not in kind.model_fields]:
+            fields = ", ".join(kind.model_fields)
+            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {others[0]}")
+        return kind.model_validate(value)
+
+    def check_recipe(self, key: str, recipe: "Recipe") -> None:
+        """ValueError, one sentence, where it does not agree with the rest of a recipe, in which it is called `key`."""
+
+    def is_trained_from(self, policy: str) -> bool:
+        """Whether it is trained from this policy, where it is the only one or its own."""
+        return False
+
+    def draws_pairs(self, policy: str) -> bool:
+        """Whether it is trained on pairs of this policy's own replies."""
+        return False
+
+    def downloads(self) -> list[str]:
+        """Names of the models that it takes from elsewhere."""
+        return []
+
+    @abc.abstractmethod
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        """Of the model that gives its rewards, where it teaches `policy`; size_of: that of a model by its name."""
+
+    def check(self, run: "Run") -> None:
+        """Raise before the long part of a run what data and models by name would raise in it."""
+
+    def prepare(self, run: "Run", key: str, policy: str) -> None:
+        """Train it, if the run does, before anything is measured."""
+
+    @abc.abstractmethod
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        """The rewards that it teaches `policy` by, before normalisation."""
+
+
+class TrainedRewardModel(RewardModelSettings):
+    """Trained on pairs that the ground truth labels: on-policy ones for a share `on_policy` of the prompts."""
+
+    key = "on_policy"
+    trained = True
+    on_policy: float = Field(ge=0, le=1)
+    policy: str | None = None  # trained from this policy and on its replies; by default from the one that it teaches
+
+    @override
+    def check_recipe(self, key: str, recipe: "Recipe") -> None:
+        if self.policy is not None and self.policy not in recipe.policies:
+            raise ValueError(
+                f"reward_models.{key}.policy must be one of {', '.join(recipe.policies)}, got {self.policy!r}"
+            )
+
+    @override
+    def is_trained_from(self, policy: str) -> bool:
+        return (self.policy or policy) == policy
+
+    @override
+    def draws_pairs(self, policy: str) -> bool:
+        return self.on_policy > 0 and self.is_trained_from(policy)
+
+    @override
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return policy
+
+    @override
+    def check(self, run: "Run") -> None:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        pairs = stages.split(run).pairs
+        stages.check_batch(len(pairs), run.recipe.reward_training, "pairs for reward models")
+
+    @override
+    def prepare(self, run: "Run", key: str, policy: str) -> None:
+        self._train(run, key, policy)
+
+    @override
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        return run.load_reward_model(self._train(run, key, policy))
+
+    def _train(self, run: "Run", key: str, policy: str) -> pathlib.Path:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        return stages.reward_model(run, key, self.policy or policy, self.on_policy)
+
+
+class NamedRewardModel(RewardModelSettings):
+    """Somebody's, by its name: a fixed function, a folder, or a model on the hub."""
+
+    key = "model"
+    model: str
+    trust_remote_code: bool = False
+
+    @override
+    def downloads(self) -> list[str]:
+        return [self.model]
+
+    @override
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return size_of(self.model)
+
+    @override
+    def check(self, run: "Run") -> None:
+        run.check_reward_model(self.model, self.trust_remote_code)
+
+    @override
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        return run.load_reward_model(self.model, self.trust_remote_code)
+
+
+class ScaledGroundTruth(RewardModelSettings):
+    """The ground truth, scaled on a share of the prompts of policy gradient: accurate to the last pair."""
+
+    key = "scale"
+    holds_weights = False
+    scale: float = Field(gt=0)
+    share: float = Field(default=1.0, ge=0, le=1)
+
+    @override
+    def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
+        return ground_truth
+
+    @override
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        scaled, ground_truth = self._scaled_prompts(run), run.ground_truth()
+
+        def rewards(prompts: Sequence["Prompt"], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+            scales = np.array([[self.scale if prompt.name in scaled else 1.0] for prompt in prompts])
+            return ground_truth(prompts, replies) * scales
+
+        return rewards
+
+    def _scaled_prompts(self, run: "Run") -> set[str]:
+        """Names of `share` of the prompts of policy gradient, of every prompt at 1."""
+        from rvlib.lm.experiments import stages  # imports torch
+
+        prompts = stages.split(run).prompts
+        scaled = np.random.default_rng(8122).permutation(len(prompts))[: round(self.share * len(prompts))]
+        return {prompts[i].name for i in scaled}
+
+
+KINDS: tuple[type[RewardModelSettings], ...] = (TrainedRewardModel, NamedRewardModel, ScaledGroundTruth)
+
+
+def field_names(settings: type[Settings]) -> list[str]:
+    """The names of the fields of settings; of a reward model's settings, those of every kind."""
+    kinds = KINDS if settings is RewardModelSettings else (settings,)
+    return [field for kind in kinds for field in kind.model_fields]
