@@ -13,6 +13,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from rvlib.explore._controls import main_controls
+
 WEB = pathlib.Path(__file__).parent / "web"
 PICTURES = pathlib.Path(__file__).parent / "pictures"
 _IMPORT = re.compile(r'(\bfrom\s*)"\./(\w+)\.mjs"')
@@ -29,79 +31,6 @@ def source(module: str) -> str:
         return f'{match[1]}"data:text/javascript;base64,{code}"'
 
     return _IMPORT.sub(inline, (WEB / f"{module}.mjs").read_text(encoding="utf-8"))
-
-
-def slider(
-    default: float,
-    low: float,
-    high: float,
-    step: float,
-    *,
-    group: str,
-    label: str,
-    log: bool = False,
-    zero: bool = False,
-    whole: bool = False,
-    tone: str = "",
-    help: str = "",
-) -> traitlets.TraitType:
-    """A number in [low, high] with a slider.
-
-    log: steps are of log10; zero: 0 is allowed too, at the slider's left end.
-    """
-    kind = traitlets.CInt if whole else traitlets.CFloat
-    control = dict(
-        kind="slider",
-        min=low,
-        max=high,
-        step=step,
-        group=group,
-        label=label,
-        log=log,
-        zero=zero,
-        whole=whole,
-        tone=tone,
-        help=help,
-    )
-    return kind(default, min=0 if zero else low, max=high, help=help).tag(sync=True, control=control)
-
-
-def kl_slider(
-    low: float,
-    high: float,
-    *,
-    group: str,
-    step: float = 0.1,
-    label: str = "KL coefficient <i>λ</i>",
-    help: str = "Weight of the KL divergence from the initial policy",
-) -> traitlets.TraitType:
-    """The KL coefficient, 0 by default or from `low` to `high`; steps are of log10."""
-    return slider(0.0, low, high, step, group=group, label=label, log=True, zero=True, help=help)
-
-
-def gain_slider(
-    default: float, low: float, high: float, *, group: str, step: float = 0.01, tone: str = "truth", help: str
-) -> traitlets.TraitType:
-    """The gain γ of a reward."""
-    return slider(default, low, high, step, group=group, label="gain <i>γ</i>", tone=tone, help=help)
-
-
-def toggle(default: bool, *, group: str, label: str, help: str = "") -> traitlets.TraitType:
-    """A truth value with a checkbox."""
-    return traitlets.CBool(default, help=help).tag(
-        sync=True, control=dict(kind="toggle", group=group, label=label, help=help)
-    )
-
-
-def choice(options: dict[str, str], *, group: str, label: str, help: str = "") -> traitlets.TraitType:
-    """One of `options`, {value: label}, the first by default."""
-    control = dict(kind="choice", options=list(options.items()), group=group, label=label, help=help)
-    return traitlets.Enum(list(options), default_value=next(iter(options)), help=help).tag(sync=True, control=control)
-
-
-def main_controls(*keys: str) -> traitlets.TraitType:
-    """The controls that stand beside the picture, by the names of their parameters; the others are folded."""
-    return traitlets.List(traitlets.Unicode(), list(keys)).tag(sync=True)
 
 
 class Explorable(anywidget.AnyWidget):

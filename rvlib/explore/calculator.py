@@ -10,7 +10,8 @@ import json
 
 import traitlets
 
-from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, slider, toggle
+from rvlib.explore._controls import choice, main_controls, slider, toggle
+from rvlib.explore._explorable import WEB, Explorable
 from rvlib.lm.experiments import cost
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import traitlets
 
-from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, slider
+from rvlib.explore._controls import choice, main_controls, slider
+from rvlib.explore._explorable import WEB, Explorable
 
 # Names in addresses: {key: name in `rvlib.predictors.PREDICTORS`}, and the same for `rvlib.teacher_study.OUTCOMES`.
 PREDICTORS = {

@@ -9,7 +9,8 @@ from typing import Any
 import traitlets
 
 from rvlib import paper
-from rvlib.explore._explorable import WEB, Explorable, choice, main_controls, toggle
+from rvlib.explore._controls import choice, main_controls, toggle
+from rvlib.explore._explorable import WEB, Explorable
 
 COLUMNS = ("reward_variance", "on_policy_accuracy", "off_policy_accuracy", "ground_truth_increase", "proxy_increase")
 _SHORT = {

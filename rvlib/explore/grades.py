@@ -1,0 +1,94 @@
+"""Which grade, known before training, goes with the ground truth that a reward model then brings."""
+
+import traitlets
+
+from rvlib.explore._controls import choice, kl_slider, main_controls, slider
+from rvlib.explore._explorable import Explorable
+
+
+class Grades(Explorable):
+    """Thirty-six random reward models for one policy: a grade before training against the true reward that training
+    brings.
+    """
+
+    alt = (
+        "On the left a scatter plot: each dot is a reward model, across its pi-squared-weighted covariance with the "
+        "truth, up the true reward gained; the dots rise along a curve. On the right, bars for seven grades: the "
+        "covariances correlate with the gain best, then the product of deviation and accuracy, then accuracy and "
+        "variance by themselves."
+    )
+    caption = traitlets.Unicode(
+        "All reward models teach the same policy by the exact gradient flow. The scatter plot has one grade, and the "
+        "bars have all of them. Make the time long, the scales equal, or the KL coefficient large, and see which "
+        "grades fail."
+    ).tag(sync=True)
+    main = main_controls("time", "scales", "error")
+
+    grade = choice(
+        {
+            "weighted": "π²-weighted covariance",
+            "covariance": "covariance",
+            "product": "deviation × accuracy",
+            "both": "variance and accuracy",
+            "variance": "variance",
+            "onpolicy": "on-policy accuracy",
+            "accuracy": "accuracy",
+        },
+        group="Grade",
+        label="Grade of a reward model",
+    )
+    time = slider(
+        10.0, 0.1, 1e5, 0.05, group="Training", label="time", log=True, help="When the true reward gained is read off"
+    )
+    kl_coef = kl_slider(1e-3, 3, group="Training")
+    error = slider(
+        0.7,
+        0,
+        1,
+        0.05,
+        group="Reward models",
+        label="share of error, at most",
+        tone="proxy",
+        help="Each reward model is the truth mixed with noise, the noise's share drawn up to this",
+    )
+    scales = slider(
+        1.0,
+        0,
+        3,
+        0.1,
+        group="Reward models",
+        label="decades of scale",
+        tone="proxy",
+        help="Each reward model is multiplied by a number between this many decades below 1 and 1",
+    )
+    outputs = slider(
+        10, 3, 24, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
+    )
+    peakedness = slider(
+        1.0,
+        0,
+        3,
+        0.05,
+        group="Policy and outputs",
+        label="peakedness",
+        help="Standard deviation of the policy's random logits",
+    )
+    skill = slider(
+        0.0,
+        -3,
+        3,
+        0.05,
+        group="Policy and outputs",
+        label="skill",
+        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
+    )
+    seed = slider(
+        1,
+        1,
+        40,
+        1,
+        group="Policy and outputs",
+        label="seed",
+        whole=True,
+        help="Other outputs, another policy, other reward models",
+    )
