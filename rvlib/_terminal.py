@@ -32,7 +32,7 @@ def sentence(error: BaseException) -> str:
 
 
 def package_of(error: ModuleNotFoundError) -> str:
-    """The package that an import did not find, of whose modules it may have been one."""
+    """The name of the package that an import did not find, in whole or a module of it."""
     return (error.name or str(error)).partition(".")[0]
 
 

@@ -46,7 +46,7 @@ class _Bootstrap(TypedDict, total=False):
 def accuracy(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
     """Ranking accuracy (Def. 1) of each prompt. proxy, ground_truth: (prompts, samples). Options: `over_samples`'s."""
     return over_samples(
-        lambda p, r, g: metrics.ranking_accuracy(r, g, p[..., :, None] * p[..., None, :]),
+        lambda probs, r, g: metrics.ranking_accuracy(r, g, probs[..., :, None] * probs[..., None, :]),
         proxy,
         ground_truth,
         **bootstrap_options,
@@ -55,7 +55,9 @@ def accuracy(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unp
 
 def variance(rewards: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
     """Reward variance (Def. 2) of each prompt, in squared units of the reward. rewards: (prompts, samples)."""
-    return over_samples(lambda p, r: metrics.reward_variance(r, p) / _different(p), rewards, **bootstrap_options)
+    return over_samples(
+        lambda probs, r: metrics.reward_variance(r, probs) / _different(probs), rewards, **bootstrap_options
+    )
 
 
 def covariance(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: Unpack[_Bootstrap]) -> Estimate:
@@ -64,7 +66,10 @@ def covariance(proxy: ArrayLike, ground_truth: ArrayLike, **bootstrap_options: U
     proxy, ground_truth: (prompts, samples).
     """
     return over_samples(
-        lambda p, r, g: metrics.reward_covariance(r, g, p) / _different(p), proxy, ground_truth, **bootstrap_options
+        lambda probs, r, g: metrics.reward_covariance(r, g, probs) / _different(probs),
+        proxy,
+        ground_truth,
+        **bootstrap_options,
     )
 
 
@@ -86,18 +91,17 @@ def over_samples(
 
     equal = np.full(draws, 1 / draws)
     drawn = np.random.default_rng(seed).multinomial(draws, equal, size=resamples) / draws
-    drawn = drawn[(drawn > 0).sum(-1) > 1]  # one sample drawn every time makes no pair
+    drawn = drawn[(drawn > 0).sum(-1) > 1]  # a resample of one sample alone has no pair
     tails = [50 - 50 * level, 50 + 50 * level]
     low, high = np.transpose([np.percentile(statistic(drawn, *prompt), tails) for prompt in by_prompt])
     return Estimate(np.array([statistic(equal, *prompt) for prompt in by_prompt]), low, high)
 
 
 def over_prompts(values: ArrayLike, *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Estimate:
-    """The mean of one value a prompt, with a BCa bootstrap interval over prompts.
+    """The mean of values of prompts, with a BCa bootstrap interval over prompts.
 
-    values: (prompts,). Returns an `Estimate` of numbers.
-
-    Prompts are drawn again, not samples: the noise within a prompt is part of how values differ between prompts.
+    values: (prompts,). Returns an `Estimate` of numbers. Prompts are resampled, and not the samples of a prompt, whose
+    noise is part of how values differ between prompts.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
@@ -132,6 +136,6 @@ def detectable_difference(deviation: float, pairs: int, *, power: float = 0.8, l
     return float(brentq(lack, 0.0, float(limit.max()) + 10) * deviation / np.sqrt(pairs))
 
 
-def _different(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The chance that two draws from p are different samples: by it, a variance under p becomes one over such pairs."""
-    return 1 - (p**2).sum(-1)
+def _different(probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The chance that two draws are different samples; a variance divided by it is a mean over such pairs alone."""
+    return 1 - (probs**2).sum(-1)

@@ -97,45 +97,47 @@ class Verdict:
 
 def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
     """The registered hypotheses, H1 to H8, judged by the rule that was registered with them."""
-    rows = []
-    for hypothesis in HYPOTHESES:
-        ran = [algorithm for algorithm in hypothesis.algorithms if algorithm in study.algorithms]
-        leads = [
-            (
-                algorithm,
-                lead(
-                    study,
-                    algorithm,
-                    hypothesis.outcome,
-                    hypothesis.first,
-                    other,
-                    hypothesis.measure,
-                    resamples=resamples,
-                ),
-            )
-            for algorithm in ran
-            for other in hypothesis.others
-        ]
-        rows.append(_judged(hypothesis.name, hypothesis.claim, leads, complete=len(ran) == len(hypothesis.algorithms)))
-    leads, highest, warned = [], {}, False
-    for algorithm in study.algorithms:
-        leads += [
-            (algorithm, lead(study, algorithm, "gain", other, "reward variance", resamples=resamples))
-            for other in study.scores
-            if other not in ("reward variance", "1 − group-collapse rate")
-        ]
-        hacking = compare(study, algorithm, "loss to hacking", resamples=resamples)
-        highest[algorithm] = hacking.values[hacking.best]
-        warned |= any(value.value > 0.5 and value.low > 0.3 for value in hacking.values.values())
-    claim = "every other predictor but the collapse rate over reward variance, correlation with the gain"
-    rows.append(_judged("H4", claim, leads, complete=len(study.algorithms) == 2))
-    claim = "no predictor has a correlation above 0.5 with the loss to hacking whose interval lies above 0.3"
-    complete = "confirmed" if len(study.algorithms) == 2 else "not tested"
-    rows.append(Verdict("H6", claim, "contradicted" if warned else complete, highest))
+    rows = [_judged_by_leads(study, hypothesis, resamples) for hypothesis in HYPOTHESES]
+    rows += [_everything_beats_the_variance(study, resamples), _nothing_warns_of_hacking(study, resamples)]
     return sorted(rows, key=lambda row: row.name)
 
 
+def _judged_by_leads(study: Study, hypothesis: Hypothesis, resamples: int) -> Verdict:
+    """The verdict on a hypothesis of `HYPOTHESES`."""
+    leads, algorithms = [], [algorithm for algorithm in hypothesis.algorithms if algorithm in study.algorithms]
+    outcome, first, measure = hypothesis.outcome, hypothesis.first, hypothesis.measure
+    for algorithm in algorithms:
+        for other in hypothesis.others:
+            leads.append((algorithm, lead(study, algorithm, outcome, first, other, measure, resamples=resamples)))
+    return _judged(hypothesis.name, hypothesis.claim, leads, complete=len(algorithms) == len(hypothesis.algorithms))
+
+
+def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
+    """The verdict on H4."""
+    leads = []
+    for algorithm in study.algorithms:
+        for predictor in study.scores:
+            if predictor not in ("reward variance", "1 − group-collapse rate"):
+                ahead = lead(study, algorithm, "gain", predictor, "reward variance", resamples=resamples)
+                leads.append((algorithm, ahead))
+    claim = "every other predictor but the collapse rate over reward variance, correlation with the gain"
+    return _judged("H4", claim, leads, complete=len(study.algorithms) == 2)
+
+
+def _nothing_warns_of_hacking(study: Study, resamples: int) -> Verdict:
+    """The verdict on H6."""
+    highest, warned = {}, False
+    for algorithm in study.algorithms:
+        comparison = compare(study, algorithm, "loss to hacking", resamples=resamples)
+        highest[algorithm] = comparison.values[comparison.best]
+        warned |= any(value.value > 0.5 and value.low > 0.3 for value in comparison.values.values())
+    claim = "no predictor has a correlation above 0.5 with the loss to hacking whose interval lies above 0.3"
+    unless_warned = "confirmed" if len(study.algorithms) == 2 else "not tested"
+    return Verdict("H6", claim, "contradicted" if warned else unless_warned, highest)
+
+
 def _judged(name: str, claim: str, leads: list[tuple[str, Interval]], *, complete: bool) -> Verdict:
+    """The verdict on a claim of leads, (algorithm, the lead) each, all of which must lie above 0."""
     least: dict[str, Interval] = {}
     for algorithm, interval in leads:
         if algorithm not in least or interval.value < least[algorithm].value:

@@ -40,11 +40,11 @@ def within_groups(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
 
     groups: (rows,), any labels. ValueError for a group in which all values are equal.
     """
-    values, out = _checks.array("values", values), np.empty(len(values))
+    values, standardised = _checks.array("values", values), np.empty(len(values))
     for group in np.unique(groups):
         inside = groups == group
         deviation = values[inside].std()
         if deviation == 0:
             raise ValueError(f"values must differ within every group, got one value in group {group!r}.")
-        out[inside] = (values[inside] - values[inside].mean()) / deviation
-    return out
+        standardised[inside] = (values[inside] - values[inside].mean()) / deviation
+    return standardised

@@ -229,17 +229,31 @@ def lower(title: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Where the drawing has what: {label: (left, top, width)}, [(chapter title, top)], and its height, in pixels."""
+class _Node:
+    """Where the box of a result lies in the drawing, in pixels."""
 
-    nodes: dict[str, tuple[float, int, float]]
+    left: float
+    top: int
+    width: float
+
+    @property
+    def middle(self) -> float:
+        """Its middle, across."""
+        return self.left + self.width / 2
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The drawing's nodes by label, its chapters, (title, top) each, and its height, in pixels."""
+
+    nodes: dict[str, _Node]
     chapters: list[tuple[str, int]]
     height: int
 
 
 def _layout(book_results: list[Result]) -> _Layout:
     """The places of the results: a row or more to a chapter."""
-    nodes: dict[str, tuple[float, int, float]] = {}
+    nodes: dict[str, _Node] = {}
     chapters: list[tuple[str, int]] = []
     left, top, chapter = 0.0, 0, None
     for result in book_results:
@@ -249,7 +263,7 @@ def _layout(book_results: list[Result]) -> _Layout:
             chapters.append((result.chapter_title, top - 10))
         elif left + width > _WIDTH:
             left, top = 0.0, top + _LINE
-        nodes[result.label] = (left, top, width)
+        nodes[result.label] = _Node(left, top, width)
         left += width + 14
     return _Layout(nodes, chapters, top + _LINE)
 
@@ -269,20 +283,17 @@ def picture(book_results: list[Result]) -> str:
     number = {result.label: i for i, result in enumerate(book_results)}
     rules, edges, nodes = [], [], []
     for i, result in enumerate(book_results):
-        x, y, width = layout.nodes[result.label]
-        for used in result.uses:
-            j = number[used]
-            used_x, used_y, used_width = layout.nodes[used]
-            start, end = (used_x + used_width / 2, used_y + _NODE), (x + width / 2, y)
-            middle: float
-            if y <= used_y:  # beside it, or above: by the lower edges
-                end = (x + width / 2, y + _NODE)
-                middle = max(start[1], end[1]) + 12
-            else:
-                middle = (start[1] + end[1]) / 2
+        node = layout.nodes[result.label]
+        for label in result.uses:
+            j, used = number[label], layout.nodes[label]
+            start, end = used.top + _NODE, node.top
+            bend = (start + end) / 2
+            if node.top <= used.top:  # beside it or above it: from lower edge to lower edge
+                end = node.top + _NODE
+                bend = max(start, end) + 12
             edges.append(
-                f'<path class="rv-edge f{j} t{i}" d="M{start[0]:.0f} {start[1]}C{start[0]:.0f} {middle:.0f} '
-                f'{end[0]:.0f} {middle:.0f} {end[0]:.0f} {end[1]}"/>'
+                f'<path class="rv-edge f{j} t{i}" d="M{used.middle:.0f} {start}C{used.middle:.0f} {bend:.0f} '
+                f'{node.middle:.0f} {bend:.0f} {node.middle:.0f} {end}"/>'
             )
             rules.append(f".rv-map:has(.n{i}:is(:hover,:focus-visible)) .n{j} rect{{stroke-width:3}}")
         rules.append(
@@ -291,8 +302,8 @@ def picture(book_results: list[Result]) -> str:
         nodes.append(
             f'<a class="n{i} rv-{result.origin}" href="{result.chapter}.html#{result.label}">'
             f"<title>{html.escape(f'{result.kind.capitalize()}: {result.title}')}</title>"
-            f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{_NODE}" rx="6"/><text x="{x + 10:.0f}" '
-            f'y="{y + 18}">{html.escape(_caption(result))}</text></a>'
+            f'<rect x="{node.left:.0f}" y="{node.top}" width="{node.width:.0f}" height="{_NODE}" rx="6"/>'
+            f'<text x="{node.left + 10:.0f}" y="{node.top + 18}">{html.escape(_caption(result))}</text></a>'
         )
     chapters = [f'<text class="rv-head" x="0" y="{y}">{html.escape(title)}</text>' for title, y in layout.chapters]
     return (

@@ -8,6 +8,7 @@ models and policies together, since both are draws from what one might meet.
 """
 
 import functools
+import itertools
 import json
 import pathlib
 import re
@@ -79,17 +80,18 @@ class Study:
             return gain[..., -1] - gain.max(-1)
         if name != "gain at equal KL":
             raise ValueError(f"The outcome must be one of {', '.join(OUTCOMES)}, got {name!r}.")
-        over = self.kl >= KL_BUDGET
-        at = np.where(over.any(-1), over.argmax(-1), over.shape[-1] - 1)
-        before = np.maximum(at - 1, 0)
+        reached = self.kl >= KL_BUDGET
+        after = np.where(reached.any(-1), reached.argmax(-1), reached.shape[-1] - 1)
+        before = np.maximum(after - 1, 0)
 
         def take(values: Array, index: NDArray[np.intp]) -> Array:
             return np.take_along_axis(values, index[..., None], -1)[..., 0]
 
-        kl_before, kl_at = take(self.kl, before), take(self.kl, at)
-        share = np.clip((KL_BUDGET - kl_before) / np.where(kl_at > kl_before, kl_at - kl_before, 1), 0, 1)
-        share = np.where(over.any(-1), share, 1.0)  # a straight line between two evaluations
-        return take(gain, before) + share * (take(gain, at) - take(gain, before))
+        kl_before, kl_after = take(self.kl, before), take(self.kl, after)
+        share = np.clip((KL_BUDGET - kl_before) / np.where(kl_after > kl_before, kl_after - kl_before, 1), 0, 1)
+        share = np.where(reached.any(-1), share, 1.0)
+        # Between two evaluations the gain is taken to be a straight line.
+        return take(gain, before) + share * (take(gain, after) - take(gain, before))
 
 
 def family(teacher: str) -> str:
@@ -105,21 +107,19 @@ def family(teacher: str) -> str:
 def load(path: pathlib.Path | str = TEACHING) -> Study:
     """The study that `rvlib study` wrote, by default the book's.
 
-    Of one that is not complete: the algorithms for which all policies were taught with one seed at least, and the seeds
-    that all of these have. ValueError, one sentence, if there are none.
+    From a study that is not complete it takes the algorithms for which every policy was taught with at least one seed,
+    and the seeds that all of these have. ValueError, one sentence, if there are none.
     """
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     parts, policies = content["parts"], list(content["measured"])
     first = content["settings"]["first_seed"]
 
-    def seeds_of(algorithm: str) -> list[int]:
+    def seeds_of(algorithm: str) -> set[int]:
         every = range(first, first + content["settings"]["seeds"])
-        return [seed for seed in every if all(f"{policy}-{algorithm}-{seed}" in parts for policy in policies)]
+        return {seed for seed in every if all(f"{policy}-{algorithm}-{seed}" in parts for policy in policies)}
 
     algorithms = [algorithm for algorithm in ("rloo", "grpo") if seeds_of(algorithm)]
-    seeds = [
-        seed for seed in (seeds_of(algorithms[0]) if algorithms else []) if all(seed in seeds_of(a) for a in algorithms)
-    ]
+    seeds = sorted(set.intersection(*map(seeds_of, algorithms))) if algorithms else []
     if not seeds:
         raise ValueError(
             f"The study in {path} must have one seed of one algorithm for all policies, got none; run `rvlib study`."
@@ -127,7 +127,9 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
     measured = content["measured"]
 
     def curves(name: str) -> Array:
-        return np.array([[[parts[f"{p}-{a}-{s}"][name] for s in seeds] for a in algorithms] for p in policies])
+        names = itertools.product(policies, algorithms, seeds)
+        flat = [parts[f"{policy}-{algorithm}-{seed}"][name] for policy, algorithm, seed in names]
+        return np.array(flat).reshape(len(policies), len(algorithms), len(seeds), *np.shape(flat[0]))
 
     return Study(
         made=content["made"],
@@ -138,7 +140,8 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
         seeds=seeds,
         teachers=measured[policies[0]]["teachers"],
         scores={
-            name: np.array([measured[p]["scores"][name] for p in policies]) for name in measured[policies[0]]["scores"]
+            name: np.array([measured[policy]["scores"][name] for policy in policies])
+            for name in measured[policies[0]]["scores"]
         },
         steps=np.array(parts[f"{policies[0]}-{algorithms[0]}-{seeds[0]}"]["steps"]),
         truth=curves("truth"),
@@ -236,17 +239,17 @@ def lead(
 def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resamples: int) -> tuple[Array, Array]:
     """Each predictor under each policy, (predictors, policies), and resampled means over policies (resamples,
     predictors)."""
-    of = MEASURES[measure]
+    measured = MEASURES[measure]
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
     scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)
     rng, drawn = np.random.default_rng(0), []
-    for start in range(0, resamples, 100):  # a hundred at once, since all at once would take a gigabyte
+    for start in range(0, resamples, 100):  # in blocks of a hundred, since all together would take a gigabyte
         number = min(100, resamples - start)
         teachers = rng.integers(len(study.teachers), size=(number, 1, len(study.teachers)))
         policies = rng.integers(len(study.policies), size=(number, len(study.policies), 1))
-        again = outcomes[policies, teachers]  # (number, policies, teachers)
-        drawn.append(of(scores[:, policies, teachers], again).mean(-1).T)
-    return of(scores, outcomes), np.concatenate(drawn)
+        resampled_outcomes = outcomes[policies, teachers]  # (number, policies, teachers)
+        drawn.append(measured(scores[:, policies, teachers], resampled_outcomes).mean(-1).T)
+    return measured(scores, outcomes), np.concatenate(drawn)
 
 
 def _interval(value: float, draws: Array) -> Interval:

@@ -29,7 +29,7 @@ from rvlib import cli  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm.data import sources, tiny  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, stages  # noqa: E402
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
 from rvlib.lm.experiments.recipe.files import flatten, read_tree  # noqa: E402
@@ -121,7 +121,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_very_same_numbers(environm
 
 
 def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(environment, whole, monkeypatch):
-    write_manifest, cut = stages.write_manifest, []
+    write_manifest, cut = run_once.write_manifest, []
 
     def cut_off_once(path, record):
         if path not in cut:
@@ -129,7 +129,7 @@ def test_a_run_cut_off_after_each_stage_has_written_and_before_it_says_so(enviro
             raise KeyboardInterrupt
         write_manifest(path, record)
 
-    monkeypatch.setattr(stages, "write_manifest", cut_off_once)
+    monkeypatch.setattr(run_once, "write_manifest", cut_off_once)
     folder, small = environment / "cut", recipe.load(environment / "small.yaml")
     for _ in range(20):
         try:
@@ -159,7 +159,7 @@ def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environm
     run = runs.Run(recipe.load(environment / "small.yaml"), whole)
     data, labels = stages.split(run), stages.labels(run, "tiny")
     measured = data.held_out[: len(labels["measure"])]
-    trained_on = {prompt for share in (0.0, 1.0) for prompt, *_ in stages.preferences(run, "tiny", share)}
+    trained_on = {pair.prompt.text for share in (0.0, 1.0) for pair in stages.preferences(run, "tiny", share)}
     assert trained_on and not trained_on & {preference.prompt.text for preference in measured}
     truth = run.ground_truth()([e.prompt for e in measured], stages.off_policy_replies(run, measured))
     assert np.allclose(labels["measure_off_policy"], truth)  # the pairs of these prompts, and of no others
@@ -194,7 +194,8 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
     data = stages.split(run)
     chosen, written = zip(*stages.off_policy_replies(run, data.pairs))
     assert list(chosen) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(chosen) != set(written)
-    pairs = {(prompt, *sorted(replies)) for prompt, *replies in stages.preferences(run, "smollm2-135m", 0.0)}
+    trained_on = stages.preferences(run, "smollm2-135m", 0.0)
+    pairs = {(pair.prompt.text, *sorted([pair.chosen, pair.rejected])) for pair in trained_on}
     expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, chosen, written)}
     assert pairs and pairs <= expected
 

@@ -49,11 +49,25 @@ def points() -> dict[str, Any]:
 
     study = teacher_study.load()
 
+    def outcomes(part: teacher_study.Study) -> dict[str, dict[str, list[float]]]:
+        by_algorithm = {}
+        for i, algorithm in enumerate(study.algorithms):
+            means = {key: part.outcome(name)[0, i].mean(0) for key, name in OUTCOMES.items()}
+            by_algorithm[algorithm] = {key: values.round(6).tolist() for key, values in means.items()}
+        return by_algorithm
+
     def intervals(part: teacher_study.Study, algorithm: str, outcome: str) -> dict[str, list[float]]:
-        order, pick = (teacher_study.compare(part, algorithm, outcome, measure) for measure in ("spearman", "regret"))
-        measures = {key: (order.values[name], pick.values[name]) for key, name in PREDICTORS.items()}
+        spearman = teacher_study.compare(part, algorithm, outcome, "spearman").values
+        regret = teacher_study.compare(part, algorithm, outcome, "regret").values
+        ends = {}
+        for key, name in PREDICTORS.items():
+            ends[key] = [spearman[name].low, spearman[name].high, regret[name].low, regret[name].high]
+        return {key: [round(end, 4) for end in four] for key, four in ends.items()}
+
+    def all_intervals(part: teacher_study.Study) -> dict[str, dict[str, dict[str, list[float]]]]:
         return {
-            key: [round(end, 4) for value in both for end in (value.low, value.high)] for key, both in measures.items()
+            algorithm: {key: intervals(part, algorithm, name) for key, name in OUTCOMES.items()}
+            for algorithm in study.algorithms
         }
 
     parts = {policy: study.under(policy) for policy in study.policies}
@@ -64,20 +78,8 @@ def points() -> dict[str, Any]:
             policy: {key: part.scores[name][0].tolist() for key, name in PREDICTORS.items()}
             for policy, part in parts.items()
         },
-        "outcomes": {
-            policy: {
-                algorithm: {key: part.outcome(name)[0, i].mean(0).round(6).tolist() for key, name in OUTCOMES.items()}
-                for i, algorithm in enumerate(study.algorithms)
-            }
-            for policy, part in parts.items()
-        },
-        "intervals": {
-            policy: {
-                algorithm: {key: intervals(part, algorithm, name) for key, name in OUTCOMES.items()}
-                for algorithm in study.algorithms
-            }
-            for policy, part in {**parts, "all": study}.items()
-        },
+        "outcomes": {policy: outcomes(part) for policy, part in parts.items()},
+        "intervals": {policy: all_intervals(part) for policy, part in {**parts, "all": study}.items()},
     }
 
 

@@ -87,17 +87,15 @@ class Trajectory(States):
         tau = self.t.reshape(-1, self.t.shape[-1]) / self.n_prompts
         moves = (self.logits - self.reference_logits).reshape(*tau.shape, outputs)
         reference_logits, reward = (x.reshape(-1, outputs) for x in (self.reference_logits, self.reward))
-        problem, asked = (
-            problem_of(reference_logits, reward, self.kl_coef.reshape(-1)),
-            times.reshape(-1) / self.n_prompts,
-        )
+        problem = problem_of(reference_logits, reward, self.kl_coef.reshape(-1))
+        tau_asked = times.reshape(-1) / self.n_prompts
 
         def states(flows: slice) -> NDArray[np.float64]:
             """u (B, M, n) of these flows."""
             knots = tau[flows]
-            flow = np.repeat(np.arange(len(knots)), asked.size)
-            last = np.concatenate([np.searchsorted(row, asked, side="right") - 1 for row in knots])
-            u, duration = moves[flows][flow, last], np.tile(asked, len(knots)) - knots[flow, last]
+            flow = np.repeat(np.arange(len(knots)), tau_asked.size)
+            last = np.concatenate([np.searchsorted(row, tau_asked, side="right") - 1 for row in knots])
+            u, duration = moves[flows][flow, last], np.tile(tau_asked, len(knots)) - knots[flow, last]
             later = np.flatnonzero(duration > 0)
             if later.size:
                 start, step = np.unique(flow[later] * knots.shape[1] + last[later], return_inverse=True)
@@ -106,7 +104,7 @@ class Trajectory(States):
                 u[later] += within_steps(
                     problem[flows][flow], start, moves[flows][flow, last], left, step, duration[later]
                 )
-            return u.reshape(len(knots), asked.size, outputs)
+            return u.reshape(len(knots), tau_asked.size, outputs)
 
         u = np.concatenate(in_chunks(states, len(tau), outputs))
         # Without an axis of times the constants lose theirs.

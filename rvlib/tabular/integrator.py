@@ -149,12 +149,12 @@ def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]
         if not index.size:
             return
         kind = problem[index].kind(t[index])
-        for rows, take in (
+        for rows, make_steps in (
             (index[kind == 0], _explicit_steps),
             (index[kind == 1], _explicit_steps),
             (index[kind == 2], _implicit_steps),
         ):
-            steps = take(problem, rows, t, u, t_max, h) if rows.size else None
+            steps = make_steps(problem, rows, t, u, t_max, h) if rows.size else None
             if steps and steps.index.size:
                 t[steps.index], u[steps.index] = steps.end, steps.after
                 alive[steps.index[steps.end >= t_max[steps.index]]] = False
@@ -224,15 +224,15 @@ def within_steps(
     of the steps with these indices (Q,) after these durations > 0 (Q,).
     """
     increment, kind = np.empty((len(step), u.shape[1])), problem.kind(tau)
-    asked = kind[step]
+    kind_of_query = kind[step]
     for explicit in (0, 1):
         rows = kind == explicit
         if rows.any():
             series = problem[rows].series(u[rows], left[rows])
-            increment[asked == explicit] = series.moved(
-                (np.cumsum(rows) - 1)[step[asked == explicit]], duration[asked == explicit]
+            increment[kind_of_query == explicit] = series.moved(
+                (np.cumsum(rows) - 1)[step[kind_of_query == explicit]], duration[kind_of_query == explicit]
             )
-    implicit = asked == 2
+    implicit = kind_of_query == 2
     if implicit.any():
         rows = step[implicit]
         increment[implicit] = problem[rows].implicit_step(u[rows], duration[implicit])[0]
@@ -240,7 +240,7 @@ def within_steps(
 
 
 def in_chunks(function: Callable[[slice], _Result], problems: int, outputs: int) -> list[_Result]:
-    """`function` of slices that make up the problems, in threads, one a core: NumPy computes without Python's lock."""
+    """The results of `function` on slices of the problems, in a thread for each core: NumPy releases Python's lock."""
     threads = os.cpu_count() or 1
     size = max(1, min(_CHUNK // outputs, -(-problems // threads)))
     chunks = [slice(start, start + size) for start in range(0, problems, size)]

@@ -43,10 +43,8 @@ def kl_reward(
         reward=_checks.array("reward", reward),
         reference_logits=_checks.array("reference_logits", reference_logits),
     )
-    kl_coef, log_ratio = (
-        _checks.real("kl_coef", kl_coef, low=0.0),
-        log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1),
-    )
+    kl_coef = _checks.real("kl_coef", kl_coef, low=0.0)
+    log_ratio = log_softmax(logits, axis=-1) - log_softmax(reference_logits, axis=-1)
     try:
         return reward - kl_coef[..., None] * log_ratio
     except ValueError:

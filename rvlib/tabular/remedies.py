@@ -1,4 +1,4 @@
-"""Remedies for a reward model of low variance, tried on many policies at once: what each does to speed and truth.
+"""Remedies for a reward model of low variance, tried on many policies: what each does to speed and truth.
 
 `World` has policies on several prompts, their ground truth, and reward models with three common faults: on half of the
 prompts the rewards lie close together, good outputs are rare, and equally good outputs get different rewards. `train`
@@ -222,7 +222,7 @@ def train(
     learning_rate: float = 0.3,
     seed: int = 0,
 ) -> Outcome:
-    """Sampled policy gradient on all worlds at once, half of the prompts a step, under one remedy.
+    """Sampled policy gradient on all worlds side by side, with half of the prompts in each step, under one remedy.
 
     policies: by default tabular ones that start at the world's logits. ValueError on bad arguments.
     """

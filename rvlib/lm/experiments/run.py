@@ -32,7 +32,7 @@ from rvlib.lm.experiments import dry_run, plan, report, stages
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
 from rvlib.lm.experiments.recipe import Recipe
-from rvlib.lm.experiments.stages import Product, stage
+from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import RewardFunction, policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out

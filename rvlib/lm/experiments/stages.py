@@ -1,18 +1,14 @@
 """The stages of an experiment: fine-tune, sample, label, train reward models, measure (section 4.1, arXiv 2503.15477).
 
-Each is a function of a `run.Run` under `@stage`, which skips what is there; policy gradient is one too (`run.Run`). One
-pass of sampling serves every reward model: two replies to each prompt kept for reward models, if any is trained on
-them, and the 10 to each of 500 prompts on which all are measured.
+Each is a function of a `run.Run` under `@stage` (`run_once`), which skips a stage that is done; policy gradient is one
+too (`run.Run`). One pass of sampling serves every reward model: two replies to each prompt that is kept for reward
+models, if any of them is trained on such pairs, and 10 replies to each of the 500 prompts on which all are measured.
 """
 
 import functools
-import gc
-import inspect
-import json
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +16,11 @@ import torch
 import transformers
 
 from rvlib import estimates, metrics
-from rvlib.files import write_whole
-from rvlib.lm import origin, processes
+from rvlib.lm import processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments.recipe import PolicySettings, TrainingSettings
+from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.sampling import engines
@@ -36,60 +32,6 @@ from rvlib.lm.training.trainer import Trainer
 
 if TYPE_CHECKING:  # `run` imports this module
     from rvlib.lm.experiments.run import Run
-
-
-@dataclass(frozen=True)
-class Product:
-    """What a stage hands back when it has just run."""
-
-    content: Any = None  # of its JSON file, where it makes one
-    record: dict[str, int] = field(default_factory=dict)  # for its manifest
-    trainer: Trainer | None = None  # whose checkpoints nobody needs once there is a manifest
-
-
-def stage(folder: str, makes: str = ".") -> Callable[[Callable[..., Product]], Callable[..., Any]]:
-    """Make a function (run, names…, the stage's folder) → `Product` a stage, a function (run, names…) run once.
-
-    folder: of the stage in the run's, "labels/{name}", filled with the names by those of the function's parameters.
-    makes: a JSON file in it, which is written whole from the product's content and whose content the stage returns; or
-    a folder in it, written by the function itself, whose path it returns. The manifest is the last of a stage's files:
-    with it the stage is done, and without it the function is called again and goes on from what it finds.
-    """
-
-    def decorate(function: Callable[..., Product]) -> Callable[..., Any]:
-        _, *names, _ = inspect.signature(function).parameters
-
-        @functools.wraps(function)
-        def once(run: "Run", *values: Any) -> Any:
-            if processes.world() > 1:
-                gc.collect()  # modules that are shared out hold on to each other: their memory is the next stage's
-            start, place = time.perf_counter(), run.folder / folder.format(**dict(zip(names, values, strict=True)))
-            manifest, path = place / "manifest.json", place / makes
-            done = processes.only_first(manifest.exists)
-            place.mkdir(parents=True, exist_ok=True)
-            if not done:
-                product = function(run, *values, place)
-                if path.suffix == ".json":
-                    write_json(path, product.content)
-                seconds = round(time.perf_counter() - start, 1)
-                write_manifest(manifest, {"seconds": seconds} | product.record | origin.record())
-                if product.trainer:
-                    product.trainer.finish()
-            return json.loads(path.read_text()) if path.suffix == ".json" else path
-
-        return once
-
-    return decorate
-
-
-def write_manifest(path: pathlib.Path, record: dict[str, Any]) -> None:
-    """Say that a stage is done: how long it took, and with what code, versions and hardware."""
-    write_json(path, record, indent=1)
-
-
-def write_json(path: pathlib.Path, content: Any, **options: Any) -> None:
-    """Write JSON whole, in the first process. options: of `json.dumps`."""
-    processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(content, **options))))
 
 
 @dataclass(frozen=True)
@@ -118,12 +60,12 @@ class InitialReplies:
 
 @functools.lru_cache(maxsize=1)  # every stage asks
 def split(run: "Run") -> Split:
-    """Prompts and off-policy pairs, in a fixed order; those of more tokens than the recipe allows are dropped.
+    """Prompts and off-policy pairs, in a fixed order; those with more tokens than the recipe allows are dropped.
 
-    A prompt of policy gradient that comes among those for reward models too is dropped, so that what is measured on the
-    former was trained on by no reward model.
+    A prompt that is kept for reward models is dropped from policy gradient's, so that no reward model is measured on a
+    prompt that it was trained on.
 
-    ValueError, one sentence, for data that are no preferences or too few.
+    ValueError, one sentence, for data without preferences, and for too few.
     """
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
     tokenizer = policies.load_tokenizer(policy.model)
@@ -158,12 +100,12 @@ def split(run: "Run") -> Split:
 
 @stage("sft/{name}", makes="model")
 def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
-    """The folder of an initial policy: fine-tuned on its demonstrations, or as it came, with a chat template anyhow."""
+    """The folder of an initial policy, fine-tuned on its demonstrations if it has any, and with a chat template."""
     return _fine_tune(run, run.recipe.policies[name], name, folder)
 
 
 def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path) -> Product:
-    """Save a policy in `folder`/model: fine-tuned on its demonstrations, or as it came."""
+    """Save a policy in `folder`/model, fine-tuned on its demonstrations if it has any."""
     settings = run.recipe.sft
     policy = policies.load_policy(spec.model, dtype=run.recipe.runtime.weights_dtype)
     policies.add_template(policy)
@@ -181,7 +123,7 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
             written, batch_size = sum(len(reply) for _, reply in batch), len(batch)
 
-            # The mean over the tokens of the batch.
+            # The trainer takes the mean over the batch's rows; the factor makes it the mean over its tokens.
             def loss_of(examples: list[Any], written: int = written, batch_size: int = batch_size) -> torch.Tensor:
                 prompt_ids, completion_ids = map(list, zip(*examples))
                 return -reply_log_probs(policy, prompt_ids, completion_ids) * batch_size / written
@@ -195,14 +137,14 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
 
 @stage("others/policy", makes="model")
 def others(run: "Run", folder: pathlib.Path) -> Product:
-    """The folder of the policy `data.others`, which writes the second off-policy reply where the data have one."""
+    """The folder of the policy `data.others`, which writes the second off-policy reply where the data have only one."""
     assert run.recipe.data.others
     return _fine_tune(run, run.recipe.data.others, "the other policy", folder)
 
 
 @stage("others/replies", makes="replies.json")
 def others_replies(run: "Run", folder: pathlib.Path) -> Product:
-    """{name of a prompt: the reply of `data.others` to it}, for the prompts with one reply that need another."""
+    """{name of a prompt: the reply of `data.others` to it}, for the prompts that have only one reply."""
     data, recipe = split(run), run.recipe
     prompts = [e.prompt for e in (*data.pairs, *data.held_out[: recipe.measure.prompts]) if e.rejected is None]
     policy = policies.load_policy(others(run), dtype=recipe.runtime.weights_dtype)
@@ -217,7 +159,7 @@ def others_replies(run: "Run", folder: pathlib.Path) -> Product:
 
 
 def off_policy_replies(run: "Run", pairs: Sequence[sources.Preference]) -> list[list[str]]:
-    """Two replies by others to each prompt, as a reward function takes them: the data's, or one by `data.others`."""
+    """Two off-policy replies to each prompt, as a reward function takes them; the second may be by `data.others`."""
     written = others_replies(run) if any(preference.rejected is None for preference in pairs) else {}
     return [
         [preference.chosen, written[preference.prompt.name] if preference.rejected is None else preference.rejected]
@@ -228,7 +170,7 @@ def off_policy_replies(run: "Run", pairs: Sequence[sources.Preference]) -> list[
 def samples(run: "Run", name: str) -> InitialReplies:
     """Replies of an initial policy, read from the folder of their stage.
 
-    There are none for pairs where no reward model is trained on them.
+    There are no pairs if no reward model is trained on them.
     """
     folder, prompts = draw(run, name), _sampled_prompts(run, name)
     return InitialReplies(
@@ -243,7 +185,7 @@ def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
     recipe, runtime, gradient = run.recipe, run.recipe.runtime, run.recipe.policy_gradient
     policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name))
     num_generations = {"pairs": 2, "measure": recipe.measure.outputs}
-    # Replies in a file: with engines that do not pad, enough for another reply to take the place of one that ends.
+    # An engine that does not pad gets more replies than it draws in one batch, so that none of its places stays empty.
     replies_per_file = runtime.batch_size * (1 if runtime.engine in engines.PADDED else 8)
     for seed, (use, prompts) in enumerate(_sampled_prompts(run, name).items()):
         if prompts:
@@ -293,24 +235,24 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     )
 
 
-def preferences(run: "Run", name: str, share: float) -> list[tuple[str, str, str]]:
-    """Pairs (prompt, preferred reply, other reply) labelled by the ground truth: on-policy for `share` of the prompts.
+def preferences(run: "Run", name: str, share: float) -> list[sources.Preference]:
+    """Pairs of replies labelled by the ground truth, on-policy for `share` of the prompts.
 
-    The prompts that are on-policy at a lower share are so at a higher one too. A pair that the ground truth ties is
-    left out.
+    A prompt that is on-policy at a lower share is so at every higher one. Pairs that the ground truth ties are left
+    out.
     """
     replies, rewards = samples(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
     rank = np.random.default_rng(1).permutation(len(examples))
-    off_policy, rows = off_policy_replies(run, examples), []
+    off_policy, pairs = off_policy_replies(run, examples), []
     for i, example in enumerate(examples):
         on_policy = rank[i] < round(share * len(examples))
         first, second = replies[i]["replies"] if on_policy else off_policy[i]
         first_reward, second_reward = rewards["pairs" if on_policy else "off_policy"][i]
         if first_reward != second_reward:
-            pair = (first, second) if first_reward > second_reward else (second, first)
-            rows.append((example.prompt.text, *pair))
-    return rows
+            chosen, rejected = (first, second) if first_reward > second_reward else (second, first)
+            pairs.append(sources.Preference(example.prompt, chosen, rejected))
+    return pairs
 
 
 @stage("reward-models/{name}/{key}", makes="model")
@@ -319,7 +261,7 @@ def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.
     settings = run.recipe.reward_training
     start = run.folder / f"sft/{name}/model"
     tokenizer = policies.load_tokenizer(start)
-    with torch_seed(0), quiet():  # the head is new, and the same for all
+    with torch_seed(0), quiet():  # the head is new, and begins with the same weights in every reward model
         model = transformers.AutoModelForSequenceClassification.from_pretrained(
             start, num_labels=1, dtype=getattr(torch, run.recipe.runtime.weights_dtype), use_safetensors=True
         )
@@ -327,8 +269,8 @@ def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.
     model.config.use_cache = False
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = [
-        [reward_models.encode(tokenizer, prompt, reply) for reply in replies]
-        for prompt, *replies in preferences(run, name, share)
+        [reward_models.encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))]
+        for pair in preferences(run, name, share)
     ]
     trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)
     for step, batch in batches(trainer, rows, settings, f"Reward model {key}"):
@@ -360,13 +302,13 @@ def bradley_terry(
 
 @stage("measure/{name}", makes="measure.json")
 def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
-    """What is known of each teacher of a policy before policy gradient.
+    """The properties of each teacher of a policy, before policy gradient.
 
-    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. Rewards are
-    normalised jointly, on the very replies they are measured on, as in the paper; `measure.scheme` decides by what the
-    teacher's rewards are normalised in policy gradient, as in its Table 9, whose properties are joint too. Off-policy
-    accuracy is of the off-policy pairs of the measured prompts, which no reward model was trained on. Beside each
-    accuracy stands the one that chance gives with as many ties (`metrics.chance_accuracy`).
+    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. As in the
+    paper, rewards are normalised jointly on the replies on which they are measured; `measure.scheme` chooses the
+    normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy is over the off-policy pairs
+    of the measured prompts, on which no reward model was trained. Each accuracy has beside it the accuracy by chance
+    for as many ties (`metrics.chance_accuracy`).
     """
     recipe, data, measured, rewards_of_truth = run.recipe, split(run), samples(run, name).measured, labels(run, name)
     held_out, replies = data.held_out[: len(measured)], [record["replies"] for record in measured]
@@ -402,16 +344,17 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
 def batches(
     trainer: Trainer, rows: Sequence[Any], settings: TrainingSettings, label: str
 ) -> Iterator[tuple[int, list[Any]]]:
-    """(step, batch of rows) over `settings.epochs`, in a permutation a pass; a last batch that is not full is left out.
+    """(step, batch of rows) for `settings.epochs`, each pass in a new order; a last batch that is not full is left out.
 
     ValueError, one sentence, where there is not one full batch.
     """
     check_batch(len(rows), settings, label)
-    per_pass = len(rows) // settings.batch_size
-    for step in trainer.steps(max(round(settings.epochs * per_pass), 1), label):
-        number, place = divmod(step, per_pass)
-        order = np.random.default_rng([7, number]).permutation(len(rows))
-        yield step, [rows[i] for i in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
+    steps_per_epoch = len(rows) // settings.batch_size
+    for step in trainer.steps(max(round(settings.epochs * steps_per_epoch), 1), label):
+        epoch, step_in_epoch = divmod(step, steps_per_epoch)
+        order = np.random.default_rng([7, epoch]).permutation(len(rows))
+        start = step_in_epoch * settings.batch_size
+        yield step, [rows[i] for i in order[start : start + settings.batch_size]]
 
 
 def check_batch(rows: int, settings: TrainingSettings, label: str) -> None:
