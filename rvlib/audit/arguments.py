@@ -13,38 +13,38 @@ def parser() -> argparse.ArgumentParser:
         description="Is this reward model a good teacher for this policy?",
         formatter_class=Defaults,
     )
-    asked = result.add_argument_group("what is audited")
-    asked.add_argument("--policy", help="SmolLM2-135M-Instruct, a folder, or a name on the hub")
-    asked.add_argument(
+    audited = result.add_argument_group("what is audited")
+    audited.add_argument("--policy", help="SmolLM2-135M-Instruct, a folder, or a name on the hub")
+    audited.add_argument(
         "--reward-model",
         action="append",
         default=[],
         help="sentiment, similarity, a folder, or a name on the hub; once for each",
     )
-    asked.add_argument(
+    audited.add_argument(
         "--prompts",
         help="a file (.jsonl, .json, .csv, .tsv, .parquet, .txt, perhaps .gz), a data set's name[:split], alpaca-eval "
         "or demo-preferences",
     )
-    asked.add_argument("--ground-truth", help="what you want, named as a reward model is, or a column of --scores")
-    asked.add_argument("--num-generations", type=int, help="replies to each prompt (default: 8, or all of --replies)")
-    asked.add_argument("--max-new-tokens", type=int, default=64, help="the longest reply")
-    asked.add_argument("--temperature", type=float, default=1.0, help="of sampling")
-    asked.add_argument("--limit", type=int, help="how many prompts")
-    asked.add_argument("--seed", type=int, default=0, help="of sampling, and of choosing prompts")
-    asked.add_argument("--column", help="the key or column that holds the prompt, where it is none of the known")
-    asked.add_argument("--group", type=int, help="replies from which a step of training learns (default: all)")
-    brought = result.add_argument_group("bring your own, or send it out")
-    brought.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines or parquet")
-    brought.add_argument(
+    audited.add_argument("--ground-truth", help="what you want, named as a reward model is, or a column of --scores")
+    audited.add_argument("--num-generations", type=int, help="replies to each prompt (default: 8, or all of --replies)")
+    audited.add_argument("--max-new-tokens", type=int, default=64, help="the longest reply")
+    audited.add_argument("--temperature", type=float, default=1.0, help="of sampling")
+    audited.add_argument("--limit", type=int, help="how many prompts")
+    audited.add_argument("--seed", type=int, default=0, help="of sampling, and of choosing prompts")
+    audited.add_argument("--column", help="the key or column that holds the prompt, where it is none of the known")
+    audited.add_argument("--group", type=int, help="replies from which a step of training learns (default: all)")
+    files = result.add_argument_group("bring your own, or send it out")
+    files.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines or parquet")
+    files.add_argument(
         "--scores",
         type=pathlib.Path,
         action="append",
         default=[],
         help="scores from anywhere, by prompt and reply: JSON lines or parquet; once for each file",
     )
-    brought.add_argument("--export", type=pathlib.Path, help="write the replies to be scored to this file, and stop")
-    brought.add_argument(
+    files.add_argument("--export", type=pathlib.Path, help="write the replies to be scored to this file, and stop")
+    files.add_argument(
         "--compare", nargs=2, type=pathlib.Path, metavar=("A", "B"), help="two folders of audits, beside each other"
     )
     runtime = result.add_argument_group("how it runs")

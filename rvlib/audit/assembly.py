@@ -31,7 +31,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ScoredReplies:
     """What was scored: prompts (texts), replies (as many texts to each), and what is known of them.
 
     replies is None where only rewards are known. log_probs: (prompts, replies) of whole replies under the policy.
@@ -62,7 +62,7 @@ class Records:
 def assemble(
     teachers: Mapping[str, Scores],
     truth: Scores | None,
-    drawn: Drawn,
+    drawn: ScoredReplies,
     records: Records,
     *,
     group: int | None = None,
@@ -194,7 +194,7 @@ def audit_rewards(
     ):
         if sizes is not None and sizes != shape[: len(sizes)]:
             raise ValueError(f"{name} must be texts for rewards of shape {shape}, got {sizes}.")
-    drawn = Drawn(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
+    drawn = ScoredReplies(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
     records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)

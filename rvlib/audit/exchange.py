@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.sources import Preference
 
 _Value = TypeVar("_Value")
 
@@ -41,15 +42,15 @@ class Replies:
     """Replies from a file, as many to each prompt.
 
     prompts: each with the place where it came first as its name. replies: (prompts, replies) texts. log_probs: the
-    same shape, or None where not all are known. ended: the same of whether they ended by themselves. pairs:
-    (prompt, chosen, rejected). left_out: sentences on what was not taken.
+    same shape, or None where not all are known. ended: the same of whether they ended by themselves. pairs: of a
+    preferred and another reply, for the prompts that have one. left_out: sentences on what was not taken.
     """
 
     prompts: list[Prompt]
     replies: list[list[str]]
     log_probs: list[list[float]] | None
     ended: list[list[bool]] | None
-    pairs: list[tuple[Prompt, str, str]]
+    pairs: list[Preference]
     left_out: list[str]
 
     def records(self) -> list[dict[str, Any]]:
@@ -88,12 +89,12 @@ class ScoreTable:
         """Whether the score `name` is known for all `keys`."""
         return all(key in self.scores[name] for key in keys)
 
-    def unknown(self, keys: set[Key]) -> str | None:
+    def unmatched(self, keys: set[Key]) -> str | None:
         """A sentence on the scores of replies that are not among `keys`, if there are any."""
-        strangers = [key for table in self.scores.values() for key in table if key not in keys]
-        if not strangers:
+        unmatched = [key for table in self.scores.values() for key in table if key not in keys]
+        if not unmatched:
             return None
-        return f"{len(strangers)} scores of {self.source} are of other replies, such as {_shown(strangers[0])}"
+        return f"{len(unmatched)} scores of {self.source} are of other replies, such as {_shown(unmatched[0])}"
 
 
 def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None, limit: int | None = None) -> Replies:
@@ -106,7 +107,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     texts: dict[str, list[str]] = {}
     log_probs: dict[str, list[float | None]] = {}
     ended: dict[str, list[bool | None]] = {}
-    pairs: dict[str, tuple[Prompt, str, str]] = {}
+    pairs: dict[str, Preference] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
         key, prompt = prompt.text, prompts.setdefault(prompt.text, prompt)
@@ -122,7 +123,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         ended.setdefault(key, []).extend(whole)
         if row.get("chosen") is not None and row.get("rejected") is not None:
             chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
-            pairs.setdefault(key, (prompt, chosen, rejected))
+            pairs.setdefault(key, Preference(prompt, chosen, rejected))
     keys = list(prompts)[:limit]
     left_out = []
     if num_generations is None:
@@ -196,16 +197,18 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
 
 
 def write_replies(
-    path: str | pathlib.Path, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], pairs: Sequence[Any] = ()
+    path: str | pathlib.Path,
+    prompts: Sequence[Prompt],
+    replies: Sequence[Sequence[str]],
+    pairs: Sequence[Preference] = (),
 ) -> int:
-    """Write the replies to be scored, each once, a row each; returns how many.
+    """Write the replies to be scored, a row for each different one; returns how many.
 
-    path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to
-    be scored too.
+    path: of a parquet file if it ends in .parquet, else of JSON lines. pairs: whose replies are to be scored too.
     """
     path = pathlib.Path(path)
     keys = [(prompt, reply) for prompt, row in zip(prompts, replies) for reply in row]
-    keys += [(prompt, reply) for prompt, *pair in pairs for reply in pair]
+    keys += [(pair.prompt, str(reply)) for pair in pairs for reply in (pair.chosen, pair.rejected)]
     rows = {(prompt.text, reply): {"prompt": prompt.text, "reply": reply} for prompt, reply in keys}
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it

@@ -9,7 +9,7 @@ import numpy as np
 
 from rvlib.audit import scoring
 from rvlib.audit.scored_files import ScoreColumn
-from rvlib.audit.scoring import Score, Scores, Texts
+from rvlib.audit.scoring import ModelScores, Score, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.files import fingerprint, write_whole
 from rvlib.lm import processes
@@ -37,13 +37,13 @@ def texts_of(texts: Texts) -> tuple[list[str], list[list[str]]]:
 
 def model_scores(
     label: str, reward_model: RewardModel, drawn: Texts, preferred: Texts, settings: ScoringSettings
-) -> Scores:
+) -> ModelScores:
     """Rewards of both kinds of texts, from a file in the folder where they were written before."""
     if isinstance(reward_model, ScoreColumn):
         known = reward_model.scores(*texts_of(drawn), *texts_of(preferred))
         tables = [np.asarray(table, dtype=float).tolist() for table in (known.rewards, known.preferences)]
         rewards, preferences = ([[None if np.isnan(x) else x for x in row] for row in table] for table in tables)
-        return Scores(rewards, preferences)
+        return ModelScores(rewards, preferences)
     if callable(reward_model):
         return scoring.score_all(
             _shared(reward_model), drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
@@ -85,7 +85,7 @@ def model_scores(
             chunks.unlink(missing_ok=True)
 
         processes.only_first(write)
-    return Scores(**json.loads(path.read_text(encoding="utf-8")))
+    return ModelScores(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def _shared(score: Score) -> Score:

@@ -24,7 +24,7 @@ _THANKS = re.compile(
     r"\b(thank|thanks|thank you|great question|good question|happy to help|glad|sorry)\b", re.IGNORECASE
 )
 
-Texts = Sequence[Sequence[str]]  # (prompts, replies)
+ReplyTexts = Sequence[Sequence[str]]  # (prompts, replies)
 
 
 class Example(TypedDict):
@@ -40,7 +40,7 @@ class Example(TypedDict):
     measure: float  # the covariance with the ground truth in this prompt, or the reward variance
 
 
-def features(replies: Texts, log_probs: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+def features(replies: ReplyTexts, log_probs: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
     """{probe: (prompts, replies)}: length, repetition, markdown, thanks, openings and, where known, log-probability.
 
     replies: as many texts for each prompt; log_probs: (prompts, replies) of whole replies under the policy. A probe
@@ -72,7 +72,7 @@ def opening(reply: str) -> str:
     return " ".join(re.findall(r"[\w'’]+", reply.lower())[:2])
 
 
-def openings(replies: Texts) -> list[str]:
+def openings(replies: ReplyTexts) -> list[str]:
     """The commonest openings, at most `OPENINGS`, that divide the replies to at least `VARIED` prompts."""
     divided: Counter[str] = Counter()
     for texts in replies:
@@ -93,7 +93,7 @@ def correlations(
 
 
 def examples(
-    prompts: Sequence[str], replies: Texts, rewards: ArrayLike, ground_truth: ArrayLike | None = None
+    prompts: Sequence[str], replies: ReplyTexts, rewards: ArrayLike, ground_truth: ArrayLike | None = None
 ) -> list[Example]:
     """The prompts where reward and ground truth disagree most, with the replies that the reward likes best and least.
 
@@ -119,5 +119,5 @@ def examples(
     return list(chosen.values())
 
 
-def _each(replies: Texts, function: Any) -> NDArray[np.float64]:
+def _each(replies: ReplyTexts, function: Any) -> NDArray[np.float64]:
     return np.array([[float(function(reply)) for reply in texts] for texts in replies])

@@ -4,8 +4,8 @@ Replies are drawn once, and every reward model scores them.
 
     reward variance   Var_{y~π}[r(x, y)]        how fast it can teach              Def. 2, arXiv 2503.15477
     accuracy          P[orders a pair as r_G]   whether it is right                Def. 1
-    covariance        Cov_{y~π}[r, r_G]         both at once: what teachers are    `rvlib.tabular.scores`
-                                                ordered by
+    covariance        Cov_{y~π}[r, r_G]         both together: teachers are        `rvlib.tabular.scores`
+                                                ordered by it
 
 The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models
 compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
@@ -17,22 +17,23 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rvlib._checks import number, whole
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report, scoring
 from rvlib.audit.arguments import parser
-from rvlib.audit.exchange import read_replies, write_replies
+from rvlib.audit.exchange import Replies, read_replies, write_replies
 from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
-from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, strangers
-from rvlib.audit.scoring import Scores, Texts
+from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, unmatched_scores
+from rvlib.audit.scoring import ModelScores, Rewards, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.audit.statistics import MANTISSA
 from rvlib.files import data_folder, fingerprint
@@ -41,12 +42,13 @@ from rvlib.lm.data.files import list_bad_lines, read_examples
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example, Preference
 from rvlib.lm.models import policies
+from rvlib.lm.models.reading import Reader
 from rvlib.lm.models.reward_models import check_references, load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
-THE_TRUTH = "the ground truth"  # its label among the reward models
-FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
+GROUND_TRUTH = "the ground truth"  # its label among the reward models
+DISK_FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 NUM_GENERATIONS = 8  # replies to each prompt
 
 
@@ -100,20 +102,18 @@ def audit(
     )
     if not labelled_models and not scores and export is None:
         raise ValueError("reward_models must name at least one reward model, got none.")
-    dtype, brought = resolved_dtype(dtype), None
+    dtype = resolved_dtype(dtype)
     if replies is not None:
-        brought = read_replies(replies, num_generations=num_generations, limit=limit)
-        by_prompt = {prompt.text: pair for prompt, *pair in brought.pairs}
-        examples = [Example(prompt, *by_prompt.get(prompt.text, (None, None))) for prompt in brought.prompts]
-        bad_lines, num_generations = list(brought.left_out), len(brought.replies[0])
+        request = _read_replies(replies, num_generations, limit)
     elif policy is None or prompts is None:
         raise ValueError("An audit needs a policy and prompts, or a file of replies; name --policy and --prompts.")
     else:
         examples, bad_lines = read_examples(
             prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column
         )
-        num_generations = NUM_GENERATIONS if num_generations is None else num_generations
-    _check_counts([example.prompt for example in examples], num_generations)
+        request = _Request(examples, NUM_GENERATIONS if num_generations is None else num_generations, bad_lines)
+    num_generations = request.num_generations
+    _check_counts(request.prompts, num_generations)
     check_group(group, num_generations)
     number("min_scored", min_scored, low=0, high=1)
     batch_size = None if batch_size is None else whole("batch_size", batch_size)
@@ -122,132 +122,255 @@ def audit(
     columns = score_columns(scores, taken=labelled_models)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
     labelled_models |= columns
-    if THE_TRUTH in labelled_models:
-        raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, the label of ground_truth; rename it.")
-    scorers = labelled_models | ({} if truth_model is None else {THE_TRUTH: truth_model})
+    if GROUND_TRUTH in labelled_models:
+        raise ValueError(f"reward_models must not be called {GROUND_TRUTH!r}, the label of ground_truth; rename it.")
+    scorers = labelled_models | ({} if truth_model is None else {GROUND_TRUTH: truth_model})
     # Before the long part, what can be said of models without their weights.
     named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
     for name in named.values():
-        check_references(name, [example.prompt for example in examples])
-    readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
+        check_references(name, request.prompts)
+    all_readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
+    readers = {label: reader for label, reader in all_readers.items() if reader is not None}
     sampling = Sampling(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
     if progress or dry_run:
-        known = brought and [p.text + reply for p, row in zip(brought.prompts, brought.replies) for reply in row]
-        asked = known or [example.prompt.text for example in examples]
-        lengths = (1, 0) if known else (num_generations, max_new_tokens)
-        show_plan(None if brought else policy, named, asked, *lengths, dtype)
+        if request.replies:  # nothing is drawn: each reply is scored with its prompt
+            rows = zip(request.prompts, request.replies.replies)
+            show_plan(None, named, [prompt.text + reply for prompt, row in rows for reply in row], 1, 0, dtype)
+        else:
+            texts_to_plan = [prompt.text for prompt in request.prompts]
+            show_plan(policy, named, texts_to_plan, num_generations, max_new_tokens, dtype)
         if dry_run:
             return None
-    misfits: list[str] = []
-    reading = {label: reader for label, reader in readers.items() if reader is not None}
-    seconds: dict[str, float] = {}
-    if brought:
-        source: dict[str, Any] = {"name": str(policy or "the policy")}
-        records = brought.records()
-        audited = brought.prompts
-        key = fingerprint([source, brought.replies, [[p.name, p.text] for p in audited]])
-        place = pathlib.Path(str(replies)).name.split(".")[0]
-        folder = pathlib.Path(folder or data_folder() / "audits" / f"{place}-{key[:8]}")
-        folder.mkdir(parents=True, exist_ok=True)
+    file = pathlib.Path(str(replies or prompts))
+    if request.replies:
+        audited = _from_file(request, str(policy or "the policy"), file, folder)
     else:
-        loaded_policy = policies.load_policy(str(policy), dtype=dtype)
-        loaded_policy = replace(loaded_policy, source=loaded_policy.source | stamp(str(policy)))
-        examples, misfits = readable_examples(
-            examples, loaded_policy, reading, max_new_tokens=max_new_tokens, skip_bad_lines=skip_bad_lines
-        )
-        audited = [example.prompt for example in examples]
-        _check_counts(audited, num_generations, misfits)
-        key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
-        folder = pathlib.Path(
-            folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
-        )
-        records = sample_replies(
-            loaded_policy,
-            audited,
-            folder / "samples",
+        audited = _draw(
+            request,
+            str(policy),
             sampling,
+            str(prompts),
+            folder,
+            readers,
+            dtype=dtype,
             engine=engine,
             batch_size=batch_size,
+            skip_bad_lines=skip_bad_lines,
             progress=progress,
         )
-        source, seconds = loaded_policy.source, {"sampling": round(sampling_seconds(folder / "samples"), 1)}
-        source |= {"chat_template": bool(loaded_policy.tokenizer.chat_template)}
-        del loaded_policy  # a reward model may need its memory
-
-    pairs = [
-        Preference(example.prompt, example.chosen, example.rejected)
-        for example in examples
-        if example.chosen is not None and example.rejected is not None
-    ]
-    drawn = Texts(audited, [record["replies"] for record in records])
-    preferred = Texts([pair.prompt for pair in pairs], [[str(pair.chosen), str(pair.rejected)] for pair in pairs])
+    drawn, preferred = audited.drawn, audited.preferred
     if export is not None:
-        written = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
-        exported = processes.only_first(lambda: write_replies(export, drawn.prompts, drawn.replies, written))
+        exported = processes.only_first(lambda: write_replies(export, drawn.prompts, drawn.replies, audited.pairs))
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
         return None
-    known_texts = (*texts_of(drawn), *texts_of(preferred))
-    mask, unread = readable_replies(drawn, reading, skip_bad_lines=skip_bad_lines)
-    pair_mask, unread_pairs = readable_replies(
-        preferred, reading, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
-    )
-    drawn, preferred = drawn.where(mask), preferred.where(pair_mask)
-    records = [record for record, keep in zip(records, mask) if keep]
-    _check_counts(drawn.prompts, num_generations, unread)
-    settings = ScoringSettings(folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
-    scores_of: dict[str, Scores] = {}
-    for label, reward_model in scorers.items():
-        start = time.perf_counter()
-        scores_of[label] = model_scores(label, reward_model, drawn, preferred, settings)
-        seconds["ground truth" if label == THE_TRUTH else label] = round(time.perf_counter() - start, 1)
-    unknown = strangers(columns, *known_texts)
-    scored = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores_of.items()}, min_scored)
-    of_pairs = {
-        label: each.preferences for label, each in scores_of.items() if each.preferences
-    }  # a file may have none
-    scored_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
-    drawn, preferred = drawn.where(scored.mask), preferred.where(scored_pairs.mask)
-    _check_counts(drawn.prompts, num_generations, scored.left_out)
-    records = [record for record, keep in zip(records, scored.mask) if keep]
-
-    def cleaned(scores: Scores) -> assembly.Scores:
-        rewards, preferences = (
-            np.array([row for row, keep in zip(rewards, mask) if keep], dtype=float)
-            for rewards, mask in ((scores.rewards, scored.mask), (scores.preferences, scored_pairs.mask))
-        )
-        return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)
-
-    log_probs, ended = ([record[key] for record in records] for key in ("log_probs", "ended"))
-    file = pathlib.Path(str(replies or prompts))
+    settings = ScoringSettings(audited.folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
+    scored = _score(audited, scorers, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
+    log_probs, ended = ([record[key] for record in scored.records] for key in ("log_probs", "ended"))
+    unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred))
     result = assembly.assemble(
-        {label: cleaned(scores_of[label]) for label in labelled_models},
-        cleaned(scores_of[THE_TRUTH]) if THE_TRUTH in scores_of else None,
-        assembly.Drawn(
-            prompts=[prompt.text for prompt in drawn.prompts],
-            replies=drawn.replies,
+        {label: scored.scores[label] for label in labelled_models},
+        scored.scores.get(GROUND_TRUTH),
+        assembly.ScoredReplies(
+            prompts=[prompt.text for prompt in scored.drawn.prompts],
+            replies=scored.drawn.replies,
             log_probs=None if None in log_probs else log_probs,
-            pair_prompts=[prompt.text for prompt in preferred.prompts],
-            names=[prompt.name for prompt in drawn.prompts],
-            left_out=[*bad_lines, *misfits, *unread, *unread_pairs, *scored.left_out, *scored_pairs.left_out, *unknown],
+            pair_prompts=[prompt.text for prompt in scored.preferred.prompts],
+            names=[prompt.name for prompt in scored.drawn.prompts],
+            left_out=[*request.left_out, *audited.left_out, *scored.left_out, *unmatched],
             ended=None if None in ended else ended,
         ),
         assembly.Records(
-            policy=source,
+            policy=audited.source,
             source=file.name if file.is_file() else str(prompts),
-            sampling={"num_generations": num_generations} if brought else asdict(sampling),
-            made=origin.record() | {"command": command, "seconds": seconds},
+            sampling={"num_generations": num_generations} if request.replies else asdict(sampling),
+            made=origin.record() | {"command": command, "seconds": audited.seconds | scored.seconds},
             ground_truth=None if ground_truth is None else _name(ground_truth),
         ),
         group=group,
         texts=texts,
     )
-    processes.only_first(lambda: result.write(folder))
+    processes.only_first(lambda: result.write(audited.folder))
     if progress and processes.first():
-        print(f"Report: {folder / 'audit.html'}")
+        print(f"Report: {audited.folder / 'audit.html'}")
     return result
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be audited: prompts, some with a pair of replies, and the replies themselves if a file has them.
+
+    left_out: sentences on lines of the file that are not taken.
+    """
+
+    examples: list[Example]
+    num_generations: int
+    left_out: list[str]
+    replies: Replies | None = None
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of the examples."""
+        return [example.prompt for example in self.examples]
+
+
+@dataclass(frozen=True)
+class _Audited:
+    """The replies that are audited: a record for each prompt, as `sample_replies` returns it, and the pairs.
+
+    source: of the policy, for the report. seconds: what it took to draw them. left_out: sentences on prompts that do
+    not fit the models.
+    """
+
+    prompts: list[Prompt]
+    records: list[dict[str, Any]]
+    pairs: list[Preference]
+    folder: pathlib.Path
+    source: dict[str, Any]
+    seconds: dict[str, float]
+    left_out: list[str]
+
+    @property
+    def drawn(self) -> Texts:
+        """The prompts with the policy's replies."""
+        return Texts(self.prompts, [record["replies"] for record in self.records])
+
+    @property
+    def preferred(self) -> Texts:
+        """The prompts of the pairs, with the preferred and the other reply."""
+        return Texts(
+            [pair.prompt for pair in self.pairs], [[str(pair.chosen), str(pair.rejected)] for pair in self.pairs]
+        )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The replies that every reward model has scored, with the scores of each, by label; left_out: the other prompts'.
+
+    records: of the prompts that are left. seconds: what each reward model took.
+    """
+
+    drawn: Texts
+    preferred: Texts
+    records: list[dict[str, Any]]
+    scores: dict[str, assembly.Scores]
+    left_out: list[str]
+    seconds: dict[str, float]
+
+
+def _read_replies(path: str | pathlib.Path, num_generations: int | None, limit: int | None) -> _Request:
+    """What a file of replies asks for."""
+    replies = read_replies(path, num_generations=num_generations, limit=limit)
+    pairs = {pair.prompt.text: pair for pair in replies.pairs}
+    examples = []
+    for prompt in replies.prompts:
+        pair = pairs.get(prompt.text)
+        examples.append(Example(prompt, pair.chosen, pair.rejected) if pair else Example(prompt))
+    return _Request(examples, len(replies.replies[0]), list(replies.left_out), replies)
+
+
+def _pairs(examples: Sequence[Example]) -> list[Preference]:
+    """The examples that have two replies."""
+    return [
+        Preference(example.prompt, example.chosen, example.rejected)
+        for example in examples
+        if example.chosen is not None and example.rejected is not None
+    ]
+
+
+def _from_file(request: _Request, policy: str, file: pathlib.Path, folder: str | pathlib.Path | None) -> _Audited:
+    """Replies that were drawn elsewhere; `folder` is made."""
+    assert request.replies
+    source: dict[str, Any] = {"name": policy}
+    key = fingerprint([source, request.replies.replies, [[prompt.name, prompt.text] for prompt in request.prompts]])
+    folder = pathlib.Path(folder or data_folder() / "audits" / f"{file.name.split('.')[0]}-{key[:8]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return _Audited(
+        request.prompts, request.replies.records(), _pairs(request.examples), folder, source, seconds={}, left_out=[]
+    )
+
+
+def _draw(
+    request: _Request,
+    policy_name: str,
+    sampling: Sampling,
+    prompts: str,
+    folder: str | pathlib.Path | None,
+    readers: Mapping[str, Reader],
+    *,
+    dtype: str,
+    engine: str,
+    batch_size: int | None,
+    skip_bad_lines: bool,
+    progress: bool,
+) -> _Audited:
+    """Replies drawn from a policy, which is let go of afterwards; prompts that a model cannot read are left out."""
+    policy = policies.load_policy(policy_name, dtype=dtype)
+    policy = replace(policy, source=policy.source | stamp(policy_name))
+    examples, left_out = readable_examples(
+        request.examples, policy, readers, max_new_tokens=sampling.max_new_tokens, skip_bad_lines=skip_bad_lines
+    )
+    readable = [example.prompt for example in examples]
+    _check_counts(readable, sampling.num_generations, left_out)
+    key = fingerprint([FORMAT, policy.source, asdict(sampling), [[prompt.name, prompt.text] for prompt in readable]])
+    folder = pathlib.Path(folder or data_folder() / "audits" / f"{pathlib.Path(prompts.split(':')[0]).stem}-{key[:8]}")
+    records = sample_replies(
+        policy, readable, folder / "samples", sampling, engine=engine, batch_size=batch_size, progress=progress
+    )
+    source = policy.source | {"chat_template": bool(policy.tokenizer.chat_template)}
+    seconds = {"sampling": round(sampling_seconds(folder / "samples"), 1)}
+    return _Audited(readable, records, _pairs(examples), folder, source, seconds, left_out)
+
+
+def _score(
+    audited: _Audited,
+    scorers: Mapping[str, RewardModel],
+    readers: Mapping[str, Reader],
+    settings: ScoringSettings,
+    *,
+    skip_bad_lines: bool,
+    min_scored: float,
+) -> _Scored:
+    """The scores of all reward models, on the prompts whose replies each of them can read and has scored."""
+    num_generations = len(audited.records[0]["replies"])
+    mask, unread = readable_replies(audited.drawn, readers, skip_bad_lines=skip_bad_lines)
+    pair_mask, unread_pairs = readable_replies(
+        audited.preferred, readers, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
+    )
+    drawn, preferred = audited.drawn.where(mask), audited.preferred.where(pair_mask)
+    records = [record for record, keep in zip(audited.records, mask) if keep]
+    _check_counts(drawn.prompts, num_generations, unread)
+    scores: dict[str, ModelScores] = {}
+    seconds: dict[str, float] = {}
+    for label, reward_model in scorers.items():
+        start = time.perf_counter()
+        scores[label] = model_scores(label, reward_model, drawn, preferred, settings)
+        seconds["ground truth" if label == GROUND_TRUTH else label] = round(time.perf_counter() - start, 1)
+    replies = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores.items()}, min_scored)
+    of_pairs = {label: each.preferences for label, each in scores.items() if each.preferences}  # a file may have none
+    pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
+    _check_counts(drawn.where(replies.mask).prompts, num_generations, replies.left_out)
+
+    def kept(table: Rewards, mask: Sequence[bool]) -> NDArray[np.float64]:
+        return np.array([row for row, keep in zip(table, mask) if keep], dtype=float)
+
+    return _Scored(
+        drawn.where(replies.mask),
+        preferred.where(pairs.mask),
+        [record for record, keep in zip(records, replies.mask) if keep],
+        {
+            label: assembly.Scores(
+                kept(each.rewards, replies.mask),
+                kept(each.preferences, pairs.mask),
+                {"noise": each.noise} | each.reading,
+            )
+            for label, each in scores.items()
+        },
+        [*unread, *unread_pairs, *replies.left_out, *pairs.left_out],
+        seconds,
+    )
 
 
 def _check_counts(prompts: Sequence[Prompt], num_generations: int, left_out: Sequence[str] = ()) -> None:
@@ -297,7 +420,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(processes.exit_message(FULL if full else sentence(error)))
+        sys.exit(processes.exit_message(DISK_FULL if full else sentence(error)))
     except (ValueError, MemoryError) as error:
         sys.exit(processes.exit_message(sentence(error)))
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
+from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
 
@@ -53,8 +53,8 @@ def audit_files(
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
     check_group(group, len(drawn.replies[0]))
-    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [prompt.text for prompt, *_ in drawn.pairs]
-    pairs = [pair for _, *pair in drawn.pairs]
+    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in drawn.pairs]
+    pairs = [[pair.chosen, str(pair.rejected)] for pair in drawn.pairs]
     columns = score_columns(files)
     names = [name for name in columns if name != ground_truth] or list(columns)
     if ground_truth is not None and ground_truth not in columns:
@@ -64,13 +64,13 @@ def audit_files(
     audit = assemble(
         {name: scores_of[name] for name in names},
         None if ground_truth is None else scores_of[ground_truth],
-        Drawn(
+        ScoredReplies(
             prompts=prompts,
             replies=drawn.replies,
             log_probs=drawn.log_probs,
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=drawn.left_out + strangers(columns, prompts, drawn.replies, pair_prompts, pairs),
+            left_out=drawn.left_out + unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs),
             ended=drawn.ended,
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
@@ -106,7 +106,7 @@ def score_columns(files: Sequence[str | pathlib.Path], taken: Iterable[str] = ()
     }
 
 
-def strangers(
+def unmatched_scores(
     columns: Mapping[str, ScoreColumn],
     prompts: Sequence[str],
     replies: Sequence[Sequence[str]],
@@ -117,4 +117,4 @@ def strangers(
     texts = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
     keys = {(prompt, reply) for prompt, row in texts for reply in row}
     tables = {id(column.table): column.table for column in columns.values()}
-    return [line for table in tables.values() if (line := table.unknown(keys))]
+    return [line for table in tables.values() if (line := table.unmatched(keys))]

@@ -39,7 +39,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ModelScores:
     """Rewards of one reward model. rewards: (prompts, replies) of the policy's; preferences: (pairs, 2).
 
     noise: what rounding changed in a reward of a model at most, in its unit; 0 of a function. reading: how a model read
@@ -72,7 +72,7 @@ class ChunkFile:
 
 def score_all(
     score: Score, drawn: Texts, preferred: Texts, label: str, chunk_file: ChunkFile, *, progress: bool
-) -> Scores:
+) -> ModelScores:
     """The rewards of both kinds of texts, without asking again for those that `chunk_file` has.
 
     ValueError, in one sentence, unless there is a finite number, or None, for each reply.
@@ -85,7 +85,7 @@ def score_all(
                 chunk = Texts(texts.prompts[start : start + CHUNK], texts.replies[start : start + CHUNK])
                 chunk_file.add(kind, start, _checked(score(chunk.prompts, chunk.replies), chunk, label))
         rewards[kind] = [row for start in starts for row in chunk_file.chunks[kind, start]]
-    return Scores(rewards["rewards"], rewards["preferences"])
+    return ModelScores(rewards["rewards"], rewards["preferences"])
 
 
 def noise(score: SequenceReward, texts: Texts, rewards: Rewards, others: Sequence[SequenceReward] = ()) -> float:

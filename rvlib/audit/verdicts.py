@@ -7,8 +7,8 @@ from rvlib.audit.grading import Audit, Grade
 from rvlib.audit.statistics import Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
-TELLING = 0.3  # a correlation with a probe that the advice tells
-TOLD = ("length", "repetition", "markdown", "thanks or sorry")  # probes in the advice; openings are in the report alone
+NOTABLE = 0.3  # a correlation with a probe from which on the advice mentions it
+ADVICE_PROBES = ("length", "repetition", "markdown", "thanks or sorry")  # openings are in the report alone
 
 
 def verdict(audit: Audit, name: str) -> str:
@@ -187,7 +187,7 @@ def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
     for probe, (value, low, high) in teacher.get("probes", {}).items():
         truth_correlation = of_truth.get(probe, [0.0])[0]
         shared = truth_correlation * value > 0 and abs(truth_correlation) >= abs(value) / 2
-        if probe not in TOLD or abs(value) < TELLING or low <= 0 <= high or shared:
+        if probe not in ADVICE_PROBES or abs(value) < NOTABLE or low <= 0 <= high or shared:
             continue
         beside = f", of {audit.ground_truth} {truth_correlation:.2f}" if probe in of_truth else ""
         leanings["rewards" if value > 0 else "punishes"].append(f"{probe} ({interval([value, low, high])}{beside})")
