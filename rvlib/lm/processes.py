@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rvlib.lm.data.prompts import Prompt
     from rvlib.lm.experiments.recipe import RuntimeSettings
+    from rvlib.lm.models import RewardFunction
 
 T = TypeVar("T")
-Score = Callable[[Sequence["Prompt"], Sequence[Sequence[str]]], NDArray[np.float64]]  # rewards (prompts, replies)
 
 if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") != "true":
     # To save any model, accelerate would import a DeepSpeed that is installed: seconds, and warnings.
@@ -75,13 +75,12 @@ def check(runtime: RuntimeSettings) -> None:
 
 
 def stop() -> None:
-    """Leave the others, at the end of a run: of several processes, each ends here.
+    """End this process at the end of a run, if it is one of several.
 
-    Not by Python's own end, in which a thread of gloo's that is still letting go of its last message now and then
-    aborts the process.
+    Python's own exit is avoided: a thread of gloo that has not finished with its last message can abort it.
     """
     if world() > 1:
-        gather([])  # or one would be gone while another still talks to it
+        gather([])  # so that no process ends while another still sends to it
         torch.distributed.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -107,20 +106,20 @@ def first() -> bool:
 def exit_message(sentence: str) -> str | int:
     """What this process exits with, for the launcher to end the others: the sentence, or 1 if another failed first.
 
-    An error that all meet is so told once.
+    So an error that every process meets is printed only once.
     """
-    told = world() > 1 and torch.distributed.distributed_c10d._get_default_store().add("rvlib/failed", 1) > 1
-    return 1 if told else sentence
+    printed = world() > 1 and torch.distributed.distributed_c10d._get_default_store().add("rvlib/failed", 1) > 1
+    return 1 if printed else sentence
 
 
 def generators() -> list[int]:
-    """The GPU, of all that this process could see, whose random numbers are its own: [its number], or none."""
+    """The GPU whose random generator this process uses: [its number], or [] without a GPU."""
     cuda = torch.cuda
     return [cuda.current_device()] if cuda.is_available() else []
 
 
 def only_first(function: Callable[[], T]) -> T:
-    """function() in the first process, its result or its error in all; nobody goes on before it is done."""
+    """Call function() in the first process; its result, or its error, reaches all, which wait for it."""
     if world() == 1:
         return function()
     outcome: list[Any] = [None, None]  # the result, the error
@@ -142,7 +141,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def gather(items: list[T]) -> list[T]:
-    """The list of which every process has its `share`, whole and in order, in all."""
+    """The whole list, in order and in every process, from each process's `share` of it."""
     if world() == 1:
         return items
     shares: list[Any] = [None] * world()
@@ -150,10 +149,11 @@ def gather(items: list[T]) -> list[T]:
     return [shares[i % len(shares)][i // len(shares)] for i in range(sum(map(len, shares)))]
 
 
-def score(judge: Score, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """judge(prompts, replies), rewards (prompts, replies), each process judging its share of the prompts.
+def score(judge: RewardFunction, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """judge(prompts, replies), rewards (prompts, replies), where each process judges its share of the prompts.
 
-    One without a share judges the first prompt for nothing: a judge that is shared out calls all to gather its weights.
+    A process without a share judges the first prompt and drops the result, since a judge whose weights are sharded
+    needs all processes to gather them.
     """
     if not prompts:
         return np.array([])
@@ -164,15 +164,15 @@ def score(judge: Score, prompts: Sequence[Prompt], replies: Sequence[Sequence[st
 
 
 def by_deepspeed() -> bool:
-    """Whether the weights of what is trained are shared out by DeepSpeed, not by FSDP2."""
+    """Whether the weights that are trained are sharded by DeepSpeed, and not by FSDP2."""
     return world() > 1 and os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
 
 
-def any_of(says: bool) -> bool:
-    """Whether any of the processes says so. All must call it."""
+def any_of(condition: bool) -> bool:
+    """Whether the condition holds in any of the processes. All must call it."""
     if world() == 1:
-        return says
-    flag = torch.tensor(float(says))
+        return condition
+    flag = torch.tensor(float(condition))
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     return bool(flag)
 

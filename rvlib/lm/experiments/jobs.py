@@ -90,7 +90,7 @@ def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Excep
 
     Each error has a note, the folder of its training in the run's.
     """
-    run.forget()  # what this process holds of the GPU is theirs now
+    run.forget()  # the trainings need the memory that this process holds on the GPU
     gc.collect()
     torch.cuda.empty_cache()
     context = multiprocessing.get_context("spawn")

@@ -1,6 +1,6 @@
-"""What moves the weights: Adam in one process, and the same on weights shared out by FSDP2 or by DeepSpeed's ZeRO-3.
+"""Optimizers: Adam in one process, and the same on weights sharded by FSDP2 or by DeepSpeed's ZeRO-3.
 
-`frozen` shares out models that nothing moves. This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start
+`frozen` shards models that are not trained. This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start
 with `adam.Adam`: the other two keep its interface.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_optimizer(model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> Adam:
-    """What moves a model's weights: `Adam`, or of several processes what shares them out."""
+    """The optimizer of a model: `Adam`, or with several processes one that shards the weights."""
     if processes.by_deepspeed():
         from rvlib.lm.optim.zero3 import Zero3  # DeepSpeed is a package of its own
 

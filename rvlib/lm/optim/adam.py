@@ -4,9 +4,9 @@
     E round_s(w) = w
 
 A step of 1e-7 is far below half the distance between bfloat16 numbers near a weight, so rounding to the nearest gives
-the old weight back, always. Rounded at random it moves seldom but by a whole distance, and on average by the step. So
-bfloat16 weights (2 bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of 32-bit
-weights (16 bytes in all). Rounding and moments are torchao's, low-rank adapters are peft's, recomputation is
+the old weight back, always. With stochastic rounding it moves rarely, but then by the whole distance, and on average by
+the step. So bfloat16 weights (2 bytes a parameter) with their gradient (2) and two moments of 8 bits (2) do the work of
+32-bit weights (16 bytes in all). Rounding and moments are torchao's, low-rank adapters are peft's, recomputation is
 transformers'.
 """
 
@@ -32,10 +32,10 @@ ADAM, ADAM8 = "adam", "adam8bit"
 
 
 class Adam(WholeWeights):
-    """Adam on a model's parameters: what a `Trainer` moves weights with, all of them in this process.
+    """Adam on a model's parameters, all of them in this process: the optimizer of a `Trainer`.
 
-    A step of 1e-7 is lost in a bfloat16 weight, so Adam moves 32-bit ones, of which the model has rounded copies, or
-    bfloat16 ones that are rounded at random. Where several processes share the weights, `fsdp2` or `zero3` takes its
+    A step of 1e-7 is lost in a bfloat16 weight. So Adam moves 32-bit weights, of which the model has rounded copies, or
+    bfloat16 weights with stochastic rounding. If several processes share the weights, `fsdp2` or `zero3` takes its
     place.
     """
 
@@ -52,9 +52,8 @@ class Adam(WholeWeights):
             for name, value in model.named_parameters()
             if value.requires_grad
         }
-        for (
-            value
-        ) in model.parameters():  # not the buffers: rotary frequencies stay in 32 bits, as in a model that is loaded
+        # Not the buffers: rotary frequencies stay in 32 bits, as in a model that is loaded.
+        for value in model.parameters():
             value.data = value.data.to(getattr(torch, runtime.compute_dtype))
         self.optimizer = make_adam(self.parameters.values(), learning_rate, runtime)
 
@@ -71,19 +70,19 @@ class Adam(WholeWeights):
         return loss.detach()
 
     def step(self, number: int) -> None:
-        """Move the weights by their gradients, clipped, and forget these.
+        """Move the weights by their clipped gradients, and drop the gradients.
 
-        number: of the step, the seed of what rounding at random draws.
+        number: of the step, which seeds stochastic rounding.
         """
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.runtime.max_grad_norm)
         with stochastic_rounding(number, self.model.device):
             self.optimizer.step()
-        # Which the kernel that does it all on a GPU does not.
+        # The fused kernel on a GPU does not count the change itself.
         torch.autograd.graph.increment_version(self.parameters.values())
-        self.forget()
+        self.zero_grad()
         self._round()
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         for _, copy in self._copies():
@@ -107,16 +106,16 @@ class Adam(WholeWeights):
         self._round()
 
     def restore(self) -> None:
-        """Put the weights themselves, in 32 bits where Adam moved such, into the model."""
+        """Put the weights that Adam moved into the model, in place of their rounded copies."""
         for name, copy in self._copies():
             copy.data = self.parameters[name].data
 
     def close(self) -> None:
-        """Let go of the moments."""
+        """Free the moments."""
         self.optimizer.state.clear()
 
     def _round(self) -> None:
-        """Make the model's copies those of the weights again."""
+        """Round the weights into the model's copies again."""
         with torch.no_grad():
             for name, copy in self._copies():
                 copy.copy_(self.parameters[name])
@@ -143,7 +142,7 @@ def make_adam(
 
 @contextlib.contextmanager
 def stochastic_rounding(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw what stochastic rounding draws from `seed`, the caller's generators left alone.
+    """Seed the random numbers of stochastic rounding, and leave the caller's generators as they are.
 
     On a CPU the step is not compiled.
     """
@@ -175,7 +174,7 @@ def unflat_state(tensors: Mapping[str, torch.Tensor], value: torch.Tensor, fused
 
 @contextlib.contextmanager
 def gradient_checkpointing(model: transformers.PreTrainedModel, on: bool = True) -> Iterator[None]:
-    """Inside, each layer keeps its input alone and computes the rest again for the gradient.
+    """Inside, each layer keeps only its input and computes the rest again in the backward pass.
 
     Dropout stays off, and nothing is cached.
     """

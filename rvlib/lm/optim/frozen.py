@@ -1,11 +1,10 @@
-"""Models that are only read (reference, reward models, ground truth), shared out over the processes:
+"""Models that are not trained (reference, reward models, ground truth), sharded over the processes:
 
     rvlib run RECIPE --set runtime.frozen_placement=shared     each process keeps 1/world of each weight on its GPU
     rvlib run RECIPE --set runtime.frozen_placement=host       in the host's memory, until it is used
 
-While such a model is read, every process has all of its weights, gathered once and not for each layer, as it has the
-policy's while it samples; then they are dropped again. It makes no difference which of FSDP2 and ZeRO-3 shares out what
-is trained.
+While such a model is used, every process has all of its weights, gathered once and not for each layer, as it has the
+policy's while it samples; afterwards they are dropped. It works with FSDP2 and with ZeRO-3 alike.
 """
 
 from __future__ import annotations
@@ -70,9 +69,9 @@ class FrozenShards(WholeWeights):
 
 
 def share_out(model: torch.nn.Module, placement: str) -> WholeWeights:
-    """How a process comes by the weights of a model that is only read, which it keeps as `placement` says.
+    """How a process comes by the weights of a model that is not trained.
 
-    placement: `runtime.frozen_placement` of a recipe. In one process they are whole, whatever it says.
+    placement: `runtime.frozen_placement` of a recipe; a single process always has the whole weights.
     """
     if processes.world() == 1 or placement == "whole":
         return WholeWeights()

@@ -27,10 +27,10 @@ from rvlib.lm.optim import adam
 if TYPE_CHECKING:
     from rvlib.lm.experiments.recipe import RuntimeSettings
 
-# Before it is imported: on a CPU it shall compile nothing, and its warnings of other machines are not ours.
+# Set before DeepSpeed is imported, so that it compiles nothing on a CPU.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 os.environ.setdefault("DS_ACCELERATOR", DEVICE)
-# Of names of torch's that it still calls.
+# DeepSpeed still calls deprecated names of torch.
 warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
 
 import deepspeed  # noqa: E402
@@ -77,9 +77,8 @@ class Zero3(adam.Adam):
             buffer.data = buffers[name].to(buffer.device)
         for value, part in zip(moved, exact, strict=True):
             deepspeed.utils.safe_set_local_fp32_param(value, part)
-        for (
-            flat
-        ) in self.engine.optimizer.fp32_partitioned_groups_flat:  # moments as torch would make them at the first step
+        for flat in self.engine.optimizer.fp32_partitioned_groups_flat:
+            # Moments as torch would make them at the first step.
             counter = torch.zeros((), device=flat.device if optimizer.defaults["fused"] else "cpu")
             optimizer.state[flat] = {
                 "step": counter,
@@ -96,7 +95,7 @@ class Zero3(adam.Adam):
         return loss.detach()
 
     def step(self, number: int) -> None:
-        """Move the weights by their gradients, clipped, and forget these."""
+        """Move the weights by their clipped gradients, and drop the gradients."""
         self.engine.step()
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -126,7 +125,7 @@ class Zero3(adam.Adam):
             counter.fill_(done)
 
     def close(self) -> None:
-        """Let go of the engine, to which the model's hooks and a list of DeepSpeed's own would hold on."""
+        """Free the engine, to which the model's hooks and a list of DeepSpeed still refer."""
         self.engine.destroy()
         FWD_MODULE_STACK.clear()
         del self.engine, self.optimizer

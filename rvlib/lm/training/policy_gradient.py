@@ -8,9 +8,9 @@ mini-batch ρ = 1, and -∇L is their unbiased estimate of ∇φ.
 
 As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole
 replies, the KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate.
-Otherwise than there: prompts run through a new permutation each epoch and none is dropped; a reply's random numbers
-depend on seed and step alone; the KL term is inside the reward for GRPO too, so that its gradient is that of λ
-KL(π‖π_ref); and the group's standard deviation is the sample's, of the regularised rewards.
+It differs from the paper's code in four ways: prompts run through a new permutation in each epoch, and none is dropped;
+a reply's random numbers depend on seed and step alone; the KL term is inside the reward for GRPO too, so that its
+gradient is that of λ KL(π‖π_ref); and the group's standard deviation is the sample's, of the regularised rewards.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import RewardFunction
 from rvlib.lm.models.adapters import without_adapter
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import engines
@@ -52,7 +53,7 @@ class Rollout:
     completions: list[str]  # their texts
     logprobs: NDArray[np.float64]  # ln π_θ(y|x), nats
     ref_logprobs: NDArray[np.float64]  # ln π_ref(y|x), nats
-    while_drawing: bool = False  # whether the engine took `logprobs` as it drew, not a forward pass of whole replies
+    while_drawing: bool = False  # whether `logprobs` are the engine's own, not those of a forward pass of whole replies
 
     @classmethod
     def concatenate(cls, chunks: Sequence[Rollout]) -> Rollout:
@@ -70,8 +71,8 @@ class Rollout:
 def train_policy(
     policy: Policy,
     reference: Policy | None,
-    teacher: processes.Score,
-    ground_truth: processes.Score,
+    teacher: RewardFunction,
+    ground_truth: RewardFunction,
     prompts: Sequence[Prompt],
     recipe: Recipe,
     folder: str | pathlib.Path,
@@ -133,17 +134,17 @@ def policy_gradient_step(
     trainer: Trainer,
     policy: Policy,
     reference: Policy | None,
-    teacher: processes.Score,
+    teacher: RewardFunction,
     prompts: Sequence[Prompt],
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
     """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers.
 
-    Where the engine says ln π of what it draws, that is the one in the KL term, and no forward pass takes it again. The
-    ratio of probabilities does not rest on it: it differs by rounding from that of training, which in bfloat16 and over
-    a long reply is no longer small. In the first mini-batch the ratio is 1 by definition, its own log-probabilities
-    over themselves; for later ones ln π_old is taken by a forward pass of their replies alone.
+    If the engine gives ln π of what it draws, the KL term uses that, without another forward pass. The ratio of
+    probabilities does not use it: it differs from training's ln π by rounding, which in bfloat16 and over a long reply
+    is not small. In the first mini-batch the ratio is 1 by definition, so log-probabilities are divided by themselves;
+    for later mini-batches ln π_old comes from a forward pass of their replies alone.
     """
     settings = recipe.policy_gradient
     drawn = rollout(policy, reference, prompts, settings.num_generations, recipe, seed_path)
@@ -202,7 +203,7 @@ def clipped_loss(
 def evaluate(
     policy: Policy,
     reference: Policy | None,
-    judges: Mapping[str, processes.Score],
+    judges: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
     recipe: Recipe,
     seed_path: Sequence[int],
@@ -241,9 +242,9 @@ def rollout(
 ) -> Rollout:
     """`num_generations` replies to each of `prompts`, with their log-probabilities.
 
-    At most `runtime.batch_size` are drawn at once, from a seed of their own, so that several processes, which share
-    these chunks, draw what one does; engines that see to that themselves draw all before, for all. For each to have its
-    part of a batch, set `runtime.batch_size` to the batch divided by their number.
+    They are drawn in chunks of `runtime.batch_size`, each from a seed of its own, so that several processes, which
+    share the chunks, draw what one process draws. Engines that batch by themselves draw all replies in the first
+    process. For every process to have work, set `runtime.batch_size` to the batch divided by the number of processes.
     """
     settings, runtime = recipe.policy_gradient, recipe.runtime
     temperature, batch_size = settings.temperature, runtime.batch_size
@@ -265,13 +266,13 @@ def rollout(
 
     chunks = []
     with policy.sharing.whole(), reference.sharing.whole() if reference else contextlib.nullcontext():
-        everything = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
+        all_replies = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
         for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
             stop = start + prompts_per_chunk
-            if everything is None:
+            if all_replies is None:
                 drawn = draw(encoded[start:stop], start)
             else:
-                drawn = Completions(everything.completion_ids[start * num_generations : stop * num_generations])
+                drawn = Completions(all_replies.completion_ids[start * num_generations : stop * num_generations])
             completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
             prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
             if logprobs is None:
@@ -292,13 +293,13 @@ def rollout(
 
 
 def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int) -> list[int]:
-    """Which prompts the batch of a step has: a new permutation by `seed` each time all have been seen."""
-    places = range(step * prompts_per_step, (step + 1) * prompts_per_step)
+    """The indices of the prompts of a step's batch: each epoch is a new permutation by `seed`."""
+    positions = range(step * prompts_per_step, (step + 1) * prompts_per_step)
     orders = {
         epoch: np.random.default_rng([seed, epoch]).permutation(num_prompts)
-        for epoch in sorted({place // num_prompts for place in places})
+        for epoch in sorted({position // num_prompts for position in positions})
     }
-    return [int(orders[place // num_prompts][place % num_prompts]) for place in places]
+    return [int(orders[position // num_prompts][position % num_prompts]) for position in positions]
 
 
 def group_by_prompt(flat: Sequence[T], num_generations: int) -> list[list[T]]:

@@ -41,7 +41,7 @@ Row = TypeVar("Row")
 
 
 class _TooLarge(Exception):
-    """A micro-batch that one of the processes has no memory for, before any has begun with it."""
+    """A micro-batch for which one of the processes has no memory; raised before any of them begins with it."""
 
 
 class Trainer:
@@ -64,11 +64,11 @@ class Trainer:
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
         self.model = model.eval() if has_adapter(model) else model.eval().requires_grad_(True)
         self.adam = make_optimizer(model, learning_rate, runtime)
-        self.step, self.dirty = 0, False
+        self.step, self.weights_moved = 0, False  # moved since the step began
         self.largest = (0, 0)  # tokens of the largest micro-batch so far, and the bytes that it took
 
     def steps(self, total: int, label: str | None) -> Iterator[int]:
-        """The numbers of the steps still to be done, of `total`; saves now and then and at the end.
+        """The numbers of the steps that are left of `total`; saves every `runtime.save_every` steps and at the end.
 
         label: of the progress bar; without one there is no bar.
         """
@@ -77,7 +77,7 @@ class Trainer:
         hidden = label is None or first == total or not processes.first()
         with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
             for self.step in range(first, total):
-                self.dirty = False
+                self.weights_moved = False
                 yield self.step
                 bar.update()
                 if (self.step + 1) % self.runtime.save_every == 0 or self.step + 1 == total:
@@ -94,10 +94,10 @@ class Trainer:
         length(row), in tokens: micro-batches are then of rows of similar length, and have at most as many tokens as
         `micro_batch` rows of the longest have (`batches_of_tokens`).
 
-        Memory that runs out halves the micro-batch for good, and says so. Of several processes, which wait for one
-        another in the middle of a micro-batch, each says before one whether it has the memory, and all halve it
-        together. FloatingPointError, in one sentence, for a loss that is not finite, after saving the weights as they
-        were before it.
+        If memory runs out, the micro-batch is halved for the rest of the training, with a message. Several processes
+        wait for one another in the middle of a micro-batch, so each says beforehand whether it has the memory for it,
+        and all halve it together. FloatingPointError, in one sentence, for a loss that is not finite, after saving the
+        weights as they were before it.
         """
         while True:
             try:
@@ -113,7 +113,7 @@ class Trainer:
                         "run again with a smaller runtime.micro_batch."
                     ) from error
                 if self.micro_batch == 1:
-                    self.adam.forget()
+                    self.adam.zero_grad()
                     raise MemoryError(
                         f"One row at a time must fit in memory, but did not at step {self.step}; {self._saved()}; "
                         "choose a smaller model or shorter texts."
@@ -122,7 +122,7 @@ class Trainer:
 
     def _halve(self) -> None:
         """Go on with micro-batches of half the rows, and drop what has been computed of this step."""
-        self.adam.forget()
+        self.adam.zero_grad()
         accelerate.utils.memory.clear_device_cache(garbage_collection=True)
         self.micro_batch //= 2
         if processes.first():
@@ -131,7 +131,7 @@ class Trainer:
     def _update(
         self, rows: list[Row], loss_of: Callable[[list[Row]], torch.Tensor], length: Callable[[Row], int] | None
     ) -> float:
-        # Read once, at the end: a GPU goes on while the next micro-batch is made ready.
+        # Read once, at the end, so that the GPU works while the next micro-batch is prepared.
         total = torch.zeros((), dtype=torch.float64)
         lengths = [length(row) if length else 1 for row in rows]
         by_length = sorted(range(len(rows)), key=lengths.__getitem__)
@@ -139,7 +139,7 @@ class Trainer:
         batches = [batches_of_tokens([lengths[i] for i in share], self.micro_batch) for share in shares]
         own = [[shares[processes.rank()][i] for i in batch] for batch in batches[processes.rank()]]
         if len(own) == 1:
-            own[0].sort()  # nothing was taken apart: the rows are in the order in which they came
+            own[0].sort()  # one micro-batch with all rows, in the order in which they came
         for number in range(max(map(len, batches))):  # every process takes part in as many
             indices = own[number] if number < len(own) else []
             tokens = len(indices) * max((lengths[i] for i in indices), default=0) if length else 0
@@ -149,19 +149,19 @@ class Trainer:
             self._remember(tokens)
         loss = processes.total(total.item())
         if not math.isfinite(loss):
-            self.adam.forget()
+            self.adam.zero_grad()
             raise FloatingPointError(
                 f"The loss must be finite, got {loss} at step {self.step}; {self._saved()}; "
                 "lower the learning rate, or look at the rewards."
             )
         self.adam.step(self.step)
-        self.dirty = True
+        self.weights_moved = True
         return loss
 
     def _fits(self, tokens: int) -> bool:
-        """Whether a micro-batch of so many tokens fits this process's GPU, by what the largest so far took a token.
+        """Whether a micro-batch of so many tokens fits this process's GPU, estimated from the largest so far.
 
-        One row is always tried, and so is everything in a single process, which can try again.
+        A single row is always tried, and so is every micro-batch in a single process, which can try again.
         """
         seen, nbytes = self.largest
         if processes.world() == 1 or self.micro_batch == 1 or not torch.cuda.is_available():
@@ -222,8 +222,8 @@ class Trainer:
         self._unlink(self._checkpoints()[KEPT_CHECKPOINTS:])
 
     def resume(self) -> int:
-        """Load the last checkpoint that is whole, if there is any; returns how many steps were done by then."""
-        path = processes.only_first(self._last_whole)
+        """Load the last complete checkpoint, if there is one; returns how many steps were done by then."""
+        path = processes.only_first(self._last_complete)
         if path is None:
             return 0
         with torch.no_grad(), safetensors.safe_open(path, "pt") as tensors:
@@ -236,8 +236,8 @@ class Trainer:
             self.adam.load(keys, tensors.get_tensor)
         return int(path.stem.split("-")[1])
 
-    def _last_whole(self) -> pathlib.Path | None:
-        """The last checkpoint that is whole, or None; those that are not are deleted."""
+    def _last_complete(self) -> pathlib.Path | None:
+        """The last complete checkpoint, or None; incomplete ones are deleted."""
         for path in self._checkpoints():
             try:
                 with safetensors.safe_open(path, "pt"):  # compares the file's length with what its head says
@@ -248,12 +248,12 @@ class Trainer:
         return None
 
     def whole_model(self) -> transformers.PreTrainedModel:
-        """The model with the weights themselves, in 32 bits where Adam moved such, for it to be saved."""
+        """The model with the weights that Adam moved, ready to be saved."""
         self.adam.restore()
         return self.model
 
     def finish(self) -> None:
-        """Delete the checkpoints of training that is over: what it made has been written elsewhere."""
+        """Delete the checkpoints of a training that is over, whose result has been written elsewhere."""
         if hasattr(self, "_writer"):
             self._writer.close()
         self._unlink(self._checkpoints())
@@ -268,14 +268,14 @@ class Trainer:
                 path.unlink()
 
     def _saved(self) -> str:
-        """Save if the weights are still those at the beginning of a step; says what there is."""
-        if not self.dirty:
+        """Save the weights if they have not moved since the step began; returns a clause on what is saved."""
+        if not self.weights_moved:
             self.save(self.step)
         last = self._checkpoints()
         return f"the state is saved in {last[0]}" if last else "nothing is saved yet"
 
     def _cut_log(self, first: int) -> None:
-        """Drop the lines of steps that are about to be done again, a half-written one included."""
+        """Drop the lines of steps that will be done again, and a line that was cut off."""
         text = "".join(json.dumps(line) + "\n" for line in self.lines() if line["step"] < first)
         path = self.folder / "log.jsonl"
         processes.only_first(
