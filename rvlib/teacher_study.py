@@ -200,7 +200,7 @@ class Comparison:
 def compare(
     study: Study, algorithm: str, outcome: str, measure: str = "spearman", *, resamples: int = 2000
 ) -> Comparison:
-    """All predictors against one outcome. measure: "spearman", or "regret", of which less is better."""
+    """All predictors against one outcome. measure: "spearman", or "regret", which is better if it is smaller."""
     names, sign = list(study.scores), 1 if measure == "spearman" else -1
     by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
     mean = by_policy.mean(1)

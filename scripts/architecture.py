@@ -77,7 +77,7 @@ def room(module: str, known: dict[str, str]) -> str | None:
 
 
 def imports() -> set[tuple[str, str]]:
-    """The pairs of boxes of which the first imports the second."""
+    """(importing box, imported box) for all pairs."""
     known = rooms()
     graph = grimp.build_graph("rvlib", exclude_type_checking_imports=True, cache_dir=None)
     pairs = set()

@@ -304,7 +304,7 @@ def test_memory_that_runs_out_is_told_as_torch_tells_it(monkeypatch):
 
 def test_the_engine_is_chosen_by_the_device():
     policy = make_policy()
-    assert engines.chosen("auto", policy.model) == "generate" and engines.chosen("graph", policy.model) == "graph"
+    assert engines.resolved("auto", policy.model) == "generate" and engines.resolved("graph", policy.model) == "graph"
     assert complete(policy, PROMPTS, 1, max_new_tokens=2).logprobs is None
 
 

@@ -1,7 +1,8 @@
 """Whether texts fit the models of an audit: prompts before anything is drawn, replies before any is scored.
 
-What does not fit is told by line: lengths, templates, tokens. How many of its own tokens a reward model makes of a
-reply is known only once the reply is drawn; before, it is estimated from the prompts and what comes with them.
+What does not fit is reported by line: lengths, templates, tokens. How many tokens a reply has for a reward model is
+known only when the reply has been drawn; before that it is estimated from the prompts and the texts that come with
+them.
 """
 
 import math
@@ -94,7 +95,7 @@ def _reasons(items: Sequence[_Item], reason_of: Callable[[_Item], str | None]) -
     """Why each item does not fit, None where it does. A ValueError that all items meet is raised as it is."""
     reasons: list[str | None] = []
     refused = []
-    with quiet():  # or transformers would warn of long texts, which are told here
+    with quiet():  # transformers would warn of long texts, which are reported here
         for item in items:
             try:
                 reasons.append(reason_of(item))

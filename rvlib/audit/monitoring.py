@@ -3,8 +3,8 @@
     trainer = GRPOTrainer(model, reward_funcs, …)
     trainer.add_callback(GroupStatistics(trainer))
 
-TRL logs `reward_std` over the whole batch, of which a part, the spread between prompts, teaches nothing. Beside it this
-logs, of the groups of replies to one prompt, each step's
+TRL logs `reward_std` over the whole batch, including the spread between prompts, which teaches nothing. Beside it this
+callback logs, at each step, of the groups of replies to one prompt:
 
     groups/reward_variance         the mean of their sample variances
     groups/reward_variance_share   the same, of the variance of all rewards of the batch
@@ -30,7 +30,7 @@ class GroupStatistics(TrainerCallback):
 
     trainer: an `RLOOTrainer` or a `GRPOTrainer` of TRL. ground_truth: the name of a reward function that says what you
     want; with a weight of 0 in `reward_weights` it is watched and not trained on. ValueError, in one sentence, for
-    another trainer or a name that is none.
+    another trainer, or for a name that no reward function has.
     """
 
     def __init__(self, trainer: Any, ground_truth: str | None = None) -> None:
@@ -64,7 +64,7 @@ class GroupStatistics(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Leave the trainer as it was."""
         if self._original is not None:
-            del self.trainer._calculate_rewards  # its class's own comes back
+            del self.trainer._calculate_rewards  # the method of its class is visible again
             self._original = None
 
     def _log(self, per_function: torch.Tensor) -> None:

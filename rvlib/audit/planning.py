@@ -64,8 +64,8 @@ def plan(
 ) -> list[Planned]:
     """The stages of an audit. policy: its name, None where nothing is drawn; reward_models: {label: name or function}.
 
-    texts: the prompts, or the prompts with their replies where those are known, of which `num_generations` is then 1
-    and `max_new_tokens` 0. Functions take no time that could be told.
+    texts: the prompts; if their replies are known, each prompt with a reply, with 1 for `num_generations` and 0 for
+    `max_new_tokens`. Functions are not planned, since their time is unknown.
     """
     machine, world = _machine(dtype), processes.world()
     prompt = sum(map(len, texts)) / len(texts) / CHARACTERS

@@ -86,7 +86,7 @@ def correlations(
 ) -> dict[str, Interval]:
     """{probe: [correlation of the reward with it within prompts, low, high]}; those without spread are left out.
 
-    prompts: (prompts,), the number of each prompt, of which equal ones count once.
+    prompts: (prompts,), a number for each, where equal numbers are one prompt.
     """
     results = {name: statistics.within_correlation(rewards, feature, prompts) for name, feature in probes.items()}
     return {name: interval for name, interval in results.items() if interval is not None}

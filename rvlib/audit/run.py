@@ -89,7 +89,7 @@ def audit(
     `read_examples` takes them. ground_truth: a name or such a function, or a column of `scores`. num_generations:
     replies to each prompt, 8 by default. replies: a file of replies drawn elsewhere (`exchange`), in place of prompts
     and sampling; scores: files of scores, which are audited beside the reward models. export: write the replies that
-    were drawn to this file and return None, as dry_run does when it has shown what is to be done. group: as in `grade`.
+    were drawn to this file and return None, as dry_run does when it has shown the plan. group: as in `grade`.
     texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
     `sample_replies`; batch_size is also how many texts go through a reward model at once. dtype: "auto" is bfloat16 on
     a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes

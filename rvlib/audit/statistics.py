@@ -78,7 +78,7 @@ def harm_aware_accuracy(rewards: ArrayLike, ground_truth: ArrayLike, different: 
         pairs &= np.asarray(different, dtype=bool)
     count = present.sum(-1, keepdims=True)
     below = rewards < np.where(present, rewards, 0.0).sum(-1, keepdims=True) / np.maximum(count, 1)
-    # [x, y, y']: whether a pair of which y is the better does no harm.
+    # [prompt, y, y']: whether a pair in which y is the better reply does no harm.
     harmless = (rewards[:, :, None] > rewards[:, None, :]) | below[:, None, :]
     ordered = pairs & (truth[:, :, None] > truth[:, None, :])
     pairs &= ~np.eye(rewards.shape[-1], dtype=bool)
@@ -226,8 +226,8 @@ def of_means(
 ) -> Interval | None:
     """function(mean of each column), with a BCa bootstrap interval of 95 % over prompts, which are drawn together.
 
-    columns: (prompts,) each; a prompt with a NaN is left out. prompt: (prompts,) the number of each, of which equal
-    ones count as one prompt; all different by default. None where fewer than two prompts are left, or the value is not
+    columns: (prompts,) each; a prompt with a NaN is left out. prompt: (prompts,), a number for each, where equal
+    numbers are one prompt; all different by default. None where fewer than two prompts are left, or the value is not
     finite.
     """
     table = np.array([averaged(column, prompt) for column in columns])

@@ -173,7 +173,7 @@ def steps_until_it_moves(steps: float) -> str | None:
 
 @exercise
 def balanced_batch(replies: float) -> str | None:
-    """Replies at once at which reading the weights and multiplying by them take equally long."""
+    """The batch size at which reading the weights and multiplying by them take equally long."""
     if near(replies, 989e12 / 4.8e12 * 2) or near(replies, 989e12 / 4.8e12 / 2):
         return "a bfloat16 weight is two bytes, and two operations are made with it."
     if not near(replies, 989e12 / 4.8e12):

@@ -1,4 +1,4 @@
-"""What all explorables share: parameters that are traits and sliders at once, and the frames they appear in."""
+"""What all explorables share: parameters that are both traits and sliders, and the forms in which a figure appears."""
 
 import base64
 import functools
@@ -38,7 +38,8 @@ class Explorable(anywidget.AnyWidget):
 
     `Curves(accuracy=0.9, variance=0.01)` opens at that setting, to which "Reset" returns. `main=["gain"]` chooses the
     controls that stand beside the picture; the others are folded. In a live notebook the traits follow the sliders and
-    the sliders the traits. TraitError for a value out of a slider's range, TypeError for a name that is none.
+    the sliders the traits. TraitError for a value out of a slider's range, TypeError for a name that is not a
+    parameter's.
     """
 
     caption = traitlets.Unicode().tag(sync=True)

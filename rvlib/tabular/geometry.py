@@ -148,7 +148,7 @@ def two_output_time(start: ArrayLike, end: float, gap: float = 2.0, power: float
         )
     low, high = np.log(start / (1 - start)), np.log(end / (1 - end))
 
-    def slowness(share: float) -> NDArray[np.float64]:  # in the logit of p, of which dp/(p(1-p)) is the differential
+    def slowness(share: float) -> NDArray[np.float64]:  # in the logit of p, whose differential is dp/(p(1-p))
         p = 1 / (1 + np.exp(-(low + share * (high - low))))
         return (high - low) / (gap * (p**power * (1 - p) + (1 - p) ** power * p))
 

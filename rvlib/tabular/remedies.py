@@ -24,8 +24,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class World:
-    """logits and ground_truth (worlds, prompts, outputs); scores (worlds, models, prompts, outputs): reward models of
-    one kind with independent errors, of which the first is the teacher."""
+    """logits and ground_truth (worlds, prompts, outputs), and scores (worlds, models, prompts, outputs).
+
+    The scores are those of reward models of one kind with independent errors; the first of them is the teacher.
+    """
 
     logits: Array
     ground_truth: Array

@@ -197,8 +197,10 @@ def _product(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray
 
 
 def _clock(speed: NDArray[np.float64], sizes: list[NDArray[np.float64]], tolerance: float) -> Clock:
-    """The clock of which dτ/dζ is this series, (TERMS, B) or of one flow (TERMS,). It reaches as far as the last two
-    terms of all series are within the tolerance: those of what moves have the sizes (B,) at ζ = 1.
+    """The clock whose dτ/dζ is this series, (TERMS, B), or (TERMS,) for one flow.
+
+    It reaches as far as the last two terms of all series are within the tolerance. sizes: the size (B,) of the last two
+    terms of the velocity's series at ζ = 1.
     """
     tau = speed.reshape(TERMS, -1) / _POWERS
     reach = np.full(tau.shape[1], _LONGEST)

@@ -1,4 +1,4 @@
-"""Prompts of one's own: a file, a name that `datasets` knows, or one of the book's sources.
+"""Prompts from anywhere: a file, a name that `datasets` knows, or one of the book's sources.
 
     FILE.jsonl, .json, .csv, .tsv, .parquet       rows with the keys below; .json may be an array; each may end in .gz
     FILE.txt, or a file without an ending         one prompt a line
@@ -52,12 +52,12 @@ def read_examples(
     seed: int = 0,
     column: str | None = None,
 ) -> tuple[list[Example], list[str]]:
-    """(examples, bad): the `sources.Example`s of `source`, and what is wrong with the lines that are none.
+    """(examples, bad): the `sources.Example`s of `source`, and what is wrong with the other lines.
 
-    Examples have no replies where the source has none. limit: the first so many; of the book's sources, so many drawn
-    by `seed`. column: the key that holds the prompt, where it is none of `rows.KEYS`. bad: texts, "line 3: not JSON";
-    ValueError that lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no lines. OSError for
-    what is not there, ValueError for a file of another kind than its name says.
+    Examples have no replies where the source has none. limit: take so many, the first ones of a file, or ones drawn by
+    `seed` of the book's sources. column: the key that holds the prompt, where it is none of `rows.KEYS`. bad: texts,
+    "line 3: not JSON"; ValueError that lists them unless `skip_bad_lines`, or if nothing is left. Blank lines are no
+    lines. OSError for what is not there, ValueError for a file of another kind than its name says.
     """
     limit = limit if limit is None else _checks.whole("limit", limit)
     if source == ALPACA_EVAL:
@@ -251,5 +251,5 @@ def _refuse(reason: str) -> Any:
 
 
 def _with_keys(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
-    """A table's row; of the columns that hold the prompt, the empty too, so that it is told what is empty."""
+    """A table's row; one without any key of a prompt gets its empty cells too, so that an error can name them."""
     return row if any(key in row for key in rows.KEYS) else {key: row.get(key, "") for key in keys}

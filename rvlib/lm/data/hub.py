@@ -1,6 +1,6 @@
-"""Names on the Hugging Face Hub: which revision a name stands for now, and names that are misspelt paths, told at once.
+"""Names on the Hugging Face Hub: which revision a name stands for now, and which names are misspelt paths.
 
-Without this, transformers and datasets try five times over 25 seconds before they say that a name does not exist.
+transformers and datasets try five times over 25 seconds before they say that a name does not exist.
 """
 
 import difflib
@@ -40,8 +40,8 @@ def misspelt_path(name: str) -> str | None:
 def revision(name: str, kind: str = "model") -> str | None:
     """The commit that a repository's name on the hub stands for, asked once; the cache's, if there is no network.
 
-    kind: "model" or "dataset". None where the hub answers otherwise and the cache does not know. NotThere for a name
-    that is none or that nobody has, and for one that is not in the cache where the hub cannot be asked.
+    kind: "model" or "dataset". None where the hub answers otherwise and the cache does not know. NotThere for an
+    invalid name, for one that does not exist, and for one that is not in the cache if the hub is out of reach.
     """
     import huggingface_hub  # of the language models' packages; files of prompts are read without it
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
@@ -51,13 +51,13 @@ def revision(name: str, kind: str = "model") -> str | None:
     except HFValidationError:
         raise NotThere("it is not there, and no name on the hub looks like that") from None
     except GatedRepoError:
-        return _cached(name, kind)  # what is missing is told where its files are asked for
+        return _cached(name, kind)  # the error is raised when its files are asked for
     except RepositoryNotFoundError as error:
         raise NotThere(
             f"it is neither here nor on the hub{_nearest(name)}; a private one needs `hf auth login`"
         ) from error
     except HfHubHTTPError:
-        return _cached(name, kind)  # an answer, of a mirror for one, that does not tell
+        return _cached(name, kind)  # an answer without a commit, such as a mirror's
     except Exception as error:  # whatever a network can do
         cached = _cached(name, kind)
         if cached is None:

@@ -35,7 +35,7 @@ class Prompt:
 
     @classmethod
     def of_turns(cls, name: str, turns: Sequence[tuple[str, str]], reference: str = "") -> "Prompt":
-        """The prompt of a conversation: (role, content) of each turn, the last of which is to be replied to."""
+        """The prompt of a conversation: (role, content) of each turn, where the last one awaits a reply."""
         if [role for role, _ in turns] == ["user"]:
             return cls(name, turns[0][1], reference)
         return cls(name, "\n\n".join(f"{role}: {content}" for role, content in turns), reference, tuple(turns))
@@ -46,8 +46,8 @@ class Prompt:
         return [{"role": role, "content": content} for role, content in self.turns or (("user", self.text),)]
 
 
-# Ours, and so free to be shown with the replies to them.
-# A good answer to the first two has little to be cheerful about.
+# Written for the book, so that they can be shown together with the replies to them.
+# A good answer to the first two is not cheerful.
 OWN = (
     Prompt(
         "swim",

@@ -161,7 +161,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _turns(kind: str, value: Any) -> list[Turn]:
-    """A conversation's turns; ValueError, in a few words, for what is none."""
+    """A conversation's turns; ValueError, in a few words, for anything else."""
     messages = value if isinstance(value, list) else [value]
     if not messages:
         raise ValueError(f"a {kind} of no turns")

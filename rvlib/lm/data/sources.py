@@ -45,7 +45,7 @@ class Preference:
 def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:
     """The `Example`s of source `name`, `count` of them drawn by `seed` or all.
 
-    ValueError, in one sentence, for a name that is none, a line that is no example, or fewer examples than `count`;
+    ValueError, in one sentence, for an unknown name, a line that is not an example, or fewer examples than `count`;
     OSError for what cannot be downloaded.
     """
     if name in SOURCES:

@@ -41,8 +41,8 @@ from rvlib.lm.training import policy_gradient
 from rvlib.lm.training.trainer import Trainer
 
 MEAN_REPLY_TOKENS = 128
-LARGE = 512  # replies of a large step
-ROWS = (32, 256)  # replies at once, at which each engine is measured
+LARGE = 512  # replies in a large step
+ROWS = (32, 256)  # sizes of the batches with which each engine is measured
 LONGEST_ROWS = 64  # rows of the step at its longest, at the most: more take as long again and show nothing new
 PROFILED_TOKENS = 16  # of each reply while the kernels of sampling are counted
 ENGINES = tuple(  # "auto" is one of the others, and vllm's are measured by vllm
@@ -50,7 +50,7 @@ ENGINES = tuple(  # "auto" is one of the others, and vllm's are measured by vllm
     for engine in get_args(RuntimeSettings.model_fields["engine"].annotation)
     if not engine.startswith(("auto", "vllm"))
 )
-# What a stage has in memory beside what is there all the time.
+# The parts of memory that only one stage needs.
 TURNS = {"sampling": ("KV cache",), "scoring": ("scoring",), "update": ("activations",)}
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Stage:
 class Bench:
     """The models of one architecture, and a stage of work each method: what each returns is written to JSON.
 
-    name: one of `ARCHITECTURES`; recipe: of which batch and runtime are used; device: "cuda" or "cpu"; layers: how many
+    name: one of `ARCHITECTURES`; recipe: its batch and runtime are used; device: "cuda" or "cpu"; layers: how many
     of the architecture's (None: all).
     """
 
@@ -113,7 +113,7 @@ class Bench:
     def stages(self) -> dict[str, Stage]:
         """The stages by name, the most important first."""
         runtime, replies = self.recipe.runtime, self.recipe.policy_gradient.batch_size
-        default = engines.chosen(runtime.engine, self.policy.model)
+        default = engines.resolved(runtime.engine, self.policy.model)
 
         def engine_stage(engine: str, replies: int, rows: int) -> Stage:
             return Stage(
@@ -122,7 +122,7 @@ class Bench:
                 warm_up=True,
             )
 
-        # Looked up as they are called, so that what replaces a method is measured.
+        # Lambdas look a method up when they are called, so that a method that a test replaces is measured.
         stages = {
             "sampling": engine_stage(runtime.engine, replies, runtime.batch_size),
             "scoring": Stage(lambda: self.scoring(), lambda: self.scoring(), warm_up=True),
@@ -161,7 +161,7 @@ class Bench:
         return random_prompts(replies // self.recipe.policy_gradient.num_generations, self.config.vocab_size)
 
     def _generate(self, engine: str, replies: int, rows: int, max_new_tokens: int | None = None) -> Generated:
-        """So many replies, `rows` at once, in the chunks in which `policy_gradient.rollout` draws them."""
+        """Draw replies in the chunks of `rows` in which `policy_gradient.rollout` draws them."""
         settings, runtime, chunks = self.recipe.policy_gradient, self.recipe.runtime, []
         prompts = [encode_prompt(self.tokenizer, prompt.text) for prompt in self._prompts(replies)]
         prompts_at_once = max(rows // settings.num_generations, 1) if engine in engines.PADDED else len(prompts)
@@ -187,12 +187,12 @@ class Bench:
         return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
 
     def sampling(self, engine: str, replies: int, rows: int) -> dict[str, Any]:
-        """So many replies, `rows` at once, by an engine; those of the recipe's number are kept for the other stages.
+        """Draw replies in batches of `rows` with an engine; a batch of the recipe's size is kept for the other stages.
 
-        Of continuous batching the fewest steps are counted that it can have taken, and of it and of graph the
-        fewest keys and values, so their share is at least what is said.
+        The traffic of continuous batching is counted with the fewest steps, and that of continuous batching and of
+        graph with the fewest keys and values, that they can have had. So their share is a lower bound.
         """
-        engine = engines.chosen(engine, self.policy.model)
+        engine = engines.resolved(engine, self.policy.model)
         seconds, generated = self._timed(lambda: self._generate(engine, replies, rows))
         if replies == self.recipe.policy_gradient.batch_size:
             self.generated = generated
@@ -200,7 +200,7 @@ class Bench:
         heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache_a_token = config.num_hidden_layers * heads * head_dim * 2  # numbers: keys and values
-        read = generated.read(
+        traffic = generated.memory_traffic(
             weights=(self.layer_parameters + self.head_parameters) * itemsize,
             cache=cache_a_token * itemsize,
             prompt=PROMPT_TOKENS,
@@ -212,8 +212,8 @@ class Bench:
         return {
             "seconds": seconds,
             "tokens": sum(lengths),
-            "steps": read.steps,
-            "bytes": read.nbytes,
+            "steps": traffic.steps,
+            "bytes": traffic.nbytes,
             "lengths": lengths,
             "engine": engine,
             "rows": min(rows, replies),
@@ -331,7 +331,9 @@ class Bench:
             frozen=runtime.frozen_dtype,
             checkpointing=runtime.gradient_checkpointing,
         )
-        return cost.total(parts if stage is None else {k: v for k, v in parts.items() if k not in others(stage)})
+        return cost.total(
+            parts if stage is None else {k: v for k, v in parts.items() if k not in parts_of_other_stages(stage)}
+        )
 
     def _sampled(self) -> Generated:
         """The replies that `sampling` drew. RuntimeError, one sentence, if it failed."""
@@ -349,6 +351,6 @@ class Bench:
         return time.perf_counter() - start, returned
 
 
-def others(stage: str) -> set[str]:
-    """Parts of memory that are another stage's own."""
+def parts_of_other_stages(stage: str) -> set[str]:
+    """The parts of memory that only another stage needs."""
     return {part for turn in TURNS.values() for part in turn} - set(TURNS[stage])

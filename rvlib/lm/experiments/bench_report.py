@@ -132,8 +132,8 @@ def measure(
 ) -> dict[str, Any]:
     """All stages, the most important first, with `write(result)` after each. What fails is a sentence in the result.
 
-    minutes: for all, by default `MINUTES`. A stage that is under way by then is cut off, none begins after it, and no
-    second repetition that would not end before it; a stage that had time for one alone is marked as not warmed up.
+    minutes: for all stages, by default `MINUTES`. A stage that is not finished by then is cut off, and none begins
+    after it, nor a second repetition that would not end before it. A stage with one repetition is marked as not warm.
     """
     start = time.monotonic()
     settings = {
@@ -168,14 +168,12 @@ def measure(
             stages[stage] = _measure_stage(bench, work, rates, end)
         except TimeoutError:
             stages[stage] = {"failed": f"The {minutes:g} minutes of this call were over; give it more with --minutes."}
-        except Exception as error:  # one stage's failure must not lose the others
+        except Exception as error:  # the other stages are still measured
             stages[stage] = {"failed": _sentence(error)}
             torch.cuda.empty_cache()
         write(result)
     step, official = (stages[stage].get("tokens_per_second") for stage in ("step", "official"))
-    if (
-        step and official
-    ):  # a token of reply, since the replies are not quite the same: the weights have moved in between
+    if step and official:  # compared by token, since the weights have moved in between and the replies differ a little
         result["official_over_ours"] = step / official
     write(result)
     return result
@@ -218,9 +216,9 @@ def _idle_share(bench: Bench, work: Callable[[], object]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _cut_off(end: float) -> Iterator[None]:
-    """Raise TimeoutError inside at the moment `end` of the monotonic clock, and at once if it is past.
+    """Raise TimeoutError inside at the moment `end` of the monotonic clock, or immediately if it is past.
 
-    In a thread other than the first, which gets no signals, only the latter.
+    Threads other than the main one get no signals: there it is raised only if `end` is past already.
     """
 
     def out_of_time(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Replies that a benchmark drew, what was read of the memory for them, and how long a GPU was at work."""
+"""Replies that a benchmark drew, the memory traffic of drawing them, and the time in which a GPU was busy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,12 +26,14 @@ class Generated:
         """Tokens of all replies and of a prompt each."""
         return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
 
-    def read(self, *, weights: float, cache: float, prompt: int, rows: int, padded: bool, reads_ended: bool) -> "Read":
-        """What was read of the memory to draw them.
+    def memory_traffic(
+        self, *, weights: float, cache: float, prompt: int, rows: int, padded: bool, reads_ended: bool
+    ) -> "MemoryTraffic":
+        """What was read from the memory to draw the replies.
 
-        weights: bytes of all weights; cache: bytes of a token's keys and values; prompt: tokens of each; rows: at once;
-        padded: whether those that have ended wait for the longest; otherwise the fewest steps are counted that it can
-        have taken. reads_ended: whether keys and values of those that have ended are read too.
+        weights: bytes of all weights; cache: bytes of a token's keys and values; prompt: tokens of each; rows: replies
+        in a batch; padded: whether replies that have ended wait for the longest, otherwise the fewest possible steps
+        are counted. reads_ended: whether the keys and values of replies that have ended are read too.
         """
         nbytes, steps = 0.0, 0
         for chunk in self.chunks:
@@ -42,12 +44,12 @@ class Generated:
             cached = sum(length * (prompt + length / 2) for length in seen)  # tokens, over all steps
             nbytes += weights * chunk_steps + cached * cache
             steps += chunk_steps
-        return Read(nbytes, steps)
+        return MemoryTraffic(nbytes, steps)
 
 
 @dataclass(frozen=True)
-class Read:
-    """Bytes that were read of the memory, and the token steps in which they were."""
+class MemoryTraffic:
+    """How many bytes were read from the memory, and in how many token steps."""
 
     nbytes: float
     steps: int

@@ -1,9 +1,9 @@
-"""`rvlib run RECIPE --jobs N`: a recipe's trainings by policy gradient, N at once, in a process each.
+"""`rvlib run RECIPE --jobs N`: a recipe's trainings by policy gradient, N concurrently, each in a process of its own.
 
-A training (a policy on a teacher from a seed) depends on no other. Each process takes the next that is not done, on the
-GPU of its number where there are several, with its share of that GPU's memory where there is one, and of a CPU's
-threads. Each draws what it would draw alone. Where one fails the others go on, and the failures are told at the end. A
-process ends when the one that started it does, however that ends.
+A training (a policy on a teacher from a seed) depends on no other. Each process takes the next training that is not
+done. It runs on the GPU of its number, with its share of that GPU's memory, and has its share of the CPU's threads. Its
+random numbers are those that it would have alone. If one training fails the others go on, and all failures are reported
+at the end. A process ends when the process that started it ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Training:
         return run.folder / f"policy-gradient/{self.name}/{self.key}/seed-{self.seed}"
 
     def done(self, run: Run) -> bool:
-        """Whether it is through."""
+        """Whether it is done."""
         return (self.folder(run) / "manifest.json").exists()
 
 
 @dataclass(frozen=True)
 class Part:
-    """The share of a run's trainings that one job of an array does: number `index` of `count`, from 1."""
+    """The share of a run's trainings that one job of an array runs: number `index` of `count`, from 1."""
 
     index: int
     count: int
@@ -86,9 +86,9 @@ def memory_share(jobs: int) -> float:
 
 
 def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Exception]:
-    """Do trainings, `jobs` at once; returns the errors of those that failed.
+    """Run the trainings, `jobs` concurrently; returns the errors of those that failed.
 
-    Each error has a note, the folder of its training in the run's.
+    Each error has a note: the folder of its training within the run's.
     """
     run.forget()  # the trainings need the memory that this process holds on the GPU
     gc.collect()
@@ -147,7 +147,7 @@ def _failures(run: Run, futures: dict[concurrent.futures.Future[None], Training]
     return errors
 
 
-# In the processes
+# ---- in each of the processes ----------------------------------------------------------------------------------------
 
 
 _run: Run
@@ -157,7 +157,7 @@ def _begin(run: Run, place: Any, threads: int, share: float, watched: Connection
     """Make this process one of the trainings': its GPU, its memory, its threads, and its end."""
     global _run
     _run = run
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides when to end
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     with place.get_lock():
         number, place.value = place.value, place.value + 1

@@ -1,9 +1,9 @@
-"""What the stages of a recipe take, as far as it can be foreseen: GB of memory by part, and hours, on each GPU.
+"""What the stages of a recipe will need: GB of memory by part, and hours, on each GPU.
 
 Memory and time are those of `cost`, for the longest prompts and replies that a recipe allows; hours for prompts of 200
 tokens, which few exceed. What a recipe leaves to the planner ("auto" under `runtime`) `choose` sets. Nothing is
 downloaded: sizes of the models in the shipped recipes are in `cost.MODELS`, others are asked of the hub. torch and
-transformers are imported only where this machine or the hub is asked. `dry_run` tells a plan.
+transformers are imported only where this machine or the hub is asked. `dry_run` prints a plan.
 """
 
 import functools
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask
 USABLE = 0.95  # of a GPU's memory: the rest is CUDA's own, and pieces too small for use
-MOST_ROWS = 512  # replies at once, of a planner's choice
+MOST_ROWS = 512  # the largest batch_size that the planner chooses
 PROMPTS = {
     "ultrafeedback": 41419,
     "ultrafeedback-chosen": 41419,
@@ -34,7 +34,7 @@ PROMPTS = {
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage as it is foreseen: its name, GB of memory by part, and hours, on each GPU."""
+    """A stage as planned: its name, GB of memory by part, and hours, on each GPU."""
 
     name: str
     memory: dict[str, float]
@@ -42,7 +42,7 @@ class PlannedStage:
 
     @property
     def peak(self) -> float:
-        """GB that are there at once."""
+        """GB at the peak."""
         return cost.total(self.memory)
 
     @property
@@ -95,25 +95,25 @@ def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[
     """
     machine = machine or machine_here()
     recipe = choose(recipe, machine.memory, gpus, machine)
-    foreseen, stages = _Plan(recipe, gpus, machine), []
+    planner, stages = _Plan(recipe, gpus, machine), []
     for name, policy in recipe.policies.items():
         if policy.demonstrations:
-            stages.append(foreseen.sft(name, policy))
-        stages.append(foreseen.samples(name, policy))
-        if foreseen.ground_truth.parameters:  # a fixed function takes neither memory nor time
-            stages.append(foreseen.labels(name))
+            stages.append(planner.sft(name, policy))
+        stages.append(planner.samples(name, policy))
+        if planner.ground_truth.parameters:  # a fixed function takes neither memory nor time
+            stages.append(planner.labels(name))
         for key, reward_model in recipe.reward_models.items():
             if reward_model.trained:
-                stages.append(foreseen.reward_model(key, policy))
-            stages.append(foreseen.policy_gradient(name, policy, key, reward_model))
+                stages.append(planner.reward_model(key, policy))
+            stages.append(planner.policy_gradient(name, policy, key, reward_model))
     return stages
 
 
 def choose(recipe: Recipe, memory: float, gpus: int = 1, machine: Machine | None = None) -> Recipe:
     """The recipe with each field of `runtime` that is "auto" set so that the run is fastest and fits.
 
-    memory: bytes of each of `gpus`, of which `USABLE` is taken. Of what is equally fast, the largest micro-batch and
-    the fewest replies at once. Where nothing fits, what takes least memory.
+    memory: bytes of each of `gpus`; the share `USABLE` of it is used. Among equally fast choices it takes the largest
+    micro_batch and then the smallest batch_size. If nothing fits, it takes what needs least memory.
     """
     auto = recipe.runtime.auto()
     if not auto:
@@ -176,8 +176,8 @@ class _Plan:
         return self.recipe.policy_gradient.max_new_tokens
 
     @property
-    def passes_of_learning(self) -> int:
-        """Forward passes that a step on a row takes as long as."""
+    def passes_of_training(self) -> int:
+        """How many forward passes take as long as a training step on the same row."""
         return 3 + self.recipe.runtime.gradient_checkpointing
 
     @property
@@ -200,7 +200,7 @@ class _Plan:
         return {"compute": runtime.compute_dtype, "checkpointing": runtime.gradient_checkpointing}
 
     def hours(self, share: float, passes: float, tokens: float, parameters: float) -> float:
-        """Of so many passes over tokens, of 2 N operations each, at a share of the matrix rate."""
+        """Hours of forward passes over tokens, 2 N operations for each token, at a share of the matrix rate."""
         rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * share * self.gpus
         return 2 * passes * tokens * parameters / rate / 3600
 
@@ -211,7 +211,7 @@ class _Plan:
         return seconds / 3600
 
     def trained(self, model: Size, rows: int, reply: int) -> dict[str, float]:
-        """Bytes by part while a whole model learns from `rows` at once."""
+        """Bytes by part while a whole model is trained on micro-batches of `rows`."""
         activations = cost.updating(model, rows, self.prompt, reply, **self.arithmetic)
         return cost.learning(model, **self.shared_out) | {"activations": activations}
 
@@ -223,7 +223,7 @@ class _Plan:
             self.trained(model, self.recipe.runtime.micro_batch, self.reply),
             self.hours(
                 self.machine.shares.updating,
-                self.passes_of_learning * self.recipe.sft.epochs,
+                self.passes_of_training * self.recipe.sft.epochs,
                 demonstrations * (self.usual + self.reply),
                 model.parameters,
             ),
@@ -262,7 +262,7 @@ class _Plan:
         return 2 * self.pairs * self.recipe.draws_pairs(name) + measure.prompts * measure.outputs
 
     def reward_model(self, key: str, policy: PolicySettings) -> PlannedStage:
-        model, passes = size(policy.model), 2 * self.passes_of_learning * self.recipe.reward_training.epochs
+        model, passes = size(policy.model), 2 * self.passes_of_training * self.recipe.reward_training.epochs
         return _stage(
             f"reward-models/{key}",
             self.trained(model, 2 * self.recipe.runtime.micro_batch, 0),

@@ -3,7 +3,7 @@
     python -m rvlib.lm.experiments.rates       benchmarks/results/gpu-*.json → rvlib/data/results/rates.json
 
 A share is the work that `cost` counts, divided by the time that was measured and by the rate that the maker states. So
-a plan of the very batch that was measured takes the time that it took. Of each GPU the largest model's result counts.
+the plan of a batch that was measured takes the time that was measured. Each GPU's shares are from its largest model.
 """
 
 import json
@@ -31,7 +31,7 @@ def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, An
     sampling = {}
     prompt = (scoring["tokens"] - sum(stages["sampling"]["lengths"])) / len(stages["sampling"]["lengths"])
     for drawn in stages.values():
-        if "lengths" in drawn and drawn["engine"] not in sampling:  # the fewest replies at once come first
+        if "lengths" in drawn and drawn["engine"] not in sampling:  # the smallest batch comes first
             rows, longest = len(drawn["lengths"]), max(drawn["lengths"])
             nbytes = cost.reading_bytes(size, rows, prompt, longest, runtime["compute_dtype"]) * longest
             sampling[drawn["engine"]] = nbytes / drawn["seconds"] / machine.bandwidth
@@ -45,7 +45,7 @@ def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, An
 
 
 def table() -> dict[str, dict[str, Any]]:
-    """{GPU: its `shares`} of all GPUs in `cost.MACHINES` of which there is a result."""
+    """{GPU: its `shares`} of all GPUs in `cost.MACHINES` for which there is a result."""
     largest: dict[str, dict[str, Any]] = {}
     for path in sorted(MEASURED.glob("gpu-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))

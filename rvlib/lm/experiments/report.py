@@ -88,9 +88,9 @@ def load(name: str | pathlib.Path) -> Report:
 
 
 def make(run: Run) -> Report:
-    """The report of a `run.Run` that is through, a dictionary that JSON can hold.
+    """The report of a finished `run.Run`, a dictionary that JSON can hold.
 
-    Settings, deviations, origin, and for each policy the measured properties [mean, low, high] and the curves
+    It has settings, deviations, origin, and for each policy the measured properties [mean, low, high] and the curves
     (seeds, times) of each teacher.
     """
     # Pydantic and torch, which the book, a reader of reports, does without.

@@ -4,8 +4,8 @@
 
 A run is a folder: recipe.json claims it, `lock` keeps a second run out, and each stage writes what it made and, last, a
 manifest (versions, commit, hardware, time). Killed at any moment, the same command goes on and, on a CPU, ends with the
-same numbers. Policy gradient's trainings depend on no other: `--jobs N` does N at once, and `--part I/N` every N-th,
-for a job of an array.
+same numbers. Policy gradient's trainings depend on no other: `--jobs N` runs N concurrently, and `--part I/N` every
+N-th of them, for a job of an array.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import train_policy
 
-# What a run may raise for a reason that a sentence tells. A missing package is told here too, since of several
-# processes one alone is to tell it.
+# What a run may raise for a reason that one sentence explains. A missing package is among them, so that only one of
+# several processes reports it.
 EXPECTED = (OSError, RuntimeError, ModuleNotFoundError, ValueError, FloatingPointError, MemoryError)
 
 
@@ -56,7 +56,7 @@ class Run:
 
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder / "recipe.lock"):  # jobs of an array begin at once
+        with filelock.FileLock(self.folder / "recipe.lock"):  # jobs of an array begin together
             self._claim_locked()
 
     def _claim_locked(self) -> None:
@@ -102,7 +102,7 @@ class Run:
             lock.release()
 
     def forget(self) -> None:
-        """Let go of the models that are kept from stage to stage."""
+        """Free the models that are kept from stage to stage."""
         self.__dict__.pop("_ground_truth", None)
 
     @cached_property
@@ -127,7 +127,7 @@ class Run:
     def check_reward_model(self, model: str, trust_remote_code: bool = False) -> None:
         """Raise what `load_reward_model`, or a call of what it gives, would raise on the prompts of this run.
 
-        As far as can be told before weights are fetched.
+        Only as far as that is known before weights are fetched.
         """
         split = stages.split(self)
         pairs = [*split.pairs, *split.held_out]
@@ -189,7 +189,7 @@ class Run:
         return Product(log, {"tokens": sum(line.get("reply_tokens", 0) for line in log)}, trainer)
 
     def train(self, training: Training, *, progress: bool = True) -> None:
-        """Do a training that is not done, with or without a bar of its own; every other process is kept out of it."""
+        """Run a training, with or without a progress bar of its own, and keep every other process out of its folder."""
         with self.lock(training.folder(self)):
             self.progress = progress
             self.policy_gradient(training.key, training.name, training.seed)
@@ -218,7 +218,7 @@ def run(
 ) -> dict[str, Any] | None:
     """All stages of `recipe` in `folder`; returns the report, a dictionary (`rvlib.lm.experiments.report.make`).
 
-    jobs: how many trainings by policy gradient go on at once. part: of these trainings, for one of several jobs that
+    jobs: how many trainings by policy gradient run concurrently. part: of these trainings, for one of several jobs that
     have the folder in common: the first to come does the stages before them while the others wait, and the last to end
     writes the report; the others return None. An ExceptionGroup has the errors of those trainings that failed.
     """
@@ -257,12 +257,12 @@ def _prepare(run: Run) -> None:
         stages.measure(run, name)
 
 
-def _train(run: Run, recipe: Recipe, chosen: Sequence[Training], jobs: int) -> None:
-    """Policy gradient, one training after another or several at once, for which the planner has the share of each."""
-    waiting = [training for training in chosen if not training.done(run)]
+def _train(run: Run, recipe: Recipe, to_run: Sequence[Training], jobs: int) -> None:
+    """Policy gradient, one training after another or `jobs` concurrently, each planned for its share of the memory."""
+    waiting = [training for training in to_run if not training.done(run)]
     jobs = min(jobs, len(waiting))
     if jobs <= 1:
-        for training in chosen:
+        for training in to_run:
             run.train(training)
         return
     run.recipe = plan.choose(recipe, plan.memory_here()[0] * memory_share(jobs))

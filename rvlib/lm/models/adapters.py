@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) on a policy: W + (alpha/rank) B A, of which only A and B are trained."""
+"""Low-rank adapters (LoRA) on a policy: W + (alpha/rank) B A, where only A and B are trained."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def add_adapter(policy: Policy, lora: LoRA, seed: int = 0) -> None:
     """Give a policy's linear layers adapters of `lora.rank`, W + (alpha/rank) B A with B = 0.
 
-    It is the same policy, of which only A and B are trained. Saved, it is its adapter alone, which would be rounded
-    away if it were added to bfloat16 weights.
+    The policy stays the same, and only A and B are trained. Only the adapter is saved, since adding it to bfloat16
+    weights would round it away.
     """
     import peft  # slow to import, and only policies with adapters need it
 
-    alpha: Any = lora.alpha  # peft says a whole number, and only divides it by the rank
+    alpha: Any = lora.alpha  # peft declares an int, but only divides it by the rank
     config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch_seed(seed, 9):
         policy.model.add_adapter(config)

@@ -7,12 +7,12 @@ FEWEST_TOKENS = 2048  # of all texts, padding included, below which a model take
 
 
 def batches_of_tokens(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Which texts go through a model together: lists of indices into `lengths`, each list from short to long.
+    """Batches of texts: lists of indices into `lengths`, each list from short to long.
 
     lengths: tokens of each text. A batch has at most as many tokens, padding included, as `batch_size` texts of the
     longest length have, so it holds more of short ones, and at most `LARGEST_PADDING` of them are padding. With
-    `batch_size` 1 each text is by itself. Texts that are at most `FEWEST_TOKENS` together are cut into batches of
-    `batch_size` texts.
+    `batch_size` 1 each text is a batch of its own. Texts that are at most `FEWEST_TOKENS` together are cut into batches
+    of `batch_size` texts.
     """
     by_length, longest = sorted(range(len(lengths)), key=lambda i: lengths[i]), max(lengths, default=0)
     if batch_size == 1 or len(lengths) * longest <= FEWEST_TOKENS:

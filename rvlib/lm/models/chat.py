@@ -66,7 +66,7 @@ def generation_prefill(tokenizer: transformers.PreTrainedTokenizerBase, messages
                 conversation(tokenizer, replied),
                 conversation(tokenizer, [*replied, {"role": "user", "content": "?"}]),
             ]
-        except ValueError:  # what a template does take is told where a prompt is encoded
+        except ValueError:  # the error is raised where a prompt is encoded
             continue
         marks = [text.removeprefix(before).partition(_PROBE)[0] for text in answers if _PROBE in text]
         generation_prompt = asked.removeprefix(before)

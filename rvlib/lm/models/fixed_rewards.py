@@ -55,7 +55,7 @@ class Similarity:
         return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
-        """Unit vectors of texts, a float32 tensor (texts, 384); `batch_size` of them go through the encoder at once."""
+        """Unit vectors of texts, a float32 tensor (texts, 384); encoded in batches of `batch_size`."""
         batches = []
         for i in range(0, len(texts), batch_size):
             inputs = self.tokenizer(

@@ -30,14 +30,14 @@ T = TypeVar("T")
 
 
 class WholeWeights:
-    """How a process comes by a model's weights, here for one that has all of them.
+    """How a process gets at a model's weights; here the process has all of them.
 
-    `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which spread the weights over the processes, gather them in their own
+    `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which shard the weights over the processes, gather them in their own
     ways.
     """
 
     def through(self, function: Callable[[], T]) -> T:
-        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
+        """Call function(), which uses parts of the model, with the weights gathered that they need."""
         return function()
 
     def whole(self) -> AbstractContextManager[None]:
@@ -53,8 +53,8 @@ class WholeWeights:
 class Policy:
     """A causal language model ready to be sampled.
 
-    source: where the weights came from, for records. sharing: how a process comes by them; while they are trained, this
-    is the optimizer (`Trainer.adam`).
+    source: where the weights came from, for records. sharing: how a process gets at the weights; while they are
+    trained, this is the optimizer (`Trainer.adam`).
     """
 
     model: transformers.PreTrainedModel
@@ -106,7 +106,7 @@ def load_policy(
             "random; name a causal language model, not one with another head."
         )
     _check_causal(model.eval(), name)
-    # Of its maker's settings for sampling, only which tokens begin, end and pad: a penalty on repetition, for one,
+    # Of the model's own settings for sampling only the special tokens are kept: a penalty on repetition, for example,
     # would draw from another distribution than π.
     token_ids = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = transformers.GenerationConfig(**token_ids)
@@ -117,7 +117,7 @@ def load_policy(
 
 
 def _check_causal(model: transformers.PreTrainedModel, name: str | pathlib.Path) -> None:
-    """ValueError, in one sentence, unless what a model predicts of a token rests on the tokens before it alone."""
+    """ValueError, in one sentence, unless a model predicts each token from the tokens before it alone."""
     last = model.get_input_embeddings().weight.shape[0] - 1
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[0, last, 0], [0, last, last]])).logits[:, 0].float()
@@ -181,7 +181,7 @@ def add_template(policy: Policy) -> None:
 def save(policy: Policy, folder: pathlib.Path) -> None:
     """Write a policy's weights, as safetensors, and its tokenizer to `folder`, whole or not at all.
 
-    It takes the place of what a run cut off had left. All processes must call it; the first writes.
+    An older folder is replaced. All processes must call it; the first writes.
     """
     partial, weights = folder.with_name(folder.name + ".partial"), policy.sharing.weights()
 
@@ -202,7 +202,7 @@ def _safetensors(gguf_file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
         import gguf  # noqa: F401  # transformers reads the file by it
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion has a progress bar of its own, drawn whatever transformers is told, and not on stderr.
+        # The conversion draws a progress bar of its own, which transformers' settings do not hide.
         silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
         with tempfile.TemporaryDirectory(dir=folder.parent) as parent, quiet(), silent:
             made = pathlib.Path(parent) / "model"

@@ -69,8 +69,8 @@ class FunctionReward:
 class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
-    source: where the weights came from, for records; batch_size: of the longest texts, how many go
-    through the model at once (`batches_of_tokens`); sharing: how a process comes by the weights.
+    source: where the weights came from, for records; batch_size: how many of the longest texts are a
+    batch (`batches_of_tokens`); sharing: how a process gets at the weights.
     """
 
     name: str
@@ -87,7 +87,7 @@ class SequenceReward:
 
     @property
     def reads(self) -> str:
-        """Off which token the reward is read, as its head has it: a decoder's the last, an encoder's the first."""
+        """The token off which its head reads the reward: in a decoder the last, in an encoder the first."""
         if hasattr(self.model, "score") or type(self.model).__name__ in ADAPTERS:
             return LAST_TOKEN
         if hasattr(self.model, "classification_head"):
@@ -115,7 +115,7 @@ class SequenceReward:
         return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of texts that go through at once: of similar lengths, and of equal ones where padding may be read."""
+        """Indices of the texts of each batch: of similar lengths, or of equal lengths if the model may read padding."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == UNKNOWN_TOKEN else [(0, order)]
         for group in (list(indices) for _, indices in groups):
@@ -123,7 +123,7 @@ class SequenceReward:
                 yield [group[i] for i in batch]
 
     def alone(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> NDArray[np.float64]:
-        """The rewards of a reply to each prompt, (prompts,), each gone through the model by itself."""
+        """The rewards of a reply to each prompt, (prompts,), each in a batch of its own."""
         return replace(self, batch_size=1)(prompts, [[reply] for reply in replies])[:, 0]
 
     def example(self, prompt: Prompt, reply: str) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def load_reward_model(
 def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> Reader | None:
     """How the reward model called `name` reads texts, without its weights; None of a fixed function.
 
-    Raises what `load_reward_model` would, as far as can be told so.
+    Raises what `load_reward_model` would raise, as far as that is known without the weights.
     """
     check_reward_model(name, trust_remote_code=trust_remote_code)
     if name in FUNCTIONS:
@@ -231,7 +231,7 @@ def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) ->
 
 
 def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> None:
-    """Raise what `load_reward_model` would, as far as can be told before weights are fetched and read."""
+    """Raise what `load_reward_model` would raise, as far as that is known before weights are fetched and read."""
     if name in FUNCTIONS:
         _function(str(name))
         return
@@ -299,12 +299,12 @@ def forward(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Sequence[int] | Mapping[str, Sequence[int]]],
 ) -> torch.Tensor:
-    """Rewards of texts that go through `model` at once, a float32 tensor (texts,) that gradients pass through.
+    """Rewards of one batch of texts, a float32 tensor (texts,) that gradients pass through.
 
     rows: a text each, lists of ids, or dictionaries of such lists ("input_ids" and what else the model reads of each
     token). Padding is on the right and masked. Decoders of transformers read the reward off the last token that is not
-    their padding token, which is not the last of all where a text ends with it, as it does where the ending token pads.
-    Here they pad with an id that no row has, so that they read the last token that the attention mask has.
+    their padding token. If a text ends with that token, as it does where the ending token also pads, this is not its
+    last token. So the batch is padded with an id that no row has, and the reward is read off each text's last token.
     """
     features = [row if isinstance(row, Mapping) else {"input_ids": row} for row in rows]
     config = model.config.get_text_config()
@@ -350,7 +350,7 @@ def _function(name: str) -> Callable[[Prompt, Sequence[str]], ArrayLike]:
 
 
 def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
-    """Let code from the hub run only if somebody said so; ArmoRM's asks for a text that transformers no longer has."""
+    """ValueError unless code from the hub is trusted; adds a text that ArmoRM's code needs and transformers dropped."""
     if not trusted:
         raise ValueError(
             f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it."
@@ -360,7 +360,7 @@ def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
 
 @contextlib.contextmanager
 def _one_sentence(name: str | pathlib.Path) -> Iterator[None]:
-    """What loading may raise, as an OSError that says what was expected."""
+    """Turn whatever loading raises into an OSError that says what was expected."""
     try:
         yield
     except Exception as error:

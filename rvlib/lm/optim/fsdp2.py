@@ -70,7 +70,7 @@ class Fsdp2(adam.Adam):
         super().load(keys, lambda key: get(key) if key.endswith("/step") else self._part(key.split("/")[1], get(key)))
 
     def through(self, function: Callable[[], T]) -> T:
-        """function(), which uses parts of the model by themselves, with the weights that a call of it would gather."""
+        """Call function(), which uses parts of the model, with the weights gathered that they need."""
         return self.model.call(function)
 
     @contextlib.contextmanager

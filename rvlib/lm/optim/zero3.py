@@ -3,7 +3,7 @@
     accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE
 
 Each process keeps 1/world of the 32-bit weights, their gradients and Adam's moments, and of the weights in
-`runtime.compute_dtype`, of which a layer's are gathered when it is used. Adam is torch's, as everywhere here, and
+`runtime.compute_dtype`; a layer's weights are gathered when it is used. Adam is torch's, as everywhere here, and
 checkpoints are the same files of whole tensors, so that a run goes on under FSDP2 or in one process. Stage 3 alone;
 parts may wait in the host's memory, not on a disk.
 """

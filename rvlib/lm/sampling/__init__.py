@@ -3,4 +3,4 @@
 This room may import `rvlib.lm.data`, `rvlib.lm.models` and `rvlib.lm.processes`. Start with `generation.generate`.
 """
 
-LOGITS_AT_ONCE = 1024  # tokens whose logits are in memory at once
+LOGITS_AT_ONCE = 1024  # tokens whose logits are in memory at the same time

@@ -1,8 +1,8 @@
 """Engines that do not sample in a padded batch: transformers' continuous batching, and vLLM by TRL's classes.
 
 A padded batch (`generation.generate`) runs until its last reply ends, and what has ended waits. In continuous batching
-another takes its place: at most `batch_size` replies are under way, of however many are asked for, so a place is empty
-only at the very end, and keys and values lie in pages of a common cache. Fast attention over pages is that of the
+another takes its place: at most `batch_size` replies are drawn at a time, however many are asked for, so a place is
+empty only at the end, and keys and values lie in pages of a common cache. Fast attention over pages is that of the
 flash-attn package, if it is installed; without it transformers masks one long row, which is slower. Random numbers come
 from torch's generator, and all replies are asked for before the first is drawn, so that the same seed gives the same
 ones; another `batch_size` gives others.
@@ -31,14 +31,14 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from rvlib.lm import processes
 from rvlib.lm.models.policies import Policy
 
-# Engines that draw a whole batch at once; all others keep to `batch_size` by themselves.
+# Engines that draw a padded batch as a whole; the others keep to `batch_size` by themselves.
 PADDED = ("auto", "graph", "generate")
 PAGE = 256  # tokens of a page, as transformers has them
 COLOCATED_SHARE = 0.3  # of the GPU's memory, for vLLM while it samples: TRL's default
 COLOCATED_TOKENS = 4096  # of a prompt and a reply, unless they have more
 
 
-def chosen(engine: str, model: transformers.PreTrainedModel) -> str:
+def resolved(engine: str, model: transformers.PreTrainedModel) -> str:
     """The engine that a name stands for: "auto" is "graph" on a GPU of one process, and "generate" elsewhere."""
     if engine == "auto":
         return "graph" if model.device.type == "cuda" and processes.world() == 1 else "generate"
@@ -58,7 +58,7 @@ def continuous(
     """`num_generations` replies to each prompt, a flat list of lists of ids, each with its ending token if it has one.
 
     model: a causal model of transformers, which has `init_continuous_batching`. RuntimeError, in one sentence, if the
-    engine stops before all are drawn; memory that ran out is told as torch tells it.
+    engine stops before all are drawn; an OutOfMemoryError is raised as it is.
     """
     pages = math.ceil((max(map(len, prompt_ids)) + max_new_tokens) / PAGE)
     generation_config = transformers.GenerationConfig(
@@ -143,7 +143,7 @@ def colocated(
     max_new_tokens: int,
     temperature: float,
 ) -> list[list[int]]:
-    """The same of vLLM in this process, at most `batch_size` replies at once, by the policy's weights as they are.
+    """The same of vLLM in this process, at most `batch_size` replies at a time, with the policy's present weights.
 
     ModuleNotFoundError, in one sentence, if the package is not there.
     """

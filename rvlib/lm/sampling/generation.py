@@ -18,8 +18,8 @@ from rvlib.lm.sampling.encoding import end_token_ids
 def until_end(tokens: torch.Tensor, eos_token_ids: list[int]) -> torch.Tensor:
     """Which tokens belong to the reply: all up to and including the first that ends it.
 
-    tokens: (replies, length). Returns booleans of the same shape. The padding token often is the ending one, so padding
-    cannot be told by its id.
+    tokens: (replies, length). Returns booleans of the same shape. The padding token is often the ending one, so its id
+    does not identify padding.
     """
     ended = torch.isin(tokens, tokens.new_tensor(eos_token_ids))
     return (ended.cumsum(-1) - ended.long()) == 0
@@ -47,9 +47,9 @@ def generate(
     """`num_generations` replies to each prompt, drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at
-    `max_new_tokens`. engine: "graph", all at once in a padded batch, by one token step that is replayed
+    `max_new_tokens`. engine: "graph", a padded batch drawn by one token step that is replayed
     (`sampling.cuda_graph`); "generate", the same by transformers' own loop; "auto", "graph" on a GPU and "generate"
-    elsewhere; "continuous", at most `batch_size` at once; "vllm", by the server at the address `server`;
+    elsewhere; "continuous", at most `batch_size` at a time; "vllm", by the server at the address `server`;
     "vllm-colocate", by vLLM on the same GPU (all three in `sampling.engines`).
     """
     return complete(
@@ -77,19 +77,17 @@ def complete(
 ) -> Completions:
     """What `generate` returns, with the log-probabilities that the engine "graph" takes while it draws."""
     eos_token_ids = end_token_ids(policy)
-    engine = engines.chosen(engine, policy.model)
+    engine = engines.resolved(engine, policy.model)
     settings: dict[str, Any] = {
         "eos_token_ids": eos_token_ids,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
     }
-    at_once = batch_size or len(prompt_ids) * num_generations
+    limit = batch_size or len(prompt_ids) * num_generations
     if engine == "continuous":
-        return Completions(
-            engines.continuous(policy.model, prompt_ids, num_generations, batch_size=at_once, **settings)
-        )
+        return Completions(engines.continuous(policy.model, prompt_ids, num_generations, batch_size=limit, **settings))
     if engine == "vllm-colocate":
-        return Completions(engines.colocated(policy, prompt_ids, num_generations, batch_size=at_once, **settings))
+        return Completions(engines.colocated(policy, prompt_ids, num_generations, batch_size=limit, **settings))
     if engine == "vllm":
         return Completions(engines.served(policy, prompt_ids, num_generations, server=server, **settings))
     padded = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")

@@ -22,7 +22,7 @@ def log_probs(
 ) -> list[float]:
     """ln π_θ(y|x) in nats, one float a reply, without a gradient.
 
-    batch_size: as many tokens go through at once as that many of the longest text have (`batches_of_tokens`).
+    batch_size: a batch has at most as many tokens as that many of the longest text (`batches_of_tokens`).
     """
     logprobs = [0.0] * len(completion_ids)
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
@@ -43,11 +43,11 @@ def reply_log_probs(
     *,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """ln π_θ(y|x) in nats of replies that go through at once, a float64 tensor (replies,) that gradients pass through.
+    """ln π_θ(y|x) in nats of a batch of replies, a float64 tensor (replies,) that gradients pass through.
 
-    Padding is on the right; with flash-attn (`packs`) there is none. Only the positions that predict a reply's tokens
-    become logits, `LOGITS_AT_ONCE` at a time: of the others only what the gradient needs is kept, one 32-bit number for
-    each of tokens × vocabulary.
+    Padding is on the right; with flash-attn (`packs`) there is none. Logits are computed only at the positions that
+    predict a reply's tokens, for `LOGITS_AT_ONCE` of them at a time. What is kept of them for the gradient is one
+    32-bit number for each token and entry of the vocabulary.
     """
     model = policy.model
     # The last token predicts nothing.
@@ -94,7 +94,7 @@ def use_flash_attention(model: transformers.PreTrainedModel) -> None:
 
 
 def packs(model: transformers.PreTrainedModel) -> bool:
-    """Whether texts go through a model one after another in one row: flash-attn tells them apart by their positions."""
+    """Whether texts are packed into one row, where flash-attn separates them by their positions."""
     return "flash" in (model.config.get_text_config()._attn_implementation or "")
 
 
@@ -112,5 +112,5 @@ def log_softmax_at(
         logits = logits * scale
     if cap := getattr(config, "final_logit_softcapping", None):
         logits = cap * torch.tanh(logits / cap)
-    logits = logits / temperature  # named again, so that one copy is there at a time
+    logits = logits / temperature  # the same name, so that only one copy is kept
     return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")

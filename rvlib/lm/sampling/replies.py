@@ -2,7 +2,7 @@
 
 A reply ends with its first end-of-sequence token, or at `max_new_tokens`. Prompts go through in batches of similar
 length; each batch is a file, written whole and seeded by its number, so a run that was cut off goes on where it stopped
-and ends with the very replies of one that was not.
+and ends with the same replies as one that was not.
 """
 
 import json
@@ -70,7 +70,7 @@ def sample_replies(
             f"got {len(names)} with {len(set(names))} different names."
         )
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
-    engine = engines.chosen(engine, policy.model)
+    engine = engines.resolved(engine, policy.model)
     settings |= {} if engine == "generate" else {"engine": engine}
     processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt)))
@@ -118,7 +118,7 @@ def _draw(
     batch_size: int | None,
     server: str | None,
 ) -> Iterator[dict[str, Any]]:
-    """One record for each prompt of a batch: every reply drawn at once, the prompts padded on the left."""
+    """One record for each prompt of a batch, whose replies are drawn together."""
     prompt_ids, num_generations = (
         [encode_prompt(policy.tokenizer, prompt) for prompt in batch],
         sampling.num_generations,

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache, StaticLayer
 
 from rvlib.lm.sampling.step_attention import attention_of_a_step
 
-BLOCK = 128  # places of a cache, of which attention reads whole blocks
+BLOCK = 128  # positions of the cache in a block; attention reads whole blocks
 FEWEST_ROWS = 32  # that are not halved any more: a step then takes as long as reading the weights
 
 

@@ -5,7 +5,7 @@
         trainer.log(step, loss=loss)
 
 Whatever is drawn at step n is drawn from a seed of n (`seeding.torch_seed`), so weights and Adam's moments are all the
-state there is, and a run that was killed ends with the very numbers of one that was not. TRL's trainers have the losses
+state there is, and a run that was killed ends with the same numbers as one that was not. TRL's trainers have the losses
 of fine-tuning and reward modelling too; they are not used here because their checkpoints are written in place, hold
 pickles, and carry the state of random generators.
 """
