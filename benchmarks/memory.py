@@ -137,8 +137,10 @@ def planned_bytes(recipe: recipes.Recipe, key: str, size: cost.Size) -> dict[str
     runtime, lora = recipe.runtime, recipe.policies[key].lora
     prompt, reply = recipe.data.max_tokens, recipe.policy_gradient.max_new_tokens
     rank, compute = lora.rank if lora else None, runtime.compute_dtype
-    parts = cost.learning(size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=compute, rank=rank)
-    activations = cost.updating(
+    parts = cost.training_state(
+        size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=compute, rank=rank
+    )
+    activations = cost.gradient_pass(
         size,
         runtime.micro_batch,
         prompt,
@@ -149,7 +151,7 @@ def planned_bytes(recipe: recipes.Recipe, key: str, size: cost.Size) -> dict[str
     )
     return {
         "learning": sum(parts.values()) + activations,
-        "scoring": cost.reading(size, runtime.batch_size, prompt, reply, compute=compute),
+        "scoring": cost.log_prob_pass(size, runtime.batch_size, prompt, reply, compute=compute),
     }
 
 

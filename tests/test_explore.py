@@ -953,7 +953,7 @@ def test_the_calculator_plans_as_the_planner_does(node, policy, change):
         of(policy),
         of(figure.teacher),
         batch=figure.batch,
-        prompt=min(figure.prompt, cost.USUAL),
+        prompt=min(figure.prompt, cost.USUAL_PROMPT_TOKENS),
         machine=cost.MACHINES[figure.gpu],
         rank=method["rank"],
         **shared,

@@ -28,8 +28,8 @@ def world(tmp_path_factory):
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setattr(
             live,
-            "SMALLER",
-            [*live.SMALLER, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"],
+            "CHANGES",
+            [*live.CHANGES, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"],
         )
         yield live.World()
     torch.set_num_threads(threads)

@@ -206,10 +206,12 @@ def test_peaks_are_what_pytorch_allocates(name, changes):
 
 def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
     size = cost.Size(1e9)
-    assert sum(cost.learning(size).values()) == 20e9
-    assert sum(cost.learning(size, compute="float32").values()) == 16e9
-    assert sum(cost.learning(size, optimizer="adam8bit", dtype="bfloat16").values()) == pytest.approx(6.03e9, rel=1e-3)
-    assert sum(cost.learning(size, compute="float32", gpus=4).values()) == 4e9
+    assert sum(cost.training_state(size).values()) == 20e9
+    assert sum(cost.training_state(size, compute="float32").values()) == 16e9
+    assert sum(cost.training_state(size, optimizer="adam8bit", dtype="bfloat16").values()) == pytest.approx(
+        6.03e9, rel=1e-3
+    )
+    assert sum(cost.training_state(size, compute="float32", gpus=4).values()) == 4e9
 
 
 # Fits

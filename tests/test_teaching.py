@@ -19,7 +19,7 @@ from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
 from rvlib.metrics import ranking_accuracy  # noqa: E402
 from rvlib.tabular import autoregressive  # noqa: E402
 
-SMALL = teaching.Settings(
+SMALL = teaching.StudySettings(
     prompts=2,
     hidden=4,
     fine_tuning_steps=3,
@@ -99,8 +99,8 @@ def test_what_is_made_of_the_truth_ranks_as_it_says():
 def test_reward_models_learn_from_their_pairs_and_wrong_labels_cost_accuracy(world):
     probs = {name: np.full(world.truth.shape, 1 / 625) for name in words.WRITERS}
     trainings = {
-        "right": teachers.Training(("plain",), steps=40),
-        "half wrong": teachers.Training(("plain",), steps=40, label_noise=0.5),
+        "right": teachers.RewardTraining(("plain",), steps=40),
+        "half wrong": teachers.RewardTraining(("plain",), steps=40, label_noise=0.5),
     }
     models = teachers.train(world.enumeration, trainings, probs, world.truth)
     right, half = (ranking_accuracy(models[name], world.truth).mean() for name in trainings)
@@ -132,4 +132,4 @@ def test_settings_that_do_not_fit_are_one_sentence(capsys):
     with pytest.raises(SystemExit, match="steps must be a multiple of evaluate_every = 10, got 7."):
         teaching.main(["--steps", "7"])
     with pytest.raises(ValueError, match="seeds must be a whole number of at least 1, got 0"):
-        teaching.Settings(seeds=0)
+        teaching.StudySettings(seeds=0)

@@ -232,7 +232,7 @@ def test_several_sizes_are_kept_until_they_are_too_large(recorded, monkeypatch):
     captured = len(recorded)
     for num_generations, max_new_tokens in sizes:
         check(policy, drawn(policy, num_generations, max_new_tokens), num_generations)
-    kept = cuda_graph._kept[policy.model].steps
+    kept = cuda_graph._captured[policy.model].steps
     assert len(recorded) == captured and len(kept) == 3
     largest = max(step.nbytes for step in kept.values())
     monkeypatch.setattr(cuda_graph, "KEPT_BYTES", largest)
@@ -245,7 +245,7 @@ def test_what_is_kept_does_not_keep_the_model(recorded):
     policy = make_policy()
     model = weakref.ref(policy.model)
     drawn(policy, 2, 6)
-    assert model() in cuda_graph._kept
+    assert model() in cuda_graph._captured
     recorded.clear()
     del policy
     gc.collect()

@@ -47,7 +47,7 @@ def module() -> str:
     }
     parts |= {
         "LOGITS": LOGITS_AT_ONCE,
-        "USUAL": cost.USUAL,
+        "USUAL_PROMPT_TOKENS": cost.USUAL_PROMPT_TOKENS,
         "BYTES": cost.BYTES,
         "MOMENTS": cost.MOMENTS,
     }

@@ -3,7 +3,7 @@
 
 import { memory, step, total, TURNS } from "./cost.mjs";
 import { fitted, linear, measure, px, rows, tag, text } from "./plot.mjs";
-import { METHODS, MACHINES, SIZES, USUAL } from "./sizes.mjs";
+import { METHODS, MACHINES, SIZES, USUAL_PROMPT_TOKENS } from "./sizes.mjs";
 import { explorable } from "./ui.mjs";
 
 const COLOURS = {
@@ -42,7 +42,7 @@ export function compute(state) {
   const setting = { ...state, ...METHODS[state.method], compute: "bfloat16", frozen: "bfloat16", gpus, machine };
   const [policy, teacher] = [SIZES[state.policy], SIZES[state.teacher]];
   const parts = memory(policy, teacher, SIZES.truth, setting);
-  const time = step(policy, teacher, { ...setting, prompt: Math.min(state.prompt, USUAL) });
+  const time = step(policy, teacher, { ...setting, prompt: Math.min(state.prompt, USUAL_PROMPT_TOKENS) });
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
   const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};

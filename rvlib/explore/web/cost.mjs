@@ -16,7 +16,7 @@ const adapter = (size, rank) =>
   rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
 
 /** @type {(size: Size, rows: number, longest: number, reply: number, setting: Setting) => number} */
-function updating(size, rows, longest, reply, { compute, checkpointing, rank }) {
+function gradientPass(size, rows, longest, reply, { compute, checkpointing, rank }) {
   const b = BYTES[compute];
   const [tokens, logits] = [rows * longest, rows * reply];
   const layer = tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8);
@@ -26,7 +26,7 @@ function updating(size, rows, longest, reply, { compute, checkpointing, rank }) 
 }
 
 /** @type {(size: Size, setting: Setting) => {weights: number, gradients: number, optimiser: number}} */
-function learning(size, { optimizer, dtype, compute, rank, gpus }) {
+function trainingState(size, { optimizer, dtype, compute, rank, gpus }) {
   const learns = rank ? adapter(size, rank) : size.parameters;
   const number = BYTES[dtype];
   const copies = dtype === "float32" && compute === "bfloat16" ? 2 : 0;
@@ -40,7 +40,7 @@ function learning(size, { optimizer, dtype, compute, rank, gpus }) {
 }
 
 /** @type {(size: Size, tokens: number, compute: Type) => number} */
-const judging = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
+const scoringPass = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
 
 /**
  * {part: bytes} on each GPU.
@@ -56,18 +56,18 @@ export function memory(policy, teacher, truth, setting) {
   const logits = rows * longest * b * policy.width + Math.min(rows * reply, LOGITS) * policy.vocabulary * 8;
   const gathered = gpus > 1 ? policy.parameters * b : 0;
   return {
-    ...learning(policy, setting),
+    ...trainingState(policy, setting),
     reference: rank ? 0 : policy.parameters * BYTES[frozen],
     "reward model": teacher.parameters * BYTES[frozen],
     "ground truth": truth.parameters * BYTES[frozen],
     "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
     "gathered weights": gathered,
     scoring: Math.max(
-      gathered + Math.max(judging(policy, rows * longest, compute), logits),
-      judging(teacher, rows * longest, frozen),
-      judging(truth, rows * longest, frozen),
+      gathered + Math.max(scoringPass(policy, rows * longest, compute), logits),
+      scoringPass(teacher, rows * longest, frozen),
+      scoringPass(truth, rows * longest, frozen),
     ),
-    activations: updating(policy, micro_batch, longest, reply, setting),
+    activations: gradientPass(policy, micro_batch, longest, reply, setting),
   };
 }
 

@@ -3,6 +3,6 @@ export const SIZES = {"llama8b": {"parameters": 8030261248, "layers": 32, "width
 export const MACHINES = {"H200": {"name": "H200", "memory": 141000000000.0, "bfloat16": 989000000000000.0, "float32": 67000000000000.0, "bandwidth": 4800000000000.0, "shares": {"sampling": 0.12, "scoring": 0.2074, "updating": 0.4008}}, "H100": {"name": "H100", "memory": 80000000000.0, "bfloat16": 989000000000000.0, "float32": 67000000000000.0, "bandwidth": 3350000000000.0, "shares": {"sampling": 0.12, "scoring": 0.2074, "updating": 0.4008}}, "A100": {"name": "A100", "memory": 80000000000.0, "bfloat16": 312000000000000.0, "float32": 19500000000000.0, "bandwidth": 2040000000000.0, "shares": {"sampling": 0.12, "scoring": 0.2074, "updating": 0.4008}}};
 export const METHODS = {"adam8bit": {"optimizer": "adam8bit", "dtype": "bfloat16", "rank": null}, "lora": {"optimizer": "adam", "dtype": "float32", "rank": 64}, "adam": {"optimizer": "adam", "dtype": "float32", "rank": null}};
 export const LOGITS = 1024;
-export const USUAL = 200;
+export const USUAL_PROMPT_TOKENS = 200;
 export const BYTES = {"float32": 4, "bfloat16": 2};
 export const MOMENTS = {"adam": 8, "adam8bit": 2.03125};

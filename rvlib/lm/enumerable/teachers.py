@@ -24,7 +24,7 @@ BATCH_SIZE, LEARNING_RATE, CENTER_REWARDS_COEF = 64, 1e-2, 0.01
 
 
 @dataclass(frozen=True)
-class Training:
+class RewardTraining:
     """How one reward model is trained."""
 
     writers: tuple[str, ...]  # whose replies its pairs are, a policy's each, or "others": all replies alike
@@ -35,24 +35,24 @@ class Training:
     margin: float = 0.0  # the margin of the loss, times the difference in ground truth
 
 
-def trained() -> dict[str, Training]:
+def trained() -> dict[str, RewardTraining]:
     """The 24 reward models that are trained, by name."""
     models = {
-        f"{writer}, {pairs} pairs, seed {seed}": Training((writer,), pairs, seed=seed)
+        f"{writer}, {pairs} pairs, seed {seed}": RewardTraining((writer,), pairs, seed=seed)
         for writer in (*words.WRITERS, "others")
         for pairs in (48, 512)
         for seed in (0, 1)
     }
     models |= {
-        f"plain, labels wrong {share:.0%}": Training(("plain",), label_noise=share) for share in (0.1, 0.25, 0.4)
+        f"plain, labels wrong {share:.0%}": RewardTraining(("plain",), label_noise=share) for share in (0.1, 0.25, 0.4)
     }
-    models |= {f"plain, {steps} steps": Training(("plain",), steps=steps) for steps in (30, 100)}
-    models |= {f"{writer}, with margins": Training((writer,), margin=2.0) for writer in ("plain", "others")}
-    return models | {"plain and others": Training(("plain", "others"))}
+    models |= {f"plain, {steps} steps": RewardTraining(("plain",), steps=steps) for steps in (30, 100)}
+    models |= {f"{writer}, with margins": RewardTraining((writer,), margin=2.0) for writer in ("plain", "others")}
+    return models | {"plain and others": RewardTraining(("plain", "others"))}
 
 
 def train(
-    enumeration: Enumeration, trainings: dict[str, Training], probs: dict[str, Array], truth: Array
+    enumeration: Enumeration, trainings: dict[str, RewardTraining], probs: dict[str, Array], truth: Array
 ) -> dict[str, Array]:
     """The rewards of trained reward models, {name: (prompts, replies)}, all trained side by side.
 
@@ -84,7 +84,7 @@ def train(
     return {name: result[name] for name in trainings}
 
 
-def _pairs(training: Training, probs: dict[str, Array], truth: Array) -> NDArray[np.intp]:
+def _pairs(training: RewardTraining, probs: dict[str, Array], truth: Array) -> NDArray[np.intp]:
     """Labelled pairs, (pairs, 3): the prompt, the reply that is preferred, the other. Ties are drawn again."""
     prompts, replies = truth.shape
     rng = np.random.default_rng([8, training.seed, *map(ord, "".join(training.writers)), training.pairs])

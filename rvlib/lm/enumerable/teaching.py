@@ -42,7 +42,7 @@ ALGORITHMS = ("rloo", "grpo")
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """The recipe of the study: everything that its numbers depend on besides the code."""
 
     prompts: int = 8
@@ -70,7 +70,7 @@ class Settings:
 class World:
     """What all parts of a study share; arrays are (prompts, replies) where nothing else is said."""
 
-    settings: Settings
+    settings: StudySettings
     enumeration: Enumeration
     truth: Array
     policies: dict[str, Array]  # parameters (P,) by writer
@@ -78,7 +78,7 @@ class World:
     teachers: dict[str, Array]  # rewards by name
 
     @classmethod
-    def make(cls, settings: Settings) -> "World":
+    def make(cls, settings: StudySettings) -> "World":
         """Fine-tune the policies and make the reward models; a matter of a minute."""
         enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)
         policies = _fine_tune(enumeration, settings)
@@ -89,7 +89,7 @@ class World:
         return cls(settings, enumeration, truth, policies, probs, models | teachers.made_of(truth, models))
 
 
-def _fine_tune(enumeration: Enumeration, settings: Settings) -> dict[str, Array]:
+def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, Array]:
     """Parameters (P,) of a policy for each writer, by the exact cross-entropy."""
     target = np.array([words.writer(name, settings.prompts) for name in words.WRITERS])
     vectors = torch.tensor(enumeration.start([[7, i] for i in range(len(target))], 0.3), requires_grad=True)
@@ -181,7 +181,7 @@ def _exact(
 ) -> dict[str, Array]:
     """Means over prompts under each policy (B,): of the ground truth, of its own reward, and of the KL divergence."""
     values: dict[str, list[float]] = {"truth": [], "proxy": [], "kl": []}
-    for vector, reward in zip(vectors, rewards):  # one by one, since all at once would not fit the processor's cache
+    for vector, reward in zip(vectors, rewards):  # one by one, since together they would not fit the processor's cache
         logprobs = autoregressive.log_probs(enumeration.logits(vector[None]))[0]
         probs = np.exp(logprobs)
         for name, of in (("truth", truth), ("proxy", reward), ("kl", logprobs - reference)):
@@ -189,7 +189,7 @@ def _exact(
     return {name: np.array(numbers) for name, numbers in values.items()}
 
 
-def _world(settings: Settings, folder: pathlib.Path) -> World:
+def _world(settings: StudySettings, folder: pathlib.Path) -> World:
     """The world of a study, made by one of its processes and read by the others and by later ones."""
     path, kinds = folder / "world.npz", ("policies", "probs", "teachers")
     with filelock.FileLock(folder / "world.lock"):
@@ -205,7 +205,7 @@ def _world(settings: Settings, folder: pathlib.Path) -> World:
     return World(settings, enumeration, words.ground_truth(settings.prompts), **tables)
 
 
-def run(settings: Settings, folder: pathlib.Path) -> list[pathlib.Path]:
+def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
     """Make the parts of the study that are missing in `folder`; returns the files of all its parts.
 
     A part that another process is making is left to it.
@@ -240,7 +240,7 @@ def run(settings: Settings, folder: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def collect(settings: Settings, folder: pathlib.Path, out: pathlib.Path) -> None:
+def collect(settings: StudySettings, folder: pathlib.Path, out: pathlib.Path) -> None:
     """Write one file of what is there, for `rvlib.teacher_study.load`; it names the parts that are missing."""
     parts, missing = {}, []
     for seed in range(settings.first_seed, settings.first_seed + settings.seeds):
@@ -274,20 +274,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="rvlib study", description=(__doc__ or "").split("\n")[0], formatter_class=Defaults
     )
-    for name, value in asdict(Settings()).items():
+    for name, value in asdict(StudySettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     parser.add_argument("--folder", type=pathlib.Path, help="of the parts (default: study in the data folder)")
     parser.add_argument("--out", type=pathlib.Path, default=TEACHING, help="for the numbers")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings(**{name: getattr(options, name) for name in asdict(Settings())})
+        settings = StudySettings(**{name: getattr(options, name) for name in asdict(StudySettings())})
         folder = _all(settings, options)
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))
     print(f"Parts: {folder}\nNumbers: {options.out}")
 
 
-def _all(settings: Settings, options: argparse.Namespace) -> pathlib.Path:
+def _all(settings: StudySettings, options: argparse.Namespace) -> pathlib.Path:
     """The folder of the parts, after what is missing has been made and the numbers were written."""
     folder = (options.folder or data_folder() / "study") / fingerprint(asdict(settings))[:8]
     torch.set_num_threads(1)  # tensors this small are slower on many

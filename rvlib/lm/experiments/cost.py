@@ -4,10 +4,10 @@
                                     N (4 + 2 + 4 + 2 + 8) with bfloat16 copies of 32-bit weights
                                     N (2 + 2 + 2.03) in bfloat16 with stochastic rounding and 8-bit moments
 
-Time is that of a roofline: 2 N operations a token read, 6 N a token learnt from (2 N more where activations are
-computed twice, 2 N fewer where only an adapter learns), and to sample, all weights and half a full cache read once for
-each token of the longest reply; each at the share of the GPU's stated rates that this stage reached where it was
-measured (`rates`, `Machine.shares`). A page computes the same (web/cost.mjs).
+Time is that of a roofline: 2 N operations for each token that is scored, 6 N for each in training (2 N more if
+activations are computed twice, 2 N fewer if only an adapter is trained). Sampling reads all weights and half a full
+cache once for each token of the longest reply. Each stage runs at the share of the GPU's stated rates that was measured
+for it (`rates`, `Machine.shares`). A page computes the same (web/cost.mjs).
 """
 
 import json
@@ -19,13 +19,13 @@ from rvlib.files import RESULTS
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
 GB = 1e9
-PRICE = 3.0  # dollars an hour of a GPU: an assumption too
+PRICE = 3.0  # dollars for an hour of a GPU: an assumption
 BYTES = {"float32": 4, "bfloat16": 2}
 # Bytes of both moments, a parameter; in 8 bits a block of 256 shares a 32-bit scale.
 MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}
-# Sampling, scoring and learning take turns: of their parts of memory only the largest counts.
+# Sampling, scoring and training take turns, so only the largest of these groups of parts counts.
 TURNS = (("KV cache", "gathered weights"), ("scoring",), ("activations",))
-USUAL = 200  # tokens of a prompt that few exceed, for time; memory is for the longest
+USUAL_PROMPT_TOKENS = 200  # few prompts have more; for time alone, since memory is for the longest
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,15 @@ def named(architecture: str) -> str | None:
     )
 
 
-def layer(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
+def layer_activations(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
     """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 
     Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a
     gate), and its mask.
     """
-    b = BYTES[compute]
-    return tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8)
+    nbytes = BYTES[compute]
+    wide, inner = (8 * nbytes + 8) * size.width, 2 * (size.matrices - 1) * nbytes * size.inner
+    return tokens * (wide + inner + nbytes * longest + 8)
 
 
 def activations(
@@ -131,12 +132,12 @@ def activations(
 
     Of each layer all, or with checkpointing its input alone. longest: tokens of the longest row.
     """
-    b = BYTES[compute]
-    kept = tokens * b * size.width if checkpointing else layer(size, tokens, longest, compute)
-    return size.layers * kept + tokens * (4 + b) * size.width
+    nbytes = BYTES[compute]
+    kept = tokens * nbytes * size.width if checkpointing else layer_activations(size, tokens, longest, compute)
+    return size.layers * kept + tokens * (4 + nbytes) * size.width
 
 
-def learning(
+def training_state(
     size: Size,
     *,
     optimizer: str = "adam",
@@ -145,9 +146,9 @@ def learning(
     rank: int | None = None,
     gpus: int = 1,
 ) -> dict[str, float]:
-    """{part: bytes} of what learns, on each of `gpus` that share it: weights, gradients, optimiser.
+    """{part: bytes} of a model in training, on each of `gpus` that share it: weights, gradients, optimiser.
 
-    dtype: of the weights; compute: of the arithmetic; rank: of an adapter, if only that learns.
+    dtype: of the weights; compute: of the arithmetic; rank: of an adapter, if only that is trained.
     """
     trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
     copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
@@ -160,7 +161,7 @@ def learning(
     }
 
 
-def updating(
+def gradient_pass(
     size: Size,
     rows: int,
     prompt: int,
@@ -170,32 +171,34 @@ def updating(
     checkpointing: bool = False,
     rank: int | None = None,
 ) -> float:
-    """Bytes at the peak of a gradient over `rows` replies, beside the gradients of those before.
+    """Bytes at the peak of a forward and backward pass over `rows` replies, beside the gradients of earlier passes.
 
-    prompt, reply: tokens of each. Activations and, whichever is more, the logits (a 32-bit number for each, two more
-    for those there at once, and the new gradient of the matrix that makes them, if it learns), or one layer's
+    prompt, reply: tokens of each. The activations, and the larger of two: the logits (a 32-bit number for each, two
+    more for those of `LOGITS_AT_ONCE` tokens, and the new gradient of the output head if it is trained), or one layer's
     activations computed again.
     """
     tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
     head = 0 if rank else size.width * BYTES[compute]
-    above = (4 * logits + 8 * min(logits, LOGITS_AT_ONCE) + head) * size.vocabulary
-    again = layer(size, tokens, longest, compute) if checkpointing else 0
-    return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(above, again)
+    logits_bytes = (4 * logits + 8 * min(logits, LOGITS_AT_ONCE) + head) * size.vocabulary
+    recomputed = layer_activations(size, tokens, longest, compute) if checkpointing else 0
+    return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(
+        logits_bytes, recomputed
+    )
 
 
-def reading(size: Size, rows: int, prompt: int, reply: int, *, compute: str = "bfloat16") -> float:
-    """Bytes at the peak of log-probabilities of `rows` replies without a gradient.
+def log_prob_pass(size: Size, rows: int, prompt: int, reply: int, *, compute: str = "bfloat16") -> float:
+    """Bytes at the peak of a pass that takes the log-probabilities of `rows` replies, without a gradient.
 
-    One layer's work, or two 32-bit copies of the logits that are there at once.
+    One layer's work, or two 32-bit copies of the logits of `LOGITS_AT_ONCE` tokens.
     """
     tokens = rows * (prompt + reply)
     return max(
-        judging(size, tokens, compute),
+        scoring_pass(size, tokens, compute),
         tokens * size.width * BYTES[compute] + min(rows * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
     )
 
 
-def judging(size: Size, tokens: int, compute: str) -> float:
+def scoring_pass(size: Size, tokens: int, compute: str) -> float:
     """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
     return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute]
 
@@ -218,14 +221,14 @@ def memory(
     rank: int | None = None,
     gpus: int = 1,
 ) -> dict[str, float]:
-    """{part: bytes} on each GPU while a policy learns by policy gradient; `total` says how much is there at once.
+    """{part: bytes} on each GPU during policy gradient; `total` gives the peak.
 
-    micro_batch: replies a gradient; rows: replies sampled or scored at once; prompt, reply: tokens of the longest;
-    frozen: type of the weights that are only read; placement: where they are, of several GPUs: "whole" on each,
-    "shared" out, or on the "host", gathered while they are read. With an adapter the reference is the policy without
-    it.
+    micro_batch: replies in a gradient pass; rows: replies sampled or scored in a batch; prompt, reply: tokens of the
+    longest; frozen: type of the weights that are not trained; placement: where these are if there are several GPUs:
+    "whole" on each, "shared" over them, or on the "host", gathered while they are used. With an adapter the reference
+    is the policy without it.
     """
-    parts = learning(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
+    parts = training_state(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
     shared = gpus > 1 and placement != "whole"
     kept = BYTES[frozen] * ({"shared": 1 / gpus, "host": 0}[placement] if shared else 1)  # bytes a parameter
     gathered = policy.parameters * BYTES[compute] if gpus > 1 else 0  # while a batch is sampled and read
@@ -237,25 +240,25 @@ def memory(
     parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
     parts["gathered weights"] = gathered
     judges = [
-        judging(size, rows * (prompt + reply), frozen) + shared * size.parameters * BYTES[frozen]
+        scoring_pass(size, rows * (prompt + reply), frozen) + shared * size.parameters * BYTES[frozen]
         for size in (teacher, truth)
         if size and size.parameters  # a fixed function has none
     ]
-    parts["scoring"] = max([gathered + reading(policy, rows, prompt, reply, compute=compute), *judges])
-    parts["activations"] = updating(
+    parts["scoring"] = max([gathered + log_prob_pass(policy, rows, prompt, reply, compute=compute), *judges])
+    parts["activations"] = gradient_pass(
         policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank
     )
     return parts
 
 
 def total(parts: Mapping[str, float]) -> float:
-    """Bytes at the peak: all parts, but of sampling's, scoring's and learning's own the largest alone."""
+    """Bytes at the peak: all parts, but only the largest of those that one of the `TURNS` needs."""
     turns = [sum(parts.get(part, 0) for part in turn) for turn in TURNS]
     return sum(parts.values()) - sum(turns) + max(turns)
 
 
 def operations(checkpointing: bool, rank: int | None = None) -> int:
-    """Operations for each parameter and each token that is learnt from."""
+    """Operations of a training step for each parameter and each token."""
     return 6 + 2 * checkpointing - 2 * bool(rank)
 
 
@@ -276,8 +279,8 @@ def step(
 ) -> dict[str, float]:
     """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies of equal length.
 
-    rows: replies sampled at once; prompt, reply: tokens of each; rank: of an adapter, if only that learns. Several GPUs
-    share the tokens that are read and learnt from; sampling is shared only where a batch is more than `rows`.
+    rows: replies sampled in a batch; prompt, reply: tokens of each; rank: of an adapter, if only that is trained.
+    Several GPUs share the tokens of scoring and updating; they share sampling only if `batch` is more than `rows`.
     """
     rate, tokens = getattr(machine, compute) * gpus, batch * (prompt + reply)
     read = 2 * policy.parameters + (teacher.parameters if teacher else 0)
@@ -299,7 +302,7 @@ def sampling(
     gpus: int = 1,
     engine: str = "generate",
 ) -> float:
-    """Seconds to sample `count` replies, `rows` at once on each GPU."""
+    """Seconds to sample `count` replies in batches of `rows` on each GPU."""
     tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
     nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute)
     return tokens * nbytes / (machine.bandwidth * machine.shares.of_engine(engine))

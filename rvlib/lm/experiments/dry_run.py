@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
 ADAPTER = LoRA(rank=16, alpha=32)
-TOLD = (
+RECIPES_IN_BOOK = (
     "paper-4.1-pythia-1b",
     "paper-4.1-pythia-2.8b",
     "paper-4.2-llama-1b",
     "paper-4.2-llama-3b",
     "scale-8b-lora",
     "scale-8b",
-)  # in the book
+)
 NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
 LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
@@ -241,7 +241,7 @@ def table() -> dict[str, dict[str, Any]]:
     {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}}.
     """
     plans = {}
-    for name in TOLD:
+    for name in RECIPES_IN_BOOK:
         recipe = recipes.load(name)
         # The smallest GPU that it fits, for the memory; each GPU for its hours.
         fits = [

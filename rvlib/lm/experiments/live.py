@@ -1,4 +1,4 @@
-"""Policy gradient on the tiny language model while you watch: teachers made to measure, growing curves, a stop button.
+"""Policy gradient on the tiny language model while you watch, under teachers of a chosen accuracy and variance.
 
     r(x, y) = s(x) · ( √(1 - ν²) r_G(x, y) + ν σ ξ(x, y) ),      s(x) = 0.001 on a share of the prompts, 1 on the rest
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # only `panel` needs widgets
 
 Point = dict[str, float]
 """An evaluation while a policy is trained: {"step", "proxy", "ground_truth", "kl"}."""
-SMALLER = [
+CHANGES = [  # which make the recipe small enough to watch
     "policy_gradient.epochs=3",
     "evaluation.prompts=32",
     "evaluation.outputs=8",
@@ -44,7 +44,7 @@ SMALLER = [
     "measure.prompts=64",
     "data.prompts=1280",
 ]
-FLAT = 0.001  # the paper's factor
+FLAT = 0.001  # the factor of flattened prompts, the paper's
 
 
 class World:
@@ -62,7 +62,7 @@ class World:
     truth: NDArray[np.float64]  # the ground truth of these replies, (prompts, replies), before normalisation
 
     def __init__(self, folder: str | pathlib.Path | None = None) -> None:
-        self.recipe = recipes.load("tiny-4.1", SMALLER)
+        self.recipe = recipes.load("tiny-4.1", CHANGES)
         self.run = Run(self.recipe, folder or data_folder() / "runs/live")
         (self.name,) = self.recipe.policies
         with self.run.lock():
@@ -95,7 +95,7 @@ class World:
         stop: ends the training when it is set. changes: to the recipe, ["policy_gradient.epochs=1", …].
         """
         points: list[Point] = []
-        recipe = recipes.load("tiny-4.1", [*SMALLER, *changes])
+        recipe = recipes.load("tiny-4.1", [*CHANGES, *changes])
 
         def on_step(step: int, numbers: Mapping[str, float]) -> bool:
             if "eval_kl" in numbers:

@@ -168,7 +168,7 @@ class _Plan:
     @property
     def usual(self) -> int:
         """Tokens of a usual prompt."""
-        return min(self.prompt, cost.USUAL)
+        return min(self.prompt, cost.USUAL_PROMPT_TOKENS)
 
     @property
     def reply(self) -> int:
@@ -212,8 +212,8 @@ class _Plan:
 
     def trained(self, model: Size, rows: int, reply: int) -> dict[str, float]:
         """Bytes by part while a whole model is trained on micro-batches of `rows`."""
-        activations = cost.updating(model, rows, self.prompt, reply, **self.arithmetic)
-        return cost.learning(model, **self.shared_out) | {"activations": activations}
+        activations = cost.gradient_pass(model, rows, self.prompt, reply, **self.arithmetic)
+        return cost.training_state(model, **self.shared_out) | {"activations": activations}
 
     def sft(self, name: str, policy: PolicySettings) -> PlannedStage:
         model = size(policy.model)
@@ -239,7 +239,7 @@ class _Plan:
             * model.keys
             * 2
             * cost.BYTES[dtype],
-            "scoring": cost.reading(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
+            "scoring": cost.log_prob_pass(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
         }
         replies = self.replies(name)
         scoring = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), model.parameters)
@@ -250,7 +250,7 @@ class _Plan:
         tokens = runtime.batch_size * (self.prompt + self.reply)
         memory = {
             "ground truth": truth.parameters * cost.BYTES[runtime.frozen_dtype],
-            "scoring": cost.judging(truth, tokens, runtime.frozen_dtype) if truth.parameters else 0,
+            "scoring": cost.scoring_pass(truth, tokens, runtime.frozen_dtype) if truth.parameters else 0,
         }
         replies = self.replies(name)
         hours = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), truth.parameters)

@@ -1,11 +1,11 @@
 """Sampling by replaying one token step, which on a GPU is captured as a CUDA graph.
 
 `generate` of transformers launches every kernel of a token step from Python and asks the GPU at every step whether all
-replies have ended, so that the GPU waits for Python. Here the step (`token_step.TokenStep`: the forward pass of one
-token on a cache of fixed size, drawing the next token, writing it, moving on) is captured once for each size and
-replayed; every `STEPS_BETWEEN_LOOKS` steps the host looks how many replies have ended. When half of them have, the
-others move together and the step goes on with half of the rows. The keys and values of a prompt are computed once and
-copied to each of its replies. A CPU runs the same code without capture.
+replies have ended, so the GPU waits for Python. Here the step (`token_step.TokenStep`: the forward pass of one token on
+a cache of fixed size, drawing the next token, writing it, moving on) is captured once for each size and replayed; every
+`STEPS_BETWEEN_LOOKS` steps the host counts the replies that have ended. When half of them have, the others are moved
+together and the step goes on with half of the rows. The keys and values of a prompt are computed once and copied to
+each of its replies. A CPU runs the same code without capture.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from rvlib.lm.sampling import token_step
 from rvlib.lm.sampling.token_step import TokenStep
 
 STEPS_BETWEEN_LOOKS = 16
-KEPT_BYTES = 2**32  # of keys and values that wait, with their graphs, for the next call
+KEPT_BYTES = 2**32  # of keys and values that are kept, with their graphs, for the next call
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The steps captured of a model, by size, and where the weights were that their graphs read."""
+class CapturedSteps:
+    """A model's captured steps by size, and the addresses of the weights that their graphs read."""
 
     stamp: Any
     steps: dict[Any, TokenStep]
 
 
-_kept: weakref.WeakKeyDictionary[Any, Kept] = weakref.WeakKeyDictionary()  # by model
+_captured: weakref.WeakKeyDictionary[Any, CapturedSteps] = weakref.WeakKeyDictionary()  # by model
 _failed: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # why, by model
 
 
@@ -106,26 +106,26 @@ def _sample(
     start, rows = attention_mask.shape[1], len(attention_mask) * num_generations
     stop = start + max_new_tokens
     size = (rows, -(-stop // token_step.BLOCK) * token_step.BLOCK, len(eos_token_ids))
-    kept = _kept_of(model)
-    step = kept.pop(size, None) or TokenStep(prefill.past_key_values.layers, *size)
+    steps = _captured_steps(model)
+    step = steps.pop(size, None) or TokenStep(prefill.past_key_values.layers, *size)
     step.start(prefill, attention_mask, eos_token_ids, temperature)
     del prefill
     for length in range(start + 1, stop):
-        if (length - start) % STEPS_BETWEEN_LOOKS == 0 and not step.going_on():
+        if (length - start) % STEPS_BETWEEN_LOOKS == 0 and not step.shrink():
             break
         step.advance(model, length)
-    kept[size] = step
-    while kept and sum(step.nbytes for step in kept.values()) > KEPT_BYTES:
-        del kept[next(iter(kept))]  # the one used longest ago
+    steps[size] = step
+    while steps and sum(step.nbytes for step in steps.values()) > KEPT_BYTES:
+        del steps[next(iter(steps))]  # the least recently used
     order = step.order.argsort()
     return Sampled(step.input_ids[order, start:stop], step.logprobs[order])
 
 
-def _kept_of(model: Any) -> dict[Any, TokenStep]:
-    """The steps captured of a model by size; none if its weights are elsewhere now, or its adapter was switched."""
+def _captured_steps(model: Any) -> dict[Any, TokenStep]:
+    """A model's captured steps by size; none if its weights have moved in memory, or its adapter was switched."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     off = [getattr(module, "disable_adapters", None) for module in model.modules()]  # of peft's layers, a boolean
     stamp = ([tensor.data_ptr() for tensor in tensors], [switch for switch in off if isinstance(switch, bool)])
-    if model not in _kept or _kept[model].stamp != stamp:
-        _kept[model] = Kept(stamp, {})
-    return _kept[model].steps
+    if model not in _captured or _captured[model].stamp != stamp:
+        _captured[model] = CapturedSteps(stamp, {})
+    return _captured[model].steps

@@ -1,7 +1,7 @@
 """One token step of a batch of replies that asks the host nothing, so that a CUDA graph can hold it.
 
-All that a step reads and writes lies in tensors that keep their addresses: the tokens, where the next go, the keys and
-values. Attention (`step_attention`) reads only the places that are filled, in whole blocks of `BLOCK`.
+All that a step reads and writes lies in tensors that keep their addresses: the tokens, the position of the next ones,
+the keys and values. Attention (`step_attention`) reads only the positions that are filled, in whole blocks of `BLOCK`.
 """
 
 import functools
@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, StaticLayer
 from rvlib.lm.sampling.step_attention import attention_of_a_step
 
 BLOCK = 128  # positions of the cache in a block; attention reads whole blocks
-FEWEST_ROWS = 32  # that are not halved any more: a step then takes as long as reading the weights
+FEWEST_ROWS = 32  # fewer are not halved: a step then takes as long as reading the weights
 
 
 @dataclass
@@ -27,8 +27,8 @@ class Extent:
     position: torch.Tensor  # (1,), counted on the device
 
 
-class Places(StaticLayer):
-    """The keys and values of one layer, written where an `Extent` says."""
+class StepCacheLayer(StaticLayer):
+    """The keys and values of one layer, written at the position of an `Extent`."""
 
     def __init__(self, extent: Extent, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__(max_cache_len=extent.span)
@@ -54,7 +54,7 @@ class TokenStep:
     def __init__(self, prompt_layers: Sequence[Any], rows: int, length: int, eos_tokens: int) -> None:
         zeros = prompt_layers[0].keys.new_zeros
         self.extent = Extent(rows, length, zeros(1, dtype=torch.long))
-        self.cache = Cache(layers=[Places(self.extent, layer.keys, layer.values) for layer in prompt_layers])
+        self.cache = Cache(layers=[StepCacheLayer(self.extent, layer.keys, layer.values) for layer in prompt_layers])
         self.input_ids, self.padding = zeros(rows, length, dtype=torch.long), zeros(rows, 1, dtype=torch.long)
         self.ended, self.logprobs = zeros(rows, dtype=torch.bool), zeros(rows, dtype=torch.float64)
         self.order = zeros(rows, dtype=torch.long)  # which reply a row has
@@ -120,13 +120,13 @@ class TokenStep:
                 bias=bias,
                 capped=before != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
             ).logits
-        if sum(bias.cache_info()[:2]) < len(self.cache.layers):  # hits and misses: it was asked so often
+        if sum(bias.cache_info()[:2]) < len(self.cache.layers):  # hits and misses: how often a layer asked for it
             raise RuntimeError("not every layer attends as it is told")
         position.add_(1)
         self.draw(logits[:, -1])
 
     def advance(self, model: Any, length: int) -> None:
-        """Go one token further, when `length` places will be filled. The first step of a size also captures it."""
+        """Draw the next token, after which `length` positions are filled. The first step of a size also captures it."""
         self.extent.span = min(-(-length // BLOCK) * BLOCK, len(self.columns))
         size = (self.extent.rows, self.extent.span)
         if size in self.graphs:
@@ -136,11 +136,11 @@ class TokenStep:
         if replay := capture(lambda: self.step(model), self.pool):
             self.graphs[size] = replay
 
-    def going_on(self) -> int:
-        """How many replies have not ended. When they fit half of the rows, the step goes on with that half."""
+    def shrink(self) -> int:
+        """How many replies have not ended. If they fit into half of the rows, they are moved there."""
         rows = half = self.extent.rows
-        going_on = rows - int(self.ended[:rows].sum())
-        while half > FEWEST_ROWS and going_on <= (half + 1) // 2:
+        unfinished = rows - int(self.ended[:rows].sum())
+        while half > FEWEST_ROWS and unfinished <= (half + 1) // 2:
             half = (half + 1) // 2
         if half < rows:
             order = self.ended[:rows].byte().argsort(stable=True)
@@ -150,7 +150,7 @@ class TokenStep:
                 for states in (places.keys, places.values):
                     states[:half, :, : self.extent.span] = states[order[:half], :, : self.extent.span]
             self.extent.rows = half
-        return going_on
+        return unfinished
 
 
 def capture(step: Callable[[], None], pool: Any) -> Callable[[], None] | None:

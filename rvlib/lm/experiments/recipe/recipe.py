@@ -36,7 +36,7 @@ class Recipe(Settings):
     runtime: RuntimeSettings
 
     def dtype(self, name: str) -> str:
-        """In what policy `name` is loaded: the type of its weights, or of arithmetic if an adapter is trained."""
+        """The type in which policy `name` is loaded: that of weights, or of arithmetic if an adapter is trained."""
         return self.runtime.compute_dtype if self.policies[name].lora else self.runtime.weights_dtype
 
     def draws_pairs(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The reward models of a recipe: a class for each way to come by one, among which the fields of an entry decide."""
+"""The reward models of a recipe: a class for each way to get one; the fields of an entry decide which it is."""
 
 import abc
 import pathlib
@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # a recipe is read without torch
 
 
 class RewardModelSettings(Settings):
-    """A teacher, of one of the `KINDS` below: the one whose own field, `key`, a recipe gives it.
+    """A reward model in a recipe, of one of the `KINDS` below; the field `key` of a kind tells which.
 
-    A kind answers here all that others ask of it, so another one is another class.
+    Everything that other modules ask of a kind is a method here, so a new kind is one new class.
     """
 
     key: ClassVar[str]
@@ -51,10 +51,10 @@ class RewardModelSettings(Settings):
         return kind.model_validate(value)
 
     def check_recipe(self, key: str, recipe: "Recipe") -> None:
-        """ValueError, one sentence, where it does not agree with the rest of a recipe, in which it is called `key`."""
+        """ValueError, one sentence, if it contradicts the rest of the recipe, which calls it `key`."""
 
     def is_trained_from(self, policy: str) -> bool:
-        """Whether it is trained from this policy, where it is the only one or its own."""
+        """Whether it is trained from this policy: the one that its settings name, or else the one that it teaches."""
         return False
 
     def draws_pairs(self, policy: str) -> bool:
@@ -67,17 +67,17 @@ class RewardModelSettings(Settings):
 
     @abc.abstractmethod
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
-        """Of the model that gives its rewards, where it teaches `policy`; size_of: that of a model by its name."""
+        """The size of the model that gives its rewards when it teaches `policy`; size_of: by a model's name."""
 
     def check(self, run: "Run") -> None:
-        """Raise before the long part of a run what data and models by name would raise in it."""
+        """Raise, before the long part of a run, the errors of data and models that would come up in it."""
 
     def prepare(self, run: "Run", key: str, policy: str) -> None:
-        """Train it, if the run does, before anything is measured."""
+        """Train it, before anything is measured, if it is trained in the run."""
 
     @abc.abstractmethod
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
-        """The rewards that it teaches `policy` by, before normalisation."""
+        """The rewards with which it teaches `policy`, before normalisation."""
 
 
 class TrainedRewardModel(RewardModelSettings):
@@ -129,7 +129,7 @@ class TrainedRewardModel(RewardModelSettings):
 
 
 class NamedRewardModel(RewardModelSettings):
-    """Somebody's, by its name: a fixed function, a folder, or a model on the hub."""
+    """A finished reward model by its name: a fixed function, a folder, or a model on the hub."""
 
     key = "model"
     model: str
@@ -175,7 +175,7 @@ class ScaledGroundTruth(RewardModelSettings):
         return rewards
 
     def _scaled_prompts(self, run: "Run") -> set[str]:
-        """Names of `share` of the prompts of policy gradient, of every prompt at 1."""
+        """The names of a share `share` of the prompts of policy gradient."""
         from rvlib.lm.experiments import stages  # imports torch
 
         prompts = stages.split(run).prompts

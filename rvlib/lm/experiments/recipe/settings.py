@@ -47,7 +47,7 @@ class PolicySettings(Settings):
 
 
 class GroundTruth(Settings):
-    """The reward that stands for what is wanted, by its name, a folder or a name on the hub."""
+    """The reward that stands for what is wanted: its name, a folder, or a name on the hub."""
 
     model: str
     trust_remote_code: bool = False
@@ -97,7 +97,7 @@ class PolicyGradient(TrainingSettings):
         return self
 
     def steps(self, prompts: int) -> int:
-        """How many batches a training on so many prompts takes."""
+        """The number of steps of a training on so many prompts."""
         return max(round(self.epochs * prompts / self.batch_size), 1)
 
 
@@ -109,7 +109,7 @@ class Evaluation(Settings):
     per_epoch: float = Field(gt=0)
 
 
-AUTO = "auto"  # a field that the planner sets to what is fastest and fits the GPU
+AUTO = "auto"  # the planner sets the field to what is fastest among what fits the GPU
 CHOOSABLE = ("gradient_checkpointing", "micro_batch", "batch_size")  # fields of `runtime` that may be so
 
 
@@ -123,25 +123,27 @@ Switch = Annotated[bool, *_AUTO]
 
 
 class RuntimeSettings(Settings):
-    """What fits a machine: precision of the arithmetic, rows at once, and steps between checkpoints.
+    """How a run fits its machine: precision of the arithmetic, sizes of batches, steps between checkpoints.
 
     gradient_checkpointing, micro_batch and batch_size may be "auto": `plan.choose` sets them before a run begins.
     """
 
-    # Of weights that are trained. At the paper's learning rate bfloat16 ones move only with adam8bit, which rounds at
-    # random.
+    # Of weights that are trained. At the paper's learning rate bfloat16 weights move only with adam8bit and its
+    # stochastic rounding.
     weights_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adam", "adam8bit"] = "adam"
-    # That samples: see `sampling.generation`.
+    # What draws replies: see `sampling.generation`.
     engine: Literal["auto", "graph", "generate", "continuous", "vllm", "vllm-colocate"] = "auto"
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
-    frozen_dtype: Literal["float32", "bfloat16"]  # of weights only read: reference, reward models, ground truth
-    # Where those are, of several processes: whole in each, shared out over them, or so in the host's memory.
+    frozen_dtype: Literal[
+        "float32", "bfloat16"
+    ]  # of weights that are not trained: reference, reward models, ground truth
+    # Where these weights are if there are several processes: whole in each, sharded, or sharded in the host's memory.
     frozen_placement: Literal["whole", "shared", "host"] = "whole"
-    # Replies of the longest length whose gradient is taken at once, and that are sampled or scored at once; of shorter
-    # ones more are learnt from and scored, of as many tokens.
+    # How many replies of the longest length are in a micro-batch of training, and in a batch of sampling or scoring; of
+    # shorter replies there are more in a batch, with as many tokens.
     micro_batch: Count
     batch_size: Count
     save_every: int = Field(ge=1)
