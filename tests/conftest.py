@@ -16,8 +16,8 @@ SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chro
 # The first is what a container that runs as root needs; with the others the browser asks nothing of other hosts.
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 NO_BROWSER = (
-    "No browser found: install Chromium (Debian: `apt-get install chromium`), or run `python -m playwright install "
-    "chromium`."
+    "No browser found: install Chromium (Debian: `apt-get install chromium`), run `python -m playwright install "
+    "chromium`, or set RVLIB_BROWSER to the path of one."
 )
 
 
@@ -47,7 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def find_browser(playwright: "Playwright") -> str | None:
-    """Path of a Chromium: the system's, else Playwright's own; None if there is neither."""
+    """Path of a Chromium: $RVLIB_BROWSER, else the system's, else Playwright's own; None if there is none of them."""
+    if named := os.environ.get("RVLIB_BROWSER"):
+        if path := shutil.which(named):
+            return path
+        raise FileNotFoundError(
+            f"RVLIB_BROWSER must be the path of a Chromium or its name on the PATH, got {named!r}; correct or unset it."
+        )
     own = playwright.chromium.executable_path
     systems = filter(None, map(shutil.which, SYSTEM_BROWSERS))
     return next(systems, own if os.path.exists(own) else None)
