@@ -27,7 +27,7 @@ def sentence(error: BaseException) -> str:
         return str(error)
     return (
         f"{error.filename} must be where this command can read and write, but is not ({error.strerror}); "
-        "choose another place, or mend it."
+        "choose another place, or correct it."
     )
 
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:  # whoever read, `head` for one, has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except ModuleNotFoundError as error:  # of a package, when the command is imported or later
-            if package_of(error) == "rvlib":  # a module of ours that is not there is a mistake of ours
+            if package_of(error) == "rvlib":  # a missing module of rvlib is a bug of rvlib
                 raise
             sys.exit(sentence(error))
         except KeyboardInterrupt:  # before the command itself could say how to go on

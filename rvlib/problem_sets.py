@@ -39,19 +39,19 @@ def write_sheet(folder: pathlib.Path, seed: int, slugs: Sequence[str] = ()) -> l
 
     slugs: which, by default all. ValueError for one that does not exist.
     """
-    chosen = [problems.make(slug, seed) for slug in slugs or problems.names()]
+    sheet = [problems.make(slug, seed) for slug in slugs or problems.names()]
     folder.mkdir(parents=True, exist_ok=True)
     head = (
         f"# Problems\n\nSheet {seed}. Write each answer as a number, to three digits at least, or as a list of numbers "
         "where two are asked for, into `answers.json`, with your name.\n"
     )
-    body = "\n".join(f"## {count}. {p.slug}\n\n{p.text}\n" for count, p in enumerate(chosen, 1))
+    body = "\n".join(f"## {count}. {problem.slug}\n\n{problem.text}\n" for count, problem in enumerate(sheet, 1))
     write_text(folder / "problems.md", f"{head}\n{body}")
-    empty = {"name": "", "seed": seed, "answers": {p.slug: None for p in chosen}}
+    empty = {"name": "", "seed": seed, "answers": {problem.slug: None for problem in sheet}}
     write_text(folder / "answers.json", json.dumps(empty, indent=1) + "\n")
-    key = {"seed": seed, "answers": {p.slug: list(p.answers) for p in chosen}}
+    key = {"seed": seed, "answers": {problem.slug: list(problem.answers) for problem in sheet}}
     write_text(folder / "key.json", json.dumps(key, indent=1) + "\n")
-    return chosen
+    return sheet
 
 
 def grade(key: pathlib.Path, files: Sequence[pathlib.Path]) -> list[Mark]:

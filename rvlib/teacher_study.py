@@ -150,7 +150,7 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
 
 
 def spearman(score: Array, outcome: Array) -> Array:
-    """Spearman's correlation over the last axis, 0 where either is the same for all: such a score picks nobody."""
+    """Spearman's correlation over the last axis, 0 where either is the same for all."""
     return np.nan_to_num(rank_correlation(score, outcome))
 
 

@@ -334,7 +334,7 @@ def test_side_by_side_a_training_that_fails_is_a_sentence_and_the_others_have_th
     assert [path.parts[2] for path in through] == ["low-variance", "on-policy-100"]
     assert all((folder / path).read_bytes() == (whole / path).read_bytes() for path in through)
     bar = capsys.readouterr().err
-    assert "3 trainings, 3 at once" in bar and "low-variance, seed" not in bar
+    assert "3 trainings, 3 concurrently" in bar and "low-variance, seed" not in bar
 
 
 def test_a_process_that_was_killed_is_one_sentence(environment, whole, monkeypatch):
@@ -721,7 +721,7 @@ def test_a_circle_of_bases_is_told(tmp_path):
         ),
         (
             ["data.preferences=broken.jsonl"],
-            "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; mend it",
+            "Each line of broken.jsonl must be .*, got '.\"prompt\": 3.' in line 3; correct it",
         ),
         (
             ["ground_truth.model=nobody/nothing"],

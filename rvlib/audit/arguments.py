@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     runtime.add_argument(
         "--engine", default="auto", choices=["auto", "graph", "generate", "continuous"], help="how replies are drawn"
     )
-    runtime.add_argument("--batch-size", type=int, help="texts that go through a model at once")
+    runtime.add_argument("--batch-size", type=int, help="texts in a batch of a model")
     runtime.add_argument("--dry-run", action="store_true", help="say what would be drawn and scored, how long it takes")
     runtime.add_argument(
         "--skip-bad-lines",

@@ -91,7 +91,7 @@ def audit(
     and sampling; scores: files of scores, which are audited beside the reward models. export: write the replies that
     were drawn to this file and return None, as dry_run does when it has shown the plan. group: as in `grade`.
     texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
-    `sample_replies`; batch_size is also how many texts go through a reward model at once. dtype: "auto" is bfloat16 on
+    `sample_replies`; batch_size is also the number of texts in a batch of a reward model. dtype: "auto" is bfloat16 on
     a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes
     (`rvlib.lm.processes`) share sampling and scoring. What was drawn and scored stays in `folder` (one of the data
     folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for what
@@ -306,7 +306,7 @@ def _draw(
     skip_bad_lines: bool,
     progress: bool,
 ) -> _Audited:
-    """Replies drawn from a policy, which is let go of afterwards; prompts that a model cannot read are left out."""
+    """Replies drawn from a policy, which is freed afterwards; prompts that a model cannot read are left out."""
     policy = policies.load_policy(policy_name, dtype=dtype)
     policy = replace(policy, source=policy.source | stamp(policy_name))
     examples, left_out = readable_examples(

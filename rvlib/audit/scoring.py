@@ -130,7 +130,7 @@ def scored_by_all(
     if sum(mask) < min_scored * len(mask):
         raise ValueError(
             f"Reward models must score all replies to at least {min_scored:.0%} of the prompts, got {sum(mask)} of "
-            f"{len(mask)} ({left_out[0]}); mend the reward model, or lower --min-scored (min_scored)."
+            f"{len(mask)} ({left_out[0]}); correct the reward model, or lower --min-scored (min_scored)."
         )
     return ScoredByAll(mask, left_out)
 

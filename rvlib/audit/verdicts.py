@@ -181,7 +181,7 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
 
 
 def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
-    """A sentence on features that the reward goes by more than the ground truth does."""
+    """A sentence on features with which the reward is correlated more than the ground truth is."""
     of_truth = audit.reference.get("probes", {}) if audit.reference else {}
     leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
     for probe, (value, low, high) in teacher.get("probes", {}).items():

@@ -50,7 +50,7 @@ class Explorable(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "alt" in vars(cls):  # a class of ours, not one that traitlets derives from it
+        if "alt" in vars(cls):  # an explorable's own class, not one that traitlets derives from it
             cls.name = cls.__name__.lower()
             cls._controls = [
                 {"key": key, **trait.metadata["control"]}

@@ -75,7 +75,7 @@ def read_examples(
             bad.append(f"{place}: {error}")
     if bad and not skip_bad_lines:
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; mend them, or leave them out "
+            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; correct them, or leave them out "
             "with --skip-bad-lines (skip_bad_lines=True)."
         )
     if not examples:

@@ -23,7 +23,7 @@ DEMO_PACKAGE, DEMO_VERSION = "llamafactory", "0.9.5"
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and two replies to it, the preferred one first where somebody said so.
+    """A prompt and two replies to it, the preferred one first if one is preferred.
 
     A demonstration has one reply, a prompt alone none.
     """
@@ -82,7 +82,7 @@ def _parse_line(path: pathlib.Path, i: int, line: bytes) -> Example:
         expected = '{"prompt": …, "chosen": …, "rejected": …}, all texts, the last only of preferences'
         raise ValueError(
             f"Each line of {path} must be {expected}, got {line[:60].decode(errors='replace')!r} in line "
-            f"{i + 1}; mend it."
+            f"{i + 1}; correct it."
         ) from None
     return _example(f"{path.stem}/{i}", row["prompt"], row["chosen"], row.get("rejected"))
 

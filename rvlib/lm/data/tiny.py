@@ -4,7 +4,7 @@
     reply    the staff was very nice but the room was not clean .
 
 Two ways of writing share the grammar and differ in their adjectives: `plain` and `vivid`. A policy taught one of them
-seldom writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is
+rarely writes the other's words, so preferences over the other's replies are off-policy for it. The ground truth is
 VADER's compound score of the reply, which knows negation, emphasis and "but". Writers tend to agree with what was
 heard, so rewards differ between prompts, as they do in real data; and a reward model can mistake what was asked for
 what was answered.

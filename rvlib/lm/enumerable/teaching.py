@@ -113,7 +113,8 @@ def measure(world: World, policy: str) -> dict[str, Any]:
     """
     settings, probs = world.settings, world.probs[policy]
     rng = np.random.default_rng([3, *map(ord, policy)])
-    outputs = np.stack([rng.choice(len(p), settings.measured_replies, p=p / p.sum()) for p in probs])
+    size = settings.measured_replies
+    outputs = np.stack([rng.choice(len(row), size, p=row / row.sum()) for row in probs])
     pairs = rng.integers(probs.shape[1], size=(settings.prompts, settings.off_policy_pairs, 2))
     rows = np.arange(settings.prompts)
 
@@ -252,7 +253,9 @@ def collect(settings: StudySettings, folder: pathlib.Path, out: pathlib.Path) ->
                     parts[name] = json.loads(path.read_text(encoding="utf-8"))
                 else:
                     missing.append(name)
-    measured = {p: json.loads((folder / f"measured-{p}.json").read_text(encoding="utf-8")) for p in words.WRITERS}
+    measured = {
+        policy: json.loads((folder / f"measured-{policy}.json").read_text(encoding="utf-8")) for policy in words.WRITERS
+    }
     made = {
         "command": "rvlib study",
         "date": datetime.date.today().isoformat(),

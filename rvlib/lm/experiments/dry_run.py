@@ -37,7 +37,7 @@ RECIPES_IN_BOOK = (
     "scale-8b-lora",
     "scale-8b",
 )
-NEEDS_GPU = 0.9e9  # parameters of a policy from which on nobody waits for a CPU
+NEEDS_GPU = 0.9e9  # parameters from which on a policy is too slow on a CPU
 LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
     {"batch_size": 8},
@@ -48,9 +48,9 @@ LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run 
 
 
 def lighter(recipe: Recipe, have: float, gpus: int = 1) -> str:
-    """What would make a recipe fit `have` bytes, in words.
+    """What would make a recipe fit into `have` bytes, in words.
 
-    The fewest of `LIGHTER` in their order, then adapters, then more GPUs.
+    The first changes of `LIGHTER` that are enough, else adapters, else more GPUs.
     """
 
     def fits(recipe: Recipe, gpus: int) -> bool:
@@ -157,7 +157,7 @@ def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[plan.PlannedS
             "but none is set; run `hf auth login`."
         )
     needed = disk(recipe)
-    parent = next(p for p in [folder, *folder.parents] if p.exists())
+    parent = next(place for place in [folder, *folder.parents] if place.exists())
     free = shutil.disk_usage(parent).free
     if needed > free:
         lacks.append(

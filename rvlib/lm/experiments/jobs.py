@@ -114,7 +114,7 @@ def _show_progress(
     """One bar of the steps of all trainings, until all have ended."""
     pending: set[concurrent.futures.Future[None]] = set(futures)
     steps = run.steps()
-    with tqdm(total=steps * len(waiting), desc=f"{len(waiting)} trainings, {jobs} at once", unit="step") as bar:
+    with tqdm(total=steps * len(waiting), desc=f"{len(waiting)} trainings, {jobs} concurrently", unit="step") as bar:
         while pending:
             _, pending = concurrent.futures.wait(pending, timeout=POLL)
             bar.n = sum(steps if training.done(run) else _steps_done(training.folder(run)) for training in waiting)

@@ -314,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="trainings by policy gradient that go on at once, on one GPU or on one each",
+        help="trainings by policy gradient that run concurrently, on one GPU or on one each",
     )
     parser.add_argument(
         "--part", metavar="I/N", help="do every N-th of these trainings alone, from the I-th, as a job of an array does"

@@ -84,7 +84,9 @@ def split(run: "Run") -> Split:
     def short(text: str) -> bool:
         return len(tokenizer(text)["input_ids"]) <= data.max_tokens
 
-    pairs = [p for p in preferences if short(p.prompt.text) and short(p.chosen) and short(p.rejected or "")]
+    pairs = [
+        pair for pair in preferences if short(pair.prompt.text) and short(pair.chosen) and short(pair.rejected or "")
+    ]
     if len(pairs) < 4:
         raise ValueError(
             f"The data must have at least four examples of at most {data.max_tokens} tokens, "
@@ -114,8 +116,11 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         source, count = spec.demonstrations, spec.count
         demonstrations = processes.only_first(lambda: sources.load_examples(source, count, seed=1))
         rows = [
-            (encode_prompt(policy.tokenizer, e.prompt.text), encode_reply(policy, e.prompt.text, e.chosen or ""))
-            for e in demonstrations
+            (
+                encode_prompt(policy.tokenizer, example.prompt.text),
+                encode_reply(policy, example.prompt.text, example.chosen or ""),
+            )
+            for example in demonstrations
         ]
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
@@ -146,7 +151,8 @@ def others(run: "Run", folder: pathlib.Path) -> Product:
 def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     """{name of a prompt: the reply of `data.others` to it}, for the prompts that have only one reply."""
     data, recipe = split(run), run.recipe
-    prompts = [e.prompt for e in (*data.pairs, *data.held_out[: recipe.measure.prompts]) if e.rejected is None]
+    pairs = [*data.pairs, *data.held_out[: recipe.measure.prompts]]
+    prompts = [pair.prompt for pair in pairs if pair.rejected is None]
     policy = policies.load_policy(others(run), dtype=recipe.runtime.weights_dtype)
     gradient, runtime = recipe.policy_gradient, recipe.runtime
     sampling = Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2)
@@ -207,7 +213,7 @@ def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
 def _sampled_prompts(run: "Run", name: str) -> dict[str, list[Prompt]]:
     """The prompts to which a policy's replies are drawn for pairs, and for measuring."""
     data = split(run)
-    pairs = [e.prompt for e in data.pairs] if run.recipe.draws_pairs(name) else []
+    pairs = [pair.prompt for pair in data.pairs] if run.recipe.draws_pairs(name) else []
     return {"pairs": pairs, "measure": data.prompts[: run.recipe.measure.prompts]}
 
 
@@ -220,16 +226,17 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     has none.
     """
     data, replies, ground_truth = split(run), samples(run, name), run.ground_truth()
-    prompts, drawn = [e.prompt for e in data.pairs], [record["replies"] for record in replies.pairs]
+    prompts, drawn = [pair.prompt for pair in data.pairs], [record["replies"] for record in replies.pairs]
     measured = [record["replies"] for record in replies.measured]
     held_out = data.held_out[: len(measured)]
+    held_out_prompts = [pair.prompt for pair in held_out]
     return Product(
         {
             "pairs": processes.score(ground_truth, prompts[: len(drawn)], drawn).tolist(),
             "off_policy": processes.score(ground_truth, prompts, off_policy_replies(run, data.pairs)).tolist(),
-            "measure": processes.score(ground_truth, [e.prompt for e in held_out], measured).tolist(),
+            "measure": processes.score(ground_truth, held_out_prompts, measured).tolist(),
             "measure_off_policy": processes.score(
-                ground_truth, [e.prompt for e in held_out], off_policy_replies(run, held_out)
+                ground_truth, held_out_prompts, off_policy_replies(run, held_out)
             ).tolist(),
         }
     )

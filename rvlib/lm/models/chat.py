@@ -32,7 +32,7 @@ def conversation(
         roles = ", ".join(message["role"] for message in messages)
         raise ValueError(
             f"The chat template of {tokenizer.name_or_path} must take turns of {roles}, but it does not ({reason}); "
-            'give prompts as "messages" with the turns that it takes, a system turn for one, or mend '
+            'give prompts as "messages" with the turns that it takes, such as a system turn, or correct '
             "chat_template.jinja in a copy of its folder."
         ) from error
     return str(text)

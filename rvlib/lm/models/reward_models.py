@@ -161,7 +161,7 @@ def check_finite(
         more = f", and {len(bad) - 1} more like that" * (len(bad) > 1)
         raise ValueError(
             f"A reward must be a finite number, got {rewards[i, j]} of {name} for reply {j + 1} to {prompts[i].name} "
-            f"({replies[i][j][:60]!r}){more}; load it in float32, or mend the reward model."
+            f"({replies[i][j][:60]!r}){more}; load it in float32, or correct the reward model."
         )
     return rewards
 
