@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib.files import write_text, write_whole
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.sources import Preference
+from rvlib.lm.data.prompts import Preference, Prompt
 
 _Value = TypeVar("_Value")
 

@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rvlib.audit.scoring import Texts
 from rvlib.lm.data.files import list_bad_lines
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.sources import Example
+from rvlib.lm.data.prompts import Example, Prompt
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reading import NoEmbedding, Reader, check_vocabulary, max_tokens

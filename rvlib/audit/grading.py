@@ -45,9 +45,7 @@ class Grade(TypedDict, total=False):
     group: int  # replies to a prompt from which one step of training learns
     flat_groups: Interval  # share of the groups of that size whose rewards are all equal
     signal_to_noise: Interval | None  # of one such group
-    replies_to_halve: (
-        int | None
-    )  # replies to each prompt that would halve the interval of what orders teachers
+    replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders teachers
     per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
 
     accuracy: Interval | None

@@ -39,8 +39,7 @@ from rvlib.audit.statistics import MANTISSA
 from rvlib.files import data_folder, fingerprint
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import list_bad_lines, read_examples
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.sources import Example, Preference
+from rvlib.lm.data.prompts import Example, Preference, Prompt
 from rvlib.lm.models import policies
 from rvlib.lm.models.reading import Reader
 from rvlib.lm.models.reward_models import check_references, load_reader

@@ -20,7 +20,7 @@ from typing import Any
 
 from rvlib import _checks
 from rvlib.lm.data import hub, prompts, rows, sources
-from rvlib.lm.data.sources import Example
+from rvlib.lm.data.prompts import Example
 
 ALPACA_EVAL = "alpaca-eval"
 MAX_LISTED_LINES = 5  # bad ones, in an error
@@ -52,7 +52,7 @@ def read_examples(
     seed: int = 0,
     column: str | None = None,
 ) -> tuple[list[Example], list[str]]:
-    """(examples, bad): the `sources.Example`s of `source`, and what is wrong with the other lines.
+    """(examples, bad): the `Example`s of `source`, and what is wrong with the other lines.
 
     Examples have no replies where the source has none. limit: take so many, the first ones of a file, or ones drawn by
     `seed` of the book's sources. column: the key that holds the prompt, where it is none of `rows.KEYS`. bad: texts,

@@ -46,6 +46,27 @@ class Prompt:
         return [{"role": role, "content": content} for role, content in self.turns or (("user", self.text),)]
 
 
+@dataclass(frozen=True)
+class Example:
+    """A prompt and two replies to it, the preferred one first if one is preferred.
+
+    A demonstration has one reply, a prompt alone none.
+    """
+
+    prompt: Prompt
+    chosen: str | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt and two replies to it, the preferred one first; or one, where another is still to be drawn."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str | None
+
+
 # Written for the book, so that they can be shown together with the replies to them.
 # A good answer to the first two is not cheerful.
 OWN = (

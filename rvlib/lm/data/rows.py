@@ -18,8 +18,7 @@ import os.path
 import re
 from typing import Any
 
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.sources import Example
+from rvlib.lm.data.prompts import Example, Prompt
 
 KEYS = ("prompt", "question", "instruction", "messages", "conversations", "chosen")
 ROLES = {

@@ -10,36 +10,14 @@ a path of a file of JSON lines                       {"prompt": â€¦, "chosen": â
 import json
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from rvlib.lm.data import prompts, tiny
-from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.prompts import Example, Prompt
 
-Source = Callable[[int | None, int], "list[Example]"]  # of a count, None for all, and a seed; may give more
+Source = Callable[[int | None, int], list[Example]]  # of a count, None for all, and a seed; may give more
 DEMO_PACKAGE, DEMO_VERSION = "llamafactory", "0.9.5"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt and two replies to it, the preferred one first if one is preferred.
-
-    A demonstration has one reply, a prompt alone none.
-    """
-
-    prompt: Prompt
-    chosen: str | None = None
-    rejected: str | None = None
-
-
-@dataclass(frozen=True)
-class Preference:
-    """A prompt and two replies to it, the preferred one first; or one, where another is still to be drawn."""
-
-    prompt: Prompt
-    chosen: str
-    rejected: str | None
 
 
 def load_examples(name: str, count: int | None = None, *, seed: int = 0) -> list[Example]:

@@ -18,7 +18,7 @@ import transformers
 from rvlib import estimates, metrics
 from rvlib.lm import processes
 from rvlib.lm.data import sources
-from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.prompts import Preference, Prompt
 from rvlib.lm.experiments.recipe import PolicySettings, TrainingSettings
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import policies, reward_models
@@ -41,8 +41,8 @@ class Split:
     No reward model is trained on a prompt of `held_out`.
     """
 
-    pairs: list[sources.Preference]
-    held_out: list[sources.Preference]
+    pairs: list[Preference]
+    held_out: list[Preference]
 
     @functools.cached_property
     def prompts(self) -> list[Prompt]:
@@ -71,7 +71,7 @@ def split(run: "Run") -> Split:
     tokenizer = policies.load_tokenizer(policy.model)
     examples = processes.only_first(lambda: sources.load_examples(data.preferences, data.prompts))
     preferences = [
-        sources.Preference(example.prompt, example.chosen, example.rejected)
+        Preference(example.prompt, example.chosen, example.rejected)
         for example in examples
         if example.chosen is not None and (example.rejected is not None or data.others)
     ]
@@ -164,7 +164,7 @@ def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     return Product({prompt.name: record["replies"][0] for prompt, record in zip(prompts, drawn, strict=True)})
 
 
-def off_policy_replies(run: "Run", pairs: Sequence[sources.Preference]) -> list[list[str]]:
+def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str]]:
     """Two off-policy replies to each prompt, as a reward function takes them; the second may be by `data.others`."""
     written = others_replies(run) if any(preference.rejected is None for preference in pairs) else {}
     return [
@@ -242,7 +242,7 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     )
 
 
-def preferences(run: "Run", name: str, share: float) -> list[sources.Preference]:
+def preferences(run: "Run", name: str, share: float) -> list[Preference]:
     """Pairs of replies labelled by the ground truth, on-policy for `share` of the prompts.
 
     A prompt that is on-policy at a lower share is so at every higher one. Pairs that the ground truth ties are left
@@ -258,7 +258,7 @@ def preferences(run: "Run", name: str, share: float) -> list[sources.Preference]
         first_reward, second_reward = rewards["pairs" if on_policy else "off_policy"][i]
         if first_reward != second_reward:
             chosen, rejected = (first, second) if first_reward > second_reward else (second, first)
-            pairs.append(sources.Preference(example.prompt, chosen, rejected))
+            pairs.append(Preference(example.prompt, chosen, rejected))
     return pairs
 
 

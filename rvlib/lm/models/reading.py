@@ -23,8 +23,8 @@ class NoEmbedding(ValueError):
 class Reader:
     """What a reward model takes of texts, known before its weights are read: its tokens, and how many.
 
-    max_tokens: of a prompt with its reply; infinity if neither it nor its tokenizer says. vocabulary: how many tokens it
-    embeds.
+    max_tokens: of a prompt with its reply; infinity if neither it nor its tokenizer says. vocabulary: how many tokens
+    it embeds.
     """
 
     name: str
