@@ -11,7 +11,6 @@ import pytest
 from conftest import ROOT
 
 from rvlib import results
-from rvlib.lm.enumerable import study
 from rvlib.tabular import autoregressive, bounds
 
 torch = pytest.importorskip(
@@ -21,7 +20,7 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm.enumerable import rarity  # noqa: E402
+from rvlib.lm.enumerable import rarity, study  # noqa: E402
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # noqa: E402
 
 

@@ -3,8 +3,8 @@
     ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3},        t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · (mean Var)^{-1/3}
 
 `one_transformer` trains one transformer under three teachers; `many_transformers` draws two hundred transformers and
-rewards. Both return what was measured, not whether a bound holds: that is for who reads it. The book's chapter reads
-what the command wrote with `load`, without torch, which is why the functions that compute import it themselves.
+rewards. Both return what was measured, not whether a bound holds. The book's chapter reads what the command wrote with
+`rvlib.results.load_enumerated_transformers`, without torch.
 """
 
 import datetime
@@ -13,16 +13,28 @@ import platform
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from rvlib.files import write_whole
+from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
+from rvlib.lm.origin import git_commit
 from rvlib.metrics import ranking_accuracy
 from rvlib.results import ENUMERATED_TRANSFORMERS
 from rvlib.tabular import autoregressive
 
-GROUPS = [(2, 2, 2), (3, 2, 1), (2, 3, 2), (3, 3, 1)]  # vocabulary, length, prompts
+
+class Shape(NamedTuple):
+    """The size of an `Enumeration`."""
+
+    vocabulary: int
+    length: int
+    prompts: int
+
+
+GROUPS = [Shape(2, 2, 2), Shape(3, 2, 1), Shape(2, 3, 2), Shape(3, 3, 1)]
 TEACHERS = ["the truth", "right order, small marks", "half wrong"]
 
 
@@ -33,8 +45,6 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
     (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times
     from 0 to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
     """
-    from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # torch, which `load` does without
-
     rng, teachers = np.random.default_rng(seed), len(TEACHERS)
     enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
     vectors = np.repeat(enumeration.start([seed], spread=0.3), teachers, 0)
@@ -68,7 +78,7 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
 
 
 def many_transformers(
-    per_group: int = 50, *, groups: Sequence[tuple[int, int, int]] = GROUPS, points: int = 21, seed: int = 0
+    per_group: int = 50, *, groups: Sequence[Shape] = GROUPS, points: int = 21, seed: int = 0
 ) -> dict[str, Any]:
     """Random transformers, rewards and KL coefficients, `per_group` of each size: three parts of arrays.
 
@@ -77,8 +87,6 @@ def many_transformers(
     (the largest of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains
     of Prop. 2's proof and of the sharper one, {name: array}, for the rows of "gradient".
     """
-    from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # torch, which `load` does without
-
     rows: list[np.ndarray] = []
     times: list[list[float]] = []
     chains: tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]] = ([], [])
@@ -138,11 +146,7 @@ def _short(value: Any) -> Any:
 
 
 def main() -> None:
-    """Compute both and write the file that `load` reads."""
-    import torch  # which `load` does without
-
-    from rvlib.lm.origin import git_commit
-
+    """Compute both, and write the file that `rvlib.results.load_enumerated_transformers` reads."""
     torch.set_num_threads(1)  # tensors this small are slower on many
     start = time.perf_counter()
     content = {"one": _short(one_transformer()), "many": _short(many_transformers())}

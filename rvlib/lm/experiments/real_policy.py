@@ -1,10 +1,8 @@
 """`rvlib samples`: real replies to real prompts, scored with two real rewards, for the book's chapter on them.
 
-The replies stay in the data folder. What is written for the book is numbers, and the replies to prompts of our own. The
-book reads them with `load`, without torch: what samples and scores is imported by the command alone.
+The replies stay in the data folder. What is written for the book is numbers, and the replies to the book's own prompts.
+The book reads them with `rvlib.results.load_real_policy`, without torch.
 """
-
-from __future__ import annotations
 
 import argparse
 import datetime
@@ -13,24 +11,22 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, write_whole
+from rvlib.lm import origin
 from rvlib.lm.data.prompts import MEMBER, OWN, PACKAGE, VERSION, Prompt, alpaca_eval
-from rvlib.lm.models import SMOLLM2
+from rvlib.lm.models import SMOLLM2, fixed_rewards
+from rvlib.lm.models.policies import load_policy
+from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 from rvlib.results import REAL_POLICY
-
-if TYPE_CHECKING:
-    from rvlib.lm.sampling.replies import Sampling
 
 MEASURED = ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib samples`. Exits with one sentence for what is wrong."""
-    from rvlib.lm.sampling.replies import Sampling  # torch, which the book does without
-
     parser = argparse.ArgumentParser(
         prog="rvlib samples", description=(__doc__ or "").split("\n")[0], formatter_class=Defaults
     )
@@ -56,12 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, sampling: Sampling) -> None:
     """Sample, score and write: the body of the command, with the options of `main`."""
-    # Torch, which the book does without.
-    from rvlib.lm import origin
-    from rvlib.lm.models import fixed_rewards
-    from rvlib.lm.models.policies import load_policy
-    from rvlib.lm.sampling.replies import sample_replies, sampling_seconds
-
     prompts = [*OWN, *alpaca_eval(options.prompts, max_words=options.max_words, seed=options.seed)]
     similarity = fixed_rewards.Similarity()  # before the long part, in case its package is missing
     fixed_rewards.sentiment([""])
