@@ -12,6 +12,7 @@ import html
 import pathlib
 import sys
 import textwrap
+from typing import NamedTuple
 
 import grimp
 
@@ -116,37 +117,45 @@ def purpose(module: str) -> str:
     return first.replace("`", "").rstrip(".")
 
 
-def places() -> dict[str, tuple[float, float, float]]:
-    """{box: (left edge, upper edge, width)}; boxes of one row and lane share its width."""
+class Place(NamedTuple):
+    """Where a box is drawn."""
+
+    left: float
+    top: float
+    width: float
+
+
+def places() -> dict[str, Place]:
+    """{box: its place}; boxes of one row and lane share its width."""
     at = {}
     for index, row in enumerate(ROWS):
         for lane in {lane for lane, _, _ in row}:
             own = [names[0] for other, names, _ in row if other == lane]
             width = (lane[1] - lane[0] - GAP * (len(own) + 1)) / len(own)
             for place, name in enumerate(own):
-                at[f"rvlib.{name}"] = (lane[0] + GAP + place * (width + GAP), 34 + index * ROW, width)
+                at[f"rvlib.{name}"] = Place(lane[0] + GAP + place * (width + GAP), 34 + index * ROW, width)
     return at
 
 
-def lines(pairs: set[tuple[str, str]], at: dict[str, tuple[float, float, float]]) -> list[str]:
+def lines(pairs: set[tuple[str, str]], at: dict[str, Place]) -> list[str]:
     """A curve for each pair, from the lower edge of one box to the upper edge of the other, ends apart from others."""
 
     def centre(name: str) -> float:
-        return at[name][0] + at[name][2] / 2
+        return at[name].left + at[name].width / 2
 
     ends: dict[tuple[str, str, bool], float] = {}
     for name, (left, _, width) in at.items():
         for leaving in (True, False):
             others = [b if leaving else a for a, b in pairs if name == (a if leaving else b)]
-            others.sort(key=lambda other: (centre(other), at[other][1], other))
+            others.sort(key=lambda other: (centre(other), at[other].top, other))
             for rank, other in enumerate(others):
                 straight = min(max(centre(other), left + 20), left + width - 20)
                 even = left + width * (rank + 1) / (len(others) + 1)
                 ends[(name, other, leaving)] = (straight + even) / 2
     drawn = []
     for source, target in sorted(pairs):
-        x0, y0 = ends[(source, target, True)], at[source][1] + BOX
-        x1, y1 = ends[(target, source, False)], at[target][1] - 3
+        x0, y0 = ends[(source, target, True)], at[source].top + BOX
+        x1, y1 = ends[(target, source, False)], at[target].top - 3
         if y1 < y0:
             sys.exit(f"A room may import rooms below it alone, but {source} imports {target}.")
         bend = min((y1 - y0) / 2, 60)
@@ -157,7 +166,7 @@ def lines(pairs: set[tuple[str, str]], at: dict[str, tuple[float, float, float]]
     return drawn
 
 
-def boxes(at: dict[str, tuple[float, float, float]]) -> list[str]:
+def boxes(at: dict[str, Place]) -> list[str]:
     """The boxes with their names and what each is for."""
     drawn = []
     for row in ROWS:

@@ -75,7 +75,8 @@ def assemble(
     """
     different = features = None
     if drawn.replies is not None:
-        different = [[[a != b for a in row] for b in row] for row in drawn.replies]
+        texts_of_replies = np.array(drawn.replies, dtype=object)
+        different = texts_of_replies[:, :, None] != texts_of_replies[:, None, :]
         features = probes.features(drawn.replies, drawn.log_probs)
     prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)

@@ -1,15 +1,17 @@
 """Rewards of an audit's replies by one reward model: a file of scores, a function, or a model, kept in the folder."""
 
 import json
+import math
 import pathlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rvlib.audit import scoring
 from rvlib.audit.scored_files import ScoreColumn
-from rvlib.audit.scoring import ModelScores, Score, Texts
+from rvlib.audit.scoring import ModelScores, Rewards, Score, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.files import fingerprint, write_whole
 from rvlib.lm import processes
@@ -41,9 +43,7 @@ def model_scores(
     """Rewards of both kinds of texts, from a file in the folder where they were written before."""
     if isinstance(reward_model, ScoreColumn):
         known = reward_model.scores(*texts_of(drawn), *texts_of(preferred))
-        tables = [np.asarray(table, dtype=float).tolist() for table in (known.rewards, known.preferences)]
-        rewards, preferences = ([[None if np.isnan(x) else x for x in row] for row in table] for table in tables)
-        return ModelScores(rewards, preferences)
+        return ModelScores(_with_none(known.rewards), _with_none(known.preferences))
     if callable(reward_model):
         return scoring.score_all(
             _shared(reward_model), drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
@@ -86,6 +86,12 @@ def model_scores(
 
         processes.only_first(write)
     return ModelScores(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _with_none(table: ArrayLike) -> Rewards:
+    """A table of rewards as lists, with None for NaN."""
+    rows = np.asarray(table, dtype=float).tolist()
+    return [[None if math.isnan(reward) else reward for reward in row] for row in rows]
 
 
 def _shared(score: Score) -> Score:

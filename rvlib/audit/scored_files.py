@@ -117,4 +117,5 @@ def unmatched_scores(
     texts = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
     keys = {(prompt, reply) for prompt, row in texts for reply in row}
     tables = {id(column.table): column.table for column in columns.values()}
-    return [line for table in tables.values() if (line := table.unmatched(keys))]
+    sentences = [table.unmatched(keys) for table in tables.values()]
+    return [sentence for sentence in sentences if sentence is not None]
