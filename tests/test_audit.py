@@ -1,4 +1,4 @@
-"""The audit: its numbers are those of `metrics`, its order is right where it is known, and what it shows is whole."""
+"""The audit: its numbers are those of `metrics`, its order is right where it is known, its report complete."""
 
 import dataclasses
 import html.parser

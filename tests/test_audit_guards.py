@@ -1,4 +1,4 @@
-"""An audit gives no wrong number in silence: what does not fit is told before it draws, rounding is no variance."""
+"""An audit never gives a wrong number silently: what does not fit is reported first, and rounding is not variance."""
 
 import errno
 import itertools

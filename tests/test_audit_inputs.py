@@ -1,4 +1,4 @@
-"""Prompts of one's own: every form that data sets have is read as what it is, and what is none is told by line."""
+"""Prompts from anywhere: every form that data sets have is read correctly, and other lines are reported one by one."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The audit's statistics: on cases computed by hand, without bias, and with intervals that cover."""
+"""The audit's statistics: cases computed by hand, unbiased estimates, and the coverage of intervals."""
 
 import itertools
 

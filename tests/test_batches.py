@@ -1,4 +1,4 @@
-"""Batches of texts of similar length: what is padded, what is together, and that numbers do not depend on it."""
+"""Batches of texts of similar length: how much is padded, what is together, and that rewards stay the same."""
 
 import numpy as np
 import pytest

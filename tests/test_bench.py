@@ -1,4 +1,4 @@
-"""The benchmark of a machine, run whole on a small model: its numbers agree, and both ways of a step do too."""
+"""The benchmark of a machine, run on a small model: its numbers are consistent, and both kinds of step agree."""
 
 import contextlib
 import json

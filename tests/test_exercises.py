@@ -1,6 +1,4 @@
-"""Every check of an exercise says right to right answers, and to wrong ones what is wrong, without giving the answer
-away.
-"""
+"""Every check accepts right answers and says what is wrong with wrong ones, without giving the answer away."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import pytest
 from rvlib import exercises
 from rvlib.exercises.checking import EXERCISES
 
-# slug: a right answer, and wrong ones with a word of what is said of them
+# slug: a right answer, and wrong ones, each with words from the reply to it
 ANSWERS = {
     "nearly-certain": (0.08, [(0.04, "2δ each"), (1.0, "multiple")]),
     "rough-loses": (

@@ -1,4 +1,4 @@
-"""Policy gradient while you watch: teachers made to measure, curves that grow, buttons that answer while it trains."""
+"""Policy gradient while you watch: teachers of a chosen accuracy, growing curves, buttons that work meanwhile."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""The callback for TRL's trainers: what it logs is what the audit's statistics say of the very groups."""
+"""The callback for TRL's trainers: what it logs equals the audit's statistics of the same groups."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every notebook installs what it needs where it is alone, runs as a reader runs it, and is stored bare."""
+"""Every notebook installs what it needs on Colab, runs as a reader runs it, and is stored without outputs."""
 
 import importlib.util
 import json

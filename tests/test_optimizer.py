@@ -1,4 +1,4 @@
-"""Training in little memory: 1e-7 survives in bfloat16, recomputing changes nothing, adapters start as nothing."""
+"""Training in little memory: steps of 1e-7 move bfloat16 weights, recomputing changes nothing, new adapters add 0."""
 
 import json
 import re

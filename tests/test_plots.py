@@ -1,4 +1,4 @@
-"""The shared figures: each has words for who can't see it, carries no copy of Plotly, and follows its sliders."""
+"""The shared figures: each has a text alternative, carries no copy of Plotly, and follows its sliders."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The loop of policy gradient against the exact gradient, and its parts against what they must not depend on."""
+"""The loop of policy gradient against the exact gradient, and what each of its parts must not depend on."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Sheets of problems: the answers are those of the book's exercises in kind, and marks are fair and never stop."""
+"""Sheets of problems: answers follow from the text, marks are fair, and no file stops the marking."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Several processes on one run, here two on the CPU: the numbers of one, more or fewer go on, errors that end all."""
+"""Several processes on one run, here two on the CPU: one process's numbers, resuming with another count, errors."""
 
 import importlib.util
 import json

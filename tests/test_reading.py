@@ -1,4 +1,4 @@
-"""How a policy's text is read and written: what its template prefills, what in a reply is content."""
+"""How a policy's text is read and written: what its template prefills, and which tokens of a reply are content."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The remedies: what each leaves alone, what it changes, and that the simulation estimates the gradient it says."""
+"""The remedies: what each leaves alone, what it changes, and that their update estimates the exact gradient."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Reward models of others: the reward of a text is its own, and nothing is run or guessed that should not be."""
+"""Reward models by name: a text's reward depends on that text alone, and no untrusted code is run."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Whole runs of a recipe made small: killed and gone on with, refused where they would spoil something, reported."""
+"""Whole runs of a small recipe: killed and resumed, refused where they would spoil something, reported."""
 
 import concurrent.futures.process
 import importlib.util

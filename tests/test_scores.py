@@ -1,4 +1,4 @@
-"""Grades of teachers, their correlations with what came of them, and the paper's tables."""
+"""Grades of teachers, their correlations with the gains, and the paper's tables."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The world of the study: what its words mean, what its teachers are, and that it is taught as it says."""
+"""The world of the study: what its words mean, what its teachers are, and how policies are trained."""
 
 import json
 from dataclasses import replace
