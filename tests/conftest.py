@@ -21,6 +21,12 @@ NO_BROWSER = (
 )
 
 
+# Where several processes share the tests, each keeps to one core: threads of two that wait for each other take longer
+# than one. It is said before anything imports NumPy or torch, and programs that a test starts keep to it too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set how many instances a bound meets."""
     # Here as below: tests that need no such package run where it is not installed.
