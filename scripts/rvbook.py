@@ -4,6 +4,7 @@ What it does, and why it cannot be a line of `_config.yml`:
 - copies `rvlib/explore/web` to `_static/explore`, so that there is one copy of it in the repository;
 - writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
+- runs as many notebooks at a time as the machine has cores, where MyST-NB would run one after the other;
 - leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
 - says on a page without scripts what stands in place of formulas and figures, and writes computed numbers with a real
   minus and powers of ten;
@@ -15,7 +16,10 @@ What it does, and why it cannot be a line of `_config.yml`:
   the browser's console, which stays empty unless something is wrong.
 """
 
+import concurrent.futures
+import contextlib
 import hashlib
+import logging
 import os
 import pathlib
 import re
@@ -29,10 +33,13 @@ import nbformat
 import slides
 from docutils import nodes
 from jupyter_cache import get_cache
+from myst_nb.core.execute import create_client
+from myst_nb.core.read import create_nb_reader
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.util.display import status_iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -193,6 +200,44 @@ def hush(app: Sphinx, exception: Exception | None) -> None:
             script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
 
 
+class Quiet(logging.LoggerAdapter):
+    """A logger that takes what MyST-NB says of a notebook and passes nothing on."""
+
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+def run_notebooks(app: Sphinx, env: Any, docnames: list[str]) -> None:
+    """Run the notebooks of the pages that will be read, several at a time; reading finds their outputs in the cache.
+
+    A notebook that fails is left to the reading of its page, which runs it again and says what is wrong.
+    """
+    workers = os.cpu_count() or 1
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each kernel, since they share the cores
+
+    def run(docname: str) -> str:
+        path = env.doc2path(docname)
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
+        notebook = reader and reader.read(text)
+        if notebook and "mystnb" not in notebook.metadata:  # a page that says itself how it is run is not kept
+            quiet = Quiet(logging.getLogger(__name__))
+            with (
+                contextlib.suppress(Exception),
+                create_client(notebook, path, env.mystnb_config, quiet, reader.read_fmt),
+            ):
+                pass
+        return docname
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        # The notebooks take longer than the chapters, and come first.
+        runs = [pool.submit(run, docname) for docname in sorted(docnames, reverse=True)]
+        finished = (future.result() for future in concurrent.futures.as_completed(runs))
+        for _ in status_iterator(finished, "running notebooks... ", "brown", len(runs), app.verbosity):
+            pass
+
+
 def mend(app: Sphinx, exception: Exception | None) -> None:
     """Mend what the themes write (`MENDED`); a page that is mended already stays as it is."""
     for page in pathlib.Path(app.outdir).rglob("*.html"):
@@ -224,6 +269,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", gather)
     app.connect("builder-inited", lighten)
     app.connect("env-get-outdated", read_again)
+    app.connect("env-before-read-docs", run_notebooks)
     app.connect("env-updated", drop_widgets)
     app.connect("html-page-context", lead_on, priority=900)  # after the theme's own buttons
     app.connect("html-page-context", without_scripts)

@@ -21,6 +21,12 @@ NO_BROWSER = (
 )
 
 
+# Where several processes share the tests, each keeps to one core: threads of two that wait for each other take longer
+# than one. It is said before anything imports NumPy or torch, and programs that a test starts keep to it too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set how many instances a bound meets."""
     # Here as below: tests that need no such package run where it is not installed.
@@ -41,9 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together where several processes share the work: they share what is slow to make."""
+    """Keep the tests of a file together where several processes share the work: they share what is slow to make.
+
+    Those of the notebooks share nothing. Small groups come last, so they keep every process busy to the end.
+    """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(item.name if item.path.stem == "test_notebooks" else item.path.stem))
 
 
 def find_browser(playwright: "Playwright") -> str | None:

@@ -44,10 +44,7 @@ def environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # tensors this small are slower on many
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -37,10 +37,7 @@ SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, progress=Fa
 def environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # tensors this small are slower on many
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from rvlib.lm.training.trainer import Trainer  # noqa: E402
 WITHOUT = "is not installed: pip install -r requirements-lm.txt"
 FULL = recipe.load("tiny-4.1").runtime.model_copy(update={"micro_batch": 4, "save_every": 1})
 EIGHT = FULL.model_copy(update={"weights_dtype": "bfloat16", "compute_dtype": "bfloat16", "optimizer": "adam8bit"})
+UNSAVED = {"micro_batch": 8, "save_every": 1000}  # for runs that are not gone on with
 SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
 
 
@@ -83,8 +84,16 @@ def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_mo
         assert w + 0.9 * half == w and w + 1.1 * half != w
 
 
+@pytest.fixture(scope="module")
+def a_hundred_steps(tmp_path_factory):
+    """Weights before and after a hundred steps of the paper's rate in 32 bits."""
+    return learn(tmp_path_factory.mktemp("exact"), FULL.model_copy(update=UNSAVED), 100)[:2]
+
+
 @pytest.mark.parametrize("kind", ["adam8bit", "stochastic rounding alone"])
-def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(tmp_path, kind, monkeypatch):
+def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(
+    tmp_path, kind, monkeypatch, a_hundred_steps
+):
     """100 steps of 1e-7, from the same weights.
 
     The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard
@@ -93,8 +102,9 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
     optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
-    before, exact, _ = learn(tmp_path / "exact", FULL, 100)
-    _, stochastic, trainer = learn(tmp_path / "ours", EIGHT, 100)
+    before, exact = a_hundred_steps
+    eight = EIGHT.model_copy(update=UNSAVED)
+    _, stochastic, trainer = learn(tmp_path / "ours", eight, 100)
     assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.bfloat16}
     names = list(before)
     start, exact, stochastic = (
@@ -114,7 +124,7 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
             super().__init__(*a, **k)
 
     monkeypatch.setattr(optim, "AdamW8bit", Nearest)
-    _, stuck, _ = learn(tmp_path / "nearest", EIGHT, 100)
+    _, stuck, _ = learn(tmp_path / "nearest", eight, 100)
     stuck = torch.cat([stuck[name].ravel() for name in names]) - start
     assert (
         abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001
