@@ -704,7 +704,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
     [
         ({"--policy": "no/such/policy"}, "^The policy must be [^\n]*\\.$"),
         ({"--reward-model": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
-        ({"--ground-truth": "no/such/model"}, "^The reward model must be [^\n]*\\.$"),
+        ({"--ground-truth": "no/such/model"}, "^The ground truth must be [^\n]*\\.$"),
         ({"--prompts": "none.jsonl"}, "^The prompts must be [^\n]* which did not load \\(it is not there\\)\\.$"),
         ({"--prompts": "no-such-data-set"}, "^The prompts must be [^\n]* which did not load [^\n]*\\.$"),
         (

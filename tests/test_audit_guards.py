@@ -331,6 +331,19 @@ def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(model
     assert drawn_nothing(tmp_path)
 
 
+def test_a_wrong_ground_truth_is_called_so(models, prompts, tmp_path):
+    make_llama(tmp_path / "two", labels=2)
+    make_llama(tmp_path / "writer", architecture="LlamaForCausalLM")
+    make_llama(tmp_path / "tokens", architecture="LlamaForTokenClassification")
+    (tmp_path / "empty").mkdir()
+    for name in ("two", "writer", "tokens", "empty", "absent/none"):
+        for role, settings in (("reward model", {}), ("ground truth", {"ground_truth": tmp_path / name})):
+            judge = models / "judge" if settings else tmp_path / name
+            with pytest.raises((OSError, ValueError), match=f"^The {role} must [^\n]*\\.$"):
+                audit(models / "policy", [judge], prompts(), folder=tmp_path / "run", **SETTINGS, **settings)
+    assert drawn_nothing(tmp_path)
+
+
 # What is no reward
 
 
@@ -421,10 +434,37 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
         audit_command.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
 
 
+def repository_info(commit, files=None):
+    """What the hub says of a repository."""
+    return types.SimpleNamespace(sha=commit, siblings=files and [types.SimpleNamespace(rfilename=f) for f in files])
+
+
+@pytest.mark.parametrize("role", ["policy", "reward model", "ground truth"])
+def test_pickles_on_the_hub_are_told_before_anything_is_fetched(models, prompts, tmp_path, monkeypatch, role):
+    files = ["config.json", "tokenizer.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: repository_info("0123", files))
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_, **__: None)
+    named = {"policy": models / "policy", "reward model": models / "judge", "ground truth": models / "judge"}
+    named[role] = f"somebody/pickles-for-{role.partition(' ')[2] or role}"
+    expected = (
+        f"^The {role} must be [^\n]*, got '{named[role]}', [^\n]* pytorch_model-00001-of-00002.bin alone, a pickle, "
+    )
+    with pytest.raises(OSError, match=expected):
+        audit(
+            named["policy"],
+            [named["reward model"]],
+            prompts(),
+            ground_truth=named["ground truth"],
+            folder=tmp_path / "run",
+            **SETTINGS,
+        )
+    assert drawn_nothing(tmp_path)
+
+
 def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
     commits = iter(["0123", "4567"])
     monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_, **__: None)  # asks the hub five times
-    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: types.SimpleNamespace(sha=next(commits)))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: repository_info(next(commits)))
     assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
     assert stamp("somebody/judge-b") == {"revision": "4567"}
     assert stamp("sentiment") == stamp("tiny") == {}
@@ -433,7 +473,7 @@ def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
 def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, monkeypatch):
     commits = {"somebody/adapter-c": "89ab", "somebody/base-c": "cdef"}
     monkeypatch.setattr(
-        "huggingface_hub.HfApi.repo_info", lambda _, name, **__: types.SimpleNamespace(sha=commits[name])
+        "huggingface_hub.HfApi.repo_info", lambda _, name, **__: repository_info(commits[name])
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -444,6 +484,6 @@ def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, 
     (repository / "refs/main").write_text("89ab")
     before = {"revision": "89ab", "base": ["somebody/base-c", {"revision": "cdef"}]}
     assert stamp("somebody/adapter-c") == before
-    hub.revision.cache_clear()
+    hub.repository.cache_clear()
     commits["somebody/base-c"] = "0246"
     assert stamp("somebody/adapter-c") == before | {"base": ["somebody/base-c", {"revision": "0246"}]}

@@ -41,7 +41,7 @@ from rvlib.lm.data.files import list_bad_lines, read_examples
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example, Preference
 from rvlib.lm.models import policies
-from rvlib.lm.models.reward_models import check_references, load_reader
+from rvlib.lm.models.reward_models import GROUND_TRUTH, REWARD_MODEL, check_references, load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
@@ -129,7 +129,12 @@ def audit(
     named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
     for name in named.values():
         check_references(name, [example.prompt for example in examples])
-    readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
+    readers = {
+        label: load_reader(
+            name, trust_remote_code=trust_remote_code, role=GROUND_TRUTH if label == THE_TRUTH else REWARD_MODEL
+        )
+        for label, name in named.items()
+    }
     sampling = Sampling(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
