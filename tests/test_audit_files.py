@@ -197,6 +197,33 @@ def test_a_reply_drawn_twice_is_two_replies_with_one_score(tmp_path):
     assert audit.replies["same"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_an_export_is_the_same_replies_again(tmp_path, name):
+    rows: list = [
+        {"prompt": "a", "replies": ["x", "y", "x"], "log_probs": [-1.0, -2.0, -1.5], "ended": [True, True, False]},
+        {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "b"}], "replies": ["y", "y", "y"]},
+    ]
+    rows[1] |= {"log_probs": [-3.0] * 3, "ended": [True] * 3, "reference": "good"}
+    rows += [{"prompt": "a", "replies": [], "chosen": c, "rejected": "bad"} for c in ("x", "other")]
+    brought = exchange.read_replies(written(tmp_path / "r.jsonl", rows))
+    count = exchange.write_replies(
+        tmp_path / name, brought.prompts, brought.replies, brought.pairs, brought.log_probs, brought.ended
+    )
+    again = exchange.read_replies(tmp_path / name)
+    assert count == 5 and [sorted(row) for row in again.replies] == [["x", "x", "y"], ["y"] * 3]
+    assert [prompt.messages for prompt in again.prompts] == [prompt.messages for prompt in brought.prompts]
+    assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3]
+    assert again.ended == [[True, False, True], [True] * 3]
+    assert [pair for _, *pair in again.pairs] == [pair for _, *pair in brought.pairs] == [["x", "bad"], ["other", "bad"]]
+
+
+@pytest.mark.parametrize("times", [1.5, -1, "2", True])
+def test_times_drawn_that_are_no_whole_number_are_refused(tmp_path, times):
+    path = written(tmp_path / "r.jsonl", [{"prompt": "a", "reply": "x", "times_drawn": times}])
+    with pytest.raises(ValueError, match='^[^\n]*, line 1, must have a whole number of "times_drawn" [^\n]*\\.$'):
+        exchange.read_replies(path)
+
+
 def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
     rows = by_reply()
     path = written(tmp_path / "r.jsonl", rows[:-1] + [{"prompt": "alone", "reply": "r"}])
@@ -255,7 +282,11 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
     exported = tmp_path / "to-score.jsonl"
     main(["--replies", str(files[0]), "--export", str(exported)])
     assert capsys.readouterr().out == f"48 replies to be scored: {exported}\n"
-    assert json.loads(exported.read_text().splitlines()[0]) == {"prompt": PROMPTS[0], "reply": REPLIES[0][0]}
+    assert json.loads(exported.read_text().splitlines()[0]) == {
+        "prompt": PROMPTS[0],
+        "reply": REPLIES[0][0],
+        "times_drawn": 1,
+    }
     main(["--replies", str(files[0]), "--scores", str(files[1]), "--dry-run", "--folder", str(tmp_path / "dry")])
     assert "Nothing is to be drawn or scored" in capsys.readouterr().out and not (tmp_path / "dry").exists()
     audit_files(*files, folder=tmp_path / "run")

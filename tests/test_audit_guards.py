@@ -16,7 +16,7 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
 
 from rvlib.audit import command as audit_command  # noqa: E402
 from rvlib.audit import report, scoring, statistics  # noqa: E402
@@ -329,6 +329,39 @@ def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(model
     with pytest.raises(ValueError, match="^batch_size must be a whole number of at least 1, got 0\\.$"):
         audit(models / "policy", [models / "judge"], prompts(), batch_size=0, **settings)
     assert drawn_nothing(tmp_path)
+
+
+def numbers(value):
+    """The numbers in nested lists and dictionaries."""
+    if isinstance(value, (list, dict)):
+        return [n for each in (value.values() if isinstance(value, dict) else value) for n in numbers(each)]
+    return [] if isinstance(value, (str, type(None))) else [value]
+
+
+def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
+    rows = [{"prompt": text, "chosen": "sun a", "rejected": "rain"} for text in WORDS[5:15]]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings: Any = {"num_generations": 12, "max_new_tokens": 2, "progress": False, "group": 4}
+    drawn: Any = (models / "policy", [models / "judge"], path)
+    first = audit(*drawn, ground_truth=models / "encoder", folder=tmp_path / "first", **settings)
+    assert audit(*drawn, export=tmp_path / "out.jsonl", folder=tmp_path / "first", **settings) is None
+    again = audit(
+        None,
+        [models / "judge"],
+        ground_truth=models / "encoder",
+        replies=tmp_path / "out.jsonl",
+        folder=tmp_path / "again",
+        group=4,
+        progress=False,
+    )
+    assert first.replies["same"] > 0.2 and again.replies == first.replies
+    left = {"per_prompt", "rewards", "examples", "example", "notes", "noise"}  # in the order of the replies
+    for before, after in ((first.teachers["judge"], again.teachers["judge"]), (first.reference, again.reference)):
+        assert before.keys() == after.keys() and before["preferences"] == after["preferences"]
+        for key in before.keys() - left:
+            for value, expected in zip(numbers(after[key]), numbers(before[key]), strict=True):
+                assert value == pytest.approx(expected, abs=2e-3), key  # the order of replies moves the ends of intervals
 
 
 def test_a_wrong_ground_truth_is_called_so(models, prompts, tmp_path):

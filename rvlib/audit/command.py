@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _compare(options)
         elif options.replies and options.export:
             drawn = read_replies(options.replies, num_generations=options.num_generations, limit=options.limit)
-            count = write_replies(options.export, drawn.prompts, drawn.replies, drawn.pairs)
-            print(f"{count} replies to be scored: {options.export}")
+            known = drawn.prompts, drawn.replies, drawn.pairs, drawn.log_probs, drawn.ended
+            print(f"{write_replies(options.export, *known)} replies to be scored: {options.export}")
         elif options.replies and options.scores and not options.reward_model and not _is_model(options.ground_truth):
             _audit_files(options, shlex.join(["rvlib", "audit", *arguments]))
         else:

@@ -8,7 +8,9 @@
 JSON lines, a JSON array, either of them gzipped, or parquet. "completion" and "response" are other words for "reply".
 A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
 may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
-"reference", and "chosen" with "rejected". A score of null abstains: the reply is left out of that score's numbers.
+"reference", "chosen" with "rejected", and "times_drawn" (how many replies a row stands for, 1 by default). A reply has
+one score, which counts as often as it was drawn. A score of null abstains: the reply is left out of that score's
+numbers.
 """
 
 import gzip
@@ -32,7 +34,7 @@ REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
 LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
-KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
+KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens", "times_drawn"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
 
 
@@ -106,14 +108,15 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     texts: dict[str, list[str]] = {}
     log_probs: dict[str, list[float | None]] = {}
     ended: dict[str, list[bool | None]] = {}
-    pairs: dict[str, tuple[Prompt, str, str]] = {}
+    pairs: dict[tuple[str, ...], tuple[Prompt, str, str]] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
         key, prompt = prompt.text, prompts.setdefault(prompt.text, prompt)
         replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
+        replies *= _times_drawn(path, place, row, len(replies))
         texts.setdefault(key, []).extend(replies)
-        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), [None] * len(replies))
-        known = known if isinstance(known, list) else [known]
+        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), None)
+        known = known if isinstance(known, list) else [known] * len(replies)
         _check_each(path, place, known, len(replies), _is_number, "log-probability, of the whole reply,")
         log_probs.setdefault(key, []).extend(known)
         whole = row.get("ended")
@@ -122,7 +125,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         ended.setdefault(key, []).extend(whole)
         if row.get("chosen") is not None and row.get("rejected") is not None:
             chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
-            pairs.setdefault(key, (prompt, chosen, rejected))
+            pairs[key, chosen, rejected] = (prompt, chosen, rejected)
     keys = list(prompts)[:limit]
     left_out = []
     if num_generations is None:
@@ -137,6 +140,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     too_few = [key for key in keys if len(texts[key]) < num_generations]
     keys = [key for key in keys if len(texts[key]) >= num_generations]
     left_out += [f"{prompts[key].name}: {len(texts[key])} replies, fewer than {num_generations}" for key in too_few]
+    kept = set(keys)
     if len(keys) < 2 or num_generations < 2:
         raise ValueError(
             "An audit needs at least two prompts and two replies to each, "
@@ -147,7 +151,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         replies=[texts[key][:num_generations] for key in keys],
         log_probs=_all_known([log_probs[key][:num_generations] for key in keys]),
         ended=_all_known([ended[key][:num_generations] for key in keys]),
-        pairs=[pairs[key] for key in keys if key in pairs],
+        pairs=[pair for pair in pairs.values() if pair[0].text in kept],
         left_out=left_out,
     )
 
@@ -196,17 +200,36 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
 
 
 def write_replies(
-    path: str | pathlib.Path, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]], pairs: Sequence[Any] = ()
+    path: str | pathlib.Path,
+    prompts: Sequence[Prompt],
+    replies: Sequence[Sequence[str]],
+    pairs: Sequence[tuple[Prompt, str, str]] = (),
+    log_probs: Sequence[Sequence[float]] | None = None,
+    ended: Sequence[Sequence[bool]] | None = None,
 ) -> int:
-    """Write the replies to be scored, each once, a row each; returns how many.
+    """Write the replies to be scored, a row for each that differs; returns how many. `read_replies` reads them again.
 
-    path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to
-    be scored too.
+    path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to be scored
+    too, though they were not drawn. log_probs, ended: (prompts, replies), where they are known; a row has a list of
+    those of each time that its reply was drawn.
     """
-    path = pathlib.Path(path)
-    keys = [(prompt, reply) for prompt, row in zip(prompts, replies) for reply in row]
-    keys += [(prompt, reply) for prompt, *pair in pairs for reply in pair]
-    rows = {(prompt.text, reply): {"prompt": prompt.text, "reply": reply} for prompt, reply in keys}
+    path, rows = pathlib.Path(path), dict[Key, dict[str, Any]]()
+    in_turns = any(prompt.turns for prompt in prompts)
+
+    def row_of(prompt: Prompt, reply: str) -> dict[str, Any]:
+        new = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
+        return rows.setdefault((prompt.text, reply), new | ({"reference": prompt.reference} if prompt.reference else {}))
+
+    for i, prompt in enumerate(prompts):
+        for j, reply in enumerate(replies[i]):
+            row = row_of(prompt, reply)
+            row["times_drawn"] += 1
+            for name, known in (("log_probs", log_probs), ("ended", ended)):
+                if known is not None:
+                    row.setdefault(name, []).append(known[i][j])
+    for prompt, chosen, rejected in pairs:
+        for reply in (chosen, rejected):
+            row_of(prompt, reply).update(chosen=chosen, rejected=rejected)
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it
 
@@ -283,6 +306,18 @@ def _replies(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> li
             f'{path}, {place}, must have one "reply" or a list of "replies", got {", ".join(map(str, row))}.'
         )
     return single
+
+
+def _times_drawn(path: str | pathlib.Path, place: str, row: Mapping[str, Any], replies: int) -> int:
+    """How many replies each reply of a row stands for."""
+    times = row.get("times_drawn", 1)
+    times = int(times) if isinstance(times, float) and times.is_integer() else times
+    if type(times) is not int or times < 0 or (replies > 1 and times != 1):
+        raise ValueError(
+            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {times!r} of {replies}; give '
+            "a row to each reply, or leave it out."
+        )
+    return times
 
 
 def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:

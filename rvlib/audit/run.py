@@ -39,7 +39,7 @@ from rvlib.files import data_folder, fingerprint
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import list_bad_lines, read_examples
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.sources import Example, Preference
+from rvlib.lm.data.sources import Example
 from rvlib.lm.models import policies
 from rvlib.lm.models.reward_models import GROUND_TRUTH, REWARD_MODEL, check_references, load_reader
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
@@ -99,12 +99,13 @@ def audit(
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
     )
     if not labelled_models and not scores and export is None:
-        raise ValueError("reward_models must name at least one reward model, got none.")
+        raise ValueError(
+            "An audit needs at least one reward model, got none; name it by --reward-model, or its scores by --scores."
+        )
     dtype, brought = resolved_dtype(dtype), None
     if replies is not None:
         brought = read_replies(replies, num_generations=num_generations, limit=limit)
-        by_prompt = {prompt.text: pair for prompt, *pair in brought.pairs}
-        examples = [Example(prompt, *by_prompt.get(prompt.text, (None, None))) for prompt in brought.prompts]
+        examples = [Example(prompt) for prompt in brought.prompts]
         bad_lines, num_generations = list(brought.left_out), len(brought.replies[0])
     elif policy is None or prompts is None:
         raise ValueError("An audit needs a policy and prompts, or a file of replies; name --policy and --prompts.")
@@ -182,15 +183,20 @@ def audit(
         del loaded_policy  # a reward model may need its memory
 
     pairs = [
-        Preference(example.prompt, example.chosen, example.rejected)
+        (example.prompt, example.chosen, example.rejected)
         for example in examples
         if example.chosen is not None and example.rejected is not None
     ]
+    pairs += brought.pairs if brought else []
     drawn = Texts(audited, [record["replies"] for record in records])
-    preferred = Texts([pair.prompt for pair in pairs], [[str(pair.chosen), str(pair.rejected)] for pair in pairs])
+    preferred = Texts([prompt for prompt, *_ in pairs], [[chosen, rejected] for _, chosen, rejected in pairs])
+    log_probs, ended = (
+        None if any(record[key] is None for record in records) else {r["prompt"]: r[key] for r in records}
+        for key in ("log_probs", "ended")
+    )
     if export is not None:
-        written = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
-        exported = processes.only_first(lambda: write_replies(export, drawn.prompts, drawn.replies, written))
+        of_replies = [values and [values[prompt.name] for prompt in audited] for values in (log_probs, ended)]
+        exported = processes.only_first(lambda: write_replies(export, audited, drawn.replies, pairs, *of_replies))
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
         return None
@@ -200,7 +206,6 @@ def audit(
         preferred, reading, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
     )
     drawn, preferred = drawn.where(mask), preferred.where(pair_mask)
-    records = [record for record, keep in zip(records, mask) if keep]
     _check_counts(drawn.prompts, num_generations, unread)
     settings = ScoringSettings(folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
     scores_of: dict[str, Scores] = {}
@@ -216,7 +221,6 @@ def audit(
     scored_pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
     drawn, preferred = drawn.where(scored.mask), preferred.where(scored_pairs.mask)
     _check_counts(drawn.prompts, num_generations, scored.left_out)
-    records = [record for record, keep in zip(records, scored.mask) if keep]
 
     def cleaned(scores: Scores) -> assembly.Scores:
         rewards, preferences = (
@@ -225,7 +229,6 @@ def audit(
         )
         return assembly.Scores(rewards, preferences, {"noise": scores.noise} | scores.reading)
 
-    log_probs, ended = ([record[key] for record in records] for key in ("log_probs", "ended"))
     file = pathlib.Path(str(replies or prompts))
     result = assembly.assemble(
         {label: cleaned(scores_of[label]) for label in labelled_models},
@@ -233,11 +236,11 @@ def audit(
         assembly.Drawn(
             prompts=[prompt.text for prompt in drawn.prompts],
             replies=drawn.replies,
-            log_probs=None if None in log_probs else log_probs,
+            log_probs=log_probs and [log_probs[prompt.name] for prompt in drawn.prompts],
             pair_prompts=[prompt.text for prompt in preferred.prompts],
             names=[prompt.name for prompt in drawn.prompts],
             left_out=[*bad_lines, *misfits, *unread, *unread_pairs, *scored.left_out, *scored_pairs.left_out, *unknown],
-            ended=None if None in ended else ended,
+            ended=ended and [ended[prompt.name] for prompt in drawn.prompts],
         ),
         assembly.Records(
             policy=source,
