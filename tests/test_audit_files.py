@@ -1,6 +1,7 @@
 """The audit of what people bring: replies and scores in files, rewards in arrays, two audits beside each other."""
 
 import gzip
+import itertools
 import json
 import pathlib
 import re
@@ -214,7 +215,9 @@ def test_an_export_is_the_same_replies_again(tmp_path, name):
     assert [prompt.messages for prompt in again.prompts] == [prompt.messages for prompt in brought.prompts]
     assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3]
     assert again.ended == [[True, False, True], [True] * 3]
-    assert [pair for _, *pair in again.pairs] == [pair for _, *pair in brought.pairs] == [["x", "bad"], ["other", "bad"]]
+    assert (
+        [pair for _, *pair in again.pairs] == [pair for _, *pair in brought.pairs] == [["x", "bad"], ["other", "bad"]]
+    )
 
 
 @pytest.mark.parametrize("times", [1.5, -1, "2", True])
@@ -375,13 +378,21 @@ def test_a_report_in_a_terminal_is_one_screen_of_80_columns(monkeypatch):
     from rich.console import Console
 
     lines = []
-    monkeypatch.setattr("rich.console.Console", lambda: Console(width=80, height=24, force_terminal=True))
+    monkeypatch.setattr(
+        "rich.console.Console", lambda: Console(width=80, height=24, force_terminal=True, color_system=None)
+    )
     monkeypatch.setattr("builtins.print", lambda text="", end="\n": lines.extend(str(text).splitlines()))
-    noise = np.random.default_rng(2).normal(size=(12, 4))
-    for rewards in ({"judge": TRUTH}, {"judge": TRUTH + noise, "a judge with a long name": np.round(noise)}):
+    noise = np.random.default_rng(2).normal(size=(9, 12, 4))
+    several = {f"a-judge-with-a-long-name-{i}-{'x' * 30 * (i % 2)}": TRUTH + i * each for i, each in enumerate(noise)}
+    flat = {"judge": TRUTH + noise[0], "a judge that says nothing": np.ones_like(TRUTH)}
+    for rewards, truth in itertools.product(({"judge": TRUTH}, flat, several), (np.round(TRUTH), None)):
         lines.clear()
-        report.show(audit_rewards(rewards, np.round(TRUTH), replies=REPLIES))
-        assert len(lines) <= 23  # and the line that says where the report is
+        audit = audit_rewards(rewards, truth, replies=REPLIES)
+        audit.prompts["left_out"] += [f"line {i}: an empty prompt" for i in range(200)]
+        report.show(audit)
+        assert len(lines) <= 23 and max(map(len, lines)) <= 80  # and the line that says where the report is
+        assert len(rewards) == 1 or sum(line.startswith(("  ", "≈ ")) for line in lines) == 1 + len(rewards)
+        assert "and 198 more, listed in the report" in lines
 
 
 # What else it rewards
@@ -397,9 +408,11 @@ def test_long_names_leave_the_figures_room_on_a_phone():
     assert {len(trace.name) for trace in report_figures.spread_figure(audit).data} == {30}
     for name in names:
         assert report.tables(audit).count(f'data-of="{name}"') == len(report_rows.rows(audit))
-    names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # whole, or two lines would be one
+    names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # or two lines would be one
     audit = audit_rewards({name: TRUTH + i * LENGTH / 50 for i, name in enumerate(names)}, TRUTH)
-    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == names
+    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == [
+        f"…{i}-and-one-end-and-one-end" for i in (1, 2)
+    ]
 
 
 def test_scores_that_differ_by_rounding_alone_have_no_variance(files, tmp_path):
