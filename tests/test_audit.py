@@ -525,6 +525,22 @@ def test_planned_time_grows_with_replies_and_parameters(judges):
     assert planning.resolved_dtype("auto") == ("bfloat16" if torch.cuda.is_available() else "float32")
 
 
+@pytest.mark.parametrize("gpu", ["H100", "H200"])
+def test_8b_scores_5000_replies_on_a_gpu_in_under_three_minutes_by_the_measured_rate(gpu, monkeypatch):
+    measured = json.loads((ROOT / "benchmarks/results/gpu-h200-llama-3.1-8b.json").read_text())["stages"]
+    scored, lengths = measured["scoring"], measured["sampling"]["lengths"]
+    tokens = scored["tokens"] / len(lengths)  # of a prompt with its reply
+    texts = ["x" * round(planning.CHARACTERS * tokens)] * 5000
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: f"NVIDIA {gpu} 80GB HBM3")
+    judges = {"judge": "meta-llama/Llama-3.1-8B"}
+    (stage,) = planning.plan(None, judges, texts, 1, 0, "bfloat16")
+    assert stage.seconds == pytest.approx(5000 * tokens / (scored["tokens"] / scored["seconds"]), rel=0.1)
+    assert stage.seconds < 180 and str(stage).startswith("Scoring 5000 replies by judge, 8 billion parameters: about 2")
+    longer = planning.plan("meta-llama/Llama-3.1-8B-Instruct", judges, ["x" * 400] * 625, 8, 256, "bfloat16")
+    assert [each.stage[:7] for each in longer] == ["Samplin", "Scoring"] and longer[1].seconds < 180
+
+
 def test_rewards_depend_neither_on_the_batch_size_nor_on_the_chunks(judges, file, tmp_path, monkeypatch):
     whole = audit("tiny", judges[:1], file, folder=tmp_path / "whole", **SETTINGS)
     monkeypatch.setattr(scoring, "CHUNK", 1)

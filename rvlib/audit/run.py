@@ -143,7 +143,7 @@ def audit(
         known = brought and [p.text + reply for p, row in zip(brought.prompts, brought.replies) for reply in row]
         asked = known or [example.prompt.text for example in examples]
         lengths = (1, 0) if known else (num_generations, max_new_tokens)
-        show_plan(None if brought else policy, named, asked, *lengths, dtype)
+        show_plan(None if brought else policy, named, asked, *lengths, dtype, engine=engine)
         if dry_run:
             return None
     misfits: list[str] = []
