@@ -57,10 +57,8 @@ class ChunkFile:
 
     def __init__(self, path: pathlib.Path | None) -> None:
         self.path = path
-        lines = [] if path is None or not path.exists() else read_lines(path)
+        lines = [] if path is None else processes.only_first(lambda: _whole_lines(path))
         self.chunks: dict[tuple[str, int], Rewards] = {(kind, start): rewards for kind, start, rewards in lines}
-        if path is not None and lines:  # without a line that was cut off
-            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def add(self, kind: str, start: int, rewards: Rewards) -> None:
         """Write one chunk."""
@@ -68,6 +66,14 @@ class ChunkFile:
         if self.path is not None and processes.first():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([kind, start, rewards]) + "\n")
+
+
+def _whole_lines(path: pathlib.Path) -> list[Any]:
+    """The lines of a file of chunks, if there is one, which is left without a line that was cut off."""
+    lines = read_lines(path) if path.exists() else []
+    if lines:
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return lines
 
 
 def score_all(
