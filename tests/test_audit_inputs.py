@@ -81,8 +81,10 @@ def test_bad_lines_are_told_by_number_and_left_out_only_on_demand(tmp_path, line
 
 def test_many_bad_lines_are_counted(tmp_path):
     path = written(tmp_path, '{"prompt": "a"}\n' + "no\n" * 8)
-    with pytest.raises(ValueError, match="line 6: not JSON and 3 more; "):
+    with pytest.raises(ValueError, match="got line 2, line 3, line 4, line 5, line 6 and 3 more: not JSON; "):
         files.read_examples(path)
+    reasons = [f"line {i}: a prompt of {i} tokens" for i in range(1, 9)]
+    assert files.list_bad_lines(reasons).endswith("; line 5: a prompt of 5 tokens and 3 more")
     assert len(files.read_examples(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
     with pytest.raises(ValueError, match="^[^\n]* must hold at least one prompt, got none \\(line 1: not JSON\\)\\.$"):
         files.read_examples(written(tmp_path, "no\n"), skip_bad_lines=True)
@@ -192,6 +194,9 @@ def test_a_reply_to_something_else_is_refused(tmp_path, chosen, reason):
 def test_a_pair_for_two_prompts_is_refused(tmp_path):
     pair = {"chosen": [user("q"), assistant("c")], "rejected": [user("r"), assistant("d")]}
     with pytest.raises(ValueError, match="line 1: chosen and rejected that answer different prompts"):
+        read(tmp_path, [pair])
+    pair["chosen"].append(user("thanks"))
+    with pytest.raises(ValueError, match="line 1: a chosen that ends with a turn of the user instead of the assistant"):
         read(tmp_path, [pair])
 
 

@@ -85,9 +85,16 @@ def read_examples(
 
 
 def list_bad_lines(bad: Sequence[str]) -> str:
-    """The first few of what is wrong with lines, and how many more there are."""
-    unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
-    return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
+    """What is wrong with lines, each reason once with the first few that have it, and how many more there are."""
+    by_reason: dict[str, list[str]] = {}
+    for place, _, reason in (line.partition(": ") for line in bad):
+        by_reason.setdefault(reason, []).append(place)
+    listed = []
+    for reason, places in list(by_reason.items())[:MAX_LISTED_LINES]:
+        more = f" and {len(places) - MAX_LISTED_LINES} more" * (len(places) > MAX_LISTED_LINES)
+        listed.append(f"{', '.join(places[:MAX_LISTED_LINES])}{more}: {reason}")
+    unlisted = sum(map(len, list(by_reason.values())[MAX_LISTED_LINES:]))
+    return "; ".join(listed) + f" and {unlisted} more" * bool(unlisted)
 
 
 def _rows(source: str) -> Iterator[Row]:
