@@ -206,18 +206,19 @@ def test_an_export_is_the_same_replies_again(tmp_path, name):
     ]
     rows[1] |= {"log_probs": [-3.0] * 3, "ended": [True] * 3, "reference": "good"}
     rows += [{"prompt": "a", "replies": [], "chosen": c, "rejected": "bad"} for c in ("x", "other")]
+    rows += [{"prompt": "a", "replies": [], "chosen": "other", "rejected": "x"}]
+    rows += [{"prompt": "a", "prompt_copy": 1, "replies": ["x", "z", "z"], "log_probs": [-1] * 3, "ended": [True] * 3}]
     brought = exchange.read_replies(written(tmp_path / "r.jsonl", rows))
     count = exchange.write_replies(
         tmp_path / name, brought.prompts, brought.replies, brought.pairs, brought.log_probs, brought.ended
     )
     again = exchange.read_replies(tmp_path / name)
-    assert count == 5 and [sorted(row) for row in again.replies] == [["x", "x", "y"], ["y"] * 3]
+    assert count == 7 and [sorted(row) for row in again.replies] == [["x", "x", "y"], ["y"] * 3, ["x", "z", "z"]]
     assert [prompt.messages for prompt in again.prompts] == [prompt.messages for prompt in brought.prompts]
-    assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3]
-    assert again.ended == [[True, False, True], [True] * 3]
-    assert (
-        [pair for _, *pair in again.pairs] == [pair for _, *pair in brought.pairs] == [["x", "bad"], ["other", "bad"]]
-    )
+    assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3, [-1] * 3]
+    assert again.ended == [[True, False, True], [True] * 3, [True] * 3]
+    pairs = [["other", "bad"], ["other", "x"], ["x", "bad"]]
+    assert sorted(pair for _, *pair in again.pairs) == sorted(pair for _, *pair in brought.pairs) == pairs
 
 
 @pytest.mark.parametrize("times", [1.5, -1, "2", True])
@@ -247,6 +248,10 @@ def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_p
     audit = audit_files(replies, written(tmp_path / "s.jsonl", scores + pairs))
     assert audit.teachers["judge"]["preference_accuracy"][0] == 1 and audit.order["by"] == "preference_covariance"
     assert audit_files(replies, written(tmp_path / "t.jsonl", scores)).order["by"] == "reward_variance"
+    rows[1] |= {"chosen": "bad"}
+    audit = audit_files(written(replies, rows), written(tmp_path / "s.jsonl", scores + pairs))
+    assert audit.teachers["judge"]["pairs"] == 11 and audit.teachers["judge"]["preference_accuracy"][0] == 1
+    assert "line 2: chosen and rejected replies that are the same" in audit.prompts["left_out"]
 
 
 def test_a_report_may_keep_no_texts(files, tmp_path):

@@ -340,6 +340,7 @@ def numbers(value):
 
 def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
     rows = [{"prompt": text, "chosen": "sun a", "rejected": "rain"} for text in WORDS[5:15]]
+    rows.append(rows[0] | {"rejected": "snow"})  # a prompt that comes twice
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings: Any = {"num_generations": 12, "max_new_tokens": 2, "progress": False, "group": 4}
@@ -361,7 +362,9 @@ def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
         assert before.keys() == after.keys() and before["preferences"] == after["preferences"]
         for key in before.keys() - left:
             for value, expected in zip(numbers(after[key]), numbers(before[key]), strict=True):
-                assert value == pytest.approx(expected, abs=2e-3), key  # the order of replies moves the ends of intervals
+                assert value == pytest.approx(expected, abs=2e-3), (
+                    key
+                )  # the order of replies moves the ends of intervals
 
 
 def test_a_wrong_ground_truth_is_called_so(models, prompts, tmp_path):
@@ -457,6 +460,20 @@ def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, t
     assert result.teachers == whole.teachers and not list(tmp_path.rglob("*.partial.jsonl"))
 
 
+def test_a_place_for_the_export_that_is_not_there_is_told_before_anything_is_drawn(models, prompts, tmp_path):
+    settings: Any = SETTINGS | {"folder": tmp_path / "run", "export": tmp_path / "none/out.jsonl"}
+    with pytest.raises(OSError, match="No such file or directory: [^\n]*none"):
+        audit(models / "policy", [], prompts(), **settings)
+    assert drawn_nothing(tmp_path)
+
+
+def test_another_engine_has_another_folder(models, prompts, tmp_path, monkeypatch):
+    monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
+    for engine in ("generate", "continuous", "generate"):
+        audit(models / "policy", [models / "judge"], prompts(), engine=engine, **SETTINGS)
+    assert len(list(tmp_path.glob("audits/*/audit.json"))) == 2
+
+
 def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -505,9 +522,7 @@ def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
 
 def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, monkeypatch):
     commits = {"somebody/adapter-c": "89ab", "somebody/base-c": "cdef"}
-    monkeypatch.setattr(
-        "huggingface_hub.HfApi.repo_info", lambda _, name, **__: repository_info(commits[name])
-    )
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda _, name, **__: repository_info(commits[name]))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--somebody--adapter-c"

@@ -266,6 +266,21 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
         files.read_examples(written(tmp_path, content, name), skip_bad_lines=True)
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("prompt,other\na b,1\n", "that of a table with the columns prompt, other; end its name in .csv"),
+        ('"id"\t"question"\n1\ta\n', "that of a table with the columns id, question; end its name in .tsv"),
+        ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
+    ],
+)
+def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason):
+    with pytest.raises(ValueError, match=f"^[^\n]* must hold a prompt a line, but its first line is {reason}\\.$"):
+        files.read_examples(written(tmp_path, text, "prompts.txt"))
+    for prompt in ("question, or not?", "{braces} are prompts too", "a\tb", "prompt"):
+        assert files.read_examples(written(tmp_path, prompt, "prompts.txt"))[0][0].prompt.text == prompt
+
+
 def test_a_misspelt_file_is_told_at_once_with_the_nearest(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
     (tmp_path / "data").mkdir()

@@ -397,11 +397,15 @@ def test_pickled_weights_alone_say_how_to_convert_them(tmp_path):
 @pytest.mark.parametrize("named", [True, False])
 def test_a_token_classifier_with_one_label_is_no_reward_model(tmp_path, named):
     make_llama(tmp_path, architecture="LlamaForTokenClassification")
-    expected = "^The reward model must give one reward for a text, got [^\n]*, a LlamaForTokenClassification, [^\n]*\\.$"
+    expected = (
+        "^The reward model must give one reward for a text, got [^\n]*, a LlamaForTokenClassification, [^\n]*\\.$"
+    )
     if not named:
         config = json.loads((tmp_path / "config.json").read_text())
         (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": None}))
-        expected = "^The reward model must have the head of a sequence classifier, got [^\n]* with score.bias, [^\n]*\\.$"
+        expected = (
+            "^The reward model must have the head of a sequence classifier, got [^\n]* with score.bias, [^\n]*\\.$"
+        )
     with pytest.raises(ValueError, match=expected):
         load_reward_model(tmp_path)
 
@@ -533,7 +537,8 @@ def test_a_language_model_is_no_reward_model(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "reward"}}))
     with pytest.raises(
-        ValueError, match="^The reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$"
+        ValueError,
+        match="^The reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$",
     ):
         load_reward_model(tmp_path)
 

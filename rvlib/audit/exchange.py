@@ -8,11 +8,12 @@
 JSON lines, a JSON array, either of them gzipped, or parquet. "completion" and "response" are other words for "reply".
 A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
 may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
-"reference", "chosen" with "rejected", and "times_drawn" (how many replies a row stands for, 1 by default). A reply has
-one score, which counts as often as it was drawn. A score of null abstains: the reply is left out of that score's
-numbers.
+"reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
+"prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which counts as often
+as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
 """
 
+import collections
 import gzip
 import io
 import json
@@ -34,8 +35,10 @@ REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
 LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
-KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens", "times_drawn"}
+KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
+KNOWN |= {"times_drawn", "prompt_copy"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
+_Group = tuple[str, Any]  # the text of a prompt and the number of its copy
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,15 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     Without `num_generations` all prompts must have as many; with it, those with fewer are left out and counted. OSError
     or ValueError, in one sentence, for what is missing or wrong.
     """
-    prompts: dict[str, Prompt] = {}
-    texts: dict[str, list[str]] = {}
-    log_probs: dict[str, list[float | None]] = {}
-    ended: dict[str, list[bool | None]] = {}
-    pairs: dict[tuple[str, ...], tuple[Prompt, str, str]] = {}
+    prompts: dict[_Group, Prompt] = {}
+    texts: dict[_Group, list[str]] = {}
+    log_probs: dict[_Group, list[float | None]] = {}
+    ended: dict[_Group, list[bool | None]] = {}
+    pairs: dict[tuple[_Group, str, str], tuple[Prompt, str, str]] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
-        key, prompt = prompt.text, prompts.setdefault(prompt.text, prompt)
+        key = prompt.text, row.get("prompt_copy") or 0
+        prompt = prompts.setdefault(key, prompt)
         replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
         replies *= _times_drawn(path, place, row, len(replies))
         texts.setdefault(key, []).extend(replies)
@@ -151,7 +155,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         replies=[texts[key][:num_generations] for key in keys],
         log_probs=_all_known([log_probs[key][:num_generations] for key in keys]),
         ended=_all_known([ended[key][:num_generations] for key in keys]),
-        pairs=[pair for pair in pairs.values() if pair[0].text in kept],
+        pairs=[pair for (key, *_), pair in pairs.items() if key in kept],
         left_out=left_out,
     )
 
@@ -207,35 +211,44 @@ def write_replies(
     log_probs: Sequence[Sequence[float]] | None = None,
     ended: Sequence[Sequence[bool]] | None = None,
 ) -> int:
-    """Write the replies to be scored, a row for each that differs; returns how many. `read_replies` reads them again.
+    """Write the replies to be scored, a row for each of a prompt's that differs; returns how many.
 
-    path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to be scored
+    `read_replies` reads them as they were drawn. path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to be scored
     too, though they were not drawn. log_probs, ended: (prompts, replies), where they are known; a row has a list of
     those of each time that its reply was drawn.
     """
-    path, rows = pathlib.Path(path), dict[Key, dict[str, Any]]()
+    path, rows = pathlib.Path(path), dict[tuple[_Group, str], dict[str, Any]]()
     in_turns = any(prompt.turns for prompt in prompts)
+    copies = collections.Counter[str]()  # of each prompt so far
 
-    def row_of(prompt: Prompt, reply: str) -> dict[str, Any]:
+    def row_of(prompt: Prompt, reply: str, copy: int) -> dict[str, Any]:
         new = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
-        return rows.setdefault((prompt.text, reply), new | ({"reference": prompt.reference} if prompt.reference else {}))
+        new |= ({"reference": prompt.reference} if prompt.reference else {}) | ({"prompt_copy": copy} if copy else {})
+        return rows.setdefault(((prompt.text, copy), reply), new)
 
     for i, prompt in enumerate(prompts):
+        copy = copies[prompt.text]
+        copies[prompt.text] += 1
         for j, reply in enumerate(replies[i]):
-            row = row_of(prompt, reply)
+            row = row_of(prompt, reply, copy)
             row["times_drawn"] += 1
             for name, known in (("log_probs", log_probs), ("ended", ended)):
                 if known is not None:
                     row.setdefault(name, []).append(known[i][j])
+    of_pairs = []  # rows of pairs whose replies stand in other pairs already
     for prompt, chosen, rejected in pairs:
-        for reply in (chosen, rejected):
-            row_of(prompt, reply).update(chosen=chosen, rejected=rejected)
+        pair = {"chosen": chosen, "rejected": rejected}
+        free = [row for row in (row_of(prompt, reply, 0) for reply in pair.values()) if "chosen" not in row]
+        for row in free:
+            row.update(pair)
+        if not free:
+            of_pairs.append({"prompt": row_of(prompt, chosen, 0)["prompt"], "reply": chosen, "times_drawn": 0} | pair)
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it
 
-        write_whole(path, lambda partial: pandas.DataFrame(list(rows.values())).to_parquet(partial))
+        write_whole(path, lambda partial: pandas.DataFrame([*rows.values(), *of_pairs]).to_parquet(partial))
     else:
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows.values(), *of_pairs]))
     return len(rows)
 
 
@@ -314,8 +327,8 @@ def _times_drawn(path: str | pathlib.Path, place: str, row: Mapping[str, Any], r
     times = int(times) if isinstance(times, float) and times.is_integer() else times
     if type(times) is not int or times < 0 or (replies > 1 and times != 1):
         raise ValueError(
-            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {times!r} of {replies}; give '
-            "a row to each reply, or leave it out."
+            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {times!r} of {replies}; '
+            "give a row to each reply, or leave it out."
         )
     return times
 

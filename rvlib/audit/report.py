@@ -1,6 +1,7 @@
 """What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
+import re
 
 from rvlib.audit.grading import MEASURES, Audit, Grade, interval_of
 from rvlib.audit.probes import Example
@@ -22,7 +23,7 @@ summary{cursor:pointer;font-weight:600;margin:.6rem 0}
 small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
 @media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
 tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
-th,td{border:0;min-width:0}thead tr>th+th{display:none}
+th,td{border:0;min-width:0}td{display:flex;flex-direction:column;justify-content:end}thead tr>th+th{display:none}
 td::before{content:attr(data-of);display:block;font-size:.8rem;opacity:.8;overflow-wrap:anywhere}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
 @media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
 LISTED = 2  # lines left out that the terminal shows
@@ -90,8 +91,9 @@ def tables(audit: Audit) -> str:
 
 
 def _cell(name: str, text: str) -> str:
-    """A cell of a table, which on a phone stands under the name of its reward model."""
-    return f'<td data-of="{html.escape(name, quote=True)}">{html.escape(text)}</td>'
+    """A cell of a table, which on a phone stands under the name of its reward model; no line breaks an interval."""
+    whole = re.sub(r"\[.*?\]", lambda ends: ends[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return f'<td data-of="{html.escape(name, quote=True)}">{html.escape(whole)}</td>'
 
 
 def probes(audit: Audit) -> str:

@@ -12,6 +12,7 @@ compare. Means and 95 % intervals are over prompts. `grading` and `report` need 
 """
 
 import errno
+import os
 import pathlib
 import shlex
 import sys
@@ -31,7 +32,7 @@ from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
-from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, strangers
+from rvlib.audit.scored_files import ScoreColumn, check_group, different_pairs, score_columns, strangers
 from rvlib.audit.scoring import Scores, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.audit.statistics import MANTISSA
@@ -42,11 +43,11 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.sources import Example
 from rvlib.lm.models import policies
 from rvlib.lm.models.reward_models import GROUND_TRUTH, REWARD_MODEL, check_references, load_reader
+from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
 THE_TRUTH = "the ground truth"  # its label among the reward models
-FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 NUM_GENERATIONS = 8  # replies to each prompt
 
 
@@ -103,6 +104,8 @@ def audit(
             "An audit needs at least one reward model, got none; name it by --reward-model, or its scores by --scores."
         )
     dtype, brought = resolved_dtype(dtype), None
+    if export is not None and not pathlib.Path(export).absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(pathlib.Path(export).parent))
     if replies is not None:
         brought = read_replies(replies, num_generations=num_generations, limit=limit)
         examples = [Example(prompt) for prompt in brought.prompts]
@@ -165,7 +168,9 @@ def audit(
         )
         audited = [example.prompt for example in examples]
         _check_counts(audited, num_generations, misfits)
-        key = fingerprint([FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]])
+        known_by = [FORMAT, loaded_policy.source, asdict(sampling), [[p.name, p.text] for p in audited]]
+        drawn_by = engines.chosen(engine, loaded_policy.model)
+        key = fingerprint([*known_by, *([] if drawn_by == "generate" else [drawn_by])])
         folder = pathlib.Path(
             folder or data_folder() / "audits" / f"{pathlib.Path(str(prompts).split(':')[0]).stem}-{key[:8]}"
         )
@@ -188,14 +193,11 @@ def audit(
         if example.chosen is not None and example.rejected is not None
     ]
     pairs += brought.pairs if brought else []
+    pairs, no_pairs = different_pairs(pairs)
     drawn = Texts(audited, [record["replies"] for record in records])
     preferred = Texts([prompt for prompt, *_ in pairs], [[chosen, rejected] for _, chosen, rejected in pairs])
-    log_probs, ended = (
-        None if any(record[key] is None for record in records) else {r["prompt"]: r[key] for r in records}
-        for key in ("log_probs", "ended")
-    )
     if export is not None:
-        of_replies = [values and [values[prompt.name] for prompt in audited] for values in (log_probs, ended)]
+        of_replies = [_known(records, key, audited) for key in ("log_probs", "ended")]
         exported = processes.only_first(lambda: write_replies(export, audited, drawn.replies, pairs, *of_replies))
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
@@ -236,11 +238,20 @@ def audit(
         assembly.Drawn(
             prompts=[prompt.text for prompt in drawn.prompts],
             replies=drawn.replies,
-            log_probs=log_probs and [log_probs[prompt.name] for prompt in drawn.prompts],
+            log_probs=_known(records, "log_probs", drawn.prompts),
             pair_prompts=[prompt.text for prompt in preferred.prompts],
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=[*bad_lines, *misfits, *unread, *unread_pairs, *scored.left_out, *scored_pairs.left_out, *unknown],
-            ended=ended and [ended[prompt.name] for prompt in drawn.prompts],
+            left_out=[
+                *bad_lines,
+                *misfits,
+                *no_pairs,
+                *unread,
+                *unread_pairs,
+                *scored.left_out,
+                *scored_pairs.left_out,
+                *unknown,
+            ],
+            ended=_known(records, "ended", drawn.prompts),
         ),
         assembly.Records(
             policy=source,
@@ -269,6 +280,13 @@ def _check_counts(prompts: Sequence[Prompt], num_generations: int, left_out: Seq
             + f" ({list_bad_lines(left_out)})" * bool(left_out)
             + "; its intervals are over prompts."
         )
+
+
+def _known(records: Sequence[Mapping[str, Any]], key: str, prompts: Sequence[Prompt]) -> list[Any] | None:
+    """What records say under `key` of the replies to these prompts; None where it is not known of all."""
+    by_name = {record["prompt"]: record[key] for record in records}
+    values = [by_name[prompt.name] for prompt in prompts]
+    return None if None in values else values
 
 
 def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Path]:
@@ -303,10 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(processes.exit_message(FULL if full else sentence(error)))
-    except (ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(processes.exit_message(sentence(error)))
     except KeyboardInterrupt:
         sys.exit(processes.exit_message("Stopped; the same command goes on from what was drawn and scored."))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
+from rvlib.lm.data.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def audit_files(
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
     check_group(group, len(drawn.replies[0]))
-    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [prompt.text for prompt, *_ in drawn.pairs]
-    pairs = [pair for _, *pair in drawn.pairs]
+    compared, no_pairs = different_pairs(drawn.pairs)
+    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [prompt.text for prompt, *_ in compared]
+    pairs = [pair for _, *pair in compared]
     columns = score_columns(files)
     names = [name for name in columns if name != ground_truth] or list(columns)
     if ground_truth is not None and ground_truth not in columns:
@@ -70,7 +72,7 @@ def audit_files(
             log_probs=drawn.log_probs,
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=drawn.left_out + strangers(columns, prompts, drawn.replies, pair_prompts, pairs),
+            left_out=drawn.left_out + no_pairs + strangers(columns, prompts, drawn.replies, pair_prompts, pairs),
             ended=drawn.ended,
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
@@ -81,6 +83,14 @@ def audit_files(
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         audit.write(folder)
     return audit
+
+
+def different_pairs(pairs: Sequence[tuple[Prompt, str, str]]) -> tuple[list[tuple[Prompt, str, str]], list[str]]:
+    """The pairs (prompt, chosen, rejected) of two texts that differ, and a sentence on each of the others."""
+    same = [
+        f"{prompt.name}: chosen and rejected replies that are the same" for prompt, *pair in pairs if pair[0] == pair[1]
+    ]
+    return [pair for pair in pairs if pair[1] != pair[2]], same
 
 
 def check_group(group: int | None, num_generations: int) -> None:

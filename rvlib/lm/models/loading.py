@@ -43,7 +43,8 @@ class AdapterBase:
 def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
     """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own.
 
-    ValueError, in words for `loading_failure`, for an adapter that does not say its base.
+    ValueError or hub.NotThere, in words for `loading_failure`, for an adapter that does not say its base, or whose base
+    is not there.
     """
     if pathlib.Path(name).is_dir():
         path = transformers.utils.find_adapter_config_file(str(name))
@@ -57,6 +58,10 @@ def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
         raise ValueError(
             "its adapter_config.json has no base_model_name_or_path; write there which model it was trained on"
         )
+    try:
+        locate(base)
+    except hub.NotThere as error:
+        raise hub.NotThere(f"its base is {base}, but {error}") from error
     return AdapterBase(base, config.get("revision") or "main", config.get("task_type"))
 
 

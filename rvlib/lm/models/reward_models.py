@@ -239,9 +239,7 @@ def load_reader(
     return Reader.of(str(name), tokenizer, config)
 
 
-def check_reward_model(
-    name: str | pathlib.Path, *, trust_remote_code: bool = False, role: str = REWARD_MODEL
-) -> None:
+def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False, role: str = REWARD_MODEL) -> None:
     """Raise what `load_reward_model` would, as far as can be told before weights are fetched and read."""
     if name in FUNCTIONS:
         _function(str(name))
@@ -296,7 +294,9 @@ def _check_adapter(name: str | pathlib.Path, role: str) -> None:
             str(name), "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False
         )
     if config.task_type != peft.TaskType.SEQ_CLS or config.is_prompt_learning or weights is None:
-        lacks = "without safetensors weights" if weights is None else f"of {config.peft_type} for {config.task_type}"
+        lacks = (
+            "without safetensors weights" if weights is None else f"of {config.peft_type.value} for {config.task_type}"
+        )
         raise ValueError(
             f"An adapter that is the {role} must be of safetensors weights in a classifier's layers (SEQ_CLS), got "
             f"{str(name)!r} {lacks}; merge it with peft's merge_and_unload(), save_pretrained(FOLDER) that with its "
@@ -363,7 +363,8 @@ def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
     """Let code from the hub run only if somebody said so; ArmoRM's asks for a text that transformers no longer has."""
     if not trusted:
         raise ValueError(
-            f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it."
+            f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true "
+            "(--trust-remote-code of an audit) to run it."
         )
     vars(transformers.models.llama.modeling_llama).setdefault("LLAMA_INPUTS_DOCSTRING", "")
 
@@ -374,9 +375,7 @@ def _one_sentence(name: str | pathlib.Path, role: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        expected = (
-            f"The {role} must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
-        )
+        expected = f"The {role} must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
         raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error)}).") from error
 
 
