@@ -213,9 +213,9 @@ def write_replies(
 ) -> int:
     """Write the replies to be scored, a row for each of a prompt's that differs; returns how many.
 
-    `read_replies` reads them as they were drawn. path: parquet where it ends so, else JSON lines. pairs: (prompt, chosen, rejected), whose replies are to be scored
-    too, though they were not drawn. log_probs, ended: (prompts, replies), where they are known; a row has a list of
-    those of each time that its reply was drawn.
+    `read_replies` reads them as they were drawn. path: parquet where it ends so, else JSON lines. pairs: (prompt,
+    chosen, rejected), whose replies are to be scored too, though they were not drawn. log_probs, ended: (prompts,
+    replies), where they are known; a row has a list of those of each time that its reply was drawn.
     """
     path, rows = pathlib.Path(path), dict[tuple[_Group, str], dict[str, Any]]()
     in_turns = any(prompt.turns for prompt in prompts)
