@@ -311,6 +311,8 @@ def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path
     rewards = {name: grade["rewards"] for name, grade in result.teachers.items()}
     assert rewards.pop("scores.jsonl:judge") == [[1, 3], [1, 3]] and list(rewards) == ["judge"]
     assert rewards["judge"] != [[1, 3], [1, 3]]
+    with pytest.raises(ValueError, match="^The ground truth must be one of the scores [^\n]*, got 'jugde'\\.$"):
+        audit(None, [models / "judge"], ground_truth="jugde", progress=False, folder=tmp_path / "run", **files)
 
 
 def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(models, prompts, tmp_path):
@@ -472,6 +474,31 @@ def test_another_engine_has_another_folder(models, prompts, tmp_path, monkeypatc
     for engine in ("generate", "continuous", "generate"):
         audit(models / "policy", [models / "judge"], prompts(), engine=engine, **SETTINGS)
     assert len(list(tmp_path.glob("audits/*/audit.json"))) == 2
+
+
+def test_the_bars_move_within_a_batch(models, prompts, tmp_path, monkeypatch):
+    moves: dict[str, list[int]] = {}
+
+    class Bar:
+        def __init__(self, total, desc, **_):
+            self.n, self.total, self.moves = 0, total, moves.setdefault(desc, [])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            assert self.n == self.total
+
+        def update(self, count):
+            self.n += count
+            self.moves.append(self.n)
+
+    monkeypatch.setattr("rvlib.lm.sampling.replies.tqdm", Bar)
+    monkeypatch.setattr(scoring, "tqdm", Bar)
+    settings: Any = SETTINGS | {"batch_size": 2}
+    audit(models / "policy", [models / "judge"], prompts(), folder=tmp_path / "run", **settings)
+    assert moves["Sampling"][:3] == [1, 2, 3] and len(moves["Sampling"]) > 4  # one batch of at most 6 tokens
+    assert moves["Scoring by judge"][:3] == [2, 4, 6] and moves["Scoring by judge"][-1] == 12
 
 
 def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):

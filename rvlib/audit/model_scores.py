@@ -46,7 +46,7 @@ def model_scores(
         return Scores(rewards, preferences)
     if callable(reward_model):
         return scoring.score_all(
-            _shared(reward_model), drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
+            reward_model, drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
         )
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
     dtype, compare_dtype = settings.dtype, settings.compare_dtype
@@ -64,7 +64,7 @@ def model_scores(
 
         score = load(dtype)
         scores = scoring.score_all(
-            _shared(score), drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
+            score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
         )
         if isinstance(score, reward_models.SequenceReward):
             others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
@@ -86,10 +86,3 @@ def model_scores(
 
         processes.only_first(write)
     return Scores(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def _shared(score: Score) -> Score:
-    """The same reward, each process scoring its share of the prompts."""
-    if processes.world() == 1:
-        return score
-    return lambda prompts, replies: processes.score(lambda p, r: np.asarray(score(p, r)), prompts, replies)

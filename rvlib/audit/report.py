@@ -44,7 +44,8 @@ def sizes(audit: Audit) -> str:
     count, sampling = len(audit.prompts["names"]), audit.sampling
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
-    left = f" ({len(audit.prompts['left_out'])} left out)" * bool(audit.prompts["left_out"])
+    notes = len(audit.prompts["left_out"])
+    left = f" ({notes} line{'s' * (notes > 1)} on what was left out)" * bool(notes)
     share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
     drawn = f" ({share} were cut off)" * bool(share)
     if "max_new_tokens" in sampling:

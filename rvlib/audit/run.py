@@ -32,7 +32,7 @@ from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
-from rvlib.audit.scored_files import ScoreColumn, check_group, different_pairs, score_columns, strangers
+from rvlib.audit.scored_files import ScoreColumn, check_group, different_pairs, names_a_model, score_columns, strangers
 from rvlib.audit.scoring import Scores, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.audit.statistics import MANTISSA
@@ -125,6 +125,11 @@ def audit(
         raise ValueError(f"compare_dtype must be one of {', '.join(MANTISSA)}, got {compare_dtype!r}.")
     columns = score_columns(scores, taken=labelled_models)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
+    if columns and isinstance(truth_model, str) and not names_a_model(truth_model):
+        raise ValueError(
+            f"The ground truth must be one of the scores {', '.join(columns)}, or a reward model by its folder or its "
+            f"name on the hub, got {truth_model!r}."
+        )
     labelled_models |= columns
     if THE_TRUTH in labelled_models:
         raise ValueError(f"reward_models must not be called {THE_TRUTH!r}, the label of ground_truth; rename it.")

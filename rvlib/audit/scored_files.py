@@ -8,6 +8,7 @@ from rvlib.audit.assembly import Drawn, Records, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
 from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.experiments import cost
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ def different_pairs(pairs: Sequence[tuple[Prompt, str, str]]) -> tuple[list[tupl
         f"{prompt.name}: chosen and rejected replies that are the same" for prompt, *pair in pairs if pair[0] == pair[1]
     ]
     return [pair for pair in pairs if pair[1] != pair[2]], same
+
+
+def names_a_model(name: str | None) -> bool:
+    """Whether the ground truth is a model to score with, and not a column of scores."""
+    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
 
 
 def check_group(group: int | None, num_generations: int) -> None:

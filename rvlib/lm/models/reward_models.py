@@ -72,7 +72,8 @@ class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
     source: where the weights came from, for records; batch_size: of the longest texts, how many go
-    through the model at once (`batches_of_tokens`); sharing: how a process comes by the weights.
+    through the model at once (`batches_of_tokens`); sharing: how a process comes by the weights; scored: called with
+    the number of texts of each batch that is through.
     """
 
     name: str
@@ -81,6 +82,7 @@ class SequenceReward:
     source: dict[str, Any]
     batch_size: int = 32
     sharing: WholeWeights = WholeWeights()
+    scored: Callable[[int], object] = lambda count: None
 
     @functools.cached_property
     def reader(self) -> Reader:
@@ -114,6 +116,7 @@ class SequenceReward:
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()
+            self.scored(len(indices))
         return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
