@@ -506,6 +506,7 @@ def test_a_comparison_is_paired_over_prompts():
     for measure in ("mean truth", "covariance", "accuracy", "reward variance"):
         assert changes[measure].difference == pytest.approx([0, 0, 0], abs=1e-12) and not changes[measure].apart
     assert changes["mean reward"].first[2] - changes["mean reward"].first[1] > 0.3  # unpaired it would not be seen
+    assert comparison.page().count('<td data-of="difference">') == len(changes)  # on a phone a cell says which it is
     assert "after" in comparison.text() and "<strong>" not in comparison.text()
     with pytest.raises(ValueError, match="^[^\n]* at least two prompts in common, got 0 [^\n]*\\.$"):
         compare(first, audit_rewards({"judge": base}, truth, prompts=[f"q{i}" for i in range(40)]))

@@ -74,7 +74,7 @@ def tables(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
-        + "".join(_cell(name, cell) for name, cell in zip(names, row.cells))
+        + "".join(cell(name, text) for name, text in zip(names, row.cells))
         + "</tr>"
         for row in rows(audit)
     )
@@ -91,10 +91,11 @@ def tables(audit: Audit) -> str:
     )
 
 
-def _cell(name: str, text: str) -> str:
-    """A cell of a table, which on a phone stands under the name of its reward model; no line breaks an interval."""
+def cell(name: str, text: str, *, bold: bool = False) -> str:
+    """A cell of a table, which on a phone stands under the name of its column; no line breaks an interval."""
     whole = re.sub(r"\[.*?\]", lambda ends: ends[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
-    return f'<td data-of="{html.escape(name, quote=True)}">{html.escape(whole)}</td>'
+    content = f"<b>{html.escape(whole)}</b>" if bold else html.escape(whole)
+    return f'<td data-of="{html.escape(name, quote=True)}">{content}</td>'
 
 
 def probes(audit: Audit) -> str:
@@ -108,7 +109,7 @@ def probes(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in grades)
     body = "".join(
         f"<tr><th>{html.escape(feature)}</th>"
-        + "".join(_cell(name, interval(probes.get(feature))) for name, probes in grades.items())
+        + "".join(cell(name, interval(probes.get(feature))) for name, probes in grades.items())
         + "</tr>"
         for feature in features
     )
