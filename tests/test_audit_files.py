@@ -1,6 +1,7 @@
 """The audit of what people bring: replies and scores in files, rewards in arrays, two audits beside each other."""
 
 import gzip
+import itertools
 import json
 import pathlib
 import re
@@ -197,6 +198,37 @@ def test_a_reply_drawn_twice_is_two_replies_with_one_score(tmp_path):
     assert audit.replies["same"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_an_export_is_the_same_replies_again(tmp_path, name):
+    rows: list = [
+        {"prompt": "a", "replies": ["x", "y", "x"], "log_probs": [-1.0, -2.0, -1.5], "ended": [True, True, False]},
+        {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "b"}], "replies": ["y", "y", "y"]},
+    ]
+    rows[1] |= {"log_probs": [-3.0] * 3, "ended": [True] * 3, "reference": "good"}
+    rows += [{"prompt": "a", "replies": [], "chosen": c, "rejected": "bad"} for c in ("x", "other")]
+    rows += [{"prompt": "a", "replies": [], "chosen": "other", "rejected": "x"}]
+    rows += [{"prompt": "a", "prompt_copy": 1, "replies": ["x", "z", "z"], "log_probs": [-1] * 3, "ended": [True] * 3}]
+    brought = exchange.read_replies(written(tmp_path / "r.jsonl", rows))
+    count = exchange.write_replies(
+        tmp_path / name, brought.prompts, brought.replies, brought.pairs, brought.log_probs, brought.ended
+    )
+    again = exchange.read_replies(tmp_path / name)
+    assert count == 7 and [sorted(row) for row in again.replies] == [["x", "x", "y"], ["y"] * 3, ["x", "z", "z"]]
+    assert [prompt.messages for prompt in again.prompts] == [prompt.messages for prompt in brought.prompts]
+    assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3, [-1] * 3]
+    assert again.ended == [[True, False, True], [True] * 3, [True] * 3]
+    pairs = [["other", "bad"], ["other", "x"], ["x", "bad"]]
+    of_file, exported = (sorted([pair.chosen, pair.rejected] for pair in file.pairs) for file in (brought, again))
+    assert exported == of_file == pairs
+
+
+@pytest.mark.parametrize("times", [1.5, -1, "2", True])
+def test_times_drawn_that_are_no_whole_number_are_refused(tmp_path, times):
+    path = written(tmp_path / "r.jsonl", [{"prompt": "a", "reply": "x", "times_drawn": times}])
+    with pytest.raises(ValueError, match='^[^\n]*, line 1, must have a whole number of "times_drawn" [^\n]*\\.$'):
+        exchange.read_replies(path)
+
+
 def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
     rows = by_reply()
     path = written(tmp_path / "r.jsonl", rows[:-1] + [{"prompt": "alone", "reply": "r"}])
@@ -217,6 +249,10 @@ def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_p
     audit = audit_files(replies, written(tmp_path / "s.jsonl", scores + pairs))
     assert audit.teachers["judge"]["preference_accuracy"][0] == 1 and audit.order["by"] == "preference_covariance"
     assert audit_files(replies, written(tmp_path / "t.jsonl", scores)).order["by"] == "reward_variance"
+    rows[1] |= {"chosen": "bad"}
+    audit = audit_files(written(replies, rows), written(tmp_path / "s.jsonl", scores + pairs))
+    assert audit.teachers["judge"]["pairs"] == 11 and audit.teachers["judge"]["preference_accuracy"][0] == 1
+    assert "line 2: chosen and rejected replies that are the same" in audit.prompts["left_out"]
 
 
 def test_a_report_may_keep_no_texts(files, tmp_path):
@@ -255,7 +291,11 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
     exported = tmp_path / "to-score.jsonl"
     main(["--replies", str(files[0]), "--export", str(exported)])
     assert capsys.readouterr().out == f"48 replies to be scored: {exported}\n"
-    assert json.loads(exported.read_text().splitlines()[0]) == {"prompt": PROMPTS[0], "reply": REPLIES[0][0]}
+    assert json.loads(exported.read_text().splitlines()[0]) == {
+        "prompt": PROMPTS[0],
+        "reply": REPLIES[0][0],
+        "times_drawn": 1,
+    }
     main(["--replies", str(files[0]), "--scores", str(files[1]), "--dry-run", "--folder", str(tmp_path / "dry")])
     assert "Nothing is to be drawn or scored" in capsys.readouterr().out and not (tmp_path / "dry").exists()
     audit_files(*files, folder=tmp_path / "run")
@@ -344,13 +384,21 @@ def test_a_report_in_a_terminal_is_one_screen_of_80_columns(monkeypatch):
     from rich.console import Console
 
     lines = []
-    monkeypatch.setattr("rich.console.Console", lambda: Console(width=80, height=24, force_terminal=True))
+    monkeypatch.setattr(
+        "rich.console.Console", lambda: Console(width=80, height=24, force_terminal=True, color_system=None)
+    )
     monkeypatch.setattr("builtins.print", lambda text="", end="\n": lines.extend(str(text).splitlines()))
-    noise = np.random.default_rng(2).normal(size=(12, 4))
-    for rewards in ({"judge": TRUTH}, {"judge": TRUTH + noise, "a judge with a long name": np.round(noise)}):
+    noise = np.random.default_rng(2).normal(size=(9, 12, 4))
+    several = {f"a-judge-with-a-long-name-{i}-{'x' * 30 * (i % 2)}": TRUTH + i * each for i, each in enumerate(noise)}
+    flat = {"judge": TRUTH + noise[0], "a judge that says nothing": np.ones_like(TRUTH)}
+    for rewards, truth in itertools.product(({"judge": TRUTH}, flat, several), (np.round(TRUTH), None)):
         lines.clear()
-        report.show(audit_rewards(rewards, np.round(TRUTH), replies=REPLIES))
-        assert len(lines) <= 23  # and the line that says where the report is
+        audit = audit_rewards(rewards, truth, replies=REPLIES)
+        audit.prompts["left_out"] += [f"line {i}: an empty prompt" for i in range(200)]
+        report.show(audit)
+        assert len(lines) <= 23 and max(map(len, lines)) <= 80  # and the line that says where the report is
+        assert len(rewards) == 1 or sum(line.startswith(("  ", "≈ ")) for line in lines) == 1 + len(rewards)
+        assert "and 198 more, listed in the report" in lines
 
 
 # What else it rewards
@@ -366,9 +414,11 @@ def test_long_names_leave_the_figures_room_on_a_phone():
     assert {len(trace.name) for trace in report_figures.spread_figure(audit).data} == {30}
     for name in names:
         assert report.tables(audit).count(f'data-of="{name}"') == len(report_rows.rows(audit))
-    names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # whole, or two lines would be one
+    names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # or two lines would be one
     audit = audit_rewards({name: TRUTH + i * LENGTH / 50 for i, name in enumerate(names)}, TRUTH)
-    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == names
+    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == [
+        f"…{i}-and-one-end-and-one-end" for i in (1, 2)
+    ]
 
 
 def test_scores_that_differ_by_rounding_alone_have_no_variance(files, tmp_path):
@@ -457,6 +507,7 @@ def test_a_comparison_is_paired_over_prompts():
     for measure in ("mean truth", "covariance", "accuracy", "reward variance"):
         assert changes[measure].difference == pytest.approx([0, 0, 0], abs=1e-12) and not changes[measure].apart
     assert changes["mean reward"].first[2] - changes["mean reward"].first[1] > 0.3  # unpaired it would not be seen
+    assert comparison.page().count('<td data-of="difference">') == len(changes)  # on a phone a cell says which it is
     assert "after" in comparison.text() and "<strong>" not in comparison.text()
     with pytest.raises(ValueError, match="^[^\n]* at least two prompts in common, got 0 [^\n]*\\.$"):
         compare(first, audit_rewards({"judge": base}, truth, prompts=[f"q{i}" for i in range(40)]))

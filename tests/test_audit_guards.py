@@ -16,7 +16,7 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
 
 from rvlib.audit import command as audit_command  # noqa: E402
 from rvlib.audit import report, scoring, statistics  # noqa: E402
@@ -308,6 +308,8 @@ def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path
     rewards = {name: grade["rewards"] for name, grade in result.teachers.items()}
     assert rewards.pop("scores.jsonl:judge") == [[1, 3], [1, 3]] and list(rewards) == ["judge"]
     assert rewards["judge"] != [[1, 3], [1, 3]]
+    with pytest.raises(ValueError, match="^The ground truth must be one of the scores [^\n]*, got 'jugde'\\.$"):
+        audit(None, [models / "judge"], ground_truth="jugde", progress=False, folder=tmp_path / "run", **files)
 
 
 def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(models, prompts, tmp_path):
@@ -325,6 +327,55 @@ def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(model
         audit(models / "policy", ["similarity"], prompts(), **settings)
     with pytest.raises(ValueError, match="^batch_size must be a whole number of at least 1, got 0\\.$"):
         audit(models / "policy", [models / "judge"], prompts(), batch_size=0, **settings)
+    assert drawn_nothing(tmp_path)
+
+
+def numbers(value):
+    """The numbers in nested lists and dictionaries."""
+    if isinstance(value, (list, dict)):
+        return [n for each in (value.values() if isinstance(value, dict) else value) for n in numbers(each)]
+    return [] if isinstance(value, (str, type(None))) else [value]
+
+
+def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
+    rows = [{"prompt": text, "chosen": "sun a", "rejected": "rain"} for text in WORDS[5:15]]
+    rows.append(rows[0] | {"rejected": "snow"})  # a prompt that comes twice
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings: Any = {"num_generations": 12, "max_new_tokens": 2, "progress": False, "group": 4}
+    drawn: Any = (models / "policy", [models / "judge"], path)
+    first = audit(*drawn, ground_truth=models / "encoder", folder=tmp_path / "first", **settings)
+    assert audit(*drawn, export=tmp_path / "out.jsonl", folder=tmp_path / "first", **settings) is None
+    again = audit(
+        None,
+        [models / "judge"],
+        ground_truth=models / "encoder",
+        replies=tmp_path / "out.jsonl",
+        folder=tmp_path / "again",
+        group=4,
+        progress=False,
+    )
+    assert first.replies["same"] > 0.2 and again.replies == first.replies
+    left = {"per_prompt", "rewards", "examples", "example", "notes", "noise"}  # in the order of the replies
+    for before, after in ((first.teachers["judge"], again.teachers["judge"]), (first.reference, again.reference)):
+        assert before.keys() == after.keys() and before["preferences"] == after["preferences"]
+        for key in before.keys() - left:
+            for value, expected in zip(numbers(after[key]), numbers(before[key]), strict=True):
+                assert value == pytest.approx(expected, abs=2e-3), (
+                    key
+                )  # the order of replies moves the ends of intervals
+
+
+def test_a_wrong_ground_truth_is_called_so(models, prompts, tmp_path):
+    make_llama(tmp_path / "two", labels=2)
+    make_llama(tmp_path / "writer", architecture="LlamaForCausalLM")
+    make_llama(tmp_path / "tokens", architecture="LlamaForTokenClassification")
+    (tmp_path / "empty").mkdir()
+    for name in ("two", "writer", "tokens", "empty", "absent/none"):
+        for role, settings in (("reward model", {}), ("ground truth", {"ground_truth": tmp_path / name})):
+            judge = models / "judge" if settings else tmp_path / name
+            with pytest.raises((OSError, ValueError), match=f"^The {role} must [^\n]*\\.$"):
+                audit(models / "policy", [judge], prompts(), folder=tmp_path / "run", **SETTINGS, **settings)
     assert drawn_nothing(tmp_path)
 
 
@@ -408,6 +459,45 @@ def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, t
     assert result.teachers == whole.teachers and not list(tmp_path.rglob("*.partial.jsonl"))
 
 
+def test_a_place_for_the_export_that_is_not_there_is_told_before_anything_is_drawn(models, prompts, tmp_path):
+    settings: Any = SETTINGS | {"folder": tmp_path / "run", "export": tmp_path / "none/out.jsonl"}
+    with pytest.raises(OSError, match="No such file or directory: [^\n]*none"):
+        audit(models / "policy", [], prompts(), **settings)
+    assert drawn_nothing(tmp_path)
+
+
+def test_another_engine_has_another_folder(models, prompts, tmp_path, monkeypatch):
+    monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
+    for engine in ("generate", "continuous", "generate"):
+        audit(models / "policy", [models / "judge"], prompts(), engine=engine, **SETTINGS)
+    assert len(list(tmp_path.glob("audits/*/audit.json"))) == 2
+
+
+def test_the_bars_move_within_a_batch(models, prompts, tmp_path, monkeypatch):
+    moves: dict[str, list[int]] = {}
+
+    class Bar:
+        def __init__(self, total, desc, **_):
+            self.n, self.total, self.moves = 0, total, moves.setdefault(desc, [])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            assert self.n == self.total
+
+        def update(self, count):
+            self.n += count
+            self.moves.append(self.n)
+
+    monkeypatch.setattr("rvlib.lm.sampling.replies.tqdm", Bar)
+    monkeypatch.setattr(scoring, "tqdm", Bar)
+    settings: Any = SETTINGS | {"batch_size": 2}
+    audit(models / "policy", [models / "judge"], prompts(), folder=tmp_path / "run", **settings)
+    assert moves["Sampling"][:3] == [1, 2, 3] and len(moves["Sampling"]) > 4  # one batch of at most 6 tokens
+    assert moves["Scoring by judge"][:3] == [2, 4, 6] and moves["Scoring by judge"][-1] == 12
+
+
 def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -418,10 +508,37 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
         audit_command.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
 
 
+def repository_info(commit, files=None):
+    """What the hub says of a repository."""
+    return types.SimpleNamespace(sha=commit, siblings=files and [types.SimpleNamespace(rfilename=f) for f in files])
+
+
+@pytest.mark.parametrize("role", ["policy", "reward model", "ground truth"])
+def test_pickles_on_the_hub_are_told_before_anything_is_fetched(models, prompts, tmp_path, monkeypatch, role):
+    files = ["config.json", "tokenizer.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: repository_info("0123", files))
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_, **__: None)
+    named = {"policy": models / "policy", "reward model": models / "judge", "ground truth": models / "judge"}
+    named[role] = f"somebody/pickles-for-{role.partition(' ')[2] or role}"
+    expected = (
+        f"^The {role} must be [^\n]*, got '{named[role]}', [^\n]* pytorch_model-00001-of-00002.bin alone, a pickle, "
+    )
+    with pytest.raises(OSError, match=expected):
+        audit(
+            named["policy"],
+            [named["reward model"]],
+            prompts(),
+            ground_truth=named["ground truth"],
+            folder=tmp_path / "run",
+            **SETTINGS,
+        )
+    assert drawn_nothing(tmp_path)
+
+
 def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
     commits = iter(["0123", "4567"])
     monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_, **__: None)  # asks the hub five times
-    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: types.SimpleNamespace(sha=next(commits)))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: repository_info(next(commits)))
     assert stamp("somebody/judge-a") == stamp("somebody/judge-a") == {"revision": "0123"}
     assert stamp("somebody/judge-b") == {"revision": "4567"}
     assert stamp("sentiment") == stamp("tiny") == {}
@@ -429,9 +546,7 @@ def test_a_name_on_the_hub_is_stamped_with_its_commit(monkeypatch):
 
 def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, monkeypatch):
     commits = {"somebody/adapter-c": "89ab", "somebody/base-c": "cdef"}
-    monkeypatch.setattr(
-        "huggingface_hub.HfApi.repo_info", lambda _, name, **__: types.SimpleNamespace(sha=commits[name])
-    )
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda _, name, **__: repository_info(commits[name]))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--somebody--adapter-c"
@@ -441,6 +556,6 @@ def test_an_adapter_on_the_hub_is_stamped_with_the_commit_of_its_base(tmp_path, 
     (repository / "refs/main").write_text("89ab")
     before = {"revision": "89ab", "base": ["somebody/base-c", {"revision": "cdef"}]}
     assert stamp("somebody/adapter-c") == before
-    hub.revision.cache_clear()
+    hub.repository.cache_clear()
     commits["somebody/base-c"] = "0246"
     assert stamp("somebody/adapter-c") == before | {"base": ["somebody/base-c", {"revision": "0246"}]}

@@ -81,8 +81,10 @@ def test_bad_lines_are_told_by_number_and_left_out_only_on_demand(tmp_path, line
 
 def test_many_bad_lines_are_counted(tmp_path):
     path = written(tmp_path, '{"prompt": "a"}\n' + "no\n" * 8)
-    with pytest.raises(ValueError, match="line 6: not JSON and 3 more; "):
+    with pytest.raises(ValueError, match="got line 2, line 3, line 4, line 5, line 6 and 3 more: not JSON; "):
         files.read_examples(path)
+    reasons = [f"line {i}: a prompt of {i} tokens" for i in range(1, 9)]
+    assert files.list_bad_lines(reasons).endswith("; line 5: a prompt of 5 tokens and 3 more")
     assert len(files.read_examples(path, limit=1)[0]) == 1  # those after the last that is wanted are not looked at
     with pytest.raises(ValueError, match="^[^\n]* must hold at least one prompt, got none \\(line 1: not JSON\\)\\.$"):
         files.read_examples(written(tmp_path, "no\n"), skip_bad_lines=True)
@@ -193,6 +195,9 @@ def test_a_pair_for_two_prompts_is_refused(tmp_path):
     pair = {"chosen": [user("q"), assistant("c")], "rejected": [user("r"), assistant("d")]}
     with pytest.raises(ValueError, match="line 1: chosen and rejected that answer different prompts"):
         read(tmp_path, [pair])
+    pair["chosen"].append(user("thanks"))
+    with pytest.raises(ValueError, match="line 1: a chosen that ends with a turn of the user instead of the assistant"):
+        read(tmp_path, [pair])
 
 
 # Kinds of files
@@ -259,6 +264,21 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
     reason = {"not packed by gzip": "packed by gzip, as its name says, but is not"}.get(kind, kind)
     with pytest.raises(ValueError, match=f"^[^\n]*{re.escape(reason)}[^\n]*\\.$"):
         files.read_examples(written(tmp_path, content, name), skip_bad_lines=True)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("prompt,other\na b,1\n", "that of a table with the columns prompt, other; end its name in .csv"),
+        ('"id"\t"question"\n1\ta\n', "that of a table with the columns id, question; end its name in .tsv"),
+        ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
+    ],
+)
+def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason):
+    with pytest.raises(ValueError, match=f"^[^\n]* must hold a prompt a line, but its first line is {reason}\\.$"):
+        files.read_examples(written(tmp_path, text, "prompts.txt"))
+    for prompt in ("question, or not?", "{braces} are prompts too", "a\tb", "prompt"):
+        assert files.read_examples(written(tmp_path, prompt, "prompts.txt"))[0][0].prompt.text == prompt
 
 
 def test_a_misspelt_file_is_told_at_once_with_the_nearest(tmp_path, monkeypatch):

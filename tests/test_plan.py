@@ -444,7 +444,7 @@ def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, 
 def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
     import huggingface_hub.errors as hub
 
-    monkeypatch.setattr("rvlib.lm.data.hub.revision", lambda *_: "of the cache")  # so that loading is tried
+    monkeypatch.setattr("rvlib.lm.data.hub.repository", lambda *_: ("of the cache", None))  # so that loading is tried
 
     def fail(error):
         def from_pretrained(*_, **__):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -187,6 +188,42 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
     lines = done.stderr.replace("\r", "\n").splitlines()
     assert sum(line.startswith("Scoring by judge: 100%") for line in lines) in (1, 2)  # a bar's last state comes twice
     assert not list(shared.glob("*.partial*"))
+
+
+SLOW = """
+import sys, time
+from rvlib.audit import command
+from rvlib.lm.models.reward_models import SequenceReward
+
+def slow(*arguments):
+    time.sleep(2)
+    return score(*arguments)
+
+score, SequenceReward.__call__ = SequenceReward.__call__, slow
+command.main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_keeps_what_several_processes_of_an_audit_scored(environment, audited, tmp_path):
+    arguments, single = audited
+    script, folder = tmp_path / "slow.py", tmp_path / "audit"
+    script.write_text(SLOW)
+    started = command(2, [script, *arguments[3:], "--folder", folder], ZERO3)
+    with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 300
+        while not list(folder.glob("*.partial.jsonl")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0 and errors.count("Stopped; the same command goes on from what was drawn and") == 1
+    (partial,) = folder.glob("*.partial.jsonl")
+    kept = json.loads(partial.read_text().splitlines()[0])[2]
+    status, errors = call(command(2, [*arguments, "--folder", folder], ZERO3))
+    assert status == 0, errors
+    of_one, of_two = (
+        json.loads((each / "audit.json").read_text())["teachers"]["judge"]["rewards"] for each in (single, folder)
+    )
+    assert of_two[: len(kept)] == kept and np.allclose(of_one, of_two, rtol=0, atol=1e-4)
 
 
 def test_what_an_audit_refuses_is_one_sentence_of_one_process(environment, audited):

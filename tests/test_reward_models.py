@@ -397,11 +397,15 @@ def test_pickled_weights_alone_say_how_to_convert_them(tmp_path):
 @pytest.mark.parametrize("named", [True, False])
 def test_a_token_classifier_with_one_label_is_no_reward_model(tmp_path, named):
     make_llama(tmp_path, architecture="LlamaForTokenClassification")
-    expected = "^A reward model must give one reward for a text, got [^\n]*, a LlamaForTokenClassification, [^\n]*\\.$"
+    expected = (
+        "^The reward model must give one reward for a text, got [^\n]*, a LlamaForTokenClassification, [^\n]*\\.$"
+    )
     if not named:
         config = json.loads((tmp_path / "config.json").read_text())
         (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": None}))
-        expected = "^A reward model must have the head of a sequence classifier, got [^\n]* with score.bias, [^\n]*\\.$"
+        expected = (
+            "^The reward model must have the head of a sequence classifier, got [^\n]* with score.bias, [^\n]*\\.$"
+        )
     with pytest.raises(ValueError, match=expected):
         load_reward_model(tmp_path)
 
@@ -473,7 +477,7 @@ def test_an_adapter_that_gives_no_reward_says_how_to_merge_it(tmp_path):
     make_adapter(tmp_path / "pickled", base, safe_serialization=False)
     for folder in ("policy", "pickled"):
         with pytest.raises(
-            ValueError, match="^An adapter that is a reward model must be [^\n]* merge_and_unload\\(\\), [^\n]*\\.$"
+            ValueError, match="^An adapter that is the reward model must be [^\n]* merge_and_unload\\(\\), [^\n]*\\.$"
         ):
             load_reward_model(tmp_path / folder)
 
@@ -516,24 +520,25 @@ def test_a_name_on_the_hub_is_asked_for_once_and_kept_with_its_commit(tmp_path, 
 class Info:
     """What the hub says of a repository."""
 
-    sha = "89ef"
+    sha, siblings = "89ef", None
 
 
 @pytest.mark.parametrize("labels", [2, 3])
 def test_more_than_one_output(tmp_path, labels):
     make_llama(tmp_path, labels=labels)
-    with pytest.raises(ValueError, match=f"^A reward model must have one output, got {labels} of [^\n]*\\.$"):
+    with pytest.raises(ValueError, match=f"^The reward model must have one output, got {labels} of [^\n]*\\.$"):
         load_reward_model(tmp_path)
 
 
 def test_a_language_model_is_no_reward_model(tmp_path):
     make_llama(tmp_path, architecture="LlamaForCausalLM")
-    with pytest.raises(ValueError, match="^A reward model must have one output, got 2 of"):
+    with pytest.raises(ValueError, match="^The reward model must have one output, got 2 of"):
         load_reward_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "reward"}}))
     with pytest.raises(
-        ValueError, match="^A reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$"
+        ValueError,
+        match="^The reward model must come with all its weights, got [^\n]* without score.weight; [^\n]*\\.$",
     ):
         load_reward_model(tmp_path)
 
@@ -555,7 +560,7 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from error
 
-    monkeypatch.setattr(reward_models, "locate", lambda name: "0123abcd")
+    monkeypatch.setattr("rvlib.lm.data.hub.repository", lambda *_: ("0123abcd", None))
     monkeypatch.setattr(reward_models, "adapter_base", lambda name: None)
     monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", refuse)
     with pytest.raises(OSError, match="^The reward model must be [^\n]* `hf auth login`\\)\\.$"):

@@ -725,7 +725,7 @@ def test_a_circle_of_bases_is_told(tmp_path):
         ),
         (
             ["ground_truth.model=nobody/nothing"],
-            "The reward model must be .*, got 'nobody/nothing', which did not load",
+            "The ground truth must be .*, got 'nobody/nothing', which did not load",
         ),
         (
             ["reward_training.batch_size=512"],

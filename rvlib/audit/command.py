@@ -17,9 +17,8 @@ from rvlib.audit.arguments import parser
 from rvlib.audit.comparison import compare
 from rvlib.audit.exchange import read_replies, write_replies
 from rvlib.audit.grading import Audit
-from rvlib.audit.scored_files import audit_files
+from rvlib.audit.scored_files import audit_files, names_a_model
 from rvlib.files import data_folder, fingerprint
-from rvlib.lm.experiments import cost
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _compare(options)
         elif options.replies and options.export:
             drawn = read_replies(options.replies, num_generations=options.num_generations, limit=options.limit)
-            count = write_replies(options.export, drawn.prompts, drawn.replies, drawn.pairs)
-            print(f"{count} replies to be scored: {options.export}")
-        elif options.replies and options.scores and not options.reward_model and not _is_model(options.ground_truth):
+            known = drawn.prompts, drawn.replies, drawn.pairs, drawn.log_probs, drawn.ended
+            print(f"{write_replies(options.export, *known)} replies to be scored: {options.export}")
+        elif (
+            options.replies and options.scores and not options.reward_model and not names_a_model(options.ground_truth)
+        ):
             _audit_files(options, shlex.join(["rvlib", "audit", *arguments]))
         else:
             from rvlib.audit import run  # needs torch
@@ -56,11 +57,6 @@ def _loaded(path: pathlib.Path) -> Audit:
         return Audit.load(path)
     except (TypeError, ValueError) as error:
         raise ValueError(f"An audit must be a folder with audit.json, or that file, got {path} ({error}).") from None
-
-
-def _is_model(name: str | None) -> bool:
-    """Whether the ground truth is a model to score with, and not a column of scores."""
-    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
 
 
 def _audit_files(options: Any, command: str) -> None:

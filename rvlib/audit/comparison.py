@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib.audit.grading import Audit
-from rvlib.audit.report import STYLE
+from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
 from rvlib.files import write_text
@@ -124,9 +124,9 @@ def compare(first: Audit, second: Audit) -> Comparison:
 
 
 def _row(change: Change) -> str:
-    difference = interval(change.difference, "+.2f")
-    cells = [interval(change.first), interval(change.second), f"<b>{difference}</b>" if change.apart else difference]
-    return f"<tr><th>{html.escape(change.measure)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    difference = cell("difference", interval(change.difference, "+.2f"), bold=change.apart)
+    cells = [cell("first", interval(change.first)), cell("second", interval(change.second)), difference]
+    return f"<tr><th>{html.escape(change.measure)}</th>{''.join(cells)}</tr>"
 
 
 def _keys(audit: Audit) -> list[str]:

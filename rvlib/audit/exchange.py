@@ -8,9 +8,12 @@
 JSON lines, a JSON array, either of them gzipped, or parquet. "completion" and "response" are other words for "reply".
 A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
 may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
-"reference", and "chosen" with "rejected". A score of null abstains: the reply is left out of that score's numbers.
+"reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
+"prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which counts as often
+as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
 """
 
+import collections
 import gzip
 import io
 import json
@@ -33,7 +36,9 @@ REPLIES = ("replies", "completions", "responses")
 LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
+KNOWN |= {"times_drawn", "prompt_copy"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
+_Group = tuple[str, Any]  # the text of a prompt and the number of its copy
 
 
 @dataclass(frozen=True)
@@ -102,18 +107,20 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     Without `num_generations` all prompts must have as many; with it, those with fewer are left out and counted. OSError
     or ValueError, in one sentence, for what is missing or wrong.
     """
-    prompts: dict[str, Prompt] = {}
-    texts: dict[str, list[str]] = {}
-    log_probs: dict[str, list[float | None]] = {}
-    ended: dict[str, list[bool | None]] = {}
-    pairs: dict[str, Preference] = {}
+    prompts: dict[_Group, Prompt] = {}
+    texts: dict[_Group, list[str]] = {}
+    log_probs: dict[_Group, list[float | None]] = {}
+    ended: dict[_Group, list[bool | None]] = {}
+    pairs: dict[tuple[_Group, str, str], Preference] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
-        key, prompt = prompt.text, prompts.setdefault(prompt.text, prompt)
+        key = prompt.text, row.get("prompt_copy") or 0
+        prompt = prompts.setdefault(key, prompt)
         replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
+        replies *= _times_drawn(path, place, row, len(replies))
         texts.setdefault(key, []).extend(replies)
-        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), [None] * len(replies))
-        known = known if isinstance(known, list) else [known]
+        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), None)
+        known = known if isinstance(known, list) else [known] * len(replies)
         _check_each(path, place, known, len(replies), _is_number, "log-probability, of the whole reply,")
         log_probs.setdefault(key, []).extend(known)
         whole = row.get("ended")
@@ -122,7 +129,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         ended.setdefault(key, []).extend(whole)
         if row.get("chosen") is not None and row.get("rejected") is not None:
             chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
-            pairs.setdefault(key, Preference(prompt, chosen, rejected))
+            pairs[key, chosen, rejected] = Preference(prompt, chosen, rejected)
     keys = list(prompts)[:limit]
     left_out = []
     if num_generations is None:
@@ -137,6 +144,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     too_few = [key for key in keys if len(texts[key]) < num_generations]
     keys = [key for key in keys if len(texts[key]) >= num_generations]
     left_out += [f"{prompts[key].name}: {len(texts[key])} replies, fewer than {num_generations}" for key in too_few]
+    kept = set(keys)
     if len(keys) < 2 or num_generations < 2:
         raise ValueError(
             "An audit needs at least two prompts and two replies to each, "
@@ -147,7 +155,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         replies=[texts[key][:num_generations] for key in keys],
         log_probs=_all_known([log_probs[key][:num_generations] for key in keys]),
         ended=_all_known([ended[key][:num_generations] for key in keys]),
-        pairs=[pairs[key] for key in keys if key in pairs],
+        pairs=[pair for (key, *_), pair in pairs.items() if key in kept],
         left_out=left_out,
     )
 
@@ -200,21 +208,49 @@ def write_replies(
     prompts: Sequence[Prompt],
     replies: Sequence[Sequence[str]],
     pairs: Sequence[Preference] = (),
+    log_probs: Sequence[Sequence[float]] | None = None,
+    ended: Sequence[Sequence[bool]] | None = None,
 ) -> int:
-    """Write the replies to be scored, a row for each different one; returns how many.
+    """Write the replies to be scored, a row for each different reply to a prompt; returns how many.
 
-    path: of a parquet file if it ends in .parquet, else of JSON lines. pairs: whose replies are to be scored too.
+    `read_replies` reads them as they were drawn. path: of a parquet file if it ends in .parquet, else of JSON lines.
+    pairs: whose replies are to be scored too, though they were not drawn. log_probs, ended: (prompts, replies), where
+    they are known; a row has a list of those of each time that its reply was drawn.
     """
-    path = pathlib.Path(path)
-    keys = [(prompt, reply) for prompt, row in zip(prompts, replies) for reply in row]
-    keys += [(pair.prompt, str(reply)) for pair in pairs for reply in (pair.chosen, pair.rejected)]
-    rows = {(prompt.text, reply): {"prompt": prompt.text, "reply": reply} for prompt, reply in keys}
+    path, rows = pathlib.Path(path), dict[tuple[_Group, str], dict[str, Any]]()
+    in_turns = any(prompt.turns for prompt in prompts)
+    copies = collections.Counter[str]()  # of each prompt so far
+
+    def row_of(prompt: Prompt, reply: str, copy: int) -> dict[str, Any]:
+        new = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
+        new |= ({"reference": prompt.reference} if prompt.reference else {}) | ({"prompt_copy": copy} if copy else {})
+        return rows.setdefault(((prompt.text, copy), reply), new)
+
+    for i, prompt in enumerate(prompts):
+        copy = copies[prompt.text]
+        copies[prompt.text] += 1
+        for j, reply in enumerate(replies[i]):
+            row = row_of(prompt, reply, copy)
+            row["times_drawn"] += 1
+            for name, known in (("log_probs", log_probs), ("ended", ended)):
+                if known is not None:
+                    row.setdefault(name, []).append(known[i][j])
+    of_pairs = []  # rows of pairs whose replies stand in other pairs already
+    for pair in pairs:
+        chosen, rejected = pair.chosen, str(pair.rejected)
+        columns = {"chosen": chosen, "rejected": rejected}
+        free = [row for row in (row_of(pair.prompt, reply, 0) for reply in (chosen, rejected)) if "chosen" not in row]
+        for row in free:
+            row.update(columns)
+        if not free:
+            row = row_of(pair.prompt, chosen, 0)
+            of_pairs.append({"prompt": row["prompt"], "reply": chosen, "times_drawn": 0} | columns)
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it
 
-        write_whole(path, lambda partial: pandas.DataFrame(list(rows.values())).to_parquet(partial))
+        write_whole(path, lambda partial: pandas.DataFrame([*rows.values(), *of_pairs]).to_parquet(partial))
     else:
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows.values(), *of_pairs]))
     return len(rows)
 
 
@@ -285,6 +321,18 @@ def _replies(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> li
             f'{path}, {place}, must have one "reply" or a list of "replies", got {", ".join(map(str, row))}.'
         )
     return single
+
+
+def _times_drawn(path: str | pathlib.Path, place: str, row: Mapping[str, Any], replies: int) -> int:
+    """How many replies each reply of a row stands for."""
+    times = row.get("times_drawn", 1)
+    times = int(times) if isinstance(times, float) and times.is_integer() else times
+    if type(times) is not int or times < 0 or (replies > 1 and times != 1):
+        raise ValueError(
+            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {times!r} of {replies}; '
+            "give a row to each reply, or leave it out."
+        )
+    return times
 
 
 def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:

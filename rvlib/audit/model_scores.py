@@ -46,7 +46,7 @@ def model_scores(
         return ModelScores(_with_none(known.rewards), _with_none(known.preferences))
     if callable(reward_model):
         return scoring.score_all(
-            _shared(reward_model), drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
+            reward_model, drawn, preferred, label, scoring.ChunkFile(None), progress=settings.progress
         )
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
     dtype, compare_dtype = settings.dtype, settings.compare_dtype
@@ -64,7 +64,7 @@ def model_scores(
 
         score = load(dtype)
         scores = scoring.score_all(
-            _shared(score), drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
+            score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
         )
         if isinstance(score, reward_models.SequenceReward):
             others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
@@ -92,10 +92,3 @@ def _with_none(table: ArrayLike) -> Rewards:
     """A table of rewards as lists, with None for NaN."""
     rows = np.asarray(table, dtype=float).tolist()
     return [[None if math.isnan(reward) else reward for reward in row] for row in rows]
-
-
-def _shared(score: Score) -> Score:
-    """The same reward, each process scoring its share of the prompts."""
-    if processes.world() == 1:
-        return score
-    return lambda prompts, replies: processes.score(lambda p, r: np.asarray(score(p, r)), prompts, replies)

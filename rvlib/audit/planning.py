@@ -1,7 +1,8 @@
 """What an audit will take, said before it begins: the size of each model, and about how long it samples or scores.
 
-Seconds are those of `rvlib.lm.experiments.cost`, at the rates that two short measurements find on the device here. A
-token is taken for four characters, and a reply for as long as it may be.
+Seconds are those of `rvlib.lm.experiments.cost`: of a GPU that it knows at the share of the stated rates that was
+measured there, elsewhere at the same share of what two short measurements find. A token is taken for four characters,
+and a reply for as long as it may be. The time to load weights is not counted.
 """
 
 import time
@@ -61,13 +62,19 @@ def plan(
     num_generations: int,
     max_new_tokens: int,
     dtype: str,
+    *,
+    engine: str = "auto",
+    machine: cost.Machine | None = None,
 ) -> list[Planned]:
     """The stages of an audit. policy: its name, None where nothing is drawn; reward_models: {label: name or function}.
 
     texts: the prompts; if their replies are known, each prompt with a reply, with 1 for `num_generations` and 0 for
-    `max_new_tokens`. Functions are not planned, since their time is unknown.
+    `max_new_tokens`. Functions are not planned, since their time is unknown. engine: as in `sample_replies`; machine:
+    the device here by default.
     """
-    machine, world = _machine(dtype), processes.world()
+    machine, world = machine or _machine(dtype), processes.world()
+    if engine == "auto":
+        engine = "graph" if torch.cuda.is_available() else "generate"
     prompt = sum(map(len, texts)) / len(texts) / CHARACTERS
     count, stages = len(texts) * num_generations, []
     if policy is not None:
@@ -83,7 +90,7 @@ def plan(
                 * (prompt + max_new_tokens)
                 / (getattr(machine, dtype) * machine.shares.scoring)
             )
-            seconds = cost.sampling(*shape, machine, dtype, world) + read / world
+            seconds = cost.sampling(*shape, machine, dtype, world, engine) + read / world
         stages.append(
             Planned(f"Sampling {count} replies of {policy}", None if size is None else size.parameters, seconds)
         )
@@ -128,8 +135,12 @@ def duration(seconds: float | None) -> str:
 
 
 def _machine(dtype: str) -> cost.Machine:
-    """The device here, as fast as it multiplies two matrices and copies one."""
+    """The device here: a GPU that `cost` knows, or else one as fast as it multiplies two matrices and copies one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
+    for known, machine in cost.MACHINES.items():
+        if known in name:
+            return machine
     matrix = torch.ones(SIDE * (8 if device == "cuda" else 1), SIDE, device=device, dtype=getattr(torch, dtype))
     rate = 2 * matrix.shape[0] * SIDE**2 / _seconds(lambda: matrix @ matrix[:SIDE])
     bandwidth = 2 * matrix.nbytes / _seconds(matrix.clone)

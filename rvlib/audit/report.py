@@ -1,12 +1,14 @@
 """What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
+import re
 
-from rvlib.audit.grading import MEASURES, Audit
+from rvlib.audit.grading import MEASURES, Audit, Grade, interval_of
 from rvlib.audit.probes import Example
 from rvlib.audit.reading import reading_notes
-from rvlib.audit.report_figures import order_figure, plane_figure, spread_figure
+from rvlib.audit.report_figures import order_figure, plane_figure, short_names, spread_figure
 from rvlib.audit.report_rows import rows
+from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import answer, interval, verdict
 
 STYLE = """:root{color-scheme:light dark}
@@ -21,10 +23,10 @@ summary{cursor:pointer;font-weight:600;margin:.6rem 0}
 small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
 @media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
 tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
-th,td{border:0;min-width:0}thead tr>th+th{display:none}
+th,td{border:0;min-width:0}td{display:flex;flex-direction:column;justify-content:end}thead tr>th+th{display:none}
 td::before{content:attr(data-of);display:block;font-size:.8rem;opacity:.8;overflow-wrap:anywhere}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
 @media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
-MEASURE_WIDTH = 20  # characters in the terminal that the first column has at least
+LISTED = 2  # lines left out that the terminal shows
 LONGEST = 1200  # characters of a reply that the report shows
 
 
@@ -42,7 +44,8 @@ def sizes(audit: Audit) -> str:
     count, sampling = len(audit.prompts["names"]), audit.sampling
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
-    left = f" ({len(audit.prompts['left_out'])} left out)" * bool(audit.prompts["left_out"])
+    notes = len(audit.prompts["left_out"])
+    left = f" ({notes} line{'s' * (notes > 1)} on what was left out)" * bool(notes)
     share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
     drawn = f" ({share} were cut off)" * bool(share)
     if "max_new_tokens" in sampling:
@@ -71,7 +74,7 @@ def tables(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
-        + "".join(_cell(name, cell) for name, cell in zip(names, row.cells))
+        + "".join(cell(name, text) for name, text in zip(names, row.cells))
         + "</tr>"
         for row in rows(audit)
     )
@@ -88,9 +91,11 @@ def tables(audit: Audit) -> str:
     )
 
 
-def _cell(name: str, text: str) -> str:
-    """A cell of a table, which on a phone stands under the name of its reward model."""
-    return f'<td data-of="{html.escape(name, quote=True)}">{html.escape(text)}</td>'
+def cell(name: str, text: str, *, bold: bool = False) -> str:
+    """A cell of a table, which on a phone stands under the name of its column; no line breaks an interval."""
+    whole = re.sub(r"\[.*?\]", lambda ends: ends[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    content = f"<b>{html.escape(whole)}</b>" if bold else html.escape(whole)
+    return f'<td data-of="{html.escape(name, quote=True)}">{content}</td>'
 
 
 def probes(audit: Audit) -> str:
@@ -104,7 +109,7 @@ def probes(audit: Audit) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in grades)
     body = "".join(
         f"<tr><th>{html.escape(feature)}</th>"
-        + "".join(_cell(name, interval(probes.get(feature))) for name, probes in grades.items())
+        + "".join(cell(name, interval(probes.get(feature))) for name, probes in grades.items())
         + "</tr>"
         for feature in features
     )
@@ -193,43 +198,72 @@ def page(audit: Audit) -> str:
 
 
 def show(audit: Audit) -> None:
-    """Print the answer, the main lines of the table and the advice, as wide as the terminal is.
+    """Print what one screen holds: the answer, the main numbers and as much of the advice as there is room for.
 
-    Where the teachers do not fit beside each other, the table goes on below with the next of them, rather than break
-    intervals. In a terminal as much advice is shown as one screen holds.
+    Of one reward model the main lines of the table, of several a table with a line for each; all is in the report.
     """
-    from rich.box import SIMPLE_HEAD  # not among the packages of the book, which shows audits too
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.console import Console  # not among the packages of the book, which shows audits too
 
-    console, names = Console(), audit.order["names"]
-    table_rows = [row for row in rows(audit) if row.main]
-    for line in audit.prompts["left_out"]:
-        console.print(f"Left out {line}", markup=False)
+    console, names, left_out = Console(), audit.order["names"], audit.prompts["left_out"]
     with console.capture() as capture:
-        console.print(answer(audit) if len(names) == 1 else headline(audit), style="bold", markup=False)
-        for name in names if len(names) > 1 else []:
-            console.print(f"{verdict(audit, name)}", markup=False)
-        cell_width = max(len(cell) for row in table_rows for cell in row.cells)
-        room = console.width - MEASURE_WIDTH - 4
-        abreast = max(1, room // (cell_width + 3))
-        for start in range(0, len(names), abreast):
-            table = Table("", box=SIMPLE_HEAD, show_edge=False)
-            for name in names[start : start + abreast]:
-                table.add_column(escape(name), min_width=min(cell_width, max(1, room - 3)), overflow="fold")
-            for row in table_rows:
-                table.add_row(row.measure, *(escape(cell) for cell in row.cells[start : start + abreast]))
-            console.print(table)
+        for line in left_out[:LISTED]:
+            console.print(f"Left out {line}", markup=False)
+        if len(left_out) > LISTED:
+            console.print(f"and {len(left_out) - LISTED} more, listed in the report", markup=False)
+        console.print(answer(audit), style="bold", markup=False)
+        for line in _ranking(audit, console.width) if len(names) > 1 else _measures(audit):
+            console.print(line, markup=False, highlight=False)
         console.print(sizes(audit), markup=False)
     printed, sentences = capture.get(), [*audit.advice, *reading_notes(audit)]
     print(printed, end="")
-    room_for_advice = console.height - printed.count("\n") - 3 if console.is_terminal else len(sentences) * 100
+    room_for_advice = console.height - printed.count("\n") - 3
     for place, sentence in enumerate(sentences):
         with console.capture() as capture:
             console.print(f"- {sentence}", markup=False)
         room_for_advice -= capture.get().count("\n")
-        if room_for_advice < 0 and place:
-            print(f"- and {len(sentences) - place} more in the report")
+        if room_for_advice < 0:
+            print(f"- {'and ' * bool(place)}{len(sentences) - place} {'more ' * bool(place)}remarks in the report")
             break
         print(capture.get(), end="")
+
+
+def _measures(audit: Audit) -> list[str]:
+    """The main lines of the table of one reward model."""
+    main = [row for row in rows(audit) if row.main]
+    width = max(len(row.measure) for row in main)
+    return [f"  {row.measure:{width}}  {row.cells[0]}" for row in main]
+
+
+def _ranking(audit: Audit, width: int) -> list[str]:
+    """A line for each of several reward models, in the predicted order, at most `width` characters long."""
+    grades, by = {name: audit.teachers[name] for name in audit.order["names"]}, audit.order["by"]
+    accuracies = {"covariance": "accuracy", "preference_covariance": "preference_accuracy"}
+    columns = [[MEASURES[by], *(interval(interval_of(grade, by)) for grade in grades.values())]]
+    notes = ["flat: prompts whose replies all get (almost) the same reward"]
+    if by in accuracies:
+        words = [verdict(audit, name).partition(":")[0].replace("It cannot be told", "unclear") for name in grades]
+        columns.insert(0, ["good?", *words])
+        columns.append(["accuracy", *(_value(grade, accuracies[by], ".2f") for grade in grades.values())])
+        columns.append(["variance", *(_value(grade, "reward_variance", ".2f") for grade in grades.values())])
+    else:
+        columns.append(["signal to noise", *(_value(grade, "signal_to_noise", ".2f") for grade in grades.values())])
+    columns.append(["flat", *(_value(grade, "flat", ".0%") for grade in grades.values())])
+    if by == "covariance":
+        chances = sorted({f"{grade['chance']:.2f}" for grade in grades.values()})
+        notes.append(f"accuracy by chance: {' to '.join(dict.fromkeys((chances[0], chances[-1])))}")
+    apart = [True, *(gap["apart"] for gap in audit.order["gaps"])]
+    if not all(apart):
+        notes.append("≈: cannot be told apart from the one above")
+    room = width - sum(2 + max(map(len, column)) for column in columns) - 2
+    names = short_names(list(grades), min(max(map(len, grades)), max(room, 12)))
+    columns.insert(0, ["", *(f"{' ' if first else '≈'} {names[name]}" for name, first in zip(grades, apart))])
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(line, widths)).rstrip() for line in zip(*columns)]
+    truth = f" with {audit.ground_truth}" * (by == "covariance")
+    return [f"Predicted order of teachers, by {MEASURES[by]}{truth}:", *lines, "; ".join(notes) + "."]
+
+
+def _value(grade: Grade, key: str, spec: str) -> str:
+    """The value of a measure without its interval."""
+    values: Interval | None = grade[key]  # type: ignore[literal-required]  # a variable is no literal
+    return "unknown" if values is None else f"{values[0]:{spec}}"

@@ -1,5 +1,6 @@
 """The figures of an audit's report."""
 
+import os.path
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def order_figure(audit: Audit) -> Any:
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
         )
-    shown = _short_names(names)
+    shown = short_names(names)
     for name, height in zip(names, heights):  # above its interval, since beside it names leave no room on a phone
         figure.add_annotation(
             x=0, xref="paper", xanchor="left", y=height, yanchor="bottom", yshift=6, text=shown[name], showarrow=False
@@ -56,7 +57,7 @@ def spread_figure(audit: Audit) -> Any:
     names = audit.order["names"]
     values = {name: np.array(audit.teachers[name]["per_prompt"]["reward_variance"], dtype=float) for name in names}
     prompts = len(values[names[0]])
-    shown = _short_names(names)
+    shown = short_names(names)
     variances = {shown[name]: np.sort(array) for name, array in values.items()}  # those that are unknown, NaN, last
     flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
     return plots.trajectories(
@@ -73,7 +74,7 @@ def spread_figure(audit: Audit) -> Any:
 
 def plane_figure(audit: Audit) -> Any:
     """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
-    groups, shown = {}, _short_names(audit.order["names"])
+    groups, shown = {}, short_names(audit.order["names"])
     for name in audit.order["names"]:
         per_prompt = audit.teachers[name]["per_prompt"]
         points = [
@@ -100,9 +101,17 @@ def plane_figure(audit: Audit) -> Any:
     return figure.add_vline(x=chance, line=dict(color=plots.COLOURS["bound"], dash="dash"))
 
 
-def _short_names(names: Sequence[str]) -> dict[str, str]:
-    """{name: what a figure calls it}, the whole of a name that would be short like another."""
-    short = [_short(name) for name in names]
+def short_names(names: Sequence[str], most: int = 30) -> dict[str, str]:
+    """{name: what a figure calls it}, of at most `most` characters.
+
+    Names that would be short alike go without the beginning that they share; whole where even so they would be alike.
+    """
+    short = [_short(name, most) for name in names]
+    alike = {text: os.path.commonprefix([name for name, each in zip(names, short) if each == text]) for text in short}
+    ends = ["…" + name.removeprefix(alike[text]) for name, text in zip(names, short)]
+    short = [
+        text if short.count(text) == 1 else end[: most - 1] + "…" * (len(end) >= most) for text, end in zip(short, ends)
+    ]
     return {name: text if short.count(text) == 1 else name for name, text in zip(names, short)}
 
 

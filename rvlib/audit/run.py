@@ -12,6 +12,7 @@ compare. Means and 95 % intervals are over prompts. `grading` and `report` need 
 """
 
 import errno
+import os
 import pathlib
 import shlex
 import sys
@@ -26,15 +27,15 @@ from rvlib.audit.exchange import write_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
-from rvlib.audit.scored_files import ScoreColumn, check_group, score_columns, unmatched_scores
+from rvlib.audit.scored_files import ScoreColumn, check_group, names_a_model, score_columns, unmatched_scores
 from rvlib.audit.statistics import MANTISSA
-from rvlib.audit.steps import GROUND_TRUTH, Request, check_counts, draw, from_file, read_request, score
+from rvlib.audit.steps import GROUND_TRUTH, Request, check_counts, draw, from_file, known_of_all, read_request, score
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import read_examples
+from rvlib.lm.models import reward_models as roles
 from rvlib.lm.models.reward_models import check_references, load_reader
 from rvlib.lm.sampling.replies import Sampling
 
-DISK_FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
 NUM_GENERATIONS = 8  # replies to each prompt
 
 
@@ -87,8 +88,12 @@ def audit(
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
     )
     if not labelled_models and not scores and export is None:
-        raise ValueError("reward_models must name at least one reward model, got none.")
+        raise ValueError(
+            "An audit needs at least one reward model, got none; name it by --reward-model, or its scores by --scores."
+        )
     dtype = resolved_dtype(dtype)
+    if export is not None and not pathlib.Path(export).absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(pathlib.Path(export).parent))
     if replies is not None:
         request = read_request(replies, num_generations, limit)
     elif policy is None or prompts is None:
@@ -107,6 +112,11 @@ def audit(
         raise ValueError(f"compare_dtype must be one of {', '.join(MANTISSA)}, got {compare_dtype!r}.")
     columns = score_columns(scores, taken=labelled_models)
     truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
+    if columns and isinstance(truth_model, str) and not names_a_model(truth_model):
+        raise ValueError(
+            f"The ground truth must be one of the scores {', '.join(columns)}, or a reward model by its folder or its "
+            f"name on the hub, got {truth_model!r}."
+        )
     labelled_models |= columns
     if GROUND_TRUTH in labelled_models:
         raise ValueError(f"reward_models must not be called {GROUND_TRUTH!r}, the label of ground_truth; rename it.")
@@ -115,7 +125,14 @@ def audit(
     named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
     for name in named.values():
         check_references(name, request.prompts)
-    all_readers = {label: load_reader(name, trust_remote_code=trust_remote_code) for label, name in named.items()}
+    all_readers = {
+        label: load_reader(
+            name,
+            trust_remote_code=trust_remote_code,
+            role=roles.GROUND_TRUTH if label == GROUND_TRUTH else roles.REWARD_MODEL,
+        )
+        for label, name in named.items()
+    }
     readers = {label: reader for label, reader in all_readers.items() if reader is not None}
     sampling = Sampling(
         num_generations=num_generations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
@@ -126,7 +143,7 @@ def audit(
             show_plan(None, named, [prompt.text + reply for prompt, row in rows for reply in row], 1, 0, dtype)
         else:
             texts_to_plan = [prompt.text for prompt in request.prompts]
-            show_plan(policy, named, texts_to_plan, num_generations, max_new_tokens, dtype)
+            show_plan(policy, named, texts_to_plan, num_generations, max_new_tokens, dtype, engine=engine)
         if dry_run:
             return None
     file = pathlib.Path(str(replies or prompts))
@@ -148,13 +165,15 @@ def audit(
         )
     drawn, preferred = audited.drawn, audited.preferred
     if export is not None:
-        exported = processes.only_first(lambda: write_replies(export, drawn.prompts, drawn.replies, audited.pairs))
+        known = [known_of_all(audited.records, key) for key in ("log_probs", "ended")]
+        exported = processes.only_first(
+            lambda: write_replies(export, drawn.prompts, drawn.replies, audited.pairs, *known)
+        )
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
         return None
     settings = ScoringSettings(audited.folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
     scored = score(audited, scorers, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
-    log_probs, ended = ([record[key] for record in scored.records] for key in ("log_probs", "ended"))
     unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred))
     result = assembly.assemble(
         {label: scored.scores[label] for label in labelled_models},
@@ -162,11 +181,11 @@ def audit(
         assembly.ScoredReplies(
             prompts=[prompt.text for prompt in scored.drawn.prompts],
             replies=scored.drawn.replies,
-            log_probs=None if None in log_probs else log_probs,
+            log_probs=known_of_all(scored.records, "log_probs"),
             pair_prompts=[prompt.text for prompt in scored.preferred.prompts],
             names=[prompt.name for prompt in scored.drawn.prompts],
             left_out=[*request.left_out, *audited.left_out, *scored.left_out, *unmatched],
-            ended=None if None in ended else ended,
+            ended=known_of_all(scored.records, "ended"),
         ),
         assembly.Records(
             policy=audited.source,
@@ -216,10 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(processes.exit_message(DISK_FULL if full else sentence(error)))
-    except (ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         sys.exit(processes.exit_message(sentence(error)))
     except KeyboardInterrupt:
         sys.exit(processes.exit_message("Stopped; the same command goes on from what was drawn and scored."))

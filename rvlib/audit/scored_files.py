@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
+from rvlib.lm.data.prompts import Preference
+from rvlib.lm.experiments import cost
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def audit_files(
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
     check_group(group, len(drawn.replies[0]))
-    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in drawn.pairs]
-    pairs = [[pair.chosen, str(pair.rejected)] for pair in drawn.pairs]
+    compared, no_pairs = different_pairs(drawn.pairs)
+    prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in compared]
+    pairs = [[pair.chosen, str(pair.rejected)] for pair in compared]
     columns = score_columns(files)
     names = [name for name in columns if name != ground_truth] or list(columns)
     if ground_truth is not None and ground_truth not in columns:
@@ -70,7 +73,7 @@ def audit_files(
             log_probs=drawn.log_probs,
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=drawn.left_out + unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs),
+            left_out=drawn.left_out + no_pairs + unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs),
             ended=drawn.ended,
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
@@ -81,6 +84,21 @@ def audit_files(
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         audit.write(folder)
     return audit
+
+
+def different_pairs(pairs: Sequence[Preference]) -> tuple[list[Preference], list[str]]:
+    """The pairs whose two texts differ, and a sentence on each of the others."""
+    same = [
+        f"{pair.prompt.name}: chosen and rejected replies that are the same"
+        for pair in pairs
+        if pair.chosen == pair.rejected
+    ]
+    return [pair for pair in pairs if pair.chosen != pair.rejected], same
+
+
+def names_a_model(name: str | None) -> bool:
+    """Whether the ground truth is a model to score with, and not a column of scores."""
+    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
 
 
 def check_group(group: int | None, num_generations: int) -> None:

@@ -3,7 +3,7 @@
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.reward_models import SequenceReward, check_finite
 
-CHUNK = 16  # prompts scored between two moves of the progress bar, and lost at most where scoring is stopped
+CHUNK = 16  # prompts that are lost at most where scoring is stopped
 COMPARED = 8  # replies that are scored once more, each alone
 
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], ArrayLike]  # (prompts, replies) → (prompts, replies)
@@ -57,10 +57,8 @@ class ChunkFile:
 
     def __init__(self, path: pathlib.Path | None) -> None:
         self.path = path
-        lines = [] if path is None or not path.exists() else read_lines(path)
+        lines = [] if path is None else processes.only_first(lambda: _whole_lines(path))
         self.chunks: dict[tuple[str, int], Rewards] = {(kind, start): rewards for kind, start, rewards in lines}
-        if path is not None and lines:  # without a line that was cut off
-            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def add(self, kind: str, start: int, rewards: Rewards) -> None:
         """Write one chunk."""
@@ -70,6 +68,14 @@ class ChunkFile:
                 file.write(json.dumps([kind, start, rewards]) + "\n")
 
 
+def _whole_lines(path: pathlib.Path) -> list[Any]:
+    """The lines of a file of chunks, if there is one, which is left without a line that was cut off."""
+    lines = read_lines(path) if path.exists() else []
+    if lines:
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return lines
+
+
 def score_all(
     score: Score, drawn: Texts, preferred: Texts, label: str, chunk_file: ChunkFile, *, progress: bool
 ) -> ModelScores:
@@ -77,15 +83,29 @@ def score_all(
 
     ValueError, in one sentence, unless there is a finite number, or None, for each reply.
     """
-    shown, rewards = progress and processes.first(), dict[str, Rewards]()
-    for kind, texts in (("rewards", drawn), ("preferences", preferred)):
-        starts = range(0, len(texts.prompts), CHUNK)
-        for start in tqdm(starts, desc=f"Scoring by {label}", unit="batch", disable=not shown or not texts.prompts):
-            if (kind, start) not in chunk_file.chunks:
+    shown, rewards, world = progress and processes.first(), dict[str, Rewards](), processes.world()
+    total = sum(len(texts.prompts) * len(texts.replies[0]) for texts in (drawn, preferred) if texts.prompts)
+    with tqdm(total=total, desc=f"Scoring by {label}", unit="reply", disable=not shown) as bar:
+        if isinstance(score, SequenceReward):  # the bar moves with each batch of the model's
+            score = replace(score, scored=lambda count: bar.update(min(count * world, total - bar.n)))
+        done = 0
+        for kind, texts in (("rewards", drawn), ("preferences", preferred)):
+            starts = range(0, len(texts.prompts), CHUNK)
+            for start in starts:
                 chunk = Texts(texts.prompts[start : start + CHUNK], texts.replies[start : start + CHUNK])
-                chunk_file.add(kind, start, _checked(score(chunk.prompts, chunk.replies), chunk, label))
-        rewards[kind] = [row for start in starts for row in chunk_file.chunks[kind, start]]
+                if (kind, start) not in chunk_file.chunks:
+                    chunk_file.add(kind, start, _checked(_shared(score)(chunk.prompts, chunk.replies), chunk, label))
+                done += len(chunk.prompts) * len(chunk.replies[0])
+                bar.update(done - bar.n)
+            rewards[kind] = [row for start in starts for row in chunk_file.chunks[kind, start]]
     return ModelScores(rewards["rewards"], rewards["preferences"])
+
+
+def _shared(score: Score) -> Score:
+    """The same reward, each process scoring its share of the prompts."""
+    if processes.world() == 1:
+        return score
+    return lambda prompts, replies: processes.score(lambda p, r: np.asarray(score(p, r)), prompts, replies)
 
 
 def noise(score: SequenceReward, texts: Texts, rewards: Rewards, others: Sequence[SequenceReward] = ()) -> float:

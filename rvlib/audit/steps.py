@@ -13,6 +13,7 @@ from rvlib.audit import assembly, scoring
 from rvlib.audit.exchange import Replies, read_replies
 from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores
+from rvlib.audit.scored_files import different_pairs
 from rvlib.audit.scoring import ModelScores, Rewards, Texts
 from rvlib.audit.stamps import stamp
 from rvlib.files import data_folder, fingerprint
@@ -20,6 +21,7 @@ from rvlib.lm.data.files import list_bad_lines
 from rvlib.lm.data.prompts import Example, Preference, Prompt
 from rvlib.lm.models import policies
 from rvlib.lm.models.reading import Reader
+from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
@@ -91,11 +93,7 @@ class CommonScores:
 def read_request(path: str | pathlib.Path, num_generations: int | None, limit: int | None) -> Request:
     """What a file of replies asks for."""
     replies = read_replies(path, num_generations=num_generations, limit=limit)
-    pairs = {pair.prompt.text: pair for pair in replies.pairs}
-    examples = []
-    for prompt in replies.prompts:
-        pair = pairs.get(prompt.text)
-        examples.append(Example(prompt, pair.chosen, pair.rejected) if pair else Example(prompt))
+    examples = [Example(prompt) for prompt in replies.prompts]
     return Request(examples, len(replies.replies[0]), list(replies.left_out), replies)
 
 
@@ -115,9 +113,9 @@ def from_file(request: Request, policy: str, file: pathlib.Path, folder: str | p
     key = fingerprint([source, request.replies.replies, [[prompt.name, prompt.text] for prompt in request.prompts]])
     folder = pathlib.Path(folder or data_folder() / "audits" / f"{file.name.split('.')[0]}-{key[:8]}")
     folder.mkdir(parents=True, exist_ok=True)
-    return AuditedReplies(
-        request.prompts, request.replies.records(), _pairs(request.examples), folder, source, seconds={}, left_out=[]
-    )
+    pairs, no_pairs = different_pairs(request.replies.pairs)
+    records = request.replies.records()
+    return AuditedReplies(request.prompts, records, pairs, folder, source, seconds={}, left_out=no_pairs)
 
 
 def draw(
@@ -142,14 +140,17 @@ def draw(
     )
     readable = [example.prompt for example in examples]
     check_counts(readable, sampling.num_generations, left_out)
-    key = fingerprint([FORMAT, policy.source, asdict(sampling), [[prompt.name, prompt.text] for prompt in readable]])
+    parts = [FORMAT, policy.source, asdict(sampling), [[prompt.name, prompt.text] for prompt in readable]]
+    drawn_by = engines.resolved(engine, policy.model)
+    key = fingerprint([*parts, *([] if drawn_by == "generate" else [drawn_by])])
     folder = pathlib.Path(folder or data_folder() / "audits" / f"{pathlib.Path(prompts.split(':')[0]).stem}-{key[:8]}")
     records = sample_replies(
         policy, readable, folder / "samples", sampling, engine=engine, batch_size=batch_size, progress=progress
     )
     source = policy.source | {"chat_template": bool(policy.tokenizer.chat_template)}
     seconds = {"sampling": round(sampling_seconds(folder / "samples"), 1)}
-    return AuditedReplies(readable, records, _pairs(examples), folder, source, seconds, left_out)
+    pairs, no_pairs = different_pairs(_pairs(examples))
+    return AuditedReplies(readable, records, pairs, folder, source, seconds, left_out + no_pairs)
 
 
 def score(
@@ -199,6 +200,12 @@ def score(
         [*unread, *unread_pairs, *replies.left_out, *pairs.left_out],
         seconds,
     )
+
+
+def known_of_all(records: Sequence[Mapping[str, Any]], key: str) -> list[Any] | None:
+    """What the records say under `key` of each prompt's replies; None where it is not known of all."""
+    values = [record[key] for record in records]
+    return None if None in values else values
 
 
 def check_counts(prompts: Sequence[Prompt], num_generations: int, left_out: Sequence[str] = ()) -> None:

@@ -85,9 +85,16 @@ def read_examples(
 
 
 def list_bad_lines(bad: Sequence[str]) -> str:
-    """The first few of what is wrong with lines, and how many more there are."""
-    unlisted = f" and {len(bad) - MAX_LISTED_LINES} more" * (len(bad) > MAX_LISTED_LINES)
-    return "; ".join(bad[:MAX_LISTED_LINES]) + unlisted
+    """What is wrong with lines, each reason once with the first few that have it, and how many more there are."""
+    by_reason: dict[str, list[str]] = {}
+    for place, _, reason in (line.partition(": ") for line in bad):
+        by_reason.setdefault(reason, []).append(place)
+    listed = []
+    for reason, places in list(by_reason.items())[:MAX_LISTED_LINES]:
+        more = f" and {len(places) - MAX_LISTED_LINES} more" * (len(places) > MAX_LISTED_LINES)
+        listed.append(f"{', '.join(places[:MAX_LISTED_LINES])}{more}: {reason}")
+    unlisted = sum(map(len, list(by_reason.values())[MAX_LISTED_LINES:]))
+    return "; ".join(listed) + f" and {unlisted} more" * bool(unlisted)
 
 
 def _rows(source: str) -> Iterator[Row]:
@@ -128,8 +135,26 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
             f"A file of prompts must end in {', '.join(ENDINGS)}, perhaps with .gz, got {path.name}; rename it."
         )
     parse = _parse_text if ending in TEXT else _parse_json
-    lines = enumerate(content.splitlines(), 1)
-    return ((f"line {n}", functools.partial(parse, line)) for n, line in lines if line.strip())
+    lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
+    if ending in TEXT and lines and (other := _other_kind(lines[0][1])):
+        raise ValueError(f"{path} must hold a prompt a line, but its first line is {other}.")
+    return ((f"line {n}", functools.partial(parse, line)) for n, line in lines)
+
+
+def _other_kind(line: bytes) -> str | None:
+    """What a first line is, if it is none of a text: of JSON lines, or the names of a table's columns."""
+    text = line.decode("utf-8-sig", errors="replace").strip()
+    if text.startswith(("{", "[{")):
+        try:
+            json.loads(text)
+            return "JSON; end its name in .jsonl or .json"
+        except (ValueError, RecursionError):
+            return None
+    for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
+        cells = [cell.strip().strip('"') for cell in text.split(separator)]
+        if len(cells) > 1 and set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
+            return f"that of a table with the columns {', '.join(cells)}; end its name in {ending}"
+    return None
 
 
 def _array_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:

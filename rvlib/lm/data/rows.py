@@ -109,10 +109,11 @@ def _shared(chosen: Any, rejected: Any) -> tuple[list[Turn], dict[str, str]]:
         replies = {name: _text(name, text[len(common) :].strip()) for name, text in texts.items()}
         return [("user", _text("prompt", common.strip()))], replies
     turns = {name: _marked(text) if isinstance(text, str) else _turns(name, text) for name, text in texts.items()}
+    replies = {name: _last_of_assistant(name, each) for name, each in turns.items()}
     prompt = turns["chosen"][:-1]
     if prompt != turns["rejected"][:-1]:
         raise ValueError("chosen and rejected that answer different prompts")
-    return _to_reply_to(prompt), {name: _last_of_assistant(name, each) for name, each in turns.items()}
+    return _to_reply_to(prompt), replies
 
 
 def _marked(text: str) -> list[Turn]:

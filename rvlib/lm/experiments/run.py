@@ -108,23 +108,30 @@ class Run:
     @cached_property
     def _ground_truth(self) -> RewardFunction:
         ground_truth = self.recipe.ground_truth
-        return self.load_reward_model(ground_truth.model, ground_truth.trust_remote_code)
+        return self.load_reward_model(ground_truth.model, ground_truth.trust_remote_code, reward_models.GROUND_TRUTH)
 
     def ground_truth(self) -> RewardFunction:
         """The ground truth reward."""
         return self._ground_truth
 
-    def load_reward_model(self, model: str | pathlib.Path, trust_remote_code: bool = False) -> RewardFunction:
+    def load_reward_model(
+        self,
+        model: str | pathlib.Path,
+        trust_remote_code: bool = False,
+        role: str = reward_models.REWARD_MODEL,
+    ) -> RewardFunction:
         """A reward model by its name or folder, in the precision of what is only read."""
         runtime = self.recipe.runtime
         reward = reward_models.load_reward_model(
-            str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code
+            str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code, role=role
         )
         if isinstance(reward, reward_models.FunctionReward):
             return reward
         return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))
 
-    def check_reward_model(self, model: str, trust_remote_code: bool = False) -> None:
+    def check_reward_model(
+        self, model: str, trust_remote_code: bool = False, role: str = reward_models.REWARD_MODEL
+    ) -> None:
         """Raise what `load_reward_model`, or a call of what it gives, would raise on the prompts of this run.
 
         Only as far as that is known before weights are fetched.
@@ -138,7 +145,7 @@ class Run:
             )
 
         def check() -> None:
-            reward_models.check_reward_model(model, trust_remote_code=trust_remote_code)
+            reward_models.check_reward_model(model, trust_remote_code=trust_remote_code, role=role)
 
         processes.only_first(check)
 
@@ -203,7 +210,8 @@ class Run:
         stages.split(self)
         for spec in self.recipe.reward_models.values():
             spec.check(self)
-        self.check_reward_model(self.recipe.ground_truth.model, self.recipe.ground_truth.trust_remote_code)
+        ground_truth = self.recipe.ground_truth
+        self.check_reward_model(ground_truth.model, ground_truth.trust_remote_code, reward_models.GROUND_TRUTH)
 
 
 def _normalized(reward: RewardFunction, normalizer: metrics.Normalizer) -> RewardFunction:

@@ -43,7 +43,8 @@ class AdapterBase:
 def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
     """The base of the adapter (PEFT's) in a folder or a repository, None of a model with weights of its own.
 
-    ValueError, in words for `loading_failure`, for an adapter that does not say its base.
+    ValueError or hub.NotThere, in words for `loading_failure`, for an adapter that does not say its base, or whose base
+    is not there.
     """
     if pathlib.Path(name).is_dir():
         path = transformers.utils.find_adapter_config_file(str(name))
@@ -57,6 +58,10 @@ def adapter_base(name: str | pathlib.Path) -> AdapterBase | None:
         raise ValueError(
             "its adapter_config.json has no base_model_name_or_path; write there which model it was trained on"
         )
+    try:
+        locate(base)
+    except hub.NotThere as error:
+        raise hub.NotThere(f"its base is {base}, but {error}") from error
     return AdapterBase(base, config.get("revision") or "main", config.get("task_type"))
 
 
@@ -89,11 +94,29 @@ def with_adapter(
     return with_adapter.get_base_model(), set(missing) - trained
 
 
-def loading_failure(error: BaseException | None, name: str | pathlib.Path = "") -> str:
-    """Why the model called `name` did not load, in words that say what to do.
+def check_safetensors(name: str | pathlib.Path) -> None:
+    """OSError, in words for `loading_failure`, for a folder or a repository without safetensors weights.
 
-    Of the error and its causes: a name that nobody has, no consent or token, a download cut off, weights that are
-    pickles alone, or else the error's first line.
+    Nothing is fetched for it; where the files of a repository cannot be told, loading tells.
+    """
+    folder = pathlib.Path(name)
+    files = [path.name for path in folder.iterdir()] if folder.is_dir() else hub.file_names(str(name))
+    if files is None or any(file.endswith(".safetensors") for file in files):
+        return
+    pickles = sorted(file for file in files if file.endswith(".bin") and "model" in file)
+    if not pickles:
+        raise OSError("it has no weights in a file that ends in .safetensors")
+    raise OSError(
+        f"its weights are {pickles[0]} alone, a pickle, which may run code; if you trust it, load it with "
+        "transformers' from_pretrained(..., use_safetensors=False), and save_pretrained(FOLDER) writes safetensors"
+    )
+
+
+def loading_failure(error: BaseException | None) -> str:
+    """Why a model did not load, in words that say what to do.
+
+    Of the error and its causes: a name that nobody has, no consent or token, a download cut off, or else the error's
+    first line.
     """
     cause = error
     while cause:
@@ -105,15 +128,7 @@ def loading_failure(error: BaseException | None, name: str | pathlib.Path = "") 
         if isinstance(cause, (ConnectionError, TimeoutError)) or package in NETWORK_PACKAGES:
             return "its download was cut off, or the hub is out of reach; the same command goes on with it"
         cause = cause.__cause__ or cause.__context__
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    pickles = sorted(pathlib.Path(name).glob("*.bin")) if name else []
-    if "safetensors" in reason and (pickles or "pytorch_model" in str(error)):
-        return (
-            f"its weights are {pickles[0].name if pickles else 'pytorch_model.bin'} alone, a pickle, which may run "
-            "code; if you trust it, load it with transformers' from_pretrained(..., use_safetensors=False), and "
-            "save_pretrained(FOLDER) writes safetensors"
-        )
-    return reason
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def packaged(file: str, module: str) -> pathlib.Path:

@@ -21,7 +21,16 @@ from rvlib.files import data_folder, fingerprint
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.models import SMOLLM2
-from rvlib.lm.models.loading import AdapterBase, adapter_base, loading_failure, locate, packaged, quiet, read_tokenizer
+from rvlib.lm.models.loading import (
+    AdapterBase,
+    adapter_base,
+    check_safetensors,
+    loading_failure,
+    locate,
+    packaged,
+    quiet,
+    read_tokenizer,
+)
 from rvlib.lm.models.tiny import make_tiny_model
 
 _FILE = f"{SMOLLM2}.Q4_1.gguf"
@@ -78,6 +87,7 @@ def load_policy(
     folder, source = processes.only_first(lambda: _folder(name))
     try:
         adapted = adapter_base(folder)
+        check_safetensors(folder if adapted is None else adapted.name)
     except Exception as error:
         raise _not_loaded(name, error) from error
     base = adapted or AdapterBase(str(folder))
@@ -161,7 +171,7 @@ def _folder(name: str | pathlib.Path) -> tuple[pathlib.Path | str, dict[str, Any
 
 
 def _not_loaded(name: str | pathlib.Path, error: Exception) -> OSError:
-    reason = loading_failure(error, name)
+    reason = loading_failure(error)
     return OSError(f"{_EXPECTED}, got {str(name)!r}, which did not load ({reason}).")
 
 

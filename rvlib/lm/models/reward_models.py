@@ -26,6 +26,7 @@ from rvlib.lm.models.batches import batches_of_tokens
 from rvlib.lm.models.loading import (
     AdapterBase,
     adapter_base,
+    check_safetensors,
     loading_failure,
     locate,
     quiet,
@@ -37,6 +38,7 @@ from rvlib.lm.models.reading import Reader, encode
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FUNCTIONS = ("sentiment", "positivity", "similarity")
+REWARD_MODEL, GROUND_TRUTH = "reward model", "ground truth"  # what a model is for, as errors call it
 # Models that come with code of their own, by class: how to read one reward a text from their output.
 ADAPTERS: dict[str, Callable[[Any], torch.Tensor]] = {
     "LlamaForRewardModelWithGating": lambda output: output.score,  # ArmoRM, which mixes 19 objectives
@@ -70,7 +72,8 @@ class SequenceReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
     source: where the weights came from, for records; batch_size: how many of the longest texts are a
-    batch (`batches_of_tokens`); sharing: how a process gets at the weights.
+    batch (`batches_of_tokens`); sharing: how a process gets at the weights; scored: called with the number of texts of
+    each batch that has been scored.
     """
 
     name: str
@@ -79,6 +82,7 @@ class SequenceReward:
     source: dict[str, Any]
     batch_size: int = 32
     sharing: WholeWeights = WholeWeights()
+    scored: Callable[[int], object] = lambda count: None
 
     @functools.cached_property
     def reader(self) -> Reader:
@@ -112,6 +116,7 @@ class SequenceReward:
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()
+            self.scored(len(indices))
         return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -167,9 +172,14 @@ def check_finite(
 
 
 def load_reward_model(
-    name: str | pathlib.Path, *, dtype: str = "float32", device: str | None = None, trust_remote_code: bool = False
+    name: str | pathlib.Path,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    role: str = REWARD_MODEL,
 ) -> FunctionReward | SequenceReward:
-    """The reward model called `name`: one of `FUNCTIONS`, a folder, or a name on the hub.
+    """The reward model called `name`: one of `FUNCTIONS`, a folder, or a name on the hub; `role`: what errors call it.
 
     "sentiment" is in [-1, 1], "positivity" the same moved to [0, 1], "similarity" that to the prompt's reference.
     Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM
@@ -180,9 +190,9 @@ def load_reward_model(
         return FunctionReward(str(name), _function(str(name)))
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
-    check_reward_model(name, trust_remote_code=trust_remote_code)
+    check_reward_model(name, trust_remote_code=trust_remote_code, role=role)
     base = adapter_base(name)
-    with _one_sentence(name), quiet():
+    with _one_sentence(name, role), quiet():
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
         model, loading_info = transformers.AutoModelForSequenceClassification.from_pretrained(
             name if base is None else base.name,
@@ -197,13 +207,13 @@ def load_reward_model(
             model, missing = with_adapter(model, name, missing)
     if missing:
         raise ValueError(
-            f"A reward model must come with all its weights, got {str(name)!r} without {min(missing)}; name a model "
+            f"The {role} must come with all its weights, got {str(name)!r} without {min(missing)}; name a model "
             "trained to give a reward."
         )
     modules = {key.partition(".")[0] for key in model.state_dict()} - {model.base_model_prefix}
     if unused := [key for key in loading_info["unexpected_keys"] if key.partition(".")[0] in modules]:
         raise ValueError(
-            f"A reward model must have the head of a sequence classifier, got {str(name)!r} with {min(unused)}, which "
+            f"The {role} must have the head of a sequence classifier, got {str(name)!r} with {min(unused)}, which "
             "that head does not have; name a model trained to give one reward for a text."
         )
     model.config.use_cache = False  # every text goes through once
@@ -213,15 +223,17 @@ def load_reward_model(
     return SequenceReward(str(name), model, tokenizer, source | ({} if commit is None else {"revision": commit}))
 
 
-def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> Reader | None:
+def load_reader(
+    name: str | pathlib.Path, *, trust_remote_code: bool = False, role: str = REWARD_MODEL
+) -> Reader | None:
     """How the reward model called `name` reads texts, without its weights; None of a fixed function.
 
     Raises what `load_reward_model` would raise, as far as that is known without the weights.
     """
-    check_reward_model(name, trust_remote_code=trust_remote_code)
+    check_reward_model(name, trust_remote_code=trust_remote_code, role=role)
     if name in FUNCTIONS:
         return None
-    with _one_sentence(name):
+    with _one_sentence(name, role):
         tokenizer = read_tokenizer(name, trust_remote_code=trust_remote_code)
         base = adapter_base(name) or AdapterBase(str(name))
         config = transformers.AutoConfig.from_pretrained(
@@ -230,36 +242,35 @@ def load_reader(name: str | pathlib.Path, *, trust_remote_code: bool = False) ->
     return Reader.of(str(name), tokenizer, config)
 
 
-def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False) -> None:
+def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False, role: str = REWARD_MODEL) -> None:
     """Raise what `load_reward_model` would raise, as far as that is known before weights are fetched and read."""
     if name in FUNCTIONS:
         _function(str(name))
         return
     if name == ARMORM:
         _check_trust(name, trust_remote_code)  # before anything is asked of the hub
-    with _one_sentence(name):
+    with _one_sentence(name, role):
         locate(name)
         base = adapter_base(name)
-        if base is None and pathlib.Path(name).is_dir() and not any(pathlib.Path(name).glob("*.safetensors")):
-            raise OSError("it has no weights in a file that ends in .safetensors")
         whole = base or AdapterBase(str(name))
+        check_safetensors(whole.name)
         config = transformers.PreTrainedConfig.get_config_dict(whole.name, revision=whole.revision)[0]
     if base is not None:
-        _check_adapter(name)
+        _check_adapter(name, role)
         return
     architecture = (config.get("architectures") or [""])[0]
     if architecture in ADAPTERS or (config.get("auto_map") and not hasattr(transformers, architecture)):
         _check_trust(name, trust_remote_code)
     if architecture.endswith(OTHER_HEADS):
         raise ValueError(
-            f"A reward model must give one reward for a text, got {str(name)!r}, a {architecture}, whose head does "
+            f"The {role} must give one reward for a text, got {str(name)!r}, a {architecture}, whose head does "
             "not; name a sequence classifier with one output."
         )
-    with _one_sentence(name):
+    with _one_sentence(name, role):
         num_labels = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).num_labels
     if architecture not in ADAPTERS and num_labels != 1:
         raise ValueError(
-            f"A reward model must have one output, got {num_labels} of {str(name)!r}; name a model trained "
+            f"The {role} must have one output, got {num_labels} of {str(name)!r}; name a model trained "
             "to give a reward."
         )
 
@@ -276,19 +287,21 @@ def check_references(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> Non
             )
 
 
-def _check_adapter(name: str | pathlib.Path) -> None:
+def _check_adapter(name: str | pathlib.Path, role: str) -> None:
     """ValueError, in one sentence, for an adapter of another head than a sequence classifier's, or of pickles."""
     import peft  # slow to import, and only adapters need it
 
-    with _one_sentence(name):
+    with _one_sentence(name, role):
         config = peft.PeftConfig.from_pretrained(str(name))
         weights = transformers.utils.cached_file(
             str(name), "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False
         )
     if config.task_type != peft.TaskType.SEQ_CLS or config.is_prompt_learning or weights is None:
-        lacks = "without safetensors weights" if weights is None else f"of {config.peft_type} for {config.task_type}"
+        lacks = (
+            "without safetensors weights" if weights is None else f"of {config.peft_type.value} for {config.task_type}"
+        )
         raise ValueError(
-            f"An adapter that is a reward model must be of safetensors weights in a classifier's layers (SEQ_CLS), got "
+            f"An adapter that is the {role} must be of safetensors weights in a classifier's layers (SEQ_CLS), got "
             f"{str(name)!r} {lacks}; merge it with peft's merge_and_unload(), save_pretrained(FOLDER) that with its "
             "tokenizer, and name FOLDER."
         )
@@ -353,21 +366,20 @@ def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
     """ValueError unless code from the hub is trusted; adds a text that ArmoRM's code needs and transformers dropped."""
     if not trusted:
         raise ValueError(
-            f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true to run it."
+            f"{name} runs code of its own, which must be trusted by name; set trust_remote_code to true "
+            "(--trust-remote-code of an audit) to run it."
         )
     vars(transformers.models.llama.modeling_llama).setdefault("LLAMA_INPUTS_DOCSTRING", "")
 
 
 @contextlib.contextmanager
-def _one_sentence(name: str | pathlib.Path) -> Iterator[None]:
+def _one_sentence(name: str | pathlib.Path, role: str) -> Iterator[None]:
     """Turn whatever loading raises into an OSError that says what was expected."""
     try:
         yield
     except Exception as error:
-        expected = (
-            f"The reward model must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
-        )
-        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error, name)}).") from error
+        expected = f"The {role} must be {', '.join(FUNCTIONS)}, a folder or a name on the hub with safetensors weights"
+        raise OSError(f"{expected}, got {str(name)!r}, which did not load ({loading_failure(error)}).") from error
 
 
 def _pairs(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> Iterator[tuple[Prompt, Sequence[str]]]:

@@ -11,6 +11,7 @@ each of its replies. A CPU runs the same code without capture.
 import itertools
 import warnings
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,17 +70,19 @@ def sample(
     eos_token_ids: list[int],
     max_new_tokens: int,
     temperature: float,
+    on_tokens: Callable[[int], object] = lambda count: None,
 ) -> Sampled | None:
     """`num_generations` replies to each prompt from torch's default generator, those to one prompt in a row.
 
-    prompts: "input_ids" and "attention_mask", (prompts, length), padded on the left. None, after a warning that says
+    prompts: "input_ids" and "attention_mask", (prompts, length), padded on the left. on_tokens: as in
+    `generation.complete`. None, after a warning that says
     why, for a model that this engine cannot run.
     """
     if not (reason := unsupported(model)):
         generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in processes.generators())]
         states = [generator.get_state() for generator in generators]
         try:
-            return _sample(model, prompts, num_generations, eos_token_ids, max_new_tokens, temperature)
+            return _sample(model, prompts, num_generations, eos_token_ids, max_new_tokens, temperature, on_tokens)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, TypeError, AttributeError) as error:  # of torch, for what no graph can hold; of the model
@@ -92,7 +95,13 @@ def sample(
 
 @torch.inference_mode()
 def _sample(
-    model: Any, prompts: Any, num_generations: int, eos_token_ids: list[int], max_new_tokens: int, temperature: float
+    model: Any,
+    prompts: Any,
+    num_generations: int,
+    eos_token_ids: list[int],
+    max_new_tokens: int,
+    temperature: float,
+    on_tokens: Callable[[int], object],
 ) -> Sampled:
     attention_mask = prompts["attention_mask"]
     prefill = model(
@@ -111,8 +120,10 @@ def _sample(
     step.start(prefill, attention_mask, eos_token_ids, temperature)
     del prefill
     for length in range(start + 1, stop):
-        if (length - start) % STEPS_BETWEEN_LOOKS == 0 and not step.shrink():
-            break
+        if (length - start) % STEPS_BETWEEN_LOOKS == 0:
+            on_tokens(STEPS_BETWEEN_LOOKS)
+            if not step.shrink():
+                break
         step.advance(model, length)
     steps[size] = step
     while steps and sum(step.nbytes for step in steps.values()) > KEPT_BYTES:

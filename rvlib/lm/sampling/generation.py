@@ -3,7 +3,7 @@
 π_θ(y|x) = ∏_l softmax(f_θ(x, y_<l))_{y_l}
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,13 @@ def complete(
     engine: str = "auto",
     batch_size: int | None = None,
     server: str | None = None,
+    on_tokens: Callable[[int], object] = lambda count: None,
 ) -> Completions:
-    """What `generate` returns, with the log-probabilities that the engine "graph" takes while it draws."""
+    """What `generate` returns, with the log-probabilities that the engine "graph" takes while it draws.
+
+    on_tokens: called now and then, by the engines "graph" and "generate", with how many tokens the longest reply has
+    grown by.
+    """
     eos_token_ids = end_token_ids(policy)
     engine = engines.resolved(engine, policy.model)
     settings: dict[str, Any] = {
@@ -92,11 +97,14 @@ def complete(
         return Completions(engines.served(policy, prompt_ids, num_generations, server=server, **settings))
     padded = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
     inputs = padded.to(policy.model.device)
-    sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings) if engine == "graph" else None
+    sampled = None
+    if engine == "graph":
+        sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings, on_tokens=on_tokens)
     if sampled:
         completion_ids, logprobs = sampled.completion_ids, sampled.logprobs.tolist()
     else:
-        completion_ids, logprobs = _by_transformers(policy, inputs, num_generations, **settings), None
+        completion_ids = _by_transformers(policy, inputs, num_generations, **settings, on_tokens=on_tokens)
+        logprobs = None
     return Completions(
         [ids[mask].tolist() for ids, mask in zip(completion_ids, until_end(completion_ids, eos_token_ids))], logprobs
     )
@@ -111,8 +119,14 @@ def _by_transformers(
     eos_token_ids: list[int],
     max_new_tokens: int,
     temperature: float,
+    on_tokens: Callable[[int], object],
 ) -> torch.Tensor:
     """Replies by the model's own `generate`, (replies, length)."""
+
+    def told(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        on_tokens(1)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # stops none
+
     model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has
     sequences = model.generate(
         **inputs,
@@ -125,5 +139,6 @@ def _by_transformers(
         eos_token_id=eos_token_ids,
         pad_token_id=policy.tokenizer.pad_token_id,
         synced_gpus=False,
+        stopping_criteria=[told],
     )
     return sequences[:, inputs["input_ids"].shape[1] :]

@@ -8,7 +8,7 @@ and ends with the same replies as one that was not.
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,15 +81,19 @@ def sample_replies(
         share = processes.share(numbered)
     else:  # of the others the first process asks for all
         share = numbered if processes.first() else []
-    for number, batch in tqdm(share, desc="Sampling", unit="batch", disable=not progress or not processes.first()):
-        path = folder / f"batch-{number:04d}.jsonl"
-        if not path.exists():
-            start = time.perf_counter()
-            records = _draw(policy, batch, sampling, number, engine, batch_size, server)
-            text = "".join(json.dumps(record) + "\n" for record in records)
-            write_text(path, text)
-            with (folder / "seconds.txt").open("a") as clock:
-                clock.write(f"{time.perf_counter() - start:.2f}\n")
+    longest = sampling.max_new_tokens
+    shown = progress and processes.first()
+    with tqdm(total=len(share) * longest, desc="Sampling", unit="token", disable=not shown) as bar:
+        for place, (number, batch) in enumerate(share, 1):
+            path = folder / f"batch-{number:04d}.jsonl"
+            if not path.exists():
+                start = time.perf_counter()
+                records = _draw(policy, batch, sampling, number, engine, batch_size, server, bar.update)
+                text = "".join(json.dumps(record) + "\n" for record in records)
+                write_text(path, text)
+                with (folder / "seconds.txt").open("a") as clock:
+                    clock.write(f"{time.perf_counter() - start:.2f}\n")
+            bar.update(place * longest - bar.n)
     processes.gather([])  # all have written
     return read_replies(folder, prompts)
 
@@ -117,6 +121,7 @@ def _draw(
     engine: str,
     batch_size: int | None,
     server: str | None,
+    on_tokens: Callable[[int], object],
 ) -> Iterator[dict[str, Any]]:
     """One record for each prompt of a batch, whose replies are drawn together."""
     prompt_ids, num_generations = (
@@ -134,6 +139,7 @@ def _draw(
             engine=engine,
             batch_size=batch_size,
             server=server,
+            on_tokens=on_tokens,
         )
     completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
     if logprobs is None:
