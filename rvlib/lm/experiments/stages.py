@@ -205,7 +205,7 @@ def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     """{name of a prompt: the reply of `data.others` to it}, for the prompts with one reply that need another."""
     data, recipe = split(run), run.recipe
     prompts = [e.prompt for e in (*data.pairs, *data.held_out[: recipe.measure.prompts]) if e.rejected is None]
-    policy = policies.load_policy(others(run), dtype=recipe.runtime.weights_dtype)
+    policy = policies.load_policy(others(run), dtype=recipe.runtime.compute_dtype)
     gradient, runtime = recipe.policy_gradient, recipe.runtime
     sampling = Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2)
     place = folder / "drawn"
@@ -241,7 +241,7 @@ def samples(run: "Run", name: str) -> InitialReplies:
 def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy's replies: two to a prompt for pairs, `measure.outputs` to one measured."""
     recipe, runtime, gradient = run.recipe, run.recipe.runtime, run.recipe.policy_gradient
-    policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name))
+    policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.runtime.compute_dtype)
     num_generations = {"pairs": 2, "measure": recipe.measure.outputs}
     # Replies in a file: with engines that do not pad, enough for another reply to take the place of one that ends.
     replies_per_file = runtime.batch_size * (1 if runtime.engine in engines.PADDED else 8)
