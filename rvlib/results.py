@@ -14,6 +14,7 @@ ENUMERATED_TRANSFORMERS = RESULTS / "enumerated_transformers.json"
 RARITY = RESULTS / "rarity.json"
 REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
 TEACHING = RESULTS / "teaching.json"
+GROUND_TRUTHS = RESULTS / "ground_truths.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
@@ -57,6 +58,13 @@ def load_remedies(path: pathlib.Path | str = REMEDIES_ON_TRANSFORMERS) -> dict[s
         for name, row in content["remedies"].items()
     }
     return {"made": content["made"], "remedies": remedies}
+
+
+def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> dict[str, Any]:
+    """What `python -m rvlib.lm.experiments.ground_truths` wrote: `made` (how and when), `prompts`, `replies`, and for
+    each of `candidates` what a reward model learned of it: `pairs`, the pooled within-prompt `correlation`, and each
+    [mean, low, high] over prompts `accuracy`, `chance`, `over_chance`, `ties` and `variance`."""
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 
 def _arrays(value: Any) -> Any:

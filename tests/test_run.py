@@ -25,7 +25,7 @@ pytest.importorskip(
 
 psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
 
-from rvlib import cli  # noqa: E402
+from rvlib import cli, results  # noqa: E402
 from rvlib.files import write_whole  # noqa: E402
 from rvlib.lm.data import sources, tiny  # noqa: E402
 from rvlib.lm.data.prompts import Prompt  # noqa: E402
@@ -637,6 +637,15 @@ def test_each_kind_of_reward_model_is_a_class_of_its_own():
 def test_a_recipe_is_read_back_from_what_a_run_keeps_of_it(name):
     resolved = recipe.load(name)
     assert recipe.validated(json.loads(json.dumps(resolved.model_dump(mode="json")))) == resolved
+
+
+def test_the_books_run_on_a_pretrained_model_is_of_the_recipes_that_ship():
+    kept = report.load("small-4.1-cpu")
+    assert recipe.deviations(recipe.validated(kept["recipe"]), recipe.load("small-4.1-cpu")) == {}
+    first, second = (np.array(teacher["ground_truth"]) for teacher in kept["policies"]["smollm2-135m"].values())
+    np.testing.assert_array_equal(first[:, 0], second[:, 0])  # the same replies before the first step: paired by seed
+    learned = {name: row["over_chance"][0] for name, row in results.load_ground_truths()["candidates"].items()}
+    assert recipe.load("small-4.1").ground_truth.model == max(learned, key=lambda name: learned[name])
 
 
 OLD = {key: f"The recipe's field {key!r} is now called {new!r}; rename it." for key, new in recipe.RENAMED.items()}

@@ -153,7 +153,7 @@ def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     data, recipe = split(run), run.recipe
     pairs = [*data.pairs, *data.held_out[: recipe.measure.prompts]]
     prompts = [pair.prompt for pair in pairs if pair.rejected is None]
-    policy = policies.load_policy(others(run), dtype=recipe.runtime.weights_dtype)
+    policy = policies.load_policy(others(run), dtype=recipe.runtime.compute_dtype)
     gradient, runtime = recipe.policy_gradient, recipe.runtime
     sampling = Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2)
     place = folder / "drawn"
@@ -189,7 +189,7 @@ def samples(run: "Run", name: str) -> InitialReplies:
 def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy's replies: two to a prompt for pairs, `measure.outputs` to one measured."""
     recipe, runtime, gradient = run.recipe, run.recipe.runtime, run.recipe.policy_gradient
-    policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.dtype(name))
+    policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.runtime.compute_dtype)
     num_generations = {"pairs": 2, "measure": recipe.measure.outputs}
     # An engine that does not pad gets more replies than it draws in one batch, so that none of its places stays empty.
     replies_per_file = runtime.batch_size * (1 if runtime.engine in engines.PADDED else 8)

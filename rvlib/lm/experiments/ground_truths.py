@@ -1,0 +1,103 @@
+"""Which ground truth can a reward model of SmolLM2-135M learn from a few hundred pairs? Found without policy gradient.
+
+Candidates are VADER's positivity, the similarity to the reference reply, and the mean of the two. Prompts, replies and
+the training of a reward model on pairs of the policy's own replies are those of recipe `small-4.1-cpu`; only the ground
+truth that labels the pairs differs. For the mean no third reward model is trained: its reward model is the mean of the
+other two, each normalised. A candidate is good if the reward model's on-policy accuracy, on prompts that it was not
+trained on, is far above its chance level, and if the ground truth ties few pairs of replies.
+
+    python -m rvlib.lm.experiments.ground_truths
+
+It works in the folder of the recipe's run, whose replies it takes, goes on if stopped, and writes the book's file.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvlib import estimates, metrics
+from rvlib.files import data_folder, write_whole
+from rvlib.lm import origin
+from rvlib.lm.experiments import recipe, stages
+from rvlib.lm.experiments.run import Run
+from rvlib.results import GROUND_TRUTHS
+
+RECIPE, TEACHER = "small-4.1-cpu", "on-policy-100"
+CANDIDATES = ("positivity", "similarity")
+
+
+def scored(run: Run) -> dict[str, Any]:
+    """Rewards (prompts, replies) of the measured replies by the ground truth, "truth", and by its reward model.
+
+    A dictionary of "truth", "rewards" and "pairs", how many the reward model was trained on.
+    """
+    path = run.folder / "scored.json"
+    if not path.exists():
+        (policy,) = run.recipe.policies
+        truth = stages.labels(run, policy)["measure"]
+        replies = [record["replies"] for record in stages.samples(run, policy).measured]
+        model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, 1.0))
+        rewards = model(stages.split(run).prompts[: len(truth)], replies).tolist()
+        content = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}
+        write_whole(path, lambda partial: partial.write_text(json.dumps(content)))
+    return json.loads(path.read_text())
+
+
+def measured(truth: NDArray[np.float64], rewards: NDArray[np.float64]) -> dict[str, Any]:
+    """What is known of a candidate: [mean, low, high] over the prompts, and the pooled within-prompt correlation."""
+    accuracy, chance = metrics.ranking_accuracy(rewards, truth), metrics.chance_accuracy(rewards, truth)
+    variances = metrics.reward_variance(rewards).mean() * metrics.reward_variance(truth).mean()
+    per_prompt = {
+        "accuracy": accuracy,
+        "chance": chance,
+        "over_chance": accuracy - chance,
+        "ties": metrics.ranking_accuracy(np.zeros_like(truth), truth),
+        "variance": metrics.reward_variance(metrics.Normalizer.fit(truth).transform(truth)),
+    }
+    return {key: _interval(values) for key, values in per_prompt.items()} | {
+        "correlation": round(float(metrics.reward_covariance(rewards, truth).mean() / np.sqrt(variances)), 5)
+    }
+
+
+def _interval(values: NDArray[np.float64]) -> list[float]:
+    mean = estimates.over_prompts(values)
+    return [round(float(x), 5) for x in (mean.value, mean.low, mean.high)]
+
+
+def candidate(name: str, folder: pathlib.Path) -> Run:
+    """The run of a ground truth: that of the recipe where it is the recipe's own, else one that shares its replies."""
+    whole = Run(recipe.load(RECIPE), folder)
+    if whole.recipe.ground_truth.model == name:
+        return whole
+    run = Run(recipe.load(RECIPE, [f"ground_truth.model={name}"]), folder / "ground-truths" / name)
+    for shared in ("sft", "samples", "others"):
+        if not (run.folder / shared).exists():
+            (run.folder / shared).symlink_to((folder / shared).resolve())
+    return run
+
+
+def main() -> None:
+    """Measure all candidates and write what was found."""
+    folder = data_folder() / "runs" / RECIPE
+    run = Run(recipe.load(RECIPE), folder)
+    (policy,) = run.recipe.policies
+    stages.sft(run, policy)
+    stages.draw(run, policy)
+    stages.others_replies(run)
+    files = {name: scored(candidate(name, folder)) for name in CANDIDATES}
+    arrays = {name: (np.array(file["truth"]), np.array(file["rewards"])) for name, file in files.items()}
+    truths, rewards = zip(*arrays.values())
+    normalised = [metrics.Normalizer.fit(of_one).transform(of_one) for of_one in rewards]
+    found = {name: measured(*both) | {"pairs": files[name]["pairs"]} for name, both in arrays.items()}
+    found["mix"] = measured(np.mean(truths, axis=0), np.mean(normalised, axis=0))
+    made = {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record()
+    prompts, replies = truths[0].shape
+    content = {"made": made, "prompts": prompts, "replies": replies, "candidates": found}
+    write_whole(GROUND_TRUTHS, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+if __name__ == "__main__":
+    main()
