@@ -4,7 +4,6 @@ No GPU is needed: `record` stands for the capture. It keeps the list of PyTorch'
 again on the same tensors, which is what a graph does: what Python decides, it decides once.
 """
 
-import contextlib
 import gc
 import pathlib
 import runpy
@@ -280,17 +279,52 @@ def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
     assert cuda_graph.unsupported(policy.model).endswith("has layers of the kinds full_attention, linear_attention")
     del policy.model.config.layer_types
     monkeypatch.setattr(type(policy.model), "_supports_attention_backend", False)
-    with pytest.warns(UserWarning, match="LlamaForCausalLM does not let another attention function take the place"):
+    with pytest.warns(UserWarning, match="LlamaForCausalLM does not let another attention implementation"):
         assert draw("graph") == expected
 
 
-def test_a_model_that_keeps_to_its_own_attention_is_not_sampled_wrongly(monkeypatch):
+def test_attention_that_takes_no_mask_makes_room_for_one_that_does(recorded):
+    """As flash-attn does, which a GPU may have for training: here one that refuses to attend from a single token."""
+    sdpa = transformers.AttentionInterface()["sdpa"]
+
+    def packed(module, query, key, value, attention_mask, **kwargs):
+        assert query.shape[2] > 1 and attention_mask is None
+        return sdpa(module, query, key, value, None, **kwargs)
+
+    transformers.AttentionInterface.register("packed", packed)
     policy = make_policy()
-    own = policy.model.config._attn_implementation
-    monkeypatch.setattr(token_step, "BLOCK", 64)  # all places, as a mask of transformers' own has them
-    monkeypatch.setattr(token_step, "attention_of_a_step", lambda config: contextlib.nullcontext(own))
-    with pytest.warns(UserWarning, match="not every layer attends as it is told"):
-        assert complete(policy, PROMPTS, 2, max_new_tokens=4, engine="graph").logprobs is None
+    policy.model.config._attn_implementation = "packed"
+    completions = drawn(policy, prompts=PROMPTS[:1])
+    assert len(recorded) > 2 and policy.model.config._attn_implementation == "packed"
+    check(policy, completions, prompts=PROMPTS[:1])
+    capped = make_policy("gemma2").model.config
+    capped._attn_implementation = "packed"
+    with token_step.attention_with_masks(capped):
+        assert capped._attn_implementation == "eager"
+
+
+def test_a_step_that_would_wait_is_refused_before_it_is_captured(recorded, monkeypatch):
+    """Not during the capture, which would leave the GPU's random numbers unusable for `generate`."""
+    modes, captured = [], []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    monkeypatch.setattr(token_step, "capture", lambda step, pool: captured.append(list(modes)))
+    start = token_step.TokenStep.start
+
+    def on_a_gpu(self, *args):
+        self.pool = (0, 1)
+        start(self, *args)
+
+    monkeypatch.setattr(token_step.TokenStep, "start", on_a_gpu)
+    drawn(make_policy(), max_new_tokens=2)
+    assert captured == [["error", "default"]] and modes == ["error", "default"]
+
+    def wait(self, model):
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(token_step.TokenStep, "step", wait)
+    with pytest.warns(UserWarning, match=r"did not run \(called a synchronizing CUDA operation\)"):
+        complete(make_policy(), PROMPTS, 2, max_new_tokens=4, engine="graph")
+    assert len(captured) == 1 and modes == 2 * ["error", "default"]
 
 
 def test_memory_that_runs_out_is_told_as_torch_tells_it(monkeypatch):

@@ -53,7 +53,7 @@ def unsupported(model: Any) -> str | None:
     if processes.world() > 1:
         return "its weights are shared out over several processes"
     if not getattr(model, "_supports_attention_backend", False):
-        return f"{name} does not let another attention function take the place of its own"
+        return f"{name} does not let another attention implementation take the place of its own"
     if kinds - {"full_attention", "sliding_attention"}:
         return f"{name} has layers of the kinds {', '.join(sorted(kinds))}"
     if any("dynamic" in str(getattr(module, "rope_type", "")) for module in model.modules()):

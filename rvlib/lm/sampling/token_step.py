@@ -1,18 +1,17 @@
 """One token step of a batch of replies that asks the host nothing, so that a CUDA graph can hold it.
 
 All that a step reads and writes lies in tensors that keep their addresses: the tokens, where the next go, the keys and
-values. Attention (`step_attention`) reads only the places that are filled, in whole blocks of `BLOCK`.
+values. Attention is the model's own, under a mask, on the places that are filled, in whole blocks of `BLOCK`.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, StaticLayer
-
-from rvlib.lm.sampling.step_attention import attention_of_a_step
 
 BLOCK = 128  # places of a cache, of which attention reads whole blocks
 FEWEST_ROWS = 32  # that are not halved any more: a step then takes as long as reading the weights
@@ -42,6 +41,33 @@ class Places(StaticLayer):
         self.keys[:rows].index_copy_(2, self.extent.position, key_states)
         self.values[:rows].index_copy_(2, self.extent.position, value_states)
         return self.keys[:rows, :, :span], self.values[:rows, :, :span]
+
+
+@contextlib.contextmanager
+def attention_with_masks(config: Any) -> Iterator[None]:
+    """Within this context a model of this config attends by an implementation that takes masks of four dimensions."""
+    own = config._attn_implementation
+    if own not in ("eager", "sdpa"):  # which leaves out, or refuses, what the scores are capped by
+        config._attn_implementation = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = own
+
+
+@contextlib.contextmanager
+def refusing_to_wait() -> Iterator[None]:
+    """Within this context what makes the host wait for the GPU is a RuntimeError.
+
+    No graph can hold it, and a capture that fails leaves the GPU's random numbers unusable for the rest of the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class TokenStep:
@@ -101,27 +127,25 @@ class TokenStep:
     def step(self, model: Any) -> None:
         """The step itself, from the last tokens drawn to the next."""
         rows, span, position = self.extent.rows, self.extent.span, self.extent.position
-        columns, padding = self.columns[:span], self.padding[:rows]
+        columns, padding, config = self.columns[:span], self.padding[:rows], model.config.get_text_config()
         filled = (columns >= padding) & (columns <= position)  # (rows, span)
         zeros = torch.zeros(filled.shape, dtype=self.cache.layers[0].keys.dtype, device=filled.device)
 
-        @functools.cache
-        def bias(window: int | None) -> torch.Tensor:
+        def mask(window: int | None) -> torch.Tensor:
             """What is added to a layer's scores, (rows, 1, 1, span): -inf where its tokens do not look."""
             seen = filled if window is None else filled & (columns > position - window)
             return zeros.masked_fill(~seen, -torch.inf)[:, None, None]
 
-        with attention_of_a_step(model.config.get_text_config()) as before:
+        window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+        by_kind = {kind: mask(window if kind == "sliding_attention" else None) for kind in sorted(set(kinds or ()))}
+        with attention_with_masks(config):
             logits = model(
                 input_ids=self.input_ids[:rows].index_select(1, position),
+                attention_mask=by_kind or mask(window),  # as transformers' `create_masks_for_generate` has them
                 position_ids=position - padding,
                 past_key_values=self.cache,
                 use_cache=True,
-                bias=bias,
-                capped=before != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
             ).logits
-        if sum(bias.cache_info()[:2]) < len(self.cache.layers):  # hits and misses: it was asked so often
-            raise RuntimeError("not every layer attends as it is told")
         position.add_(1)
         self.draw(logits[:, -1])
 
@@ -132,7 +156,8 @@ class TokenStep:
         if size in self.graphs:
             self.graphs[size]()
             return
-        self.step(model)
+        with refusing_to_wait() if self.pool else contextlib.nullcontext():
+            self.step(model)
         if replay := capture(lambda: self.step(model), self.pool):
             self.graphs[size] = replay
 
