@@ -8,9 +8,10 @@ and diffrax all, so they gain on the wall besides. A heat map's problems are ask
 alone. diffrax takes part where it is installed (`pip install diffrax`): all problems of a batch under one `jax.vmap`,
 compiled before the clock starts.
 
-Run: python benchmarks/flow.py [results.json]
+    python benchmarks/flow.py [FILE]            writes benchmarks/results/flow.json, or FILE
 """
 
+import argparse
 import functools
 import importlib.metadata
 import importlib.util
@@ -18,7 +19,6 @@ import json
 import os
 import pathlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -193,7 +193,7 @@ def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.f
     return None
 
 
-def main(path: str | pathlib.Path) -> None:
+def main(path: pathlib.Path) -> None:
     """Time every problem by every method and write `path`."""
     rng, load = np.random.default_rng(0), os.getloadavg()[0]
     rows = []
@@ -244,9 +244,12 @@ def main(path: str | pathlib.Path) -> None:
             "machine": f"{platform.machine()}, {os.cpu_count()} cores; load {load:.1f} before",
             "date": time.strftime("%Y-%m-%d"),
         }
-        pathlib.Path(path).write_text(json.dumps(result, indent=1) + "\n")  # a run that is cut short keeps its rows
+        path.write_text(json.dumps(result, indent=1) + "\n")  # a run that is cut short keeps its rows
     print(f"written to {path}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "results" / "flow.json")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    results = pathlib.Path(__file__).parent / "results" / "flow.json"
+    parser.add_argument("file", nargs="?", type=pathlib.Path, default=results, help="where the results are written")
+    main(parser.parse_args().file)

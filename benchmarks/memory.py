@@ -13,6 +13,7 @@ top is measured: the process's peak of memory during a step on one matrix, compi
     python benchmarks/memory.py [FILE]          writes benchmarks/results/memory.json, or FILE
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -200,4 +201,7 @@ def main(out: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks/results/memory.json")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    results = ROOT / "benchmarks/results/memory.json"
+    parser.add_argument("file", nargs="?", type=pathlib.Path, default=results, help="where the results are written")
+    main(parser.parse_args().file)

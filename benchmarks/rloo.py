@@ -11,6 +11,7 @@ with its standard error.
     python benchmarks/rloo.py [FILE]            writes benchmarks/results/rloo.json, or FILE
 """
 
+import argparse
 import json
 import pathlib
 import statistics
@@ -189,7 +190,7 @@ def learning() -> dict[str, Any]:
     )
 
 
-def main(file: str | pathlib.Path = ROOT / "benchmarks/results/rloo.json") -> None:
+def main(file: pathlib.Path) -> None:
     """Time both, alternating, see that both learn the same, and write the numbers to `file`."""
     prompts = alpaca_eval(PROMPTS, max_words=20)
     settings: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE}
@@ -223,9 +224,12 @@ def main(file: str | pathlib.Path = ROOT / "benchmarks/results/rloo.json") -> No
         "made": origin.record() | {"trl": trl.__version__},
     }
     text = json.dumps(result, indent=1) + "\n"
-    write_whole(pathlib.Path(file), lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
     print(f"TRL's step takes {result['ratio']:.1f} times as long as ours. Written to {file}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    results = ROOT / "benchmarks/results/rloo.json"
+    parser.add_argument("file", nargs="?", type=pathlib.Path, default=results, help="where the results are written")
+    main(parser.parse_args().file)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvlib.tabular import gradient_flow, rlhf_gradient, rlhf_objective, softmax, time_to_gain
+from rvlib.tabular import gradient_flow, integrator, rlhf_gradient, rlhf_objective, softmax, time_to_gain
 
 CASES = json.loads((pathlib.Path(__file__).parent / "cases" / "flow.json").read_text())
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -122,6 +122,22 @@ def test_a_batch_is_its_problems():
             assert time_to_gain(logits[i, 0], reward[j], 0.05, kl_coef=kl_coef[i, j]) == pytest.approx(
                 gains[i, j], rel=1e-9
             )
+
+
+def test_a_batch_that_is_not_integrated_at_once_is_the_same(monkeypatch):
+    """Problems that wait until others have ended, explicit and implicit steps among them."""
+    rng = np.random.default_rng(5)
+    logits, reward = rng.normal(size=(40, 6)), rng.uniform(-1, 1, (40, 6))
+    kl_coef, horizon, times = rng.choice([0.0, 0.1, 5.0], 40), 1e3, np.array([0.0, 1e-3, 2.5, 40.0, 1e3])
+    at_once = gradient_flow(logits, reward, horizon, kl_coef=kl_coef)(times)
+    gains = time_to_gain(logits, reward, 0.1, kl_coef=kl_coef)
+    assert len(logits) * 6 < integrator._WIDTH and 5.0 * horizon > integrator._STIFF
+    monkeypatch.setattr(integrator, "_WIDTH", 18)
+    flow = gradient_flow(logits, reward, horizon, kl_coef=kl_coef)
+    assert (flow.t[:, -1] == horizon).all() and (np.diff(flow.t) >= 0).all()
+    assert np.allclose(flow.probs[:, -1], at_once.probs[:, -1], atol=1e-10)
+    assert np.allclose(flow(times).probs, at_once.probs, atol=1e-10)
+    assert np.allclose(time_to_gain(logits, reward, 0.1, kl_coef=kl_coef), gains, rtol=1e-9)
 
 
 def test_prompts_slow_time_down():

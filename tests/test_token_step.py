@@ -293,6 +293,30 @@ def test_a_model_that_keeps_to_its_own_attention_is_not_sampled_wrongly(monkeypa
         assert complete(policy, PROMPTS, 2, max_new_tokens=4, engine="graph").logprobs is None
 
 
+def test_a_step_that_would_wait_is_refused_before_it_is_captured(recorded, monkeypatch):
+    """Not during the capture, which would leave the GPU's random numbers unusable for `generate`."""
+    modes, captured = [], []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    monkeypatch.setattr(token_step, "capture", lambda step, pool: captured.append(list(modes)))
+    start = token_step.TokenStep.start
+
+    def on_a_gpu(self, *args):
+        self.pool = (0, 1)
+        start(self, *args)
+
+    monkeypatch.setattr(token_step.TokenStep, "start", on_a_gpu)
+    drawn(make_policy(), max_new_tokens=2)
+    assert captured == [["error", "default"]] and modes == ["error", "default"]
+
+    def wait(self, model):
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(token_step.TokenStep, "step", wait)
+    with pytest.warns(UserWarning, match=r"did not run \(called a synchronizing CUDA operation\)"):
+        complete(make_policy(), PROMPTS, 2, max_new_tokens=4, engine="graph")
+    assert len(captured) == 1 and modes == 2 * ["error", "default"]
+
+
 def test_memory_that_runs_out_is_told_as_torch_tells_it(monkeypatch):
     def fail(step, pool):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -46,7 +46,12 @@ def time_to_gain(
     problem, measured = problem_of(logits, reward, kl_coef), centred(logits, measured)
     tau_max = np.minimum(t_max, FOREVER) / n_prompts
     times = np.concatenate(
-        in_chunks(lambda i: _times_to_gain(problem[i], measured[i], gain[i], tau_max[i]), len(gain), logits.shape[-1])
+        in_chunks(
+            lambda i: _times_to_gain(problem[i], measured[i], gain[i], tau_max[i]),
+            len(gain),
+            logits.shape[-1],
+            widths=5,
+        )
     )
     times *= n_prompts
     times[times > t_max] = np.inf

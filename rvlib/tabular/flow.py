@@ -85,28 +85,28 @@ class Trajectory(States):
             raise ValueError(f"t must be a number or one axis of numbers, got shape {times.shape}.")
         batch, outputs = self.t.shape[:-1], self.logits.shape[-1]
         tau = self.t.reshape(-1, self.t.shape[-1]) / self.n_prompts
-        moves = (self.logits - self.reference_logits).reshape(*tau.shape, outputs)
+        logits = self.logits.reshape(*tau.shape, outputs)
         reference_logits, reward = (x.reshape(-1, outputs) for x in (self.reference_logits, self.reward))
         problem = problem_of(reference_logits, reward, self.kl_coef.reshape(-1))
         tau_asked = times.reshape(-1) / self.n_prompts
 
         def states(flows: slice) -> NDArray[np.float64]:
             """u (B, M, n) of these flows."""
-            knots = tau[flows]
+            knots, own = tau[flows], problem[flows]
             flow = np.repeat(np.arange(len(knots)), tau_asked.size)
             last = np.concatenate([np.searchsorted(row, tau_asked, side="right") - 1 for row in knots])
-            u, duration = moves[flows][flow, last], np.tile(tau_asked, len(knots)) - knots[flow, last]
+            u = logits[flows][flow, last] - own.logits0[flow]
+            duration = np.tile(tau_asked, len(knots)) - knots[flow, last]
             later = np.flatnonzero(duration > 0)
             if later.size:
-                start, step = np.unique(flow[later] * knots.shape[1] + last[later], return_inverse=True)
-                flow, last = np.divmod(start, knots.shape[1])
-                start, left = knots[flow, last], knots[flow, -1] - knots[flow, last]
-                u[later] += within_steps(
-                    problem[flows][flow], start, moves[flows][flow, last], left, step, duration[later]
-                )
+                steps, step = np.unique(flow[later] * knots.shape[1] + last[later], return_inverse=True)
+                flow, last = np.divmod(steps, knots.shape[1])
+                start = knots[flow, last]
+                before = logits[flows][flow, last] - own.logits0[flow]
+                u[later] += within_steps(own[flow], start, before, knots[flow, -1] - start, step, duration[later])
             return u.reshape(len(knots), tau_asked.size, outputs)
 
-        u = np.concatenate(in_chunks(states, len(tau), outputs))
+        u = np.concatenate(in_chunks(states, len(tau), outputs * min(tau_asked.size, tau.shape[1])))
         # Without an axis of times the constants lose theirs.
         aligned = [
             x if times.ndim else x.squeeze(len(batch))
@@ -145,27 +145,42 @@ def gradient_flow(
     )
     problem = problem_of(logits.reshape(-1, outputs), reward.reshape(-1, outputs), kl_coef)
     tau_max = t_max / n_prompts
-    parts = in_chunks(lambda flows: _knots(problem[flows], tau_max[flows]), len(t_max), outputs)
-    knots = max(len(t) for t, _ in parts)
-    # A flow with fewer knots than another repeats its last.
-    tau, u = (
-        np.concatenate([np.concatenate([x, np.repeat(x[-1:], knots - len(x), 0)]) for x in side], 1).swapaxes(0, 1)
-        for side in zip(*parts)
-    )
-    t = np.where(tau >= tau_max[:, None], t_max[:, None], tau * n_prompts).reshape(*batch, knots)
-    u = u.reshape(*batch, knots, outputs)
+    parts = in_chunks(lambda flows: _knots(problem[flows], tau_max[flows]), len(t_max), outputs, widths=5)
+    knots = max(tau.shape[1] for tau, _ in parts)
+    t, at = np.repeat(t_max[:, None], knots, 1), np.empty((len(t_max), knots, outputs))
+    start = 0
+    for tau, moved in parts:  # a flow with fewer knots than another repeats its last
+        rows, own = slice(start, start + len(tau)), tau.shape[1]
+        t[rows, :own] = np.where(tau >= tau_max[rows, None], t_max[rows, None], tau * n_prompts)
+        at[rows, :own], at[rows, own:] = moved, moved[:, -1:]
+        start = rows.stop
     reward, logits, ground_truth = (x[..., None, :] for x in (reward, logits, ground_truth))
-    return Trajectory(t, logits + u, reward, logits, ground_truth, kl_coef.reshape(*batch, 1), n_prompts)
+    return Trajectory(
+        t.reshape(*batch, knots),
+        at.reshape(*batch, knots, outputs),
+        reward,
+        logits,
+        ground_truth,
+        kl_coef.reshape(*batch, 1),
+        n_prompts,
+    )
 
 
 def _knots(problem: Problem, t_max: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The integrator's own times τ (K, B) and u (K, B, n) there."""
-    t, u = [np.zeros(len(t_max))], [np.zeros_like(problem.logits0)]
+    """The integrator's own times τ (B, K) and the logits (B, K, n) there; a flow with fewer repeats its last."""
+    made, rounds = np.zeros(len(t_max), dtype=int), []
     for steps in march(problem, t_max, np.ones(len(t_max), dtype=bool)):
-        t.append(t[-1].copy())
-        u.append(u[-1].copy())
-        t[-1][steps.index], u[-1][steps.index] = steps.end, steps.after
-    return np.array(t), np.array(u)
+        made[steps.index] += 1
+        rounds.append((steps.index, made[steps.index], steps.end, steps.after))
+    tau = np.repeat(t_max[:, None], made.max() + 1, 1)
+    logits = np.empty((*tau.shape, problem.logits0.shape[1]))
+    tau[:, 0], logits[:, 0] = 0.0, problem.logits0
+    for index, place, end, after in rounds:
+        tau[index, place], logits[index, place] = end, problem.logits0[index] + after
+    for knot in range(1, tau.shape[1]):
+        ended = made < knot
+        logits[ended, knot] = logits[ended, knot - 1]
+    return tau, logits
 
 
 def centred(logits: NDArray[np.float64], reward: NDArray[np.float64]) -> NDArray[np.float64]:

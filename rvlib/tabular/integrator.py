@@ -28,7 +28,7 @@ _ORDER = 8  # columns of the extrapolation table: an implicit step has order 8, 
 _TOLERANCE = 1e-11  # largest accepted estimate of a step's error, in u, relative to 1 + |u|
 _STIFF = 500.0  # λτ from which steps are implicit: before it, an explicit method makes some 40 steps more
 _MAX_STEPS = 20_000
-_CHUNK = 16_384  # entries of u that are integrated together: their series fit the caches
+_WIDTH = 16_384  # entries of u that are integrated together: their series fit the caches
 
 _Result = TypeVar("_Result")
 
@@ -139,15 +139,21 @@ class Steps:
 def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]) -> Iterator[Steps]:
     """Integrate to t_max (B,), yielding after each round the `Steps` of the problems that made one.
 
-    A problem goes on while its entry of `alive`, which the caller may clear between rounds, is true.
+    A problem goes on while its entry of `alive`, which the caller may clear between rounds, is true. One that ends
+    makes room for the next, so that the rounds stay wide until few problems are left.
     """
     t, u = np.zeros(len(t_max)), np.zeros_like(problem.logits0)
     h = np.zeros(len(t_max))  # of the next implicit step
+    tried = np.zeros(len(t_max), dtype=int)
     alive &= t_max > 0
-    for _ in range(_MAX_STEPS):
-        index = np.flatnonzero(alive)
-        if not index.size:
-            return
+    width = max(1, _WIDTH // u.shape[1])
+    while (index := np.flatnonzero(alive)[:width]).size:
+        if tried[index].max() == _MAX_STEPS:
+            raise RuntimeError(
+                f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = "
+                f"{t[index].min():.3g})."
+            )
+        tried[index] += 1
         kind = problem[index].kind(t[index])
         for rows, make_steps in (
             (index[kind == 0], _explicit_steps),
@@ -159,10 +165,6 @@ def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]
                 t[steps.index], u[steps.index] = steps.end, steps.after
                 alive[steps.index[steps.end >= t_max[steps.index]]] = False
                 yield steps
-    raise RuntimeError(
-        f"gradient flow: not finished after {_MAX_STEPS} steps; shorten t_max (it reached t/|S| = "
-        f"{t[alive].min():.3g})."
-    )
 
 
 def _explicit_steps(
@@ -239,10 +241,13 @@ def within_steps(
     return increment
 
 
-def in_chunks(function: Callable[[slice], _Result], problems: int, outputs: int) -> list[_Result]:
-    """The results of `function` on slices of the problems, in a thread for each core: NumPy releases Python's lock."""
+def in_chunks(function: Callable[[slice], _Result], problems: int, outputs: int, widths: int = 1) -> list[_Result]:
+    """The results of `function` on slices of the problems, in a thread for each core: NumPy releases Python's lock.
+
+    A slice has at most `widths` times as many problems as `march` integrates together.
+    """
     threads = os.cpu_count() or 1
-    size = max(1, min(_CHUNK // outputs, -(-problems // threads)))
+    size = max(1, min(widths * _WIDTH // outputs, -(-problems // threads)))
     chunks = [slice(start, start + size) for start in range(0, problems, size)]
     if len(chunks) == 1:
         return [function(chunk) for chunk in chunks]

@@ -18,7 +18,6 @@ e = exp(u - u_0) and F = Σ p e,
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,27 +102,31 @@ def series(
     """Flows with λ > 0 from probabilities p and g (B, n), measured from the likeliest output: kl_coef and the time
     `left` until they end (B,). The last terms of the series are within tolerance × scale (B, n).
     """
-    p, g, scale, kl_coef, left, row = _aligned(p, g, scale, kl_coef, left)
+    p, g, scale, kl_coef, left = _aligned(p, g, scale, kl_coef, left)
     rho, h, w = np.empty((3, TERMS, *p.shape))  # h = g - m, w = v - σ
     speed, sigma = np.zeros((2, TERMS, *p.shape[1:]))  # speed: c
     np.subtract(g, _product(p, g), out=h[0])
     a = p * h[0]
-    fastest = (np.abs(a).argmax(0), *row)
-    sign = np.where(a[fastest] < 0, -1.0, 1.0)
-    speed[0] = 1 / (sign * a[fastest] + kl_coef * p[fastest] + 1 / left)
-    rho[0], w[0] = first = np.stack([p, a]) * speed[0]
+    fastest = _largest(np.abs(a))
+    sign = np.where(a.take(fastest) < 0, -1.0, 1.0)
+    speed[0] = 1 / (sign * a.take(fastest) + kl_coef * p.take(fastest) + 1 / left)
+    rho[0], w[0] = p * speed[0], a * speed[0]
+    rho_b = rho[0].take(fastest)
+    first, scaled = w[0].copy(), np.empty_like(p)  # scaled: room for a product
     for k in range(1, TERMS):
         # First as if σ had no term k - 1: then w[k - 1] is that of v. The term that keeps the clock to its definition
         # changes the terms k of c, ρ and v by a multiple of their first.
-        np.multiply(_product(rho[:k], w[k - 1 :: -1]), 1 / k, out=rho[k])
         np.multiply(w[k - 1], -kl_coef / k, out=h[k])
-        v = _product(rho[: k + 1], h[k::-1])
+        _product(rho[:k], w[k - 1 :: -1], out=rho[k])
+        rho[k] *= 1 / k
+        v = _product(rho[: k + 1], h[k::-1], out=w[k])
         mean, total = np.add.reduce(v, 0) / speed[0], np.add.reduce(rho[k], 0)
-        h[k] -= mean
-        change = sign * (v[fastest] - mean * rho[0][fastest]) + kl_coef * rho[k][fastest] + total / left
+        change = sign * (v.take(fastest) - mean * rho_b) + kl_coef * rho[k].take(fastest) + total / left
         speed[k], sigma[k - 1] = total - change * speed[0], k * change
-        np.subtract(v, _dot(np.stack([mean, change]), first), out=w[k])
-        rho[k] -= change * rho[0]
+        h[k] -= mean
+        v -= np.multiply(rho[0], mean, out=scaled)
+        v -= np.multiply(first, change, out=scaled)
+        rho[k] -= np.multiply(rho[0], change, out=scaled)
         w[k - 1] -= sigma[k - 1]
     velocity = np.add(w, sigma[:, None], out=w)
     sizes = [(np.abs(velocity[k - 1]) / scale).max(0) / k for k in (TERMS - 1, TERMS)]
@@ -135,9 +138,10 @@ def series_without_kl(
     p: NDArray[np.float64], g: NDArray[np.float64], left: NDArray[np.float64], tolerance: float
 ) -> Series:
     """Flows with λ = 0, as in `series`: the last terms are within the tolerance in 1/e."""
-    p, g, left, row = _aligned(p, g, left)
+    p, g, left = _aligned(p, g, left)
     pg = p * g
-    e, inverse_e = np.empty((2, TERMS, *p.shape))  # 1/e from its first power on
+    e, fall = np.empty((2, TERMS, *p.shape))  # fall: -1/e from its first power on
+    scaled = np.empty_like(p)  # room for a product
     fastest_pe = np.empty((TERMS, 2, *p.shape[1:]))  # p e of the fastest output, and F
     slopes, velocity = np.empty((2, TERMS, 3, *p.shape[1:]))  # of that output, of τ and of ω: times F, and in ζ
     mean, inverse = np.empty((2, TERMS, *p.shape[1:]))  # inverse: c/F
@@ -145,9 +149,9 @@ def series_without_kl(
     for k in range(TERMS):
         f, average = _product(p, e[k]), _product(pg, e[k])
         if k == 0:
-            fastest = (np.abs(pg - p * average).argmax(0), *row)
-            p_b, g_b = p[fastest], g[fastest]
-        pe_b = p_b * e[k][fastest]
+            fastest = _largest(np.abs(pg - p * average))
+            p_b, g_b = p.take(fastest), g.take(fastest)
+        pe_b = p_b * e[k].take(fastest)
         slope = g_b * pe_b
         fastest_pe[k, 0], fastest_pe[k, 1] = pe_b, f
         if k:
@@ -166,20 +170,27 @@ def series_without_kl(
             velocity[k] = known + turn * slopes[0]
         inverse[k] = turn
         s, omega = turn / (k + 1), velocity[k, 2] / (k + 1)
-        np.subtract(p * omega, pg * s, out=inverse_e[k])
+        np.multiply(pg, s, out=fall[k])
+        fall[k] -= np.multiply(p, omega, out=scaled)
         if k + 1 < TERMS:
-            np.negative(_product(inverse_e[: k + 1], e[k::-1]), out=e[k + 1])
-    sizes = [np.abs(term).max(0) for term in inverse_e[-2:]]
+            _product(fall[: k + 1], e[k::-1], out=e[k + 1])
+    sizes = [np.abs(term).max(0) for term in fall[-2:]]
     s, omega = (x.reshape(TERMS, -1) / _POWERS for x in (inverse, velocity[:, 2]))
     p, g = (x.reshape(len(p), -1) for x in (p, g))
     return Series(_clock(velocity[:, 1], sizes, tolerance), np.empty((0, 0, 0)), p, g, s, omega)
 
 
-def _aligned(*arrays: NDArray[np.float64]) -> tuple[Any, ...]:
-    """These arrays (B, ...) with the flows as their last axis, and the indices of that axis for fancy indexing."""
-    if len(arrays[0]) == 1:  # a flow alone has no axis of flows: NumPy's numbers are faster than its arrays of one
-        return *(x[0] for x in arrays), ()
-    return *(np.ascontiguousarray(x.T) for x in arrays), (np.arange(len(arrays[0])),)
+def _aligned(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """These arrays (B, ...) with the flows as their last axis; a flow alone has none."""
+    if len(arrays[0]) == 1:  # NumPy's numbers are faster than its arrays of one
+        return tuple(x[0] for x in arrays)
+    return tuple(np.ascontiguousarray(x.T) for x in arrays)
+
+
+def _largest(x: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where each flow's largest entry (B,) of x (n, B) stands, for `take`, which is faster than indexing."""
+    output = x.argmax(0)
+    return output if x.ndim == 1 else output * x.shape[1] + np.arange(x.shape[1])
 
 
 def _dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,11 +200,13 @@ def _dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.
     return np.einsum("j...,jn...->n...", first, second)
 
 
-def _product(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Σ_j first_j ⊙ second_j (...), of (J, ...)."""
+def _product(
+    first: NDArray[np.float64], second: NDArray[np.float64], out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Σ_j first_j ⊙ second_j (...), of (J, ...), in `out` if given."""
     if second.size < 2048:
-        return np.vecdot(first.T, second.T).T
-    return np.einsum("j...,j...->...", first, second)
+        return np.vecdot(first.T, second.T, out=None if out is None else out.T).T
+    return np.einsum("j...,j...->...", first, second, out=out)
 
 
 def _clock(speed: NDArray[np.float64], sizes: list[NDArray[np.float64]], tolerance: float) -> Clock:

@@ -47,7 +47,7 @@ function* prepare({ length, gain, kl_coef: klCoef }) {
       maxSteps: 300,
     });
     points.push({ kind, variance, time });
-    if (k % PART === PART - 1) yield points;
+    yield k % PART === PART - 1 ? points : undefined;
   }
 }
 

@@ -21,7 +21,7 @@ import { finished } from "./work.mjs";
 
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
-const PART = 2e4; // outputs of the policies that are drawn first
+const PART = 1e4; // outputs of the policies that are drawn first
 const KEYS = ["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"];
 const KINDS = [
   ["noise", "truth", "each output has a reward of its own"],
@@ -55,7 +55,7 @@ const normals = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Mat
 /**
  * Some of the policies, and then all.
  * @param {any} state
- * @returns {Generator<Data>}
+ * @returns {Generator<Data | undefined>}
  */
 function* prepare(state) {
   const { vocabulary, length, kl_coef: klCoef, drift, one_row: oneRow, seed } = state;
@@ -90,7 +90,7 @@ function* prepare(state) {
     const { gradient, variance } = policyGradient(now, values, vocabulary);
     const norm = Math.sqrt((oneRow ? shared(gradient, vocabulary) : gradient).reduce((sum, g) => sum + g * g, 0));
     if (variance > 0 && norm > 0) points.push({ kind, variance, norm });
-    if (i === Math.floor(PART / outputs)) yield { state, points, outputs, largest };
+    yield i === Math.floor(PART / outputs) ? { state, points, outputs, largest } : undefined;
   }
   yield { state, points, outputs, largest };
 }

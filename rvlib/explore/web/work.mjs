@@ -1,7 +1,7 @@
 // @ts-check
 // What takes an explorable longer than a frame is done in a worker, in parts: prepare(state) is a generator whose every yield
-// is a result to be drawn, each better than the one before it. Without workers, in a notebook and in Node, the last is
-// waited for.
+// is a result to be drawn, each better than the one before it, or undefined, where it can be ended. It yields several times a
+// frame, since a newer state waits until then. Without workers, in a notebook and in Node, the last result is waited for.
 
 /** @typedef {any} Data what a worker can send: no functions */
 /** @typedef {(state: any) => Generator<Data>} Prepare */
@@ -9,7 +9,7 @@
 /** @type {(results: Generator<Data>) => Data} the last of them */
 export function finished(results) {
   let last;
-  for (const result of results) last = result;
+  for (const result of results) last = result ?? last;
   return last;
 }
 

@@ -4,8 +4,10 @@ All that a step reads and writes lies in tensors that keep their addresses: the 
 the keys and values. Attention (`step_attention`) reads only the positions that are filled, in whole blocks of `BLOCK`.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,21 @@ class StepCacheLayer(StaticLayer):
         self.keys[:rows].index_copy_(2, self.extent.position, key_states)
         self.values[:rows].index_copy_(2, self.extent.position, value_states)
         return self.keys[:rows, :, :span], self.values[:rows, :, :span]
+
+
+@contextlib.contextmanager
+def refusing_to_wait() -> Iterator[None]:
+    """Within this context what makes the host wait for the GPU is a RuntimeError.
+
+    No graph can hold it, and a capture that fails leaves the GPU's random numbers unusable for the rest of the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class TokenStep:
@@ -132,7 +149,8 @@ class TokenStep:
         if size in self.graphs:
             self.graphs[size]()
             return
-        self.step(model)
+        with refusing_to_wait() if self.pool else contextlib.nullcontext():
+            self.step(model)
         if replay := capture(lambda: self.step(model), self.pool):
             self.graphs[size] = replay
 
