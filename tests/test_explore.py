@@ -459,6 +459,7 @@ def test_the_race_plays_pauses_and_ends(browser, site):
         page.click("text=Play")
         page.wait_for_timeout(150)
         page.click("text=Pause")
+        page.wait_for_function("document.querySelector('.rv-play').textContent.includes('Play')")
         settle(page)
         paused = clock.inner_text()
         assert paused != before
