@@ -17,13 +17,13 @@ from test_site import PAGES  # noqa: E402
 
 HTML = ROOT / "_build/html"
 ARTICLE = re.compile(r'<article class="bd-article">.*?</article>', re.S)
-READY = """() => [...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container, mjx-merror'))
-    && !document.querySelector('.rv-explorable:not([data-mounted]), .rv-plotly:not([data-drawn])')"""
+CONTENTS = re.compile(r'(<div id="jb-print-toc">.*?)<nav.*?</nav>', re.S)  # those of the first page
+TYPESET = "[...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container, mjx-merror'))"
 
 
 def whole_book() -> str:
     """One page with all chapters: the first page's, its article replaced by those of all, each from a new sheet."""
-    articles = []
+    articles, contents = [], []
     for name in (name for name in PAGES if name.startswith("book/")):
         text = (HTML / f"{name}.html").read_text(encoding="utf-8")
         article, slug = ARTICLE.search(text)[0], name.removeprefix("book/")
@@ -32,8 +32,11 @@ def whole_book() -> str:
         article = re.sub(r'\bhref="#([^"]*)"', rf'href="#{slug}--\1"', article)
         article = re.sub(r'\bhref="([\w-]+)\.html#([^"]+)"', r'href="#\1--\2"', article)
         article = re.sub(r'\bhref="([\w-]+)\.html"', r'href="#\1"', article)
+        title = re.search(r"<h1>(.*?)<a ", article, re.S)[1]
+        contents.append(f'<li><a href="#{slug}">{title}</a></li>')
         articles.append(f'<div id="{slug}" style="break-before: page">{article}</div>')
     shell = (HTML / f"{PAGES[0]}.html").read_text(encoding="utf-8")
+    shell = CONTENTS.sub(lambda found: f"{found[1]}<ul>{''.join(contents)}</ul>", shell, count=1)
     return ARTICLE.sub(lambda _: "".join(articles), shell, count=1)
 
 
@@ -47,9 +50,13 @@ def main(file: str | pathlib.Path = ROOT / "_build/book.pdf") -> None:
             browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
             page = browser.new_page(viewport={"width": 900, "height": 1200}, color_scheme="light")
             page.goto(f"{address}/book/whole-book.html")
-            for figure in page.locator(".rv-explorable").all():
+            # A fold cannot be opened on paper; and a figure in one comes to life only when it is opened and seen.
+            page.evaluate("document.querySelectorAll('article details').forEach(fold => (fold.open = true))")
+            page.wait_for_function(TYPESET, timeout=600_000)  # what follows does not move any more
+            for figure in page.locator(".rv-explorable").element_handles():
                 figure.scroll_into_view_if_needed()
-            page.wait_for_function(READY, timeout=600_000)
+                page.wait_for_function("figure => 'mounted' in figure.dataset", arg=figure)
+            page.wait_for_function("!document.querySelector('.rv-plotly:not([data-drawn])')", timeout=600_000)
             page.pdf(path=file, format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"))
             browser.close()
     finally:

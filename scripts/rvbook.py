@@ -6,8 +6,8 @@ What it does, and why it cannot be a line of `_config.yml`:
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
 - runs as many notebooks at a time as the machine has cores, where MyST-NB would run one after the other;
 - leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
-- says on a page without scripts what stands in place of formulas and figures, and writes computed numbers with a real
-  minus and powers of ten;
+- shows formulas without scripts too, as MathML, and says on such a page what stands in place of figures;
+- writes computed numbers with a real minus and powers of ten;
 - lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
   open it on Colab or Binder and suggest an edit of any page;
 - adds a page for addresses that lead nowhere;
@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import first_cells
+import mathml
 import nbformat
 import slides
 from docutils import nodes
@@ -76,10 +77,17 @@ MENDED = [
 EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
 VERBATIM = (nodes.literal, nodes.math, nodes.math_block, nodes.raw, nodes.FixedTextElement)
 NO_SCRIPTS = (
-    "Scripts are off in this browser. Formulas are shown as they are written in TeX; a figure with sliders is shown as "
-    "a picture of its first setting, and another figure as a sentence that says what it shows."
+    "Scripts are off in this browser. A figure with sliders is shown as a picture of its first setting, and another "
+    "figure as a sentence that says what it shows."
 )
-TALKATIVE = ["scripts/pydata-sphinx-theme.js", "togglebutton.js"]
+# What of the themes' and Sphinx's scripts is written otherwise.
+EDITED = {
+    # They report each page load; a reader who opens the console should see errors only.
+    "scripts/pydata-sphinx-theme.js": ("console.log(", "void("),
+    "togglebutton.js": ("console.log(", "void("),
+    # What the search shows of a page has each formula once.
+    "searchtools.js": ('"script", "style"]', '"script", "style", "noscript"]'),
+}
 
 
 def fingerprint(patterns: list[str]) -> str:
@@ -169,9 +177,9 @@ def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def without_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """A sentence at the head of a page that has formulas or figures, for readers without scripts."""
+    """A sentence at the head of a page that has figures, for readers without scripts."""
     body = context.get("body", "")
-    if 'class="math' in body or "rv-explorable" in body or "rv-plotly" in body:
+    if "rv-explorable" in body or "rv-plotly" in body:
         context["body"] = f'<noscript><p class="rv-note">{NO_SCRIPTS}</p></noscript>{body}'
 
 
@@ -188,16 +196,16 @@ def drop_widgets(app: Sphinx, env: BuildEnvironment) -> None:
 
 def make_way(app: Sphinx, builder: Builder) -> None:
     """Sphinx refuses to copy its scripts over others, which those that we edited in the last build are."""
-    for name in TALKATIVE:
+    for name in EDITED:
         pathlib.Path(app.outdir, "_static", name).unlink(missing_ok=True)
 
 
-def hush(app: Sphinx, exception: Exception | None) -> None:
-    """The themes report each page load with console.log; a reader who opens the console should see errors only."""
+def edit_scripts(app: Sphinx, exception: Exception | None) -> None:
+    """Edit the scripts of others (`EDITED`)."""
     if exception is None:
-        for name in TALKATIVE:
+        for name, (written, better) in EDITED.items():
             script = pathlib.Path(app.outdir, "_static", name)
-            script.write_text(script.read_text(encoding="utf-8").replace("console.log(", "void("), encoding="utf-8")
+            script.write_text(script.read_text(encoding="utf-8").replace(written, better), encoding="utf-8")
 
 
 class Quiet(logging.LoggerAdapter):
@@ -239,12 +247,13 @@ def run_notebooks(app: Sphinx, env: Any, docnames: list[str]) -> None:
 
 
 def mend(app: Sphinx, exception: Exception | None) -> None:
-    """Mend what the themes write (`MENDED`); a page that is mended already stays as it is."""
+    """Mend what the themes write (`MENDED`), and add the formulas' MathML; a page that is mended stays as it is."""
     for page in pathlib.Path(app.outdir).rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
         for written, better in MENDED:
             mended = mended.replace(written, better)
         mended = EMPTY_HEADER.sub(r'<td class="\1"></td>', mended)  # a corner without words heads nothing
+        mended = mathml.beside_tex(mended)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 
@@ -276,7 +285,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", typeset)
     app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
-    app.connect("build-finished", hush)
+    app.connect("build-finished", edit_scripts)
     app.connect("build-finished", mend)
     app.connect("build-finished", give_outputs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -32,7 +32,7 @@ const setting = (controls) => Object.fromEntries(controls.map((control) => [cont
 const failures = [];
 for (const { name, controls, initial } of JSON.parse(readFileSync(0, "utf-8"))) {
   const { default: figure } = await import(`../rvlib/explore/web/${name}.mjs`);
-  const began = performance.now();
+  const [began, before] = [performance.now(), failures.length];
   for (let i = 0; i < count; i++) {
     const state = setting(controls);
     if (initial.pins) state.pins = Array.from({ length: Math.floor(uniform() * 3) }, () => setting(controls));
@@ -51,6 +51,7 @@ for (const { name, controls, initial } of JSON.parse(readFileSync(0, "utf-8"))) 
       failures.push({ name, state, width, wrong: String(error) });
     }
   }
-  console.error(`${name}: ${((performance.now() - began) / count).toFixed(1)} ms a state`);
+  const each = ((performance.now() - began) / count).toFixed(1);
+  console.error(`${name}: ${each} ms a state, ${failures.length - before} of ${count} wrong`);
 }
 console.log(JSON.stringify(failures));

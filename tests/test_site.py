@@ -409,12 +409,24 @@ def test_without_scripts_nothing_is_blank(browser, site):
         page.goto(site("book/low-variance-slow-reward"))
         note = page.locator("noscript p.rv-note").first
         assert "Scripts are off" in note.inner_text() and note.evaluate("e => e.offsetHeight")
-        formula = page.locator("div.math").first
-        assert "\\" in formula.inner_text() and formula.evaluate("e => getComputedStyle(e).fontFamily.includes('mono')")
+        formula = page.locator("math[display=block]").first
+        assert formula.bounding_box()["height"] > 20 and "\\" not in page.locator("article").inner_text()
+        number = page.locator("#equation-eq-centred + noscript .eqno")
+        assert number.is_visible() and number.inner_text().startswith("(")
+        page.set_viewport_size(NARROW)
+        assert page.evaluate(TOO_WIDE) == []
         plots = page.locator(".rv-plotly")
         for plot in plots.all():
             assert len(plot.inner_text()) > 60
         assert plots.count() and page.locator(".rv-explorable img").first.bounding_box()["height"] > 200
+
+
+@EVERY_PAGE
+def test_every_formula_is_there_without_scripts(site, name):
+    text = (HTML / f"{name}.html").read_text(encoding="utf-8")
+    assert text.count('class="math notranslate') == text.count("</math></noscript>") + text.count(
+        "</math></div></noscript>"
+    )
 
 
 JUMPS = """() => {

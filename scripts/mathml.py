@@ -1,0 +1,35 @@
+"""Formulas as MathML, for readers without scripts: beside each formula's TeX, which MathJax typesets where scripts run.
+
+The MathML stands in a `<noscript>`, which a browser that runs scripts does not read; `site_static/site.css` hides the
+TeX before it. A formula that math-core cannot convert stays TeX.
+"""
+
+import html
+import re
+
+from math_core import LatexError, LatexToMathML
+
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="math notranslate nohighlight"[^>]*>\s*'
+    r'(?P<number><span class="eqno">.*?</span>)?\\[(\[](?P<tex>[^<]*)\\[)\]]</(?P=tag)>(?!<noscript>)'
+)
+CONVERTER = LatexToMathML(fancy_error=False)
+
+
+def _with_mathml(formula: re.Match[str]) -> str:
+    """A formula as Sphinx writes it, followed by its MathML."""
+    displayed = formula["tag"] == "div"
+    # What Sphinx puts around a formula of several lines is LaTeX's name for `aligned` with a number.
+    tex = html.unescape(formula["tex"]).replace("{split}", "{aligned}")
+    try:
+        mathml = CONVERTER.convert_with_local_state(tex, displaystyle=displayed)
+    except LatexError:
+        return formula[0]
+    if displayed:
+        mathml = f'<div class="math">{formula["number"] or ""}{mathml}</div>'
+    return f"{formula[0]}<noscript>{mathml}</noscript>"
+
+
+def beside_tex(page: str) -> str:
+    """A page's HTML with the MathML of its formulas; those that have theirs stay as they are."""
+    return FORMULA.sub(_with_mathml, page)
