@@ -191,15 +191,28 @@ def dead_sliders(page):
     return dead
 
 
+def lasting(page, rules):
+    """What axe finds and finds again a second later, when all styles have been computed afresh.
+
+    Chromium now and then keeps the colours that a part of a long page had in the other mode.
+    """
+    violations = page.evaluate(BARRIERS, rules)
+    if violations:
+        page.evaluate("document.body.hidden = true; document.body.offsetWidth; document.body.hidden = false")
+        page.wait_for_timeout(1000)
+        violations = page.evaluate(BARRIERS, rules)
+    return violations
+
+
 def barriers(page):
     """What axe finds amiss on a page: all of it on the light one, and the contrast of colours on the dark one too."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.emulate_media(reduced_motion="reduce")  # so that no colour is on its way from one to another
     settle(page)
-    violations = page.evaluate(BARRIERS, {})
+    violations = lasting(page, {})
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     settle(page)
-    violations += page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+    violations += lasting(page, {"runOnly": ["color-contrast"]})
     page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     settle(page)
     return violations
