@@ -91,11 +91,11 @@ def main() -> None:
     arrays = {name: (np.array(file["truth"]), np.array(file["rewards"])) for name, file in files.items()}
     truths, rewards = zip(*arrays.values())
     normalised = [metrics.Normalizer.fit(of_one).transform(of_one) for of_one in rewards]
-    found = {name: measured(*both) | {"pairs": files[name]["pairs"]} for name, both in arrays.items()}
-    found["mix"] = measured(np.mean(truths, axis=0), np.mean(normalised, axis=0))
+    candidates = {name: measured(*both) | {"pairs": files[name]["pairs"]} for name, both in arrays.items()}
+    candidates["mix"] = measured(np.mean(truths, axis=0), np.mean(normalised, axis=0))
     made = {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record()
     prompts, replies = truths[0].shape
-    content = {"made": made, "prompts": prompts, "replies": replies, "candidates": found}
+    content = {"made": made, "prompts": prompts, "replies": replies, "candidates": candidates}
     write_whole(GROUND_TRUTHS, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n"))
 
 
