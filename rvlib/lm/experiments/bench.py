@@ -7,9 +7,9 @@ The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activat
 sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
 attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
 Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
-whole step, a step on `LARGE` replies, the memory of a step at its longest beside what the planner says, every engine
-that samples here at each of `ROWS`, and the same step as the official code does it: replies scored one by one, and
-log-probabilities taken one reply at a time with the logits of every position. Nothing is downloaded. Random weights
+whole step, a step on `LARGE` replies, the same step as the official code does it (replies scored one by one, and
+log-probabilities taken one reply at a time with the logits of every position), the memory of a step at its longest
+beside what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded. Random weights
 know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric
 with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib bench`.
 """
@@ -129,6 +129,7 @@ class Bench:
             "update": Stage(lambda: self.update(), lambda: self.update(), warm_up=True),
             "step": Stage(lambda: self.step()),
             "large": Stage(lambda: self.step(LARGE)),
+            "official": Stage(lambda: self.official()),
             "memory": Stage(lambda: self.memory()),
         }
         if self.device.type != "cuda":  # torch counts a GPU's memory alone, and a processor's rows are the recipe's
@@ -137,7 +138,7 @@ class Bench:
             for engine in ENGINES:
                 if (engine, rows) != (default, replies):
                     stages[f"{engine}-{rows}"] = engine_stage(engine, rows, rows)
-        return stages | {"official": Stage(lambda: self.official())}
+        return stages
 
     def idle_share(self, work: Callable[[], object]) -> float:
         """The share of the time of work() in which no kernel runs on the GPU, by PyTorch's profiler."""

@@ -42,6 +42,7 @@ class Similarity:
         with quiet():
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             self.encoder = transformers.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+        self.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_tokens = max_tokens
 
     def __call__(self, replies: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -55,7 +56,7 @@ class Similarity:
         return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
-        """Unit vectors of texts, a float32 tensor (texts, 384); encoded in batches of `batch_size`."""
+        """Unit vectors of texts, a float32 tensor (texts, 384) in the host's memory; `batch_size` at a time."""
         batches = []
         for i in range(0, len(texts), batch_size):
             inputs = self.tokenizer(
@@ -64,9 +65,9 @@ class Similarity:
                 truncation=True,
                 max_length=self.max_tokens,
                 return_tensors="pt",
-            )
+            ).to(self.encoder.device)
             with torch.inference_mode():
                 hidden = self.encoder(**inputs).last_hidden_state
             mask = inputs["attention_mask"].unsqueeze(-1)
             batches.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-        return torch.cat(batches)
+        return torch.cat(batches).cpu()
