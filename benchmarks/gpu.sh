@@ -22,7 +22,7 @@ LENT=$(realpath "$1"); mkdir -p "$2"; OUT=$(realpath "$2"); ROOT=$(realpath "$(d
 PYTHON=${PYTHON:-python3} MODELS=${MODELS-llama-3.1-8b smollm2-135m} MINUTES=${MINUTES:-}
 RECIPES=${RECIPES-small-4.1 small-4.2} JOBS=${JOBS:-8} LIMIT=${LIMIT:-690} TINY=${TINY:-}
 WORK=$(mktemp -d) RUNS=${RUNS:-$WORK}
-export PYTHONPATH=$ROOT:$WORK/site HF_HUB_OFFLINE=1
+export PYTHONPATH=$ROOT:$WORK/site${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1
 if [ -d "$LENT/data" ]; then export RVLIB_DATA=$LENT/data; else export RVLIB_DATA=$WORK/data; fi
 exec > >(tee "$OUT/log.txt") 2>&1
 
