@@ -12,6 +12,7 @@
 #     MODELS='llama-3.1-8b smollm2-135m'   that are benched; '' for none
 #     MINUTES=                             of each bench (its own default otherwise)
 #     RECIPES='small-4.1 small-4.2'        that are run, one after the other; '' for none
+#     CHANGES=                             fields of the recipes, such as 'runtime.micro_batch=32 seeds=[0]'
 #     JOBS=8                               trainings at once
 #     RUNS=                                folder that keeps the runs, to go on with one later (otherwise they are deleted)
 #     LIMIT=690                            seconds until the last is stopped
@@ -63,9 +64,10 @@ for model in $MODELS; do
 done
 [ -n "$TINY" ] || [ -z "$RECIPES" ] || share_gpu
 for recipe in $RECIPES; do
-    NAME=$(basename "$recipe" .yaml) CHANGES=(--set runtime.save_every=1000)
-    for field in micro_batch batch_size gradient_checkpointing; do CHANGES+=(--set "runtime.$field=auto"); done
-    limited "$LIMIT" "$PYTHON" -m rvlib run "$recipe" --jobs "$JOBS" --folder "$RUNS/$NAME" "${CHANGES[@]}"
+    NAME=$(basename "$recipe" .yaml) SETTINGS=(--set runtime.save_every=1000)
+    for field in micro_batch batch_size gradient_checkpointing; do SETTINGS+=(--set "runtime.$field=auto"); done
+    for change in ${CHANGES:-}; do SETTINGS+=(--set "$change"); done
+    limited "$LIMIT" "$PYTHON" -m rvlib run "$recipe" --jobs "$JOBS" --folder "$RUNS/$NAME" "${SETTINGS[@]}"
     (cd "$RUNS" && find "$NAME" \( -name '*.json' -o -name '*.jsonl' -o -name report.html \) -not -path '*/model/*' \
         -not -path '*/samples/*' -exec cp --parents {} "$OUT" \;)
 done
