@@ -24,6 +24,24 @@ def test_every_text_is_in_one_batch_within_both_bounds(lengths, batch_size):
             assert sum(together) >= (1 - LARGEST_PADDING) * tokens - 1e-9
 
 
+@given(st.lists(st.integers(1, 900), max_size=30), st.integers(2, 40), st.integers(0, 5000))
+def test_no_batch_pads_more_than_a_tenth_or_than_another_launch_costs(lengths, batch_size, launch_tokens):
+    batches = batches_of_tokens(lengths, batch_size, launch_tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    if len(lengths) * max(lengths, default=0) > FEWEST_TOKENS:
+        for batch, tokens in zip(batches, padded(lengths, batches)):
+            assert tokens <= batch_size * max(lengths)
+            assert tokens - sum(lengths[i] for i in batch) <= max(LARGEST_PADDING * tokens, launch_tokens) + 1e-9
+
+
+def test_a_small_model_on_a_gpu_takes_texts_of_all_lengths_at_once():
+    """Sixteen batches of a model of 135 million parameters take as long to launch as one that is mostly padding."""
+    lengths = np.geomspace(20, 512, 32).astype(int).tolist()
+    assert len(batches_of_tokens(lengths, 32)) > 8
+    assert len(batches_of_tokens(lengths, 32, 22_000)) == 1
+    assert len(batches_of_tokens(lengths, 32, 375)) > 4  # eight billion
+
+
 @pytest.mark.parametrize("replies", [32, 128, 512])
 @pytest.mark.parametrize("prompt", [0, 128])
 def test_less_than_a_tenth_is_padding_where_lengths_are_geometric(replies, prompt):

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards
-from rvlib.lm.models.batches import batches_of_tokens
+from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
 from rvlib.lm.models.loading import (
     AdapterBase,
     adapter_base,
@@ -52,10 +52,10 @@ LAST_TOKEN, UNKNOWN_TOKEN = "the last token", "the token that its own code choos
 
 @dataclass(frozen=True)
 class FunctionReward:
-    """A fixed function of a prompt and some replies to it, a reward for each."""
+    """A fixed function of replies and the prompt of each, a reward for each."""
 
     name: str
-    function: Callable[[Prompt, Sequence[str]], ArrayLike]
+    function: Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]
 
     @property
     def source(self) -> dict[str, Any]:
@@ -64,7 +64,9 @@ class FunctionReward:
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards, (prompts, replies)."""
-        return np.array([self.function(prompt, texts) for prompt, texts in _pairs(prompts, replies)], dtype=float)
+        rows = [(prompt, reply) for prompt, texts in _pairs(prompts, replies) for reply in texts]
+        rewards = self.function([prompt for prompt, _ in rows], [reply for _, reply in rows])
+        return np.array(rewards, dtype=float).reshape(len(prompts), -1 if rows else 0)
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,10 @@ class SequenceReward:
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices of the texts of each batch: of similar lengths, or of equal lengths if the model may read padding."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        launch = launch_tokens(self.model)
         groups = itertools.groupby(order, key=lengths.__getitem__) if self.reads == UNKNOWN_TOKEN else [(0, order)]
         for group in (list(indices) for _, indices in groups):
-            for batch in batches_of_tokens([lengths[i] for i in group], self.batch_size):
+            for batch in batches_of_tokens([lengths[i] for i in group], self.batch_size, launch):
                 yield [group[i] for i in batch]
 
     def alone(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> NDArray[np.float64]:
@@ -347,17 +350,17 @@ def forward(
     return read(output).float()
 
 
-def _function(name: str) -> Callable[[Prompt, Sequence[str]], ArrayLike]:
-    """The rewards of one prompt's replies by one of `FUNCTIONS`."""
+def _function(name: str) -> Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]:
+    """The rewards of replies, with the prompt of each, by one of `FUNCTIONS`."""
     if name == "sentiment":
-        return lambda prompt, replies: fixed_rewards.sentiment(replies)
+        return lambda prompts, replies: fixed_rewards.sentiment(replies)
     if name == "positivity":
-        return lambda prompt, replies: (1 + np.array(fixed_rewards.sentiment(replies))) / 2
+        return lambda prompts, replies: (1 + np.array(fixed_rewards.sentiment(replies))) / 2
     similarity = fixed_rewards.Similarity()
 
-    def to_reference(prompt: Prompt, replies: Sequence[str]) -> list[float]:
-        check_references("similarity", [prompt])
-        return similarity(replies, [prompt.reference] * len(replies))
+    def to_reference(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
+        check_references("similarity", prompts)
+        return similarity(replies, [str(prompt.reference) for prompt in prompts])
 
     return to_reference
 

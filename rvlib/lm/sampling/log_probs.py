@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers.utils import is_flash_attn_2_available
 
-from rvlib.lm.models.batches import batches_of_tokens
+from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import LOGITS_AT_ONCE
 
@@ -26,7 +26,7 @@ def log_probs(
     """
     logprobs = [0.0] * len(completion_ids)
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
-    for indices in batches_of_tokens(lengths, batch_size):
+    for indices in batches_of_tokens(lengths, batch_size, launch_tokens(policy.model)):
         with torch.inference_mode():
             batch = reply_log_probs(
                 policy, [prompt_ids[i] for i in indices], [completion_ids[i] for i in indices], temperature=temperature

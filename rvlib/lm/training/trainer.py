@@ -28,7 +28,7 @@ from tqdm import tqdm
 from rvlib.files import read_lines, write_whole
 from rvlib.lm import processes
 from rvlib.lm.models.adapters import has_adapter
-from rvlib.lm.models.batches import batches_of_tokens
+from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
 from rvlib.lm.optim import adam, make_optimizer
 from rvlib.lm.training import KEPT_CHECKPOINTS
 
@@ -136,7 +136,8 @@ class Trainer:
         lengths = [length(row) if length else 1 for row in rows]
         by_length = sorted(range(len(rows)), key=lengths.__getitem__)
         shares = [by_length[rank :: processes.world()] for rank in range(processes.world())]
-        batches = [batches_of_tokens([lengths[i] for i in share], self.micro_batch) for share in shares]
+        launch = launch_tokens(self.model)
+        batches = [batches_of_tokens([lengths[i] for i in share], self.micro_batch, launch) for share in shares]
         own = [[shares[processes.rank()][i] for i in batch] for batch in batches[processes.rank()]]
         if len(own) == 1:
             own[0].sort()  # one micro-batch with all rows, in the order in which they came
