@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,17 @@ def find_browser(playwright: "Playwright") -> str | None:
     own = playwright.chromium.executable_path
     systems = filter(None, map(shutil.which, SYSTEM_BROWSERS))
     return next(systems, own if os.path.exists(own) else None)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch: tensors this small are slower on many."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

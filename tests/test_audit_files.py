@@ -222,11 +222,19 @@ def test_an_export_is_the_same_replies_again(tmp_path, name):
     assert exported == of_file == pairs
 
 
-@pytest.mark.parametrize("times", [1.5, -1, "2", True])
-def test_times_drawn_that_are_no_whole_number_are_refused(tmp_path, times):
-    path = written(tmp_path / "r.jsonl", [{"prompt": "a", "reply": "x", "times_drawn": times}])
-    with pytest.raises(ValueError, match='^[^\n]*, line 1, must have a whole number of "times_drawn" [^\n]*\\.$'):
+@pytest.mark.parametrize("column", ["times_drawn", "prompt_copy"])
+@pytest.mark.parametrize("value", [1.5, -1, "2", True, [1]])
+def test_a_count_that_is_no_whole_number_is_refused(tmp_path, column, value):
+    path = written(tmp_path / "r.jsonl", [{"prompt": "a", "reply": "x", column: value}])
+    with pytest.raises(ValueError, match=f'^[^\n]*, line 1, must have a whole number [^\n]*"{column}"[^\n]*\\.$'):
         exchange.read_replies(path)
+
+
+def test_a_count_of_null_is_one_that_is_absent(tmp_path):
+    rows = [{"prompt": prompt, "reply": reply} for prompt in "ab" for reply in "xy"]
+    with_null = [row | {"times_drawn": None, "prompt_copy": None} for row in rows]
+    first, second = (exchange.read_replies(written(tmp_path / "r.jsonl", each)) for each in (rows, with_null))
+    assert first == second and first.replies == [["x", "y"], ["x", "y"]]
 
 
 def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
@@ -416,9 +424,11 @@ def test_long_names_leave_the_figures_room_on_a_phone():
         assert report.tables(audit).count(f'data-of="{name}"') == len(report_rows.rows(audit))
     names = [f"{'of-one-beginning-' * 2}{i}{'-and-one-end' * 2}" for i in (1, 2)]  # or two lines would be one
     audit = audit_rewards({name: TRUTH + i * LENGTH / 50 for i, name in enumerate(names)}, TRUTH)
-    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == [
-        f"…{i}-and-one-end-and-one-end" for i in (1, 2)
-    ]
+    short = [f"…{i}-and-one-end-and-one-end" for i in (1, 2)]
+    assert sorted(trace.name for trace in report_figures.spread_figure(audit).data) == short
+    width = len(short[0])
+    assert list(report_figures.short_names(names, width).values()) == short
+    assert list(report_figures.short_names(names, width - 1).values()) == [f"{name[: width - 2]}…" for name in short]
 
 
 def test_scores_that_differ_by_rounding_alone_have_no_variance(files, tmp_path):

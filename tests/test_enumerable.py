@@ -23,14 +23,7 @@ pytest.importorskip(
 from rvlib.lm.enumerable import rarity, study  # noqa: E402
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

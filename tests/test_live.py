@@ -21,9 +21,7 @@ QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outp
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def world(one_thread, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setattr(
@@ -32,7 +30,6 @@ def world(tmp_path_factory):
             [*live.CHANGES, "policies.tiny.count=1000", "sft.epochs=1", "data.prompts=320", "measure.prompts=32"],
         )
         yield live.World()
-    torch.set_num_threads(threads)
 
 
 def test_noise_lowers_accuracy_and_flattening_lowers_no_pair(world):

@@ -34,13 +34,10 @@ RUNTIME = recipe.load("tiny-4.1").runtime
 
 
 @pytest.fixture(scope="module", autouse=True)
-def data_folder(tmp_path_factory):
+def data_folder(one_thread, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(tmp_path_factory.mktemp("data")))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # tensors this small are slower on many, and far slower where others want them too
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -25,13 +25,7 @@ PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "
 REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def load_classifier(folder, **options):

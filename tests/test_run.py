@@ -56,17 +56,14 @@ THREE = ["on-policy-100", "on-policy-0", "low-variance"]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment(one_thread, tmp_path_factory):
     """A data folder of its own, one thread, and the recipe's file."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "small.yaml").write_text(YAML)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RVLIB_DATA", str(folder / "data"))
         patch.setenv("OMP_NUM_THREADS", "1")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield folder
-        torch.set_num_threads(threads)
 
 
 def command(environment, folder):

@@ -38,7 +38,7 @@ LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
 KNOWN |= {"times_drawn", "prompt_copy"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
-_Group = tuple[str, Any]  # the text of a prompt and the number of its copy
+_Group = tuple[str, int]  # the text of a prompt and the number of its copy
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     pairs: dict[tuple[_Group, str, str], Preference] = {}
     for place, row in _rows(path):
         prompt = _prompt(path, place, row)
-        key = prompt.text, row.get("prompt_copy") or 0
+        key = prompt.text, _prompt_copy(path, place, row)
         prompt = prompts.setdefault(key, prompt)
         replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
         replies *= _times_drawn(path, place, row, len(replies))
@@ -323,16 +323,33 @@ def _replies(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> li
     return single
 
 
+def _prompt_copy(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> int:
+    """The number that tells apart groups of replies to one prompt."""
+    copy = _count(row.get("prompt_copy"), default=0)
+    if copy is None:
+        raise ValueError(
+            f'{path}, {place}, must have a whole number of at least 0 as "prompt_copy", got {row["prompt_copy"]!r}; '
+            "correct it, or leave it out."
+        )
+    return copy
+
+
 def _times_drawn(path: str | pathlib.Path, place: str, row: Mapping[str, Any], replies: int) -> int:
     """How many replies each reply of a row stands for."""
-    times = row.get("times_drawn", 1)
-    times = int(times) if isinstance(times, float) and times.is_integer() else times
-    if type(times) is not int or times < 0 or (replies > 1 and times != 1):
+    times = _count(row.get("times_drawn"), default=1)
+    if times is None or (replies > 1 and times != 1):
         raise ValueError(
-            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {times!r} of {replies}; '
-            "give a row to each reply, or leave it out."
+            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {row["times_drawn"]!r} of '
+            f"{replies}; give a row to each reply, or leave it out."
         )
     return times
+
+
+def _count(value: Any, *, default: int) -> int | None:
+    """`value` as a whole number of at least 0, which a parquet file may hold as a float; None for anything else."""
+    value = default if value is None else value
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    return value if type(value) is int and value >= 0 else None
 
 
 def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:

@@ -6,7 +6,7 @@ and a reply for as long as it may be. The time to load weights is not counted.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,33 +76,29 @@ def plan(
     if engine == "auto":
         engine = "graph" if torch.cuda.is_available() else "generate"
     prompt = sum(map(len, texts)) / len(texts) / CHARACTERS
-    count, stages = len(texts) * num_generations, []
-    if policy is not None:
-        size = model_size(policy, transformers.AutoModelForCausalLM)
-        seconds = None
-        if size is not None:
-            rows = min(count, 8 * num_generations)
-            shape = (size, count, rows, round(prompt), max_new_tokens)
-            read = (
-                2
-                * size.parameters
-                * count
-                * (prompt + max_new_tokens)
-                / (getattr(machine, dtype) * machine.shares.scoring)
-            )
-            seconds = cost.sampling(*shape, machine, dtype, world, engine) + read / world
-        stages.append(
-            Planned(f"Sampling {count} replies of {policy}", None if size is None else size.parameters, seconds)
-        )
-    for label, name in reward_models.items():
-        if callable(name) or str(name) in FUNCTIONS:
-            continue
-        size = model_size(name, transformers.AutoModelForSequenceClassification)
+    count, stages = len(texts) * num_generations, list[Planned]()
+
+    def scoring(size: cost.Size) -> float:
+        """Seconds of a forward pass over all prompts and replies, 2 N operations a token."""
         rate = getattr(machine, dtype) * machine.shares.scoring * world
-        seconds = None if size is None else 2 * size.parameters * count * (prompt + max_new_tokens) / rate
-        stages.append(
-            Planned(f"Scoring {count} replies by {label}", None if size is None else size.parameters, seconds)
-        )
+        return 2 * size.parameters * count * (prompt + max_new_tokens) / rate
+
+    def sampling(size: cost.Size) -> float:
+        """Seconds to sample all replies, and to take their log-probabilities."""
+        rows = min(count, 8 * num_generations)
+        shape = (size, count, rows, round(prompt), max_new_tokens)
+        return cost.sampling(*shape, machine, dtype, world, engine) + scoring(size)
+
+    def add(stage: str, size: cost.Size | None, seconds: Callable[[cost.Size], float]) -> None:
+        known = (None, None) if size is None else (size.parameters, seconds(size))
+        stages.append(Planned(stage, *known))
+
+    if policy is not None:
+        add(f"Sampling {count} replies of {policy}", model_size(policy, transformers.AutoModelForCausalLM), sampling)
+    for label, name in reward_models.items():
+        if not callable(name) and str(name) not in FUNCTIONS:
+            size = model_size(name, transformers.AutoModelForSequenceClassification)
+            add(f"Scoring {count} replies by {label}", size, scoring)
     return stages
 
 

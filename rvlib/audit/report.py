@@ -44,8 +44,8 @@ def sizes(audit: Audit) -> str:
     count, sampling = len(audit.prompts["names"]), audit.sampling
     teacher = audit.teachers[audit.order["names"][0]]
     different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
-    notes = len(audit.prompts["left_out"])
-    left = f" ({notes} line{'s' * (notes > 1)} on what was left out)" * bool(notes)
+    lines = len(audit.prompts["left_out"])
+    left = f" ({lines} line{'s' * (lines > 1)} on what was left out)" * bool(lines)
     share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
     drawn = f" ({share} were cut off)" * bool(share)
     if "max_new_tokens" in sampling:
@@ -222,7 +222,9 @@ def show(audit: Audit) -> None:
             console.print(f"- {sentence}", markup=False)
         room_for_advice -= capture.get().count("\n")
         if room_for_advice < 0:
-            print(f"- {'and ' * bool(place)}{len(sentences) - place} {'more ' * bool(place)}remarks in the report")
+            hidden = len(sentences) - place
+            count = f"and {hidden} more" if place else str(hidden)
+            print(f"- {count} remark{'s' * (hidden > 1)} in the report")
             break
         print(capture.get(), end="")
 
@@ -256,7 +258,7 @@ def _ranking(audit: Audit, width: int) -> list[str]:
         notes.append("≈: cannot be told apart from the one above")
     room = width - sum(2 + max(map(len, column)) for column in columns) - 2
     names = short_names(list(grades), min(max(map(len, grades)), max(room, 12)))
-    columns.insert(0, ["", *(f"{' ' if first else '≈'} {names[name]}" for name, first in zip(grades, apart))])
+    columns.insert(0, ["", *(f"{' ' if is_apart else '≈'} {names[name]}" for name, is_apart in zip(grades, apart))])
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(line, widths)).rstrip() for line in zip(*columns)]
     truth = f" with {audit.ground_truth}" * (by == "covariance")

@@ -104,13 +104,14 @@ def plane_figure(audit: Audit) -> Any:
 def short_names(names: Sequence[str], most: int = 30) -> dict[str, str]:
     """{name: what a figure calls it}, of at most `most` characters.
 
-    Names that would be short alike go without the beginning that they share; whole where even so they would be alike.
+    Names whose short forms would be equal lose the beginning that they share. If they are still equal, they stay whole.
     """
     short = [_short(name, most) for name in names]
     alike = {text: os.path.commonprefix([name for name, each in zip(names, short) if each == text]) for text in short}
     ends = ["…" + name.removeprefix(alike[text]) for name, text in zip(names, short)]
     short = [
-        text if short.count(text) == 1 else end[: most - 1] + "…" * (len(end) >= most) for text, end in zip(short, ends)
+        text if short.count(text) == 1 else end if len(end) <= most else end[: most - 1] + "…"
+        for text, end in zip(short, ends)
     ]
     return {name: text if short.count(text) == 1 else name for name, text in zip(names, short)}
 

@@ -154,14 +154,7 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
             "the rest is between prompts and teaches nothing. Expect it to be slow."
         )
     if "covariance" in teacher:
-        _, low, high = teacher["covariance"]
-        if high < 0:
-            sentences.append(f"{name} pulls against {audit.ground_truth}: training on it will lower what you want.")
-        elif low <= 0:
-            sentences.append(
-                f"{name} cannot be told from one that has nothing to do with {audit.ground_truth}: "
-                "its covariance may be 0."
-            )
+        sentences += _advice_on_the_sign(name, teacher["covariance"], str(audit.ground_truth))
         tied = teacher.get("tied_in_error", teacher["tied"])
         if tied > 0.1:
             that_are_ordered = f" that {audit.ground_truth} orders" * (share_the_truth_ties(audit) > 0)
@@ -170,14 +163,18 @@ def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
                 "gradient does not count at all: go by the covariance."
             )
     elif "preference_covariance" in teacher:
-        _, low, high = teacher["preference_covariance"]
-        if high < 0:
-            sentences.append(f"{name} pulls against the preferences: training on it will lower what you want.")
-        elif low <= 0:
-            sentences.append(
-                f"{name} cannot be told from one that has nothing to do with the preferences: its covariance may be 0."
-            )
+        sentences += _advice_on_the_sign(name, teacher["preference_covariance"], "the preferences")
     return sentences + _advice_on_probes(audit, name, teacher)
+
+
+def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str]:
+    """A sentence on a reward model whose covariance with `truth` is not certainly positive."""
+    _, low, high = covariance
+    if high < 0:
+        return [f"{name} pulls against {truth}: training on it will lower what you want."]
+    if low <= 0:
+        return [f"{name} cannot be told from one that has nothing to do with {truth}: its covariance may be 0."]
+    return []
 
 
 def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:

@@ -6,13 +6,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from rvlib.exercises.checking import exercise, near
-from rvlib.tabular import (
-    autoregressive,
-    bounds,
-    estimators,
-    geometry,
-    scores,
-)
+from rvlib.tabular import autoregressive, bounds, estimators, geometry, scores
 
 # ---- From exact gradients to samples ---------------------------------------------------------------------------------
 

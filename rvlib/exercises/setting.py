@@ -4,10 +4,7 @@ import numpy as np
 
 from rvlib.exercises.checking import exercise, near
 from rvlib.metrics import ranking_accuracy
-from rvlib.tabular import (
-    geometry,
-    time_to_gain,
-)
+from rvlib.tabular import geometry, time_to_gain
 
 # ---- What makes a good teacher? --------------------------------------------------------------------------------------
 

@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from rvlib.exercises.checking import exercise, near
-from rvlib.tabular import (
-    autoregressive,
-    best_of_n,
-    bounds,
-    rlhf_gradient,
-    softmax,
-)
+from rvlib.tabular import autoregressive, best_of_n, bounds, rlhf_gradient, softmax
 
 # ---- Low variance, slow reward ---------------------------------------------------------------------------------------
 

@@ -121,6 +121,18 @@ def metric_choice(group: str) -> traitlets.TraitType:
     )
 
 
+def length_slider(high: int) -> traitlets.TraitType:
+    """The number of tokens L of an output."""
+    return slider(3, 1, high, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
+
+
+def vocabulary_slider() -> traitlets.TraitType:
+    """How many tokens an autoregressive policy chooses from."""
+    return slider(
+        3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
+    )
+
+
 def outputs_slider(default: float, high: float) -> traitlets.TraitType:
     """How many outputs the policy has."""
     return slider(default, 2, high, 1, group=POLICY, label="outputs", whole=True, help="How many outputs there are")

@@ -2,7 +2,7 @@
 
 import traitlets
 
-from rvlib.explore._controls import kl_slider, main_controls, slider, toggle
+from rvlib.explore._controls import kl_slider, length_slider, main_controls, slider, toggle, vocabulary_slider
 from rvlib.explore._explorable import Explorable
 
 
@@ -23,10 +23,8 @@ class Gradient(Explorable):
     ).tag(sync=True)
     main = main_controls("kl_coef", "one_row")
 
-    length = slider(3, 1, 5, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
-    vocabulary = slider(
-        3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
-    )
+    length = length_slider(5)
+    vocabulary = vocabulary_slider()
     kl_coef = kl_slider(1e-4, 10, group="KL penalty", help="Weight of the KL divergence from the reference policy")
     drift = slider(
         1.0,

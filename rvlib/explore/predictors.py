@@ -59,10 +59,10 @@ def points() -> dict[str, Any]:
     def intervals(part: teacher_study.Study, algorithm: str, outcome: str) -> dict[str, list[float]]:
         spearman = teacher_study.compare(part, algorithm, outcome, "spearman").values
         regret = teacher_study.compare(part, algorithm, outcome, "regret").values
-        ends = {}
-        for key, name in PREDICTORS.items():
-            ends[key] = [spearman[name].low, spearman[name].high, regret[name].low, regret[name].high]
-        return {key: [round(end, 4) for end in four] for key, four in ends.items()}
+        return {
+            key: [round(end, 4) for measure in (spearman, regret) for end in (measure[name].low, measure[name].high)]
+            for key, name in PREDICTORS.items()
+        }
 
     def all_intervals(part: teacher_study.Study) -> dict[str, dict[str, dict[str, list[float]]]]:
         return {

@@ -2,7 +2,7 @@
 
 import traitlets
 
-from rvlib.explore._controls import choice, kl_slider, main_controls, slider
+from rvlib.explore._controls import choice, kl_slider, length_slider, main_controls, slider, vocabulary_slider
 from rvlib.explore._explorable import Explorable
 
 
@@ -22,10 +22,8 @@ class Steps(Explorable):
     ).tag(sync=True)
     main = main_controls("length", "scale")
 
-    length = slider(3, 1, 3, 1, group="Outputs", label="tokens <i>L</i>", whole=True, help="Length of an output")
-    vocabulary = slider(
-        3, 2, 4, 1, group="Outputs", label="vocabulary", whole=True, help="How many tokens there are to choose from"
-    )
+    length = length_slider(3)
+    vocabulary = vocabulary_slider()
     spread = slider(
         0.4,
         0.05,

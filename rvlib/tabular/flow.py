@@ -147,17 +147,17 @@ def gradient_flow(
     tau_max = t_max / n_prompts
     parts = in_chunks(lambda flows: _knots(problem[flows], tau_max[flows]), len(t_max), outputs, widths=5)
     knots = max(tau.shape[1] for tau, _ in parts)
-    t, at = np.repeat(t_max[:, None], knots, 1), np.empty((len(t_max), knots, outputs))
+    t, path = np.repeat(t_max[:, None], knots, 1), np.empty((len(t_max), knots, outputs))
     start = 0
-    for tau, moved in parts:  # a flow with fewer knots than another repeats its last
+    for tau, part in parts:  # a flow with fewer knots than another repeats its last
         rows, own = slice(start, start + len(tau)), tau.shape[1]
         t[rows, :own] = np.where(tau >= tau_max[rows, None], t_max[rows, None], tau * n_prompts)
-        at[rows, :own], at[rows, own:] = moved, moved[:, -1:]
+        path[rows, :own], path[rows, own:] = part, part[:, -1:]
         start = rows.stop
     reward, logits, ground_truth = (x[..., None, :] for x in (reward, logits, ground_truth))
     return Trajectory(
         t.reshape(*batch, knots),
-        at.reshape(*batch, knots, outputs),
+        path.reshape(*batch, knots, outputs),
         reward,
         logits,
         ground_truth,
@@ -171,12 +171,12 @@ def _knots(problem: Problem, t_max: NDArray[np.float64]) -> tuple[NDArray[np.flo
     made, rounds = np.zeros(len(t_max), dtype=int), []
     for steps in march(problem, t_max, np.ones(len(t_max), dtype=bool)):
         made[steps.index] += 1
-        rounds.append((steps.index, made[steps.index], steps.end, steps.after))
+        rounds.append((steps, made[steps.index]))
     tau = np.repeat(t_max[:, None], made.max() + 1, 1)
     logits = np.empty((*tau.shape, problem.logits0.shape[1]))
     tau[:, 0], logits[:, 0] = 0.0, problem.logits0
-    for index, place, end, after in rounds:
-        tau[index, place], logits[index, place] = end, problem.logits0[index] + after
+    for steps, place in rounds:
+        tau[steps.index, place], logits[steps.index, place] = steps.end, problem.logits0[steps.index] + steps.after
     for knot in range(1, tau.shape[1]):
         ended = made < knot
         logits[ended, knot] = logits[ended, knot - 1]

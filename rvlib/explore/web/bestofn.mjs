@@ -5,7 +5,7 @@
 
 import { expectation, gradientFlow, klDivergence } from "./flow.mjs";
 import { bestOfNProbs } from "./rewards.mjs";
-import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
+import { axes, clipped, dot, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -89,17 +89,7 @@ function draw({ state, start, students, most, at }, width) {
       "stroke-linejoin": "round",
       ...more,
     });
-  const dots = students.map(({ time }, i) =>
-    time <= END
-      ? tag("circle", {
-          cx: x(time),
-          cy: y(flow)(goal),
-          r: 4.5,
-          style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
-          "stroke-width": "1.5",
-        })
-      : "",
-  );
+  const dots = students.map(({ time }, i) => (time <= END ? dot(x(time), y(flow)(goal), TONES[i]) : ""));
   const room = [flow.left, flow.left + flow.width];
   let first = fitted(flow.left, 14, "Trained by gradient flow", room, { class: "rv-title" }) + key.markup;
   first += fitted(flow.left, flow.top - 14, "ground truth reward against time", room, { class: "rv-tick" });
@@ -118,15 +108,7 @@ function draw({ state, start, students, most, at }, width) {
 
   const u = logarithmic([1, MOST], [choice.left, choice.left + choice.width]);
   const here = tag("path", { d: `M${px(u(state.samples))} ${choice.top}v${choice.height}`, class: "rv-axis" });
-  const marks = at.map(({ reward }, i) =>
-    tag("circle", {
-      cx: u(state.samples),
-      cy: y(choice)(reward),
-      r: 4.5,
-      style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
-      "stroke-width": "1.5",
-    }),
-  );
+  const marks = at.map(({ reward }, i) => dot(u(state.samples), y(choice)(reward), TONES[i]));
   const beside = [choice.left, choice.left + choice.width];
   const head = narrow ? choice.top - 48 : 14;
   let second = fitted(choice.left, head, "Best of N samples", beside, { class: "rv-title" });

@@ -5,12 +5,13 @@
 //   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
 //   t_γ ≥ (2/R) ln(1 + R γ / (2 sqrt(Var_{π_θ(0)} r)))                                 under the natural gradient
 
-import { rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
+import { expectation, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
 import { naturalSlowTimeBound } from "./geometry.mjs";
 import {
   T_GAMMA,
   axes,
   clipped,
+  dot,
   fitted,
   line,
   linear,
@@ -68,7 +69,7 @@ function solve(setting) {
               : flow.variance[i],
           ),
         ),
-    start: { proxy: dot(world.probs, made.reward), groundTruth: dot(world.probs, groundTruth) },
+    start: { proxy: expectation(world.probs, made.reward), groundTruth: expectation(world.probs, groundTruth) },
     truthTime: gainTime(logits, made.reward, gain, { metric, measured: groundTruth, klCoef }),
     proxyTime: gainTime(logits, made.reward, gain, { metric, klCoef }),
     bound: natural
@@ -79,8 +80,6 @@ function solve(setting) {
   if (solved.size > 60) solved.delete(solved.keys().next().value);
   return result;
 }
-
-const dot = (a, b) => a.reduce((total, x, i) => total + x * b[i], 0);
 
 function compute(state) {
   const now = solve(state);
@@ -187,13 +186,7 @@ function draw({ state, now, pins }, width) {
       "stroke-width": "1.2",
       "stroke-dasharray": "1 3",
     });
-    over += tag("circle", {
-      cx: x(time),
-      cy: y(level),
-      r: radius,
-      style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
-      "stroke-width": "1.5",
-    });
+    over += dot(x(time), y(level), tone, radius);
   };
   pins.forEach((pin, i) => reached(pin.truthTime, pin.start.groundTruth + pin.setting.gain, `pin-${i}`, 3.5));
   reached(now.proxyTime, now.start.proxy + state.gain, "proxy", 4.5);

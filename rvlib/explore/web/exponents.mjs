@@ -7,7 +7,7 @@
 import { policy, policyGradient, shapeOf, sharperSlowTimeBound, slowTimeBound, timeToGain } from "./autoregressive.mjs";
 import { tabularSlowTimeBound } from "./flow.mjs";
 import { random } from "./rewards.mjs";
-import { axes, clipped, fitted, line, logarithmic, number, px, rows, tag } from "./plot.mjs";
+import { axes, clipped, dot, fitted, line, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 import { finished } from "./work.mjs";
 
@@ -118,15 +118,7 @@ function draw({ state, seen, bounds }, width) {
     style: "stroke:var(--rv-line)",
     "stroke-dasharray": "2 3",
   });
-  const marks = [bounds.paper, bounds.ours].map((bound) =>
-    tag("circle", {
-      cx: x(state.variance),
-      cy: y(bound(state.variance)),
-      r: 4.5,
-      style: "fill:var(--rv-ink);stroke:var(--rv-paper)",
-      "stroke-width": "1.5",
-    }),
-  );
+  const marks = [bounds.paper, bounds.ours].map((bound) => dot(x(state.variance), y(bound(state.variance)), "ink"));
   let out = axes(box, x, y, {
     xTicks: width < 560 ? 4 : 8,
     yTicks: 7,

@@ -4,7 +4,7 @@
 //   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start
 
 import { expectation, gradientFlow, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
-import { random } from "./rewards.mjs";
+import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, linear, measure, number, rows, tag, text } from "./plot.mjs";
 import { problem } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
@@ -72,7 +72,7 @@ function models({ time, grade, ...setting }) {
   if (known.key === key) return known;
   const { groundTruth, logits, probs } = problem(setting);
   const uniform = random(setting.seed + 777);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const normal = normals(uniform);
   const all = Array.from({ length: MODELS }, () => {
     const [error, scale] = [setting.error * uniform(), 10 ** (-setting.scales * uniform())];
     const raw = groundTruth.map((truth) => (1 - error) * truth + error * normal());

@@ -14,7 +14,7 @@ import {
   shared,
   sharperGradientNormBound,
 } from "./autoregressive.mjs";
-import { random } from "./rewards.mjs";
+import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 import { finished } from "./work.mjs";
@@ -47,8 +47,6 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   }
   return total;
 }
-
-const normals = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 
 /** @typedef {{state: any, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
 

@@ -170,6 +170,22 @@ export function line(x, y, xs, ys) {
  */
 export const text = (x, y, content, attributes = {}) => tag("text", { x, y, ...attributes }, content);
 
+/**
+ * A dot with a rim in the page's colour, so that it stands out from lines.
+ * @param {number} x
+ * @param {number} y
+ * @param {string} tone a colour of explore.css
+ * @param {number} [radius] in pixels
+ */
+export const dot = (x, y, tone, radius = 4.5) =>
+  tag("circle", {
+    cx: x,
+    cy: y,
+    r: radius,
+    style: `fill:var(--rv-${tone});stroke:var(--rv-paper)`,
+    "stroke-width": 1.5,
+  });
+
 // ---- words in the room there is -------------------------------------------------------------------------------------------
 //
 // No width is guessed: a page measures words in the font that it has. Where there is no page, for the printed picture, which

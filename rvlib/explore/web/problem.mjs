@@ -5,7 +5,7 @@
 
 import { gradientFlow, softmax, timeToGain } from "./flow.mjs";
 import { naturalGradientFlow, naturalTimeToGain } from "./geometry.mjs";
-import { attainableAccuracies, attainableVariance, makeRewardModel, random } from "./rewards.mjs";
+import { attainableAccuracies, attainableVariance, makeRewardModel, normals, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
 /** @typedef {{groundTruth: Float64Array, logits: Float64Array, probs: Float64Array}} World */
@@ -17,7 +17,7 @@ import { number, power } from "./plot.mjs";
  */
 export function problem({ outputs, peakedness, skill = 0, seed }) {
   const uniform = random(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const normal = normals(uniform);
   const groundTruth = Float64Array.from(
     { length: outputs },
     (_, i) => 1 - (2 * (i + 0.5 + 0.7 * (uniform() - 0.5))) / outputs,

@@ -16,6 +16,9 @@ export function random(seed) {
   };
 }
 
+/** Standard normal numbers, by Box and Muller, from numbers in [0, 1). */
+export const normals = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+
 const pairsOf = (n) => (n * (n - 1)) / 2;
 
 /** Every accuracy that a reward model for distinct ground truth rewards can have: the multiples of one over the pairs. */

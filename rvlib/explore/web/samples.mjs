@@ -4,7 +4,7 @@
 //   ĝ = (1/k) Σ_i A_i (e_{y_i} - π),     A_i from the group's rewards as rvlib.tabular.estimators has them
 
 import { expectation, softmax } from "./flow.mjs";
-import { random } from "./rewards.mjs";
+import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { limits, problem, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
@@ -44,7 +44,7 @@ export function advantages(rewards, estimator, out = new Array(rewards.length)) 
 /** Each step's chance of one run: a group's numbers in [0, 1), by which outputs are drawn, then its label noise. */
 function chance(seed, group, noisy) {
   const uniform = random(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  const normal = normals(uniform);
   return Array.from({ length: STEPS + 1 }, () => ({
     drawn: Float64Array.from({ length: group }, uniform),
     noise: noisy ? Float64Array.from({ length: group }, normal) : undefined,

@@ -4,7 +4,7 @@
 //   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
 
 import { penaltyLimits, policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
-import { random } from "./rewards.mjs";
+import { normals, random } from "./rewards.mjs";
 import { axes, fitted, logarithmic, measure, number, px, tag, text } from "./plot.mjs";
 import { jacobian, jacobianNorm, start, table } from "./transformer.mjs";
 import { explorable } from "./ui.mjs";
@@ -31,7 +31,7 @@ function network({ vocabulary, length, width, spread, seed }) {
   const key = [vocabulary, length, width, spread, seed].join();
   if (!known.has(key)) {
     const uniform = random(seed);
-    const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+    const normal = normals(uniform);
     const vector = start(vocabulary, length, Number(width), spread, normal);
     const columns = jacobian(vector, vocabulary, length, Number(width));
     const direction = vector.map(() => normal());

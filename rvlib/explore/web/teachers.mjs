@@ -4,7 +4,7 @@
 //   r, r'   1 on one good output, -1 elsewhere      π(y) ≥ c, π(y') = T⁻²      the other policy: y and y' exchanged
 
 import { expectation, gradientFlow, rewardVariance } from "./flow.mjs";
-import { T_GAMMA, clipped, fitted, line, linear, logarithmic, number, px, rows, shortened, tag } from "./plot.mjs";
+import { T_GAMMA, clipped, dot, fitted, line, linear, logarithmic, number, px, rows, shortened, tag } from "./plot.mjs";
 import { gainLimit, gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
@@ -104,17 +104,8 @@ function draw({ rows: policies, start, gain }, width) {
         "stroke-width": 2.2,
         "stroke-linejoin": "round",
       });
-      const dot =
-        time <= END
-          ? tag("circle", {
-              cx: x(time),
-              cy: y(start + gain),
-              r: 4,
-              style: "fill:var(--rv-truth);stroke:var(--rv-paper)",
-              "stroke-width": 1.5,
-            })
-          : "";
-      out += clipped(box, goal, path, dot);
+      const reached = time <= END ? dot(x(time), y(start + gain), "truth", 4) : "";
+      out += clipped(box, goal, path, reached);
       const room = [box.left, box.left + cell];
       const ways = [`${T_GAMMA}${time < Infinity ? " = " : " "}`, ""].map(
         (of) => `${best ? "✓ " : ""}${of}${when(time)}`,

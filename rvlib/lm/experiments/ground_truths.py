@@ -69,13 +69,13 @@ def _interval(values: NDArray[np.float64]) -> list[float]:
 
 def candidate(name: str, folder: pathlib.Path) -> Run:
     """The run of a ground truth: that of the recipe where it is the recipe's own, else one that shares its replies."""
-    whole = Run(recipe.load(RECIPE), folder)
-    if whole.recipe.ground_truth.model == name:
-        return whole
+    own = Run(recipe.load(RECIPE), folder)
+    if own.recipe.ground_truth.model == name:
+        return own
     run = Run(recipe.load(RECIPE, [f"ground_truth.model={name}"]), folder / "ground-truths" / name)
-    for shared in ("sft", "samples", "others"):
-        if not (run.folder / shared).exists():
-            (run.folder / shared).symlink_to((folder / shared).resolve())
+    for stage in ("sft", "samples", "others"):
+        if not (run.folder / stage).exists():
+            (run.folder / stage).symlink_to((folder / stage).resolve())
     return run
 
 
@@ -90,8 +90,10 @@ def main() -> None:
     files = {name: scored(candidate(name, folder)) for name in CANDIDATES}
     arrays = {name: (np.array(file["truth"]), np.array(file["rewards"])) for name, file in files.items()}
     truths, rewards = zip(*arrays.values())
-    normalised = [metrics.Normalizer.fit(of_one).transform(of_one) for of_one in rewards]
-    candidates = {name: measured(*both) | {"pairs": files[name]["pairs"]} for name, both in arrays.items()}
+    normalised = [metrics.Normalizer.fit(table).transform(table) for table in rewards]
+    candidates = {
+        name: measured(truth, reward) | {"pairs": files[name]["pairs"]} for name, (truth, reward) in arrays.items()
+    }
     candidates["mix"] = measured(np.mean(truths, axis=0), np.mean(normalised, axis=0))
     made = {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record()
     prompts, replies = truths[0].shape

@@ -137,9 +137,8 @@ class RuntimeSettings(Settings):
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
-    frozen_dtype: Literal[
-        "float32", "bfloat16"
-    ]  # of weights that are not trained: reference, reward models, ground truth
+    # Of weights that are not trained: reference, reward models, ground truth.
+    frozen_dtype: Literal["float32", "bfloat16"]
     # Where these weights are if there are several processes: whole in each, sharded, or sharded in the host's memory.
     frozen_placement: Literal["whole", "shared", "host"] = "whole"
     # How many replies of the longest length are in a micro-batch of training, and in a batch of sampling or scoring; of
