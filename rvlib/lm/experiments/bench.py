@@ -7,11 +7,11 @@ The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activat
 sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
 attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
 Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
-whole step, a step on `LARGE` replies, the same step as the official code does it (replies scored one by one, and
-log-probabilities taken one reply at a time with the logits of every position), the memory of a step at its longest
-beside what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded. Random
-weights know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric
-with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib bench`.
+whole step, a step on `LARGE` replies, the same step as the official code does it (replies scored one by one, and log-
+probabilities taken one reply at a time with the logits of every position), the memory of a step at its longest beside
+what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded. Random weights know
+no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric with
+that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib bench`.
 """
 
 import functools
