@@ -17,7 +17,8 @@ def launch_tokens(model: torch.nn.Module) -> int:
     parameters = list(model.parameters())
     if not parameters or not parameters[0].is_cuda:
         return 0
-    return int(COMPUTED_PER_LAUNCH / sum(value.numel() for value in parameters))
+    # Of weights that ZeRO-3 has shared out, each process holds none between two layers and knows how many there are.
+    return int(COMPUTED_PER_LAUNCH / sum(getattr(value, "ds_numel", value.numel()) for value in parameters))
 
 
 def batches_of_tokens(lengths: Sequence[int], batch_size: int, launch_tokens: int = 0) -> list[list[int]]:
