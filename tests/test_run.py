@@ -186,7 +186,7 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
     }
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump({"base": "small-4.1", "title": "a smoke"} | changes))
     made = runs.run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
-    assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance"]
+    assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance", "low-variance-90"]
     run = runs.Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     data = stages.split(run)
     chosen, written = zip(*stages.off_policy_replies(run, data.pairs))
@@ -905,7 +905,7 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
         runs.Run(recipe.load(name), tmp_path / name).check()  # there is data enough for them as they are
     made = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
     teachers = made["policies"]["smollm2-135m"]
-    assert set(teachers) == {"on-policy-100", "low-variance"}
+    assert set(teachers) == {"on-policy-100", "low-variance", "low-variance-90"}
     assert teachers["low-variance"]["on_policy_accuracy"][0] == pytest.approx(1)
     assert all(
         np.isfinite(teacher["ground_truth"]).all() and teacher["kl"][0][0] == pytest.approx(0, abs=1e-3)
