@@ -133,17 +133,17 @@ def vocabulary_slider() -> traitlets.TraitType:
     )
 
 
-def outputs_slider(default: float, high: float) -> traitlets.TraitType:
+def outputs_slider(default: float, high: float, low: float = 2) -> traitlets.TraitType:
     """How many outputs the policy has."""
-    return slider(default, 2, high, 1, group=POLICY, label="outputs", whole=True, help="How many outputs there are")
+    return slider(default, low, high, 1, group=POLICY, label="outputs", whole=True, help="How many outputs there are")
 
 
-def peakedness_slider(default: float) -> traitlets.TraitType:
+def peakedness_slider(default: float, high: float = 4) -> traitlets.TraitType:
     """How far the policy's random logits spread."""
     return slider(
         default,
         0,
-        4,
+        high,
         0.05,
         group=POLICY,
         label="peakedness",
@@ -151,12 +151,12 @@ def peakedness_slider(default: float) -> traitlets.TraitType:
     )
 
 
-def skill_slider(default: float) -> traitlets.TraitType:
+def skill_slider(default: float, low: float = -4, high: float = 4) -> traitlets.TraitType:
     """How much the policy leans to good outputs."""
     return slider(
         default,
-        -4,
-        4,
+        low,
+        high,
         0.05,
         group=POLICY,
         label="skill",
@@ -164,15 +164,11 @@ def skill_slider(default: float) -> traitlets.TraitType:
     )
 
 
-def seed_slider(default: float = 1) -> traitlets.TraitType:
+def seed_slider(
+    default: float = 1,
+    *,
+    group: str = POLICY,
+    help: str = "Other outputs, another policy and another reward model, alike in what the other sliders say",
+) -> traitlets.TraitType:
     """Which random outputs, policy and reward model are drawn."""
-    return slider(
-        default,
-        1,
-        40,
-        1,
-        group=POLICY,
-        label="seed",
-        whole=True,
-        help="Other outputs, another policy and another reward model, alike in what the other sliders say",
-    )
+    return slider(default, 1, 40, 1, group=group, label="seed", whole=True, help=help)

@@ -2,7 +2,15 @@
 
 import traitlets
 
-from rvlib.explore._controls import gain_slider, main_controls, slider
+from rvlib.explore._controls import (
+    gain_slider,
+    main_controls,
+    outputs_slider,
+    peakedness_slider,
+    seed_slider,
+    skill_slider,
+    slider,
+)
 from rvlib.explore._explorable import Explorable
 
 
@@ -56,34 +64,7 @@ class Constructions(Explorable):
     gain = gain_slider(
         0.5, 0.05, 1.5, group="Both", step=0.05, tone="", help="How much the ground truth reward has to rise"
     )
-    outputs = slider(
-        10, 3, 30, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
-    )
-    peakedness = slider(
-        0.7,
-        0,
-        3,
-        0.05,
-        group="Policy and outputs",
-        label="peakedness",
-        help="Standard deviation of the policy's random logits: 0 gives an even policy",
-    )
-    skill = slider(
-        0.0,
-        -3,
-        2,
-        0.05,
-        group="Policy and outputs",
-        label="skill",
-        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
-    )
-    seed = slider(
-        1,
-        1,
-        40,
-        1,
-        group="Policy and outputs",
-        label="seed",
-        whole=True,
-        help="Other outputs, another policy and other rankings, alike in what the other sliders say",
-    )
+    outputs = outputs_slider(10, 30, low=3)
+    peakedness = peakedness_slider(0.7, 3)
+    skill = skill_slider(0.0, -3, 2)
+    seed = seed_slider(help="Other outputs, another policy and other rankings, alike in what the other sliders say")

@@ -2,7 +2,16 @@
 
 import traitlets
 
-from rvlib.explore._controls import choice, kl_slider, main_controls, slider
+from rvlib.explore._controls import (
+    choice,
+    kl_slider,
+    main_controls,
+    outputs_slider,
+    peakedness_slider,
+    seed_slider,
+    skill_slider,
+    slider,
+)
 from rvlib.explore._explorable import Explorable
 
 
@@ -61,34 +70,7 @@ class Grades(Explorable):
         tone="proxy",
         help="Each reward model is multiplied by a number between this many decades below 1 and 1",
     )
-    outputs = slider(
-        10, 3, 24, 1, group="Policy and outputs", label="outputs", whole=True, help="How many outputs there are"
-    )
-    peakedness = slider(
-        1.0,
-        0,
-        3,
-        0.05,
-        group="Policy and outputs",
-        label="peakedness",
-        help="Standard deviation of the policy's random logits",
-    )
-    skill = slider(
-        0.0,
-        -3,
-        3,
-        0.05,
-        group="Policy and outputs",
-        label="skill",
-        help="How much the policy's logits lean to good outputs (above 0) or to bad ones",
-    )
-    seed = slider(
-        1,
-        1,
-        40,
-        1,
-        group="Policy and outputs",
-        label="seed",
-        whole=True,
-        help="Other outputs, another policy, other reward models",
-    )
+    outputs = outputs_slider(10, 24, low=3)
+    peakedness = peakedness_slider(1.0, 3)
+    skill = skill_slider(0.0, -3, 3)
+    seed = seed_slider(help="Other outputs, another policy, other reward models")

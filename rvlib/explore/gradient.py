@@ -2,7 +2,15 @@
 
 import traitlets
 
-from rvlib.explore._controls import kl_slider, length_slider, main_controls, slider, toggle, vocabulary_slider
+from rvlib.explore._controls import (
+    kl_slider,
+    length_slider,
+    main_controls,
+    seed_slider,
+    slider,
+    toggle,
+    vocabulary_slider,
+)
 from rvlib.explore._explorable import Explorable
 
 
@@ -41,6 +49,4 @@ class Gradient(Explorable):
         label="one row of logits for all prefixes",
         help="The policy ignores what it has written; its parameters are shared by all steps",
     )
-    seed = slider(
-        1, 1, 40, 1, group="Policy", label="seed", whole=True, help="Other policies and reward models of the same kind"
-    )
+    seed = seed_slider(group="Policy", help="Other policies and reward models of the same kind")

@@ -2,7 +2,15 @@
 
 import traitlets
 
-from rvlib.explore._controls import choice, kl_slider, length_slider, main_controls, slider, vocabulary_slider
+from rvlib.explore._controls import (
+    choice,
+    kl_slider,
+    length_slider,
+    main_controls,
+    seed_slider,
+    slider,
+    vocabulary_slider,
+)
 from rvlib.explore._explorable import Explorable
 
 
@@ -33,9 +41,7 @@ class Steps(Explorable):
         label="spread of the weights",
         help="Standard deviation of the random weights",
     )
-    seed = slider(
-        1, 1, 40, 1, group="Transformer", label="seed", whole=True, help="Other weights and another reward model"
-    )
+    seed = seed_slider(group="Transformer", help="Other weights and another reward model")
     width = choice({"4": "width 4", "8": "width 8"}, group="Transformer", label="Channels of the transformer")
     scale = slider(
         1.0,
