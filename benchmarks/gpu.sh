@@ -69,6 +69,6 @@ for recipe in $RECIPES; do
     for change in ${CHANGES:-}; do SETTINGS+=(--set "$change"); done
     limited "$LIMIT" "$PYTHON" -m rvlib run "$recipe" --jobs "$JOBS" --folder "$RUNS/$NAME" "${SETTINGS[@]}"
     (cd "$RUNS" && find "$NAME" \( -name '*.json' -o -name '*.jsonl' -o -name report.html \) -not -path '*/model/*' \
-        -not -path '*/samples/*' -exec cp --parents {} "$OUT" \;)
+        -exec cp --parents {} "$OUT" \;)
 done
 echo "== $SECONDS s: results are in $OUT"

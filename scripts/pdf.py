@@ -36,7 +36,7 @@ def whole_book() -> str:
         contents.append(f'<li><a href="#{slug}">{title}</a></li>')
         articles.append(f'<div id="{slug}" style="break-before: page">{article}</div>')
     shell = (HTML / f"{PAGES[0]}.html").read_text(encoding="utf-8")
-    shell = CONTENTS.sub(lambda found: f"{found[1]}<ul>{''.join(contents)}</ul>", shell, count=1)
+    shell = CONTENTS.sub(lambda match: f"{match[1]}<ul>{''.join(contents)}</ul>", shell, count=1)
     return ARTICLE.sub(lambda _: "".join(articles), shell, count=1)
 
 

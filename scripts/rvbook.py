@@ -140,9 +140,11 @@ def gather(app: Sphinx, config: Config) -> None:
 
 
 def lighten(app: Sphinx) -> None:
-    """A template filter that takes the icon script out of the page's head."""
-    icons = re.compile(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
-    app.builder.templates.environment.filters["without_icon_script"] = lambda head: icons.sub("", head)
+    """A template filter that takes out of a page's head the scripts of icons and of a search that is on its own page."""
+    unused = re.compile(
+        r'<script (?:defer )?src="[^"]*/(?:fontawesome|searchtools|language_data|searchindex)\.js[^"]*"></script>'
+    )
+    app.builder.templates.environment.filters["without_unused_scripts"] = lambda head: unused.sub("", head)
 
 
 def read_again(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> set[str]:

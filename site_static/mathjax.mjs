@@ -21,6 +21,15 @@ await Promise.race([
   new Promise((resolve) => setTimeout(resolve, PATIENCE)),
 ]);
 
+// A formula wider than its column scrolls in its own box, which Tab then reaches. Whether it is wider changes with the
+// width of the page, and when a fold is opened.
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.setAttribute("tabindex", "0");
+    else target.removeAttribute("tabindex");
+  }
+});
+
 const page = /** @type {any} */ (window);
 const { options } = page.MathJax ?? {}; // what Sphinx says of where formulas stand
 page.MathJax = {
@@ -39,7 +48,10 @@ page.MathJax = {
     async pageReady() {
       const formulas = [...document.querySelectorAll(".math")];
       while (formulas.length) {
-        await page.MathJax.typesetPromise(formulas.splice(0, BATCH));
+        const batch = formulas.splice(0, BATCH);
+        await page.MathJax.typesetPromise(batch);
+        for (const formula of batch)
+          formula.querySelectorAll(":scope > mjx-container[display]").forEach((box) => boxes.observe(box));
         await new Promise((resolve) => setTimeout(resolve));
       }
     },

@@ -125,20 +125,20 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [
             if (getComputedStyle(a).overflowX !== 'visible' || getComputedStyle(a).position === 'absolute') return false
         return true
     }).map(e => e.outerHTML.slice(0, 200))]"""
+# Displayed formulas break into lines that are no longer than the column, so that none has to be scrolled.
+FORMULAS_TOO_LONG = """[...document.querySelectorAll('div.math > mjx-container')]
+    .filter(e => e.scrollWidth > e.clientWidth).map(e => e.parentNode.id + e.innerText.slice(0, 80))"""
 # No note stands beside a proof and takes its room.
 SQUEEZED = """[...document.querySelectorAll('article .proof')].filter(e => e.offsetWidth && e.offsetWidth < 270)
     .map(e => e.innerText.slice(0, 80))"""
 CONTROLS = """[...document.querySelectorAll('.rv-explorable')].flatMap(f =>
     JSON.parse(f.dataset.state).controls.map(c => `${f.dataset.explorable}.${c.key}`))"""
 # What axe finds amiss, in a line each. A table's header that is a formula is read from its MathML, which axe does not
-# take for text. The colours of code are those of Pygments' accessible styles; axe now and then measures them in
-# the mode that a page has left. A wide formula scrolls in its own box, which MathJax makes focusable a little later.
+# take for text.
 BARRIERS = """async rules => (await axe.run(document, {resultTypes: ['violations'], elementRef: true, ...rules}))
     .violations.flatMap(rule => rule.nodes
         .filter(node => rule.id !== 'empty-table-header' || !node.element.querySelector('mjx-assistive-mml'))
-        .filter(node => rule.id !== 'scrollable-region-focusable' || !node.element.matches('mjx-container'))
-        .filter(node => rule.id !== 'color-contrast' || !node.element.closest('.highlight'))
-        .map(node => `${rule.id}: ${node.html.slice(0, 160)}`))"""
+        .map(node => `${rule.id}: ${node.html.slice(0, 160)} ${node.any.map(check => check.message).join(' ')}`))"""
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
@@ -233,7 +233,8 @@ def visit(browser, site):
         fragment = "&".join(f"{key}={value}" for key, value in nonsense) + "&&=&no.such=thing&no-such-place"
         tab.set_viewport_size(NARROW)
         open_page(tab, site(name) + "#" + fragment)
-        too_wide, squeezed = tab.evaluate(TOO_WIDE), tab.evaluate(SQUEEZED)
+        too_wide = tab.evaluate(TOO_WIDE) + tab.evaluate(FORMULAS_TOO_LONG)
+        squeezed = tab.evaluate(SQUEEZED)
         tab.set_viewport_size({"width": 1100, "height": 740})
         settle(tab)
         too_wide += tab.evaluate(TOO_WIDE)
@@ -361,6 +362,16 @@ def test_the_packed_book_opens_from_a_file(browser, site, tmp_path):
         for figure in page.locator(".rv-explorable, .rv-plotly").all():
             figure.scroll_into_view_if_needed()
         page.wait_for_function(f"{TYPESET} && {ALIVE}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_has_the_readers_colours_before_its_scripts_have_come(browser, site, scheme):
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.route("**/*.js*", lambda route: route.abort())
+    page.goto(site("book/notation"))
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    context.close()
 
 
 def test_what_is_printed_is_light_and_has_every_figure(browser, site):

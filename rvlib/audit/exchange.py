@@ -362,12 +362,12 @@ def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:
 
 
 def _check_each(
-    path: str | pathlib.Path, place: str, values: list[Any], count: int, valid: Callable[[Any], bool], what: str
+    path: str | pathlib.Path, place: str, values: list[Any], count: int, valid: Callable[[Any], bool], entry: str
 ) -> None:
     """ValueError, in one sentence, unless there is a valid value, or None, for each of a row's replies."""
     if len(values) != count or not all(value is None or valid(value) for value in values):
         raise ValueError(
-            f"{path}, {place}, must have one {what} for each of {count} replies, got {json.dumps(values)[:60]}."
+            f"{path}, {place}, must have one {entry} for each of {count} replies, got {json.dumps(values)[:60]}."
         )
 
 

@@ -283,8 +283,8 @@ const probe = (times, panels) => (px, py) => {
     ({ box }) => px >= box.left && px <= box.left + box.width && py >= box.top && py <= box.top + box.height,
   );
   if (!over) return "";
-  const wanted = over.x.invert(px);
-  const at = times.findIndex((t) => t >= wanted);
+  const time = over.x.invert(px);
+  const at = times.findIndex((t) => t >= time);
   return panels
     .map(({ box, x, y, values }) => {
       const across = x(times[at]);
