@@ -1,8 +1,7 @@
-"""Formulas as MathML, for readers without scripts: beside each formula's TeX, which MathJax typesets where scripts run.
+"""Formulas as MathML, which browsers set themselves: until MathJax has typeset them, and for readers without scripts.
 
-The MathML stands in a `<noscript>`, which a browser that runs scripts does not read; `site_static/site.css` hides the
-TeX before it. A formula that math-core cannot convert stays TeX. A formula in a line has its letters in `data-letters`,
-which are shown until it is typeset, and no line ends between it and its punctuation.
+The MathML stands beside the TeX that MathJax reads, and `site_static/site.css` shows one of the two. A formula that
+math-core cannot convert stays TeX. No line ends between a formula in a line and its punctuation.
 """
 
 import html
@@ -11,31 +10,25 @@ import re
 from math_core import LatexError, LatexToMathML
 
 FORMULA = re.compile(
-    r'(?P<opening>[(\[]?)<(?P<tag>span|div) class="math notranslate nohighlight"[^>]*>\s*'
-    r'(?P<number><span class="eqno">.*?</span>)?\\[(\[](?P<tex>[^<]*)\\[)\]]</(?P=tag)>(?!<noscript>)'
+    r"(?P<opening>[(\[]?)"
+    r'(?P<start><(?P<tag>span|div) class="math notranslate nohighlight"[^>]*>\s*(?:<span class="eqno">.*?</span>)?)'
+    r"(?P<tex>\\[(\[](?P<inner>[^<]*)\\[)\]])</(?P=tag)>"
     r"(?P<closing>[,.;:!?)\]’]*)"
 )
 CONVERTER = LatexToMathML(fancy_error=False)
 
 
 def _with_mathml(formula: re.Match[str]) -> str:
-    """A formula as Sphinx writes it, followed by its MathML, and held together with the punctuation around it."""
-    opening, closing = formula["opening"], formula["closing"]
-    written = formula[0].removeprefix(opening).removesuffix(closing)
-    displayed = formula["tag"] == "div"
+    """A formula as Sphinx writes it, with its MathML before its TeX."""
+    opening, start, tag, tex, closing = formula.group("opening", "start", "tag", "tex", "closing")
     # What Sphinx puts around a formula of several lines is LaTeX's name for `aligned` with a number.
-    tex = html.unescape(formula["tex"]).replace("{split}", "{aligned}")
+    inner = html.unescape(formula["inner"]).replace("{split}", "{aligned}")
     try:
-        mathml = CONVERTER.convert_with_local_state(tex, displaystyle=displayed)
+        mathml = CONVERTER.convert_with_local_state(inner, displaystyle=tag == "div")
     except LatexError:
         return formula[0]
-    if displayed:
-        mathml = f'<div class="math">{formula["number"] or ""}{mathml}</div>'
-    else:
-        letters = html.escape(html.unescape(re.sub("<[^>]*>", "", mathml)).strip())
-        written = written.replace("<span ", f'<span data-letters="{letters}" ', 1)
-    beside = f"{opening}{written}<noscript>{mathml}</noscript>{closing}"
-    return f'<span class="rv-unbroken">{beside}</span>' if not displayed and opening + closing else beside
+    both = f'{opening}{start}{mathml}<{tag} class="rv-tex">{tex}</{tag}></{tag}>{closing}'
+    return f'<span class="rv-unbroken">{both}</span>' if tag == "span" and opening + closing else both
 
 
 def beside_tex(page: str) -> str:

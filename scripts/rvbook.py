@@ -86,7 +86,7 @@ EDITED = {
     "scripts/pydata-sphinx-theme.js": ("console.log(", "void("),
     "togglebutton.js": ("console.log(", "void("),
     # What the search shows of a page has each formula once.
-    "searchtools.js": ('"script", "style"]', '"script", "style", "noscript"]'),
+    "searchtools.js": ('"script", "style"]', '"script", "style", "math"]'),
 }
 
 

@@ -51,7 +51,7 @@ page.MathJax = {
         const batch = formulas.splice(0, BATCH);
         await page.MathJax.typesetPromise(batch);
         for (const formula of batch)
-          formula.querySelectorAll(":scope > mjx-container[display]").forEach((box) => boxes.observe(box));
+          formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
         await new Promise((resolve) => setTimeout(resolve));
       }
     },
