@@ -140,7 +140,7 @@ def gather(app: Sphinx, config: Config) -> None:
 
 
 def lighten(app: Sphinx) -> None:
-    """A template filter that takes out of a page's head the scripts of icons and of a search that is on its own page."""
+    """A template filter that takes the scripts of icons, and of the search, which has its own page, out of a head."""
     unused = re.compile(
         r'<script (?:defer )?src="[^"]*/(?:fontawesome|searchtools|language_data|searchindex)\.js[^"]*"></script>'
     )
