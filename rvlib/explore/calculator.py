@@ -57,7 +57,7 @@ def module() -> str:
 
 
 def _shares(machine: cost.Machine) -> dict[str, dict[str, float]]:
-    """The shares of a GPU's rates that the stages reach, of the engine that a recipe has by default."""
+    """The shares of a GPU's rates that the stages reach, with the engine `generate`."""
     shares = machine.shares
     return {
         "shares": {
