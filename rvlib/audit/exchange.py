@@ -19,6 +19,7 @@ import io
 import json
 import math
 import pathlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -258,7 +259,12 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a file."""
     content = pathlib.Path(path).read_bytes()
     if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be a whole file where it is gzipped, but does not unpack ({error}); copy it again."
+            ) from None
     rows: Iterator[tuple[str, Any]]
     if content.startswith(b"PAR1"):
         import pandas  # slow to import, and only parquet needs it
@@ -282,8 +288,9 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
+    """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
 

@@ -73,7 +73,7 @@ class Grade(TypedDict, total=False):
     notes: list[str]
 
     rewards: list[list[float | None]]  # (prompts, replies), None where there is none; `assemble` adds them
-    preferences: list[list[float]]  # (pairs, 2)
+    preferences: list[list[float | None]]  # (pairs, 2), None where there is none
 
 
 class Gap(TypedDict):
@@ -166,7 +166,7 @@ def grade(
     different by default; equal ones count as one prompt, whose value is their mean. group: replies to a prompt from
     which a step of training learns, all by default. "per_prompt" has "reward_variance", and with a ground truth
     "covariance" and "accuracy" (None where no two differ), a value for every row of `rewards`. ValueError unless two
-    prompts have two rewards each.
+    prompts have two rewards each, and with a ground truth two replies each of which both are known.
     """
     rewards = np.asarray(rewards, dtype=float)
     prompt, present = _numbered(prompts, len(rewards)), np.isfinite(rewards)
@@ -199,7 +199,7 @@ def grade(
         "flat_groups": _share(statistics.flat_groups(rewards, group), prompt),
         "signal_to_noise": statistics.signal_to_noise(moments, prompt),
         "replies_to_halve": statistics.replies_to_halve(rewards, truth),
-        "per_prompt": {"reward_variance": _listed(normalised)},
+        "per_prompt": {"reward_variance": listed(normalised)},
     }
     if len(np.unique(prompt)) < len(rewards):
         result["per_prompt"]["prompt"] = prompt.tolist()
@@ -258,6 +258,12 @@ def _graded_by_truth(
     prompt: NDArray[np.int64],
 ) -> dict[str, Any]:
     """What a ground truth adds to a `Grade`, and under "by_truth" what it adds to its "per_prompt"."""
+    common = averaged(covariances(rewards, truth), prompt)
+    if np.isfinite(common).sum() < 2:
+        raise ValueError(
+            "ground_truth must be known for at least two replies with a reward to each of at least two prompts, got "
+            f"{np.isfinite(common).sum()} such prompts of {len(common)}; score more replies."
+        )
     agreement = _agreement(rewards, truth, different, scale)
     harm_aware = statistics.harm_aware_accuracy(rewards, truth, different)
     enough = np.isfinite(averaged(agreement.accuracy, prompt)).sum() > 1
@@ -271,7 +277,7 @@ def _graded_by_truth(
         "tied_in_error": agreement.tied_in_error,
         "harm_aware": _mean(harm_aware.accuracy, prompt) if ordered else None,
         "harm_aware_chance": float(np.nanmean(averaged(harm_aware.chance, prompt))) if ordered else None,
-        "by_truth": {"accuracy": _listed(agreement.accuracy), "covariance": _listed(agreement.covariance)},
+        "by_truth": {"accuracy": listed(agreement.accuracy), "covariance": listed(agreement.covariance)},
     }
 
 
@@ -307,7 +313,7 @@ def _agreement(
 
 def _gap(better: Mapping[int, float], worse: Mapping[int, float]) -> Gap:
     """What separates two teachers; better, worse: {prompt: what they are ordered by}, paired where both are known."""
-    pairs = np.array([(better[key], worse[key]) for key in better if key in worse])
+    pairs = np.array([(better[key], worse[key]) for key in better if key in worse]).reshape(-1, 2)
     first, second = pairs[np.isfinite(pairs).all(-1)].T
     if len(first) < 2:
         return {"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}
@@ -326,7 +332,7 @@ def _numbered(texts: Sequence[str] | None, count: int) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
 
 
-def _listed(values: NDArray[np.float64]) -> list[float | None]:
+def listed(values: NDArray[np.float64]) -> list[float | None]:
     """Numbers as JSON holds them, None for NaN."""
     return [None if np.isnan(value) else float(value) for value in values]
 
