@@ -164,7 +164,8 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if path.exists():
         before = json.loads(path.read_text())
-        differ = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
+        present = json.loads(json.dumps(settings))
+        differ = [key for key in present | before if before.get(key) != present.get(key)]
         if differ:
             raise ValueError(
                 f"folder must be new or hold a run of the same settings, got {folder} with another "

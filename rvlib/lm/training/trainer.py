@@ -72,7 +72,7 @@ class Trainer:
 
         label: of the progress bar; without one there is no bar.
         """
-        first = self.resume()
+        first = self.step = self.resume()  # from this step on TensorBoard's file is written again
         self._cut_log(first)
         hidden = label is None or first == total or not processes.first()
         with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
