@@ -65,7 +65,7 @@ def split(run: "Run") -> Split:
     A prompt that is kept for reward models is dropped from policy gradient's, so that no reward model is measured on a
     prompt that it was trained on.
 
-    ValueError, one sentence, for data without preferences, and for too few.
+    ValueError, one sentence, for data without preferences, for too few, and where too few are left for policy gradient.
     """
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
     tokenizer = policies.load_tokenizer(policy.model)
@@ -92,12 +92,16 @@ def split(run: "Run") -> Split:
             f"The data must have at least four examples of at most {data.max_tokens} tokens, "
             f"got {len(pairs)} of {data.preferences}; raise data.max_tokens or data.prompts."
         )
-    order, cut = np.random.default_rng(0).permutation(len(pairs)), round(data.reward_model_share * len(pairs))
-    shuffled = [pairs[i] for i in order]
-    trained_on = {preference.prompt.text for preference in shuffled[:cut]}
-    return Split(
-        shuffled[:cut], [preference for preference in shuffled[cut:] if preference.prompt.text not in trained_on]
-    )
+    shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
+    cut = round(data.reward_model_share * len(pairs))
+    trained_on = {pair.prompt.text for pair in shuffled[:cut]}
+    held_out = [pair for pair in shuffled[cut:] if pair.prompt.text not in trained_on]
+    if len(held_out) < 2:
+        raise ValueError(
+            "The data must leave at least two prompts for policy gradient on which no reward model is trained, got "
+            f"{len(held_out)} of {len(pairs)}; lower data.reward_model_share, or use more prompts that differ."
+        )
+    return Split(shuffled[:cut], held_out)
 
 
 @stage("sft/{name}", makes="model")
