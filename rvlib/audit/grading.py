@@ -169,7 +169,8 @@ def grade(
     prompts have two rewards each, and with a ground truth two replies each of which both are known.
     """
     rewards = np.asarray(rewards, dtype=float)
-    prompt, present = _numbered(prompts, len(rewards)), np.isfinite(rewards)
+    prompt = _numbered(prompts, len(rewards))
+    present = np.isfinite(rewards)
     own_unit = covariances(rewards, rewards)
     variances = averaged(own_unit, prompt)  # (prompts that differ,)
     variances = variances[np.isfinite(variances)]
@@ -207,8 +208,9 @@ def grade(
         result.update(_graded_by_truth(rewards, truth, different, scale or 1.0, prompt))  # type: ignore[typeddict-item]
         result["per_prompt"] |= result.pop("by_truth")  # type: ignore[typeddict-item]  # its own part of per_prompt
     pairs = np.asarray(preferences, dtype=float).reshape(-1, 2)
-    pair_prompt, scored = _numbered(pair_prompts, len(pairs)), np.isfinite(pairs).all(-1)
-    pairs, pair_prompt = pairs[scored], pair_prompt[scored]
+    scored = np.isfinite(pairs).all(-1)
+    pair_prompt = _numbered(pair_prompts, len(pairs))[scored]
+    pairs = pairs[scored]
     if len(set(pair_prompt)) > 1:
         margins = (pairs[:, 0] - pairs[:, 1]) / (scale or 1)
         covariance = margins / 2  # of the reward with 1 for the preferred reply and 0 for the other
@@ -292,12 +294,16 @@ def _agreement(
     counts = pairs.sum((1, 2))
     defined = counts > 0
     accuracy = np.full(prompts, np.nan)
-    shown, true = (np.where(present, values, 0.0) for values in (rewards, truth))  # the others have no pairs
+    # A reply without both rewards is in no pair, so its 0 is never looked at.
+    filled = np.where(present, rewards, 0.0)
+    filled_truth = np.where(present, truth, 0.0)
     if defined.any():
-        accuracy[defined] = ranking_accuracy(shown[defined], true[defined], pairs[defined])
-    ties, truth_ties = (pairs * (r[:, :, None] == r[:, None, :]) for r in (shown, true))
+        accuracy[defined] = ranking_accuracy(filled[defined], filled_truth[defined], pairs[defined])
+    ties = pairs * (filled[:, :, None] == filled[:, None, :])
+    truth_ties = pairs * (filled_truth[:, :, None] == filled_truth[:, None, :])
     with np.errstate(invalid="ignore"):  # NaN where no two replies differ
-        tied, truth_tied = (t.sum((1, 2)) / counts for t in (ties, truth_ties))
+        tied = ties.sum((1, 2)) / counts
+        truth_tied = truth_ties.sum((1, 2)) / counts
     all_truth = truth[np.isfinite(truth)]
     truth_scale = Normalizer.fit(all_truth).scale if np.ptp(all_truth) else 1.0
     ordered = pairs - truth_ties
