@@ -249,6 +249,46 @@ def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
         exchange.read_replies(path, limit=1, num_generations=4)
 
 
+@pytest.mark.parametrize(
+    "cut", [lambda packed: packed[:-20], lambda packed: packed[:2], lambda packed: packed[:-8] * 2]
+)
+def test_a_gzipped_file_that_is_not_whole_is_one_sentence(tmp_path, cut):
+    path = written(tmp_path / "r.jsonl.gz", by_reply())
+    path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(ValueError, match="^[^\n]*r.jsonl.gz must be a whole file [^\n]*; copy it again\\.$"):
+        exchange.read_replies(path)
+
+
+def test_a_log_probability_of_nan_is_one_that_is_not_known(files, tmp_path):
+    rows = by_reply(log_prob=[[float("nan"), -1.0, -1.0, -1.0]] * len(PROMPTS))
+    path = written(tmp_path / "r.jsonl", rows)
+    assert "NaN" in path.read_text() and exchange.read_replies(path).log_probs is None
+    audit_files(path, files[1], folder=tmp_path / "run")
+
+
+def test_two_scores_that_know_no_pair_in_common_are_ordered(tmp_path):
+    rows = [row | {"chosen": "good", "rejected": "bad"} for row in by_prompt()]
+    scores = by_reply(first=TRUTH.tolist(), second=(-TRUTH).tolist())
+    for i, prompt in enumerate(PROMPTS):
+        for reply, score in (("good", 1.0), ("bad", 0.0)):
+            known = {"first": score if i < 6 else None, "second": None if i < 6 else score}
+            scores.append({"prompt": prompt, "reply": reply} | known)
+    replies = written(tmp_path / "r.jsonl", rows)
+    audit = audit_files(replies, written(tmp_path / "s.jsonl", scores), folder=tmp_path / "run")
+    assert audit.order["by"] == "preference_covariance" and not audit.order["gaps"][0]["apart"]
+    assert audit.teachers["first"]["pairs"] == 6 and audit.teachers["first"]["preferences"][6] == [None, None]
+    assert Audit.load(tmp_path / "run") == audit
+    assert regrade(audit).teachers["first"]["preference_accuracy"] == audit.teachers["first"]["preference_accuracy"]
+
+
+def test_a_ground_truth_of_none_of_the_replies_is_one_sentence(files, tmp_path):
+    scores = by_reply(judge=TRUTH.tolist(), truth=[[None] * 4] * len(PROMPTS))
+    scores.append({"prompt": "of another file", "reply": "r", "truth": 1.0})
+    expected = "^ground_truth must be known for at least two replies [^\n]*, got 0 such prompts of 12; [^\n]*\\.$"
+    with pytest.raises(ValueError, match=expected):
+        audit_files(files[0], written(tmp_path / "s.jsonl", scores), ground_truth="truth")
+
+
 def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_path):
     rows = [row | {"chosen": "good", "rejected": "bad"} for row in by_prompt()]
     scores = by_reply(judge=TRUTH.tolist())

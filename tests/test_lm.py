@@ -220,6 +220,14 @@ def test_a_folder_with_another_run_is_refused_with_what_differs(policy, tmp_path
             sample_replies(policy, asked, tmp_path, settings, progress=False)
 
 
+def test_a_folder_of_another_engine_is_refused_whichever_came_first(policy, tmp_path):
+    for engines in (("generate", "graph"), ("graph", "generate")):
+        folder = tmp_path / engines[0]
+        sample_replies(policy, PROMPTS[:2], folder, SMALL, engine=engines[0], progress=False)
+        with pytest.raises(ValueError, match="^folder must be new [^\n]* another engine; [^\n]*\\.$"):
+            sample_replies(policy, PROMPTS[:2], folder, SMALL, engine=engines[1], progress=False)
+
+
 def test_a_policy_that_is_not_there(tmp_path):
     with pytest.raises(OSError, match="^The policy must be [^\n]*\\.$"):
         policies.load_policy(str(tmp_path / "none"))

@@ -203,6 +203,23 @@ def test_a_run_in_bfloat16_goes_on_with_its_32_bit_weights(tmp_path):
     assert all(torch.equal(copy, resumed[name].bfloat16()) for name, copy in model.named_parameters())
 
 
+def test_a_training_that_goes_on_after_its_last_step_keeps_its_curves(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def train():
+        trainer = Trainer(policies.load_policy(tiny.TINY).model, tmp_path, 1e-3, RUNTIME)
+        for step in trainer.steps(3, None):
+            trainer.log(step, loss=float(step))
+        trainer.log(3, eval_kl=0.0)  # what a run logs last, and logs again if it was killed after its last checkpoint
+        trainer.writer.close()
+
+    train()
+    train()
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [0, 1, 2]
+    assert [event.step for event in events.Scalars("eval_kl")] == [3]
+
+
 def test_every_process_takes_part_in_as_many_micro_batches(tmp_path, policy, monkeypatch):
     """Three processes, one after another: what each takes is all rows, and none waits for another at the end."""
     trainer, taken = Trainer(policy.model, tmp_path, 0.0, RUNTIME.model_copy(update={"micro_batch": 2})), []

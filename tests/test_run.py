@@ -746,6 +746,14 @@ def test_a_circle_of_bases_is_told(tmp_path):
             ],
             "got prompts of pairs.jsonl without one; choose another",
         ),
+        (
+            ["data.preferences=one_prompt.jsonl", "data.prompts=null", "reward_training.batch_size=2"],
+            "The data must leave at least two prompts for policy gradient .*, got 0 of 9; lower",
+        ),
+        (
+            ["data.preferences=pairs.jsonl", "data.prompts=null", "data.reward_model_share=0.99"],
+            "The data must leave at least two prompts for policy gradient .*, got 0 of 9; lower",
+        ),
     ],
 )
 def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkeypatch, changes, sentence):
@@ -753,7 +761,10 @@ def test_a_wrong_name_is_told_before_the_long_part(environment, tmp_path, monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     line = '{"prompt": "how was\u2028the food ?", "chosen": "good"}\n'
     (tmp_path / "demonstrations.jsonl").write_text(line * 9)
-    (tmp_path / "pairs.jsonl").write_text('{"prompt": "how was the food ?", "chosen": "", "rejected": "good"}\n' * 9)
+    pair = {"prompt": "how was the food ?", "chosen": "", "rejected": "good"}
+    (tmp_path / "one_prompt.jsonl").write_text((json.dumps(pair) + "\n") * 9)
+    pairs = [pair | {"prompt": pair["prompt"] + " ?" * i} for i in range(9)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (tmp_path / "broken.jsonl").write_text(line + '\n{"prompt": 3}\n')
     with pytest.raises((OSError, ValueError), match=sentence) as error:
         runs.run(recipe.load(environment / "small.yaml", changes), tmp_path / "run")

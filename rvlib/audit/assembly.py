@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
-from rvlib.audit.grading import Audit, Grade, grade, order_of_teachers
+from rvlib.audit.grading import Audit, Grade, grade, listed, order_of_teachers
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
@@ -105,8 +105,8 @@ def assemble(
                 )
             if texts and not reference:
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
-        result["rewards"] = [[None if np.isnan(value) else float(value) for value in row] for row in rewards]
-        result["preferences"] = preferences.reshape(-1, 2).tolist()
+        result["rewards"] = [listed(row) for row in rewards]
+        result["preferences"] = [listed(row) for row in preferences.reshape(-1, 2)]
         return Grade(**{**result, **scores.record})  # type: ignore[typeddict-item]  # keys of a grade
 
     grades = {label: graded(scores) for label, scores in teachers.items()}
@@ -211,7 +211,8 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
 
     def graded(before: Grade) -> Grade:
         rewards = np.array(before["rewards"], dtype=float)
-        return before | grade(rewards, truth, before["preferences"], prompts=names, group=group)
+        preferences = np.array(before["preferences"], dtype=float)
+        return before | grade(rewards, truth, preferences, prompts=names, group=group)
 
     grades = {name: graded(before) for name, before in audit.teachers.items()}
     result = replace(

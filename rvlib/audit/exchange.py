@@ -19,6 +19,7 @@ import io
 import json
 import math
 import pathlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -119,23 +120,27 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
         replies *= _times_drawn(path, place, row, len(replies))
         texts.setdefault(key, []).extend(replies)
-        known = next((row[name] for name in LOG_PROBS if row.get(name) is not None), None)
-        known = known if isinstance(known, list) else [known] * len(replies)
-        _check_each(path, place, known, len(replies), _is_number, "log-probability, of the whole reply,")
-        log_probs.setdefault(key, []).extend(known)
-        whole = row.get("ended")
-        whole = whole if isinstance(whole, list) else [whole] * len(replies)
-        _check_each(path, place, whole, len(replies), lambda value: value in (True, False), '"ended", true or false,')
-        ended.setdefault(key, []).extend(whole)
+        row_log_probs = next((row[name] for name in LOG_PROBS if row.get(name) is not None), None)
+        if not isinstance(row_log_probs, list):
+            row_log_probs = [row_log_probs] * len(replies)
+        _check_each(path, place, row_log_probs, len(replies), _is_number, "log-probability, of the whole reply,")
+        log_probs.setdefault(key, []).extend(row_log_probs)
+        row_ended = row.get("ended")
+        if not isinstance(row_ended, list):
+            row_ended = [row_ended] * len(replies)
+        _check_each(path, place, row_ended, len(replies), lambda flag: flag in (True, False), '"ended", true or false,')
+        ended.setdefault(key, []).extend(row_ended)
         if row.get("chosen") is not None and row.get("rejected") is not None:
-            chosen, rejected = (_text(path, place, name, row[name]) for name in ("chosen", "rejected"))
+            chosen = _text(path, place, "chosen", row["chosen"])
+            rejected = _text(path, place, "rejected", row["rejected"])
             pairs[key, chosen, rejected] = Preference(prompt, chosen, rejected)
     keys = list(prompts)[:limit]
     left_out = []
     if num_generations is None:
         counts = {len(texts[key]) for key in keys}
         if len(counts) > 1:
-            few, most = (function(keys, key=lambda key: len(texts[key])) for function in (min, max))
+            few = min(keys, key=lambda key: len(texts[key]))
+            most = max(keys, key=lambda key: len(texts[key]))
             raise ValueError(
                 f"Each prompt must have as many replies, got {len(texts[few])} to {prompts[few].name} of {path} and "
                 f"{len(texts[most])} to {prompts[most].name}; set --num-generations to take the first so many of each."
@@ -211,20 +216,24 @@ def write_replies(
     log_probs: Sequence[Sequence[float]] | None = None,
     ended: Sequence[Sequence[bool]] | None = None,
 ) -> int:
-    """Write the replies to be scored, a row for each different reply to a prompt; returns how many.
+    """Write the replies to be scored, a row for each different reply to a prompt; returns how many replies these are.
 
     `read_replies` reads them as they were drawn. path: of a parquet file if it ends in .parquet, else of JSON lines.
     pairs: whose replies are to be scored too, though they were not drawn. log_probs, ended: (prompts, replies), where
     they are known; a row has a list of those of each time that its reply was drawn.
     """
-    path, rows = pathlib.Path(path), dict[tuple[_Group, str], dict[str, Any]]()
+    path = pathlib.Path(path)
+    rows: dict[tuple[_Group, str], dict[str, Any]] = {}
     in_turns = any(prompt.turns for prompt in prompts)
     copies = collections.Counter[str]()  # of each prompt so far
 
     def row_of(prompt: Prompt, reply: str, copy: int) -> dict[str, Any]:
-        new = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
-        new |= ({"reference": prompt.reference} if prompt.reference else {}) | ({"prompt_copy": copy} if copy else {})
-        return rows.setdefault(((prompt.text, copy), reply), new)
+        row = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
+        if prompt.reference:
+            row["reference"] = prompt.reference
+        if copy:
+            row["prompt_copy"] = copy
+        return rows.setdefault(((prompt.text, copy), reply), row)
 
     for i, prompt in enumerate(prompts):
         copy = copies[prompt.text]
@@ -235,22 +244,24 @@ def write_replies(
             for name, known in (("log_probs", log_probs), ("ended", ended)):
                 if known is not None:
                     row.setdefault(name, []).append(known[i][j])
-    of_pairs = []  # rows of pairs whose replies stand in other pairs already
+    extra_rows = []  # of pairs both of whose replies have another pair in their rows already
     for pair in pairs:
-        chosen, rejected = pair.chosen, str(pair.rejected)
-        columns = {"chosen": chosen, "rejected": rejected}
-        free = [row for row in (row_of(pair.prompt, reply, 0) for reply in (chosen, rejected)) if "chosen" not in row]
-        for row in free:
+        columns = {"chosen": pair.chosen, "rejected": str(pair.rejected)}
+        pair_rows = [row_of(pair.prompt, reply, 0) for reply in columns.values()]
+        without_pair = [row for row in pair_rows if "chosen" not in row]
+        for row in without_pair:
             row.update(columns)
-        if not free:
-            row = row_of(pair.prompt, chosen, 0)
-            of_pairs.append({"prompt": row["prompt"], "reply": chosen, "times_drawn": 0} | columns)
+        if not without_pair:
+            extra_rows.append(
+                {"prompt": pair_rows[0]["prompt"], "reply": pair.chosen, "times_drawn": 0} | columns,
+            )
+    written = [*rows.values(), *extra_rows]
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it
 
-        write_whole(path, lambda partial: pandas.DataFrame([*rows.values(), *of_pairs]).to_parquet(partial))
+        write_whole(path, lambda partial: pandas.DataFrame(written).to_parquet(partial))
     else:
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows.values(), *of_pairs]))
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written))
     return len(rows)
 
 
@@ -258,7 +269,12 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a file."""
     content = pathlib.Path(path).read_bytes()
     if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be a whole file where it is gzipped, but does not unpack ({error}); copy it again."
+            ) from None
     rows: Iterator[tuple[str, Any]]
     if content.startswith(b"PAR1"):
         import pandas  # slow to import, and only parquet needs it
@@ -282,8 +298,9 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
+    """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
 

@@ -73,7 +73,7 @@ class Grade(TypedDict, total=False):
     notes: list[str]
 
     rewards: list[list[float | None]]  # (prompts, replies), None where there is none; `assemble` adds them
-    preferences: list[list[float]]  # (pairs, 2)
+    preferences: list[list[float | None]]  # (pairs, 2), None where there is none
 
 
 class Gap(TypedDict):
@@ -166,10 +166,11 @@ def grade(
     different by default; equal ones count as one prompt, whose value is their mean. group: replies to a prompt from
     which a step of training learns, all by default. "per_prompt" has "reward_variance", and with a ground truth
     "covariance" and "accuracy" (None where no two differ), a value for every row of `rewards`. ValueError unless two
-    prompts have two rewards each.
+    prompts have two rewards each, and with a ground truth two replies each of which both are known.
     """
     rewards = np.asarray(rewards, dtype=float)
-    prompt, present = _numbered(prompts, len(rewards)), np.isfinite(rewards)
+    prompt = _numbered(prompts, len(rewards))
+    present = np.isfinite(rewards)
     own_unit = covariances(rewards, rewards)
     variances = averaged(own_unit, prompt)  # (prompts that differ,)
     variances = variances[np.isfinite(variances)]
@@ -199,7 +200,7 @@ def grade(
         "flat_groups": _share(statistics.flat_groups(rewards, group), prompt),
         "signal_to_noise": statistics.signal_to_noise(moments, prompt),
         "replies_to_halve": statistics.replies_to_halve(rewards, truth),
-        "per_prompt": {"reward_variance": _listed(normalised)},
+        "per_prompt": {"reward_variance": listed(normalised)},
     }
     if len(np.unique(prompt)) < len(rewards):
         result["per_prompt"]["prompt"] = prompt.tolist()
@@ -207,8 +208,9 @@ def grade(
         result.update(_graded_by_truth(rewards, truth, different, scale or 1.0, prompt))  # type: ignore[typeddict-item]
         result["per_prompt"] |= result.pop("by_truth")  # type: ignore[typeddict-item]  # its own part of per_prompt
     pairs = np.asarray(preferences, dtype=float).reshape(-1, 2)
-    pair_prompt, scored = _numbered(pair_prompts, len(pairs)), np.isfinite(pairs).all(-1)
-    pairs, pair_prompt = pairs[scored], pair_prompt[scored]
+    scored = np.isfinite(pairs).all(-1)
+    pair_prompt = _numbered(pair_prompts, len(pairs))[scored]
+    pairs = pairs[scored]
     if len(set(pair_prompt)) > 1:
         margins = (pairs[:, 0] - pairs[:, 1]) / (scale or 1)
         covariance = margins / 2  # of the reward with 1 for the preferred reply and 0 for the other
@@ -258,6 +260,12 @@ def _graded_by_truth(
     prompt: NDArray[np.int64],
 ) -> dict[str, Any]:
     """What a ground truth adds to a `Grade`, and under "by_truth" what it adds to its "per_prompt"."""
+    common = averaged(covariances(rewards, truth), prompt)
+    if np.isfinite(common).sum() < 2:
+        raise ValueError(
+            "ground_truth must be known for at least two replies with a reward to each of at least two prompts, got "
+            f"{np.isfinite(common).sum()} such prompts of {len(common)}; score more replies."
+        )
     agreement = _agreement(rewards, truth, different, scale)
     harm_aware = statistics.harm_aware_accuracy(rewards, truth, different)
     enough = np.isfinite(averaged(agreement.accuracy, prompt)).sum() > 1
@@ -271,7 +279,7 @@ def _graded_by_truth(
         "tied_in_error": agreement.tied_in_error,
         "harm_aware": _mean(harm_aware.accuracy, prompt) if ordered else None,
         "harm_aware_chance": float(np.nanmean(averaged(harm_aware.chance, prompt))) if ordered else None,
-        "by_truth": {"accuracy": _listed(agreement.accuracy), "covariance": _listed(agreement.covariance)},
+        "by_truth": {"accuracy": listed(agreement.accuracy), "covariance": listed(agreement.covariance)},
     }
 
 
@@ -286,12 +294,16 @@ def _agreement(
     counts = pairs.sum((1, 2))
     defined = counts > 0
     accuracy = np.full(prompts, np.nan)
-    shown, true = (np.where(present, values, 0.0) for values in (rewards, truth))  # the others have no pairs
+    # A reply without both rewards is in no pair, so its 0 is never looked at.
+    filled = np.where(present, rewards, 0.0)
+    filled_truth = np.where(present, truth, 0.0)
     if defined.any():
-        accuracy[defined] = ranking_accuracy(shown[defined], true[defined], pairs[defined])
-    ties, truth_ties = (pairs * (r[:, :, None] == r[:, None, :]) for r in (shown, true))
+        accuracy[defined] = ranking_accuracy(filled[defined], filled_truth[defined], pairs[defined])
+    ties = pairs * (filled[:, :, None] == filled[:, None, :])
+    truth_ties = pairs * (filled_truth[:, :, None] == filled_truth[:, None, :])
     with np.errstate(invalid="ignore"):  # NaN where no two replies differ
-        tied, truth_tied = (t.sum((1, 2)) / counts for t in (ties, truth_ties))
+        tied = ties.sum((1, 2)) / counts
+        truth_tied = truth_ties.sum((1, 2)) / counts
     all_truth = truth[np.isfinite(truth)]
     truth_scale = Normalizer.fit(all_truth).scale if np.ptp(all_truth) else 1.0
     ordered = pairs - truth_ties
@@ -307,7 +319,7 @@ def _agreement(
 
 def _gap(better: Mapping[int, float], worse: Mapping[int, float]) -> Gap:
     """What separates two teachers; better, worse: {prompt: what they are ordered by}, paired where both are known."""
-    pairs = np.array([(better[key], worse[key]) for key in better if key in worse])
+    pairs = np.array([(better[key], worse[key]) for key in better if key in worse]).reshape(-1, 2)
     first, second = pairs[np.isfinite(pairs).all(-1)].T
     if len(first) < 2:
         return {"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}
@@ -326,7 +338,7 @@ def _numbered(texts: Sequence[str] | None, count: int) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
 
 
-def _listed(values: NDArray[np.float64]) -> list[float | None]:
+def listed(values: NDArray[np.float64]) -> list[float | None]:
     """Numbers as JSON holds them, None for NaN."""
     return [None if np.isnan(value) else float(value) for value in values]
 

@@ -65,7 +65,7 @@ def split(run: "Run") -> Split:
     A prompt that is kept for reward models is dropped from policy gradient's, so that no reward model is measured on a
     prompt that it was trained on.
 
-    ValueError, one sentence, for data without preferences, and for too few.
+    ValueError, one sentence, for data without preferences, for too few, and where too few are left for policy gradient.
     """
     data, policy = run.recipe.data, next(iter(run.recipe.policies.values()))
     tokenizer = policies.load_tokenizer(policy.model)
@@ -92,12 +92,16 @@ def split(run: "Run") -> Split:
             f"The data must have at least four examples of at most {data.max_tokens} tokens, "
             f"got {len(pairs)} of {data.preferences}; raise data.max_tokens or data.prompts."
         )
-    order, cut = np.random.default_rng(0).permutation(len(pairs)), round(data.reward_model_share * len(pairs))
-    shuffled = [pairs[i] for i in order]
-    trained_on = {preference.prompt.text for preference in shuffled[:cut]}
-    return Split(
-        shuffled[:cut], [preference for preference in shuffled[cut:] if preference.prompt.text not in trained_on]
-    )
+    shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
+    cut = round(data.reward_model_share * len(pairs))
+    trained_on = {pair.prompt.text for pair in shuffled[:cut]}
+    held_out = [pair for pair in shuffled[cut:] if pair.prompt.text not in trained_on]
+    if len(held_out) < 2:
+        raise ValueError(
+            "The data must leave at least two prompts for policy gradient on which no reward model is trained, got "
+            f"{len(held_out)} of {len(pairs)}; lower data.reward_model_share, or use more prompts that differ."
+        )
+    return Split(shuffled[:cut], held_out)
 
 
 @stage("sft/{name}", makes="model")
@@ -111,10 +115,10 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
     settings = run.recipe.sft
     policy = policies.load_policy(spec.model, dtype=run.recipe.runtime.weights_dtype)
     policies.add_template(policy)
-    tokens, trainer = 0, None
-    if spec.demonstrations:
-        source, count = spec.demonstrations, spec.count
-        demonstrations = processes.only_first(lambda: sources.load_examples(source, count, seed=1))
+    tokens = 0
+    trainer: Trainer | None = None
+    if source := spec.demonstrations:
+        demonstrations = processes.only_first(lambda: sources.load_examples(source, spec.count, seed=1))
         rows = [
             (
                 encode_prompt(policy.tokenizer, example.prompt.text),
@@ -126,15 +130,19 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
         policy = replace(policy, sharing=trainer.adam)
         for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
-            written, batch_size = sum(len(reply) for _, reply in batch), len(batch)
+            reply_tokens = sum(len(reply) for _, reply in batch)
+            batch_size = len(batch)
 
-            # The trainer takes the mean over the batch's rows; the factor makes it the mean over its tokens.
-            def loss_of(examples: list[Any], written: int = written, batch_size: int = batch_size) -> torch.Tensor:
+            # The trainer takes the mean over the batch's rows; the factor makes it the mean over the replies' tokens.
+            def loss_of(
+                examples: list[Any], batch_size: int = batch_size, reply_tokens: int = reply_tokens
+            ) -> torch.Tensor:
                 prompt_ids, completion_ids = map(list, zip(*examples))
-                return -reply_log_probs(policy, prompt_ids, completion_ids) * batch_size / written
+                return -reply_log_probs(policy, prompt_ids, completion_ids) * batch_size / reply_tokens
 
-            trainer.log(step, loss=trainer.update(batch, loss_of, lambda row: sum(map(len, row))), tokens=written)
-            tokens += written
+            loss = trainer.update(batch, loss_of, length=lambda row: sum(map(len, row)))
+            trainer.log(step, loss=loss, tokens=reply_tokens)
+            tokens += reply_tokens
         trainer.whole_model()
     policies.save(policy, folder / "model")
     return Product(record={"tokens": tokens}, trainer=trainer)
@@ -150,18 +158,21 @@ def others(run: "Run", folder: pathlib.Path) -> Product:
 @stage("others/replies", makes="replies.json")
 def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     """{name of a prompt: the reply of `data.others` to it}, for the prompts that have only one reply."""
-    data, recipe = split(run), run.recipe
+    recipe, data = run.recipe, split(run)
+    gradient, runtime = recipe.policy_gradient, recipe.runtime
     pairs = [*data.pairs, *data.held_out[: recipe.measure.prompts]]
     prompts = [pair.prompt for pair in pairs if pair.rejected is None]
-    policy = policies.load_policy(others(run), dtype=recipe.runtime.compute_dtype)
-    gradient, runtime = recipe.policy_gradient, recipe.runtime
-    sampling = Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2)
-    place = folder / "drawn"
-    sample_replies(
-        policy, prompts, place, sampling, engine=runtime.engine, batch_size=runtime.batch_size, server=runtime.server
+    policy = policies.load_policy(others(run), dtype=runtime.compute_dtype)
+    records = sample_replies(
+        policy,
+        prompts,
+        folder / "drawn",
+        Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2),
+        engine=runtime.engine,
+        batch_size=runtime.batch_size,
+        server=runtime.server,
     )
-    drawn = read_replies(place, prompts)
-    return Product({prompt.name: record["replies"][0] for prompt, record in zip(prompts, drawn, strict=True)})
+    return Product({record["prompt"]: record["replies"][0] for record in records})
 
 
 def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str]]:
@@ -178,7 +189,8 @@ def samples(run: "Run", name: str) -> InitialReplies:
 
     There are no pairs if no reward model is trained on them.
     """
-    folder, prompts = draw(run, name), _sampled_prompts(run, name)
+    folder = draw(run, name)
+    prompts = _sampled_prompts(run, name)
     return InitialReplies(
         pairs=read_replies(folder / "pairs", prompts["pairs"]),
         measured=read_replies(folder / "measure", prompts["measure"]),
@@ -225,9 +237,11 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where `samples`
     has none.
     """
-    data, replies, ground_truth = split(run), samples(run, name), run.ground_truth()
-    prompts, drawn = [pair.prompt for pair in data.pairs], [record["replies"] for record in replies.pairs]
-    measured = [record["replies"] for record in replies.measured]
+    data, ground_truth = split(run), run.ground_truth()
+    initial = samples(run, name)
+    drawn = [record["replies"] for record in initial.pairs]
+    measured = [record["replies"] for record in initial.measured]
+    prompts = [pair.prompt for pair in data.pairs]
     held_out = data.held_out[: len(measured)]
     held_out_prompts = [pair.prompt for pair in held_out]
     return Product(
@@ -251,7 +265,8 @@ def preferences(run: "Run", name: str, share: float) -> list[Preference]:
     replies, rewards = samples(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
     rank = np.random.default_rng(1).permutation(len(examples))
-    off_policy, pairs = off_policy_replies(run, examples), []
+    off_policy = off_policy_replies(run, examples)
+    pairs = []
     for i, example in enumerate(examples):
         on_policy = rank[i] < round(share * len(examples))
         first, second = replies[i]["replies"] if on_policy else off_policy[i]
@@ -317,10 +332,13 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     of the measured prompts, on which no reward model was trained. Each accuracy has beside it the accuracy by chance
     for as many ties (`metrics.chance_accuracy`).
     """
-    recipe, data, measured, rewards_of_truth = run.recipe, split(run), samples(run, name).measured, labels(run, name)
-    held_out, replies = data.held_out[: len(measured)], [record["replies"] for record in measured]
-    prompts = [preference.prompt for preference in held_out]
-    truth, off_policy_truth = np.array(rewards_of_truth["measure"]), np.array(rewards_of_truth["measure_off_policy"])
+    recipe = run.recipe
+    replies = [record["replies"] for record in samples(run, name).measured]
+    held_out = split(run).held_out[: len(replies)]
+    prompts = [pair.prompt for pair in held_out]
+    ground_truth = labels(run, name)
+    truth = np.array(ground_truth["measure"])
+    off_policy_truth = np.array(ground_truth["measure_off_policy"])
     teachers = {}
     for key in recipe.reward_models:
         reward = run.reward(key, name)
@@ -369,5 +387,5 @@ def check_batch(rows: int, settings: TrainingSettings, label: str) -> None:
     if rows < settings.batch_size:
         raise ValueError(
             f"There must be at least {settings.batch_size} rows for one batch ({label}), got {rows}; "
-            "use more data, longer texts (data.max_tokens) or a smaller batch."
+            "use more data, a larger data.max_tokens or a smaller batch_size."
         )

@@ -30,7 +30,8 @@ def batches_of_tokens(lengths: Sequence[int], batch_size: int, launch_tokens: in
     `batch_size` 1 each text is a batch of its own. Texts that are at most `FEWEST_TOKENS` together are cut into batches
     of `batch_size` texts.
     """
-    by_length, longest = sorted(range(len(lengths)), key=lambda i: lengths[i]), max(lengths, default=0)
+    by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    longest = max(lengths, default=0)
     if batch_size == 1 or len(lengths) * longest <= FEWEST_TOKENS:
         return [by_length[i : i + batch_size] for i in range(0, len(lengths), batch_size)]
     batches: list[list[int]] = []

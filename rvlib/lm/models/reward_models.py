@@ -66,7 +66,7 @@ class FunctionReward:
         """Rewards, (prompts, replies)."""
         rows = [(prompt, reply) for prompt, texts in _pairs(prompts, replies) for reply in texts]
         rewards = self.function([prompt for prompt, _ in rows], [reply for _, reply in rows])
-        return np.array(rewards, dtype=float).reshape(len(prompts), -1 if rows else 0)
+        return np.array(rewards, dtype=float).reshape(len(prompts), -1)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def check_finite(
     bad = np.argwhere(~np.isfinite(rewards))
     if len(bad):
         i, j = bad[0]
-        more = f", and {len(bad) - 1} more like that" * (len(bad) > 1)
+        more = f", and {len(bad) - 1} more like that" if len(bad) > 1 else ""
         raise ValueError(
             f"A reward must be a finite number, got {rewards[i, j]} of {name} for reply {j + 1} to {prompts[i].name} "
             f"({replies[i][j][:60]!r}){more}; load it in float32, or correct the reward model."

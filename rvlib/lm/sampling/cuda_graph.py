@@ -75,8 +75,7 @@ def sample(
     """`num_generations` replies to each prompt from torch's default generator, those to one prompt in a row.
 
     prompts: "input_ids" and "attention_mask", (prompts, length), padded on the left. on_tokens: as in
-    `generation.complete`. None, after a warning that says
-    why, for a model that this engine cannot run.
+    `generation.complete`. None, after a warning that says why, for a model that this engine cannot run.
     """
     if not (reason := unsupported(model)):
         generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in processes.generators())]

@@ -112,7 +112,7 @@ def served(
     max_new_tokens: int,
     temperature: float,
 ) -> list[list[int]]:
-    """The same of a vLLM server at the address `server`, which is sent the weights first if they are not those it has.
+    """The same, drawn by a vLLM server at the address `server`, which is first sent the weights if it has others.
 
     ModuleNotFoundError or ConnectionError, in one sentence, for a package or a server that is not there.
     """
@@ -143,7 +143,7 @@ def colocated(
     max_new_tokens: int,
     temperature: float,
 ) -> list[list[int]]:
-    """The same of vLLM in this process, at most `batch_size` replies at a time, with the policy's present weights.
+    """The same, drawn by vLLM in this process, at most `batch_size` at a time, with the policy's present weights.
 
     ModuleNotFoundError, in one sentence, if the package is not there.
     """

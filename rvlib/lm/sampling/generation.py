@@ -47,10 +47,10 @@ def generate(
     """`num_generations` replies to each prompt, drawn from torch's generator: a flat list of lists of ids.
 
     top_k and top_p cut nothing off: the replies are from π itself. Each ends with its first ending token, or at
-    `max_new_tokens`. engine: "graph", a padded batch drawn by one token step that is replayed
-    (`sampling.cuda_graph`); "generate", the same by transformers' own loop; "auto", "graph" on a GPU and "generate"
-    elsewhere; "continuous", at most `batch_size` at a time; "vllm", by the server at the address `server`;
-    "vllm-colocate", by vLLM on the same GPU (all three in `sampling.engines`).
+    `max_new_tokens`. engine: "graph", a padded batch drawn by one token step that is replayed (`sampling.cuda_graph`);
+    "generate", the same by transformers' own loop; "auto", "graph" on a GPU and "generate" elsewhere; "continuous", at
+    most `batch_size` at a time; "vllm", by the server at the address `server`; "vllm-colocate", by vLLM on the same GPU
+    (all three in `sampling.engines`).
     """
     return complete(
         policy,
@@ -105,9 +105,8 @@ def complete(
     else:
         completion_ids = _by_transformers(policy, inputs, num_generations, **settings, on_tokens=on_tokens)
         logprobs = None
-    return Completions(
-        [ids[mask].tolist() for ids, mask in zip(completion_ids, until_end(completion_ids, eos_token_ids))], logprobs
-    )
+    masks = until_end(completion_ids, eos_token_ids)
+    return Completions([ids[mask].tolist() for ids, mask in zip(completion_ids, masks)], logprobs)
 
 
 @torch.inference_mode()
@@ -123,9 +122,10 @@ def _by_transformers(
 ) -> torch.Tensor:
     """Replies by the model's own `generate`, (replies, length)."""
 
-    def told(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    def count_token(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """A stopping criterion that stops no reply, since transformers calls it after each token."""
         on_tokens(1)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # stops none
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     model: Any = policy.model  # PreTrainedModel has no `generate`: each causal model's own class has
     sequences = model.generate(
@@ -139,6 +139,6 @@ def _by_transformers(
         eos_token_id=eos_token_ids,
         pad_token_id=policy.tokenizer.pad_token_id,
         synced_gpus=False,
-        stopping_criteria=[told],
+        stopping_criteria=[count_token],
     )
     return sequences[:, inputs["input_ids"].shape[1] :]

@@ -61,18 +61,19 @@ def reply_log_probs(
         inputs = {"input_ids": torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)}
         inputs["attention_mask"] = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         starts = [i * max(lengths) for i in range(len(texts))]
-    # Of each token of a reply: which row it is in, which position predicts it, and which token it is.
-    predicted = torch.tensor(
-        [
-            (i, start + len(prompt) - 1 + j, token)
-            for i, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts))
-            for j, token in enumerate(reply)
-        ],
-        dtype=torch.long,
-    )
+    # Of each token of a reply: which reply it is of, which position predicts it, and its id.
+    reply_numbers: list[int] = []
+    positions: list[int] = []
+    token_ids: list[int] = []
+    for number, (prompt, reply, start) in enumerate(zip(prompt_ids, completion_ids, starts)):
+        first = start + len(prompt) - 1
+        reply_numbers += [number] * len(reply)
+        positions += range(first, first + len(reply))
+        token_ids += reply
+    predicted = torch.tensor([reply_numbers, positions, token_ids], dtype=torch.long)  # (3, tokens)
 
     def totals() -> torch.Tensor:  # on the device of the gathered weights, which may have come from the host's memory
-        row, position, token = predicted.to(model.device).view(-1, 3).unbind(1)
+        number, position, token = predicted.to(model.device)
         moved = {key: value.to(model.device) for key, value in inputs.items()}
         hidden = model.base_model(**moved, use_cache=False).last_hidden_state.flatten(0, 1)
         token_logprobs = torch.cat(
@@ -81,8 +82,8 @@ def reply_log_probs(
                 for states, targets in zip(hidden[position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
             ]
         )
-        zeros = torch.zeros(len(texts), dtype=torch.float64, device=row.device)
-        return zeros.index_add(0, row, token_logprobs.double())
+        zeros = torch.zeros(len(texts), dtype=torch.float64, device=number.device)
+        return zeros.index_add(0, number, token_logprobs.double())
 
     return policy.sharing.through(totals)
 

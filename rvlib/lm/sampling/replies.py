@@ -63,15 +63,17 @@ def sample_replies(
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
     """
-    folder, names = pathlib.Path(folder), [prompt.name for prompt in prompts]
+    folder = pathlib.Path(folder)
+    names = [prompt.name for prompt in prompts]
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"prompts must be at least one, each with a name of its own, "
+            "prompts must be at least one, each with a name of its own, "
             f"got {len(names)} with {len(set(names))} different names."
         )
     settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
     engine = engines.resolved(engine, policy.model)
-    settings |= {} if engine == "generate" else {"engine": engine}
+    if engine != "generate":
+        settings["engine"] = engine
     processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt)))
     size = sampling.prompts_per_batch
@@ -124,10 +126,8 @@ def _draw(
     on_tokens: Callable[[int], object],
 ) -> Iterator[dict[str, Any]]:
     """One record for each prompt of a batch, whose replies are drawn together."""
-    prompt_ids, num_generations = (
-        [encode_prompt(policy.tokenizer, prompt) for prompt in batch],
-        sampling.num_generations,
-    )
+    num_generations = sampling.num_generations
+    prompt_ids = [encode_prompt(policy.tokenizer, prompt) for prompt in batch]
     with torch.random.fork_rng(devices=processes.generators()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
         drawn = complete(
@@ -141,7 +141,8 @@ def _draw(
             server=server,
             on_tokens=on_tokens,
         )
-    completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
+    completion_ids = drawn.completion_ids
+    logprobs = drawn.logprobs
     if logprobs is None:
         repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
         logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature)
@@ -164,7 +165,8 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if path.exists():
         before = json.loads(path.read_text())
-        differ = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
+        present = json.loads(json.dumps(settings))
+        differ = [key for key in present | before if before.get(key) != present.get(key)]
         if differ:
             raise ValueError(
                 f"folder must be new or hold a run of the same settings, got {folder} with another "

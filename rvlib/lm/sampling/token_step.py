@@ -83,7 +83,7 @@ class TokenStep:
     @property
     def nbytes(self) -> int:
         """Memory of the keys and values."""
-        return sum(places.keys.nbytes + places.values.nbytes for places in self.cache.layers)
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
 
     def start(self, prefill: Any, attention_mask: torch.Tensor, eos_token_ids: list[int], temperature: float) -> None:
         """Copy the keys and values of each prompt to all of its replies, and draw their first tokens.
@@ -92,9 +92,9 @@ class TokenStep:
         """
         rows, (prompts, length) = len(self.order), attention_mask.shape
         for layer, prompt_layer in zip(self.cache.layers, prefill.past_key_values.layers):
-            for places, states in ((layer.keys, prompt_layer.keys), (layer.values, prompt_layer.values)):
-                replies = places[:, :, :length].unflatten(0, (prompts, -1))
-                replies.copy_(states[:, None].expand_as(replies))
+            for cached, states in ((layer.keys, prompt_layer.keys), (layer.values, prompt_layer.values)):
+                of_replies = cached[:, :, :length].unflatten(0, (prompts, -1))
+                of_replies.copy_(states[:, None].expand_as(of_replies))
         self.extent.rows = rows
         self.extent.position.fill_(length)
         self.padding.copy_((attention_mask == 0).sum(-1, keepdim=True).repeat_interleave(rows // prompts, 0))
@@ -164,8 +164,8 @@ class TokenStep:
             order = self.ended[:rows].byte().argsort(stable=True)
             for buffer in (self.input_ids, self.padding, self.ended, self.logprobs, self.order):
                 buffer[:rows] = buffer[order]
-            for places in self.cache.layers:
-                for states in (places.keys, places.values):
+            for layer in self.cache.layers:
+                for states in (layer.keys, layer.values):
                     states[:half, :, : self.extent.span] = states[order[:half], :, : self.extent.span]
             self.extent.rows = half
         return unfinished

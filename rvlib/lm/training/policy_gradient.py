@@ -93,11 +93,11 @@ def train_policy(
     settings, evaluation, runtime = recipe.policy_gradient, recipe.evaluation, recipe.runtime
     trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
     policy = replace(policy, sharing=trainer.adam)
+    use_flash_attention(policy.model)
     if reference:
         frozen: torch.nn.Module = reference.model
         frozen.to(policy.model.device)
-    for model in [policy.model] + ([reference.model] if reference else []):
-        use_flash_attention(model)
+        use_flash_attention(reference.model)
     prompts_per_step = settings.batch_size // settings.num_generations
     total_steps = settings.steps(len(prompts))
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1

@@ -59,12 +59,15 @@ class Trainer:
         learning_rate: float,
         runtime: RuntimeSettings,
     ) -> None:
-        self.folder, self.runtime, self.micro_batch = pathlib.Path(folder), runtime, runtime.micro_batch
+        self.folder = pathlib.Path(folder)
+        self.runtime = runtime
+        self.micro_batch = runtime.micro_batch
         self.folder.mkdir(parents=True, exist_ok=True)
         # No dropout while training: the policy that is sampled is the policy whose gradient is taken.
         self.model = model.eval() if has_adapter(model) else model.eval().requires_grad_(True)
         self.adam = make_optimizer(model, learning_rate, runtime)
-        self.step, self.weights_moved = 0, False  # moved since the step began
+        self.step = 0
+        self.weights_moved = False  # since the step began
         self.largest = (0, 0)  # tokens of the largest micro-batch so far, and the bytes that it took
 
     def steps(self, total: int, label: str | None) -> Iterator[int]:
@@ -72,7 +75,7 @@ class Trainer:
 
         label: of the progress bar; without one there is no bar.
         """
-        first = self.resume()
+        first = self.step = self.resume()  # from this step on TensorBoard's file is written again
         self._cut_log(first)
         hidden = label is None or first == total or not processes.first()
         with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
@@ -185,7 +188,9 @@ class Trainer:
         """
 
         def loss() -> torch.Tensor:
-            return loss_of(list(micro_batch) or rows[:1]).sum() / len(rows) * bool(micro_batch)
+            if not micro_batch:
+                return loss_of(rows[:1]).sum() * 0.0
+            return loss_of(list(micro_batch)).sum() / len(rows)
 
         return self.adam.backward(loss).double()
 
