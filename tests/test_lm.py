@@ -482,3 +482,11 @@ def test_words_that_a_tokenizer_lacks_are_one_sentence():
         ),
     ):
         encode_prompt(tokenizer, "what a day")
+
+
+def test_a_prompt_without_a_token_is_refused():
+    """The log-probabilities of a reply to it would be read off the end of another text."""
+    tokenizer = policies.load_tokenizer("tiny")
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="^A prompt must have at least one token in the policy's tokenizer, got ''; "):
+        encode_prompt(tokenizer, "")

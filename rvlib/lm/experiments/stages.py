@@ -121,7 +121,7 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         demonstrations = processes.only_first(lambda: sources.load_examples(source, spec.count, seed=1))
         rows = [
             (
-                encode_prompt(policy.tokenizer, example.prompt.text),
+                encode_prompt(policy.tokenizer, example.prompt),
                 encode_reply(policy, example.prompt.text, example.chosen or ""),
             )
             for example in demonstrations

@@ -27,8 +27,20 @@ def encode_prompt(tokenizer: transformers.PreTrainedTokenizerBase, prompt: Promp
     """Ids of a prompt, as the model was taught to see one: in its chat template if it has any.
 
     Without one, the text alone, with the tokens that its tokenizer puts before it, and none that ends it. ValueError
-    for words that the tokenizer lacks, for turns that its template does not take, and for several turns without one.
+    for words that the tokenizer lacks, for turns that its template does not take, for several turns without one, and
+    where there is no token, since the first token of a reply is predicted from the last one of the prompt.
     """
+    token_ids = _prompt_ids(tokenizer, prompt)
+    if not token_ids:
+        text = prompt.text if isinstance(prompt, Prompt) else prompt
+        raise ValueError(
+            f"A prompt must have at least one token in the policy's tokenizer, got {text!r}; leave this prompt out, or "
+            "choose a policy with a chat template."
+        )
+    return token_ids
+
+
+def _prompt_ids(tokenizer: transformers.PreTrainedTokenizerBase, prompt: Prompt | str) -> list[int]:
     try:
         if tokenizer.chat_template:
             text = chat.conversation(tokenizer, chat.messages_of(prompt), add_generation_prompt=True)

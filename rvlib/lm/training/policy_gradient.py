@@ -249,7 +249,7 @@ def rollout(
     settings, runtime = recipe.policy_gradient, recipe.runtime
     temperature, batch_size = settings.temperature, runtime.batch_size
     prompts_per_chunk = max(batch_size // num_generations, 1)
-    encoded = [encode_prompt(policy.tokenizer, prompt.text) for prompt in prompts]
+    encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
 
     def draw(prompt_ids: list[list[int]], start: int) -> Completions:
         with torch_seed(*seed_path, start):
