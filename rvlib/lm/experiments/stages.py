@@ -122,7 +122,7 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         rows = [
             (
                 encode_prompt(policy.tokenizer, example.prompt),
-                encode_reply(policy, example.prompt.text, example.chosen or ""),
+                encode_reply(policy, example.prompt, example.chosen or ""),
             )
             for example in demonstrations
         ]
