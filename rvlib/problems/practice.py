@@ -70,9 +70,11 @@ def drawn_four_times(rng: np.random.Generator) -> Question:
     """Sample covariance where a reply was drawn several times."""
     times = int(pick(rng, 3, 4, 5)), int(pick(rng, 1, 2)), 1
     reward, truth = rng.permutation([0, 1, 3]), rng.permutation([0, 2, 5])
-    rows = [f"{n} × a reply with reward {a} and ground truth {b}" for n, a, b in zip(times, reward, truth)]
-    text = f"""To one prompt a policy wrote {rows[0]}, {rows[1]} and {rows[2]}. What is the sample covariance of the two
-    over all {sum(times)} replies?"""
+    counts = [{1: "once", 2: "twice"}.get(n, f"{n} times") for n in times]
+    text = f"""Of {sum(times)} replies that a policy wrote to one prompt, A was drawn {counts[0]}, B {counts[1]} and C
+    {counts[2]}. Their rewards are {reward[0]}, {reward[1]} and {reward[2]}, and their ground truths are {truth[0]},
+    {truth[1]} and {truth[2]}. What is the sample covariance of reward and ground truth over all {sum(times)}
+    replies?"""
     return text, float(np.cov(np.repeat(reward, times), np.repeat(truth, times))[0, 1])
 
 
