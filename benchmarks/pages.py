@@ -4,31 +4,38 @@
 
 Each page is opened in a fresh browser context, as it is and with the processor slowed down four times, and its first
 slider is moved by the keyboard as soon as it is there. The seconds are printed, the slowest last, and the compressed
-size of all that the page asked for.
+size of all that the page asked for. Ends with status 1, and names the pages, where a figure takes longer
+than 1.5 s, or 4 s slowed down, or where a page has more than 1.5 MB.
 """
 
 import pathlib
 import sys
 import time
+import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import served  # noqa: E402
 from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
-from test_site import PAGES  # noqa: E402
+from test_site import PAGES, compressed  # noqa: E402
 
 HTML = ROOT / "_build/html"
 MOVED = "before => document.querySelector('.rv-explorable svg').outerHTML !== before"
+MOST_SECONDS = {1: 1.5, 4: 4.0}  # by how many times the processor is slowed down
+MOST_MEGABYTES = 1.5
 
 
-def seconds_until_moved(browser, address: str, slowdown: int) -> float | None:
-    """Seconds from the request of a page until its first slider has moved its figure; None where there is none."""
+def first_move(browser, site: str, name: str, slowdown: int) -> tuple[float, float] | None:
+    """Seconds from the request of a page until its first slider has moved its figure, and megabytes of all that it
+    asked for, each file once and compressed; None where there is no figure."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
+    requested = set()
+    page.on("request", lambda request: requested.add(urllib.parse.urlsplit(request.url)))
     context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slowdown})
     start = time.perf_counter()
-    page.goto(address, wait_until="commit")
+    page.goto(f"{site}/{name}.html", wait_until="commit")
     try:
         page.wait_for_load_state("domcontentloaded")
         if not page.locator(".rv-explorable").count():
@@ -38,24 +45,42 @@ def seconds_until_moved(browser, address: str, slowdown: int) -> float | None:
         before = page.evaluate("document.querySelector('.rv-explorable svg').outerHTML")
         slider.press("PageUp" if slider.evaluate("s => +s.value < +s.max") else "PageDown")
         page.wait_for_function(MOVED, arg=before, timeout=60_000)
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        page.wait_for_load_state("networkidle")  # what is still on its way counts too
     finally:
         context.close()
+    paths = {url.path for url in requested if f"{url.scheme}://{url.netloc}" == site}
+    files = [HTML / urllib.parse.unquote(path).lstrip("/") for path in paths]
+    return seconds, sum(compressed(file) for file in files if file.is_file()) / 1e6
+
+
+def failures(plain: float, slowed: float, megabytes: float) -> list[str]:
+    """What of a page is above its limit, in words."""
+    measured = (
+        (f"{plain:.1f} s", plain, MOST_SECONDS[1]),
+        (f"{slowed:.1f} s slowed down", slowed, MOST_SECONDS[4]),
+        (f"{megabytes:.2f} MB", megabytes, MOST_MEGABYTES),
+    )
+    return [f"{words} (at most {most:g})" for words, value, most in measured if value > most]
 
 
 def main(names: list[str]) -> None:
-    """Print a line for each page with a figure."""
+    """Print a line for each page with a figure; exit with the pages that are above a limit."""
     rows = []
-    with served(HTML) as address, sync_playwright() as playwright:
+    with served(HTML) as site, sync_playwright() as playwright:
         path = find_browser(playwright) or sys.exit(NO_BROWSER)
         browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
         for name in names or PAGES:
-            times = [seconds_until_moved(browser, f"{address}/{name}.html", slowdown) for slowdown in (1, 4)]
-            if None not in times:
-                rows.append((times[1], times[0], name))
+            visits = [first_move(browser, site, name, slowdown) for slowdown in MOST_SECONDS]
+            if None not in visits:
+                (plain, size), (slowed, size_slowed) = visits
+                rows.append((slowed, plain, max(size, size_slowed), name))
         browser.close()
-    for slowed, plain, name in sorted(rows):
-        print(f"{name:<56} {plain:5.1f} s, slowed down four times {slowed:5.1f} s")
+    for slowed, plain, megabytes, name in sorted(rows):
+        print(f"{name:<56} {plain:5.1f} s, slowed down four times {slowed:5.1f} s, {megabytes:5.2f} MB")
+    found = {name: failures(plain, slowed, megabytes) for slowed, plain, megabytes, name in sorted(rows)}
+    if any(found.values()):
+        sys.exit("\n".join(f"Above a limit: {name}: {', '.join(above)}" for name, above in found.items() if above))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ ANSWERS = {
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
     "enough-prompts": (32, [(31.25, "whole"), (25, "square root"), (31, "still contains"), (40, "fewer")]),
+    "whole-reply": (8.192, [(2.1033, "exponential"), (0.4, "single tokens"), (0.12207, "each short"), (5, "multiply")]),
+    "drawn-four-times": (
+        -2 / 7,
+        [(1 / 3, "each row once"), (-0.25, "one less"), (2 / 7, "the sign"), (1.5, "all eight")],
+    ),
     "pass-mark": (0.58499, [(0.1755, "own unit"), (0.79788, "half of the replies"), (0.3, "one reply in ten")]),
     "steps-until-it-moves": (39062.5, [(19531.25, "rounding to nearest"), (78125, "above 1"), (100, "probability")]),
     "balanced-batch": (206.04, [(103.02, "two bytes"), (412.08, "two bytes"), (32, "longer")]),

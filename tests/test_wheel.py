@@ -1,5 +1,6 @@
 """What ships in a wheel works from a wheel: built, installed into an empty folder, and run where no checkout is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 import rvlib
+from rvlib import problems
 
 pytest.importorskip("flit_core", reason="flit_core is not installed: pip install -r requirements-test.txt")
 
@@ -26,6 +28,15 @@ assert exercises.check("best-cut", 1) is False
 assert explore.Race().state()
 assert not {"torch", "transformers"} & set(sys.modules)
 print("version", rvlib.__version__)
+"""
+
+# What the command `rvlib` does, and that it neither came from the checkout nor asked for a language model's packages.
+COMMAND = """
+import pathlib, sys
+import rvlib.cli
+assert pathlib.Path(rvlib.__file__).is_relative_to(pathlib.Path.cwd()), rvlib.__file__
+rvlib.cli.main(sys.argv[1:])
+assert not {"torch", "transformers"} & set(sys.modules)
 """
 
 
@@ -90,3 +101,36 @@ def test_its_recipes_are_found(installed):
 def test_its_audit_can_be_asked_for(installed):
     pytest.importorskip("torch", reason="the language models' packages are not installed")
     assert "--reward-model" in installed("-m", "rvlib", "audit", "--help")
+
+
+def test_it_audits_replies_and_scores_from_files(installed, tmp_path):
+    def write(name, rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(tmp_path / name)
+
+    prompts, texts = [f"Question {i}?" for i in range(4)], ["One.", "Two words.", "Three short words.", "Two words."]
+    replies = write("replies.jsonl", [{"prompt": prompt, "replies": texts} for prompt in prompts])
+    to_score = tmp_path / "to-score.jsonl"
+    exported = installed("-c", COMMAND, "audit", "--replies", replies, "--export", str(to_score))
+    assert exported.startswith("12 replies to be scored")
+
+    rows = [json.loads(line) for line in to_score.read_text().splitlines()]
+    scored = [row | {"words": len(row["reply"].split()), "quality": -len(row["reply"])} for row in rows]
+    given = ["--replies", str(to_score), "--scores", write("scores.jsonl", scored)]
+    asked = ["--ground-truth", "quality", "--group", "2", "--folder", str(tmp_path / "audit")]
+    assert "words" in installed("-c", COMMAND, "audit", *given, *asked)
+    audit = json.loads((tmp_path / "audit/audit.json").read_text())
+    covariance, low, high = audit["teachers"]["words"]["covariance"]
+    assert low <= covariance <= high < 0  # the longer the worse, on every prompt
+    assert (tmp_path / "audit/audit.html").stat().st_size > 1000
+
+
+def test_it_makes_and_marks_a_sheet_of_problems(installed, tmp_path):
+    key = tmp_path / "key.json"
+    made = installed("-c", COMMAND, "exercises", "make", "--seed", "7", "--folder", str(tmp_path))
+    answers = json.loads(key.read_text())["answers"]
+    assert made.startswith(f"{len(answers)} problems") and len(answers) == len(problems.names())
+    handed_in = tmp_path / "ada.json"
+    handed_in.write_text(json.dumps({"name": "ada", "seed": 7, "answers": answers}))
+    marks = installed("-c", COMMAND, "exercises", "grade", "--key", str(key), str(handed_in)).splitlines()[1:]
+    assert len(marks) == len(answers) and all(mark.endswith(",1,") for mark in marks)

@@ -59,6 +59,40 @@ def worth_of_silence(accuracy: float) -> str | None:
     return None
 
 
+# ---- Bring your own replies and scores -------------------------------------------------------------------------------
+
+
+@exercise
+def whole_reply(ratio: float) -> str | None:
+    """How many times as often 3 tokens of probability 0.2 are written as 10 tokens of probability 0.5."""
+    right = 0.2**3 / 0.5**10
+    if near(ratio, np.log(right)):
+        return "this is the difference of the log-probabilities; its exponential is the ratio."
+    if near(ratio, 0.2 / 0.5):
+        return "this compares single tokens; the probability of a reply is the product over all its tokens."
+    if near(ratio, 1 / right):
+        return "this is how often the long reply is written for each short one."
+    if not near(ratio, right):
+        return "multiply the probabilities of the tokens of each reply, and divide the two products."
+    return None
+
+
+@exercise
+def drawn_four_times(covariance: float) -> str | None:
+    """The sample covariance of eight replies, of which one was drawn four times and one twice."""
+    times, reward, truth = (4, 2, 1, 1), np.array([0.0, 2, 1, 3]), np.array([2.0, 0, 1, 3])
+    right = np.cov(np.repeat(reward, times), np.repeat(truth, times))[0, 1]
+    if near(covariance, np.cov(reward, truth)[0, 1]):
+        return "this counts each row once; a row counts as often as its reply was drawn."
+    if near(covariance, right * 7 / 8):
+        return "a sample covariance divides by one less than the number of replies."
+    if near(covariance, -right):
+        return "look at the sign."
+    if not near(covariance, right):
+        return "first find the two means over all eight replies."
+    return None
+
+
 # ---- Reproducing Sections 4.1 and 4.2 --------------------------------------------------------------------------------
 
 

@@ -51,6 +51,33 @@ def worth_of_silence(rng: np.random.Generator) -> Question:
     return text, float(0.5 + np.arcsin(np.sqrt(heard)) / np.pi)
 
 
+# ---- Bring your own replies and scores -------------------------------------------------------------------------------
+
+
+@problem
+def whole_reply(rng: np.random.Generator) -> Question:
+    """Ratio of the probabilities of two replies."""
+    short, long = int(pick(rng, 2, 3, 4)), int(pick(rng, 8, 12))
+    rare, common = pick(rng, 0.1, 0.3), pick(rng, 0.5, 0.6)
+    text = f"""One reply has {short} tokens, each of probability {rare} given the tokens before it, and another has
+    {long}, each of probability {common}. The token that ends a reply is counted. How many times as often as the longer
+    reply does the policy write the shorter one?"""
+    return text, rare**short / common**long
+
+
+@problem
+def drawn_four_times(rng: np.random.Generator) -> Question:
+    """Sample covariance where a reply was drawn several times."""
+    times = int(pick(rng, 3, 4, 5)), int(pick(rng, 1, 2)), 1
+    reward, truth = rng.permutation([0, 1, 3]), rng.permutation([0, 2, 5])
+    counts = [{1: "once", 2: "twice"}.get(n, f"{n} times") for n in times]
+    text = f"""Of {sum(times)} replies that a policy wrote to one prompt, A was drawn {counts[0]}, B {counts[1]} and C
+    {counts[2]}. Their rewards are {reward[0]}, {reward[1]} and {reward[2]}, and their ground truths are {truth[0]},
+    {truth[1]} and {truth[2]}. What is the sample covariance of reward and ground truth over all {sum(times)}
+    replies?"""
+    return text, float(np.cov(np.repeat(reward, times), np.repeat(truth, times))[0, 1])
+
+
 # ---- Reproducing Sections 4.1 and 4.2 --------------------------------------------------------------------------------
 
 
