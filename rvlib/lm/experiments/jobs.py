@@ -17,7 +17,7 @@ import os
 import pathlib
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -111,14 +111,31 @@ def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Excep
 def _show_progress(
     run: Run, waiting: Sequence[Training], futures: dict[concurrent.futures.Future[None], Training], jobs: int
 ) -> None:
-    """One bar of the steps of all trainings, until all have ended."""
+    """One bar of the steps of all trainings, until all have ended. KeyboardInterrupt for Ctrl-C."""
     pending: set[concurrent.futures.Future[None]] = set(futures)
     steps = run.steps()
-    with tqdm(total=steps * len(waiting), desc=f"{len(waiting)} trainings, {jobs} concurrently", unit="step") as bar:
+    description = f"{len(waiting)} trainings, {jobs} concurrently"
+    with _interrupted() as interrupted, tqdm(total=steps * len(waiting), desc=description, unit="step") as bar:
         while pending:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             _, pending = concurrent.futures.wait(pending, timeout=POLL)
             bar.n = sum(steps if training.done(run) else _steps_done(training.folder(run)) for training in waiting)
             bar.set_postfix_str(f"{len(futures) - len(pending)} ended")
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets. Raised wherever it comes, KeyboardInterrupt can be lost in a destructor."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _steps_done(folder: pathlib.Path) -> int:
