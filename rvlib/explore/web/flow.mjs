@@ -466,13 +466,14 @@ function never(problem, u, measured, gain) {
   // The proxy's own supremum is not reached: without this the last digit of a sum would say that it is.
   if (top <= gain && reward.every((r, i) => r === measured[i])) return true;
   if (lead === Infinity) return expectation(probs, measured) < gain;
-  let [limit, count, offBest, chosen, others] = [0, 0, 0, 0, 0];
+  let [limit, count, offBest, limitMass, others] = [0, 0, 0, 0, 0];
   for (let i = 0; i < n; i++) {
     if (reward[i] < top) offBest += ((top - reward[i]) * probs[i]) / lead;
-    else if (logits0[i] === likeliest) [limit, count, chosen] = [limit + measured[i], count + 1, chosen + probs[i]];
+    else if (logits0[i] === likeliest)
+      [limit, count, limitMass] = [limit + measured[i], count + 1, limitMass + probs[i]];
     else others += probs[i];
   }
-  return limit / count + spread * (offBest + others / chosen) < gain;
+  return limit / count + spread * (offBest + others / limitMass) < gain;
 }
 
 // ---- bounds -----------------------------------------------------------------------------------------------------------
