@@ -24,7 +24,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, flowIn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
@@ -85,7 +85,7 @@ function compute(state) {
   const now = solve(state);
   // A pin keeps its problem; the axis of time and its scale are the figure's.
   const pins = state.pins.map((pin) => solve({ ...pin, horizon: state.horizon, log_time: state.log_time }));
-  return { state, now, pins, limits: limits(now.made, state.variance, number) };
+  return { state, now, pins, limits: rangeOf(now.made, state.variance, number) };
 }
 
 const LETTERS = "ABCDEF";
@@ -268,8 +268,8 @@ function draw({ state, now, pins }, width) {
   });
   // From the back, all panels' layers of one kind together: the pins are one picture, painted once and kept.
   const all = [main, ...others];
-  const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((one) => one.pinned)) : "";
-  const parts = [title, ...all.map((one) => one.back), main.under, still, ...all.map((one) => one.front), labels];
+  const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((part) => part.pinned)) : "";
+  const parts = [title, ...all.map((part) => part.back), main.under, still, ...all.map((part) => part.front), labels];
   return {
     height: bottom + 72 + (narrow ? 3 * (height + gap) - 22 : height + 24),
     parts,
