@@ -2,7 +2,7 @@
 // Curves: a policy's whole training, solved, under sliders. Ground truth and proxy reward, reward variance, KL and gradient
 // norm against time; t_γ as measured, and the time before which it cannot come:
 //
-//   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
+//   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  the paper's Prop. 3
 //   t_γ ≥ (2/R) ln(1 + R γ / (2 sqrt(Var_{π_θ(0)} r)))                                 under the natural gradient
 
 import { expectation, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
@@ -54,8 +54,8 @@ function solve(setting) {
     made,
     times,
     flow,
-    // Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between logits and
-    // logarithms of probabilities, does not change its variance.
+    // The paper's Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between
+    // logits and logarithms of probabilities, does not change its variance.
     // In the Fisher metric that deviation is the gradient's norm itself.
     gradientBound: natural
       ? undefined
