@@ -131,8 +131,8 @@ function compute(state) {
   for (const { curve } of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
   const exact = run(world, made.reward, state);
   // That it then changes nothing is for the reader to try: it stays a slider.
-  const undone = state.optimiser === "adam" && state.kl_coef === 0;
-  const scale = undone ? { multiplier: { hint: "Adam undoes it while λ = 0" } } : {};
+  const cancelled = state.optimiser === "adam" && state.kl_coef === 0;
+  const scale = cancelled ? { multiplier: { hint: "Adam cancels it while λ = 0" } } : {};
   return { state, made, runs, mean, exact, limits: { ...rangeOf(made, state.variance, number), ...scale } };
 }
 
