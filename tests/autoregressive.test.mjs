@@ -19,12 +19,12 @@ for (const c of JSON.parse(readFileSync(process.env.CASES))) {
     near(ar.sharperGradientNormBound(variance, length, 2), c.bounds[1]);
     near(ar.slowTimeBound(variance, gain, length, 2, c.kl_coef), c.bounds[2]);
     near(ar.sharperSlowTimeBound(variance, gain, length, 2), c.bounds[3]);
-    const found = ar.timeToGain(logits, reward, gain, vocabulary, length, {
+    const time = ar.timeToGain(logits, reward, gain, vocabulary, length, {
       measured: c.measured,
       klCoef: c.kl_coef,
       tMax: 1e4,
       maxSteps: 20000,
     });
-    c.time === null ? assert.equal(found, Infinity) : near(found, c.time, 1e-3);
+    c.time === null ? assert.equal(time, Infinity) : near(time, c.time, 1e-3);
   });
 }

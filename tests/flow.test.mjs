@@ -6,7 +6,7 @@ import * as flow from "../rvlib/explore/web/flow.mjs";
 
 const cases = JSON.parse(readFileSync(new URL("cases/flow.json", import.meta.url)));
 const repeat = (values, counts) => values.flatMap((value, i) => Array(counts[i]).fill(value));
-const near = (a, b, error, what) => assert.ok(Math.abs(a - b) <= error, `${what}: ${a} is not ${b}`);
+const near = (a, b, error, name) => assert.ok(Math.abs(a - b) <= error, `${name}: ${a} is not ${b}`);
 
 for (const c of cases) {
   const [logits, reward, groundTruth] = [c.logits, c.reward, c.truth].map((x) => repeat(x, c.counts));
@@ -30,27 +30,27 @@ for (const c of cases) {
 
   test(`t_γ: ${c.name}`, () => {
     c.gains.forEach((gain, i) => {
-      const [found, time] = [flow.timeToGain(logits, reward, gain, options), c.gain_times[i]];
-      if (time === "inf") assert.equal(found, Infinity);
-      else near(found, time, 1e-8 * time, "t_γ");
+      const [time, expected] = [flow.timeToGain(logits, reward, gain, options), c.gain_times[i]];
+      if (expected === "inf") assert.equal(time, Infinity);
+      else near(time, expected, 1e-8 * expected, "t_γ");
     });
   });
 }
 
 test("the drawing's cubic stays within a pixel of the flow", () => {
   const c = cases.find((x) => x.name === "a plateau");
-  const found = flow.gradientFlow(c.logits, c.reward, 1e4, { tolerance: 1e-8 });
+  const path = flow.gradientFlow(c.logits, c.reward, 1e4, { tolerance: 1e-8 });
   const times = Array.from({ length: 200 }, (_, i) => 10 ** (-2 + (6 * i) / 199) * (1 - 1e-12));
-  const [exact, drawn] = [found.at(times), found.at(times, { exact: false })];
+  const [exact, drawn] = [path.at(times), path.at(times, { exact: false })];
   exact.proxy.forEach((value, i) => near(drawn.proxy[i], value, 1e-3, "the drawn reward"));
 });
 
 test("a measured reward that rises and falls: first crossing", () => {
   // Output 1 rises first and gives way to output 2: the reward of 1 passes the gain twice.
-  const found = flow.timeToGain([3, 0, -6], [0, 0.5, 1], 0.3, { measured: [0, 1, 0] });
+  const time = flow.timeToGain([3, 0, -6], [0, 0.5, 1], 0.3, { measured: [0, 1, 0] });
   const at = flow
     .gradientFlow([3, 0, -6], [0, 0.5, 1], 1e5)
-    .at([0, found * 0.999, found])
+    .at([0, time * 0.999, time])
     .probs.map((p) => p[1]);
   assert.ok(at[1] - at[0] < 0.3 && at[2] - at[0] > 0.3 - 1e-9);
 });
@@ -62,6 +62,6 @@ test("never: the wrong teacher, a constant reward, a KL term that stops short", 
 });
 
 test("what is drawn may end a rounding error after the flow does", () => {
-  const found = flow.gradientFlow([0, 1, -1], [0, 0.5, 1], 210.6).at([210.6 * (1 + 1e-14)], { exact: false });
-  assert.ok(Number.isFinite(found.proxy[0]));
+  const states = flow.gradientFlow([0, 1, -1], [0, 0.5, 1], 210.6).at([210.6 * (1 + 1e-14)], { exact: false });
+  assert.ok(Number.isFinite(states.proxy[0]));
 });

@@ -12,13 +12,13 @@ for (const { vocabulary, length, width, vector, values, logits, jacobian: column
 ))
   test(`${length} tokens from ${vocabulary}, width ${width}`, () => {
     const parameters = Float64Array.from(vector);
-    const found = table(parameters, vocabulary, length, width);
-    logits.forEach((value, i) => near(found[i], value, 1e-9));
+    const rows = table(parameters, vocabulary, length, width);
+    logits.forEach((value, i) => near(rows[i], value, 1e-9));
     const differences = jacobian(parameters, vocabulary, length, width);
     columns.forEach((column, i) => column.forEach((value, k) => near(differences[i][k], value, 1e-6)));
     near(jacobianNorm(differences, vocabulary), norm, 1e-6);
     const chains = proofSteps(
-      policy(found, vocabulary, length),
+      policy(rows, vocabulary, length),
       Float64Array.from(values),
       vocabulary,
       length,

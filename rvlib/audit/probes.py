@@ -104,9 +104,9 @@ def examples(
     truth = None if ground_truth is None else np.asarray(ground_truth, dtype=float)
     measure = statistics.covariances(rewards, rewards if truth is None else truth)
     ranked = np.argsort(-measure if truth is None else measure, kind="stable")
-    chosen: dict[str, Example] = {}
+    by_prompt: dict[str, Example] = {}
     for row in ranked[np.isfinite(measure[ranked])]:
-        if (measure[row] <= 0 if truth is None else measure[row] >= 0) or len(chosen) == EXAMPLES:
+        if (measure[row] <= 0 if truth is None else measure[row] >= 0) or len(by_prompt) == EXAMPLES:
             break
         best, worst = int(np.nanargmax(rewards[row])), int(np.nanargmin(rewards[row]))
         example: dict[str, Any] = {"prompt": prompts[row], "measure": float(measure[row])}
@@ -115,8 +115,8 @@ def examples(
             example[f"{name}_reward"] = float(rewards[row, reply])
             known = truth is not None and np.isfinite(truth[row, reply])
             example[f"{name}_truth"] = float(truth[row, reply]) if truth is not None and known else None
-        chosen.setdefault(prompts[row], Example(**example))  # type: ignore[typeddict-item]  # its keys, made in a loop
-    return list(chosen.values())
+        by_prompt.setdefault(prompts[row], Example(**example))  # type: ignore[typeddict-item]  # its keys, made in a loop
+    return list(by_prompt.values())
 
 
 def _each(replies: ReplyTexts, function: Any) -> NDArray[np.float64]:

@@ -115,9 +115,9 @@ def noise(score: SequenceReward, texts: Texts, rewards: Rewards, others: Sequenc
     model in another precision, that between the two; and at least the step between two numbers of the model's own
     precision.
     """
-    chosen = np.unique(np.linspace(0, len(texts.prompts) - 1, COMPARED).astype(int))
-    prompts, replies = [texts.prompts[i] for i in chosen], [texts.replies[i][0] for i in chosen]
-    in_batch = np.array([rewards[i][0] for i in chosen], dtype=float)
+    indices = np.unique(np.linspace(0, len(texts.prompts) - 1, COMPARED).astype(int))
+    prompts, replies = [texts.prompts[i] for i in indices], [texts.replies[i][0] for i in indices]
+    in_batch = np.array([rewards[i][0] for i in indices], dtype=float)
     differences = [np.abs(each.alone(prompts, replies) - in_batch).max() for each in (score, *others)]
     largest = np.abs(np.array(rewards, dtype=float)).max(keepdims=True)
     return float(max(*differences, precision_step(largest, MANTISSA[score.source["dtype"]])[0, 0]))

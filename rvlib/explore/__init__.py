@@ -2,7 +2,8 @@
 
 Each is one class, whose parameters are traits, and one ES module of the same name in `web/`. Where a kernel runs it
 shows itself as a widget; in a static page as a `<figure>` that `web/mount.mjs` brings to life; and where no script runs
-as a picture with a text alternative. `dial` is a short one to start from; its controls are made in `_controls`.
+as a picture with a text alternative. This room may import every room but `rvlib.audit` and the command line, and
+neither torch nor transformers. Start with `dial`, a short one, whose controls are made in `_controls`.
 """
 
 from rvlib.explore._explorable import Explorable

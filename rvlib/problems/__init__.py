@@ -3,7 +3,9 @@
     make("silent-group", seed=3)   →   Problem(slug, text, answers)
 
 A problem is a function, named as the slug of its exercise, that draws its numbers from a generator and returns the
-question and the right answers. `rvlib.problem_sets` makes sheets of them, and marks what comes back.
+question and the right answers. `rvlib.problem_sets` makes sheets of them, and marks what comes back. This room may
+import `rvlib.exercises`, `rvlib.tabular` and what is below. Start with `making.make`, and `setting` for what a problem
+looks like.
 """
 
 # The order of the book, in which each registers its problems.

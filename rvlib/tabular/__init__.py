@@ -1,4 +1,8 @@
-"""The exact world: a finite set of outputs, closed forms, NumPy and SciPy only."""
+"""The exact world: a finite set of outputs, closed forms, gradient flow and the paper's bounds.
+
+This room may import `rvlib.metrics` and `rvlib._checks`, and of other packages NumPy and SciPy only. Start with
+`flow.gradient_flow`.
+"""
 
 from rvlib.tabular import autoregressive, bounds, estimators, scores
 from rvlib.tabular.best_of_n import best_of_n, best_of_n_kl_bound, best_of_n_loss_bound, best_of_n_probs

@@ -1,7 +1,7 @@
 // @ts-check
 // Autoregressive policies in the page: a port of rvlib.tabular.autoregressive and of the bounds for them.
 //
-//   E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h,   A_h(v) = E[b | hv] - E[b | h]        (Prop. 2, arXiv 2503.15477)
+//   E_{y~π}[ b(y) ∂ ln π(y)/∂θ_h ] = π(h) · p_h ⊙ A_h,   A_h(v) = E[b | hv] - E[b | h]  (the paper's Prop. 2)
 //
 // logits: a row of V for each prefix h, shorter prefixes first, in one Float64Array; outputs: V^L, in the order of their tokens.
 
@@ -54,8 +54,8 @@ export function shared(gradient, vocabulary) {
 }
 
 /**
- * The chains of inequalities behind Prop. 2 and behind the sharper bound: two lists of numbers that only grow, each from the
- * gradient norm to the bound. columns: the Jacobian of the logits in a network's parameters; jacobianNorm: its J.
+ * The chains of inequalities behind the paper's Prop. 2 and behind the sharper bound: two lists of numbers that only grow, each
+ * from the gradient norm to the bound. columns: the Jacobian of the logits in a network's parameters; jacobianNorm: its J.
  */
 export function proofSteps(now, values, vocabulary, length, columns, jacobianNorm) {
   const { rows, reach, logProbs } = now;
@@ -106,7 +106,7 @@ export function proofSteps(now, values, vocabulary, length, columns, jacobianNor
   ];
 }
 
-/** Prop. 2. */
+/** The paper's Prop. 2. */
 export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) =>
   6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
 
@@ -114,7 +114,7 @@ export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) =
 export const sharperGradientNormBound = (variance, length, jacobianNorm) =>
   jacobianNorm * Math.sqrt((length * variance) / 2);
 
-/** Theorem 4. */
+/** The paper's Theorem 4. */
 export function slowTimeBound(variance, gain, length, jacobianNorm, klCoef = 0) {
   const reach = Math.min(-Math.expm1(-gain / 9), -Math.expm1(-7 / (3 * klCoef)));
   return reach / (8 * length ** 2 * jacobianNorm ** 2 * Math.cbrt(variance));

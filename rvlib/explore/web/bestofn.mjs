@@ -6,7 +6,7 @@
 import { expectation, gradientFlow, klDivergence } from "./flow.mjs";
 import { bestOfNProbs } from "./rewards.mjs";
 import { axes, clipped, dot, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
-import { drawn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END, MOST] = [0.1, 1e5, 4096];
@@ -48,7 +48,7 @@ function compute(state) {
     return { reward: expectation(kept, groundTruth), kl: klDivergence(kept, probs) };
   });
   const reach = students.flatMap(({ made, letter }) =>
-    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
+    Object.entries(rangeOf(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
       `${letter.toLowerCase()}_${key}`,
       limit,
     ]),

@@ -1,5 +1,5 @@
 // @ts-check
-// The two teachers of Theorem 5 (arXiv 2503.15477): A is as accurate as you like and as slow, B inaccurate and fast.
+// The two teachers of the paper's Theorem 5: A is as accurate as you like and as slow, B inaccurate and fast.
 //
 //   A   rewards in (0, 1/T)                        t_γ ≥ 2 (1 - e^{-γ/2}) T
 //   B   1 on the best output, else below π(best)   t_γ ≤ 4/(1-ρ)⁴ (1/π(best) - 1/ρ),   ρ = (V_G(0) + γ + 1)/(r_G(best) + 1)

@@ -79,7 +79,7 @@ export const TURNS = [["KV cache", "gathered weights"], ["scoring"], ["activatio
  * @returns {number}
  */
 export function total(parts) {
-  const turns = TURNS.map((some) => some.reduce((sum, part) => sum + parts[part], 0));
+  const turns = TURNS.map((turn) => turn.reduce((sum, part) => sum + parts[part], 0));
   const all = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   return all - turns.reduce((sum, bytes) => sum + bytes, 0) + Math.max(...turns);
 }

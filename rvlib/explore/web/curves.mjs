@@ -2,7 +2,7 @@
 // Curves: a policy's whole training, solved, under sliders. Ground truth and proxy reward, reward variance, KL and gradient
 // norm against time; t_γ as measured, and the time before which it cannot come:
 //
-//   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  Prop. 3, arXiv 2503.15477
+//   t_γ ≥ 2|S| (1 - exp(-γ/2)) / sqrt(Var_{π_θ(0)} r)                                  the paper's Prop. 3
 //   t_γ ≥ (2/R) ln(1 + R γ / (2 sqrt(Var_{π_θ(0)} r)))                                 under the natural gradient
 
 import { expectation, rewardVariance, tabularGradientBound, tabularSlowTimeBound } from "./flow.mjs";
@@ -24,7 +24,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, flowIn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
@@ -54,8 +54,8 @@ function solve(setting) {
     made,
     times,
     flow,
-    // Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between logits and
-    // logarithms of probabilities, does not change its variance.
+    // The paper's Lemma 8 bounds the gradient by the deviation of the reward with its KL term; a constant in that, as between
+    // logits and logarithms of probabilities, does not change its variance.
     // In the Fisher metric that deviation is the gradient's norm itself.
     gradientBound: natural
       ? undefined
@@ -85,7 +85,7 @@ function compute(state) {
   const now = solve(state);
   // A pin keeps its problem; the axis of time and its scale are the figure's.
   const pins = state.pins.map((pin) => solve({ ...pin, horizon: state.horizon, log_time: state.log_time }));
-  return { state, now, pins, limits: limits(now.made, state.variance, number) };
+  return { state, now, pins, limits: rangeOf(now.made, state.variance, number) };
 }
 
 const LETTERS = "ABCDEF";
@@ -268,8 +268,8 @@ function draw({ state, now, pins }, width) {
   });
   // From the back, all panels' layers of one kind together: the pins are one picture, painted once and kept.
   const all = [main, ...others];
-  const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((one) => one.pinned)) : "";
-  const parts = [title, ...all.map((one) => one.back), main.under, still, ...all.map((one) => one.front), labels];
+  const still = pins.length ? tag("g", { class: "rv-still" }, ...all.map((part) => part.pinned)) : "";
+  const parts = [title, ...all.map((part) => part.back), main.under, still, ...all.map((part) => part.front), labels];
   return {
     height: bottom + 72 + (narrow ? 3 * (height + gap) - 22 : height + 24),
     parts,

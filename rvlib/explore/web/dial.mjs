@@ -6,7 +6,7 @@
 
 import { rewardCovariance } from "./flow.mjs";
 import { clamp, fitted, linear, number, px, shortened, tag } from "./plot.mjs";
-import { limits, problem, teacher } from "./problem.mjs";
+import { problem, rangeOf, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 function compute(state) {
@@ -33,7 +33,7 @@ function compute(state) {
     covariance: rewardCovariance(shown, groundTruth, probs),
     normalised: variance / joint ** 2,
     wrong: Math.round((1 - made.accuracy) * made.pairs),
-    limits: limits(made, state.variance, number),
+    limits: rangeOf(made, state.variance, number),
   };
 }
 

@@ -1,8 +1,8 @@
 // @ts-check
 // Exponents: least times to gain γ against the initial reward variance, as theorems have them and as training takes them.
 //
-//   Theorem 4, arXiv 2503.15477:   t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · Var^{-1/3}
-//   ours:                          t_γ ≥ 2 (1 - e^{-γ√L}) / (L^{3/2} J²) · Var^{-1/2}
+//   the paper's Theorem 4:   t_γ ≥ min{1 - e^{-γ/9}, 1 - e^{-7/(3λ)}} / (8 L²J²) · Var^{-1/3}
+//   ours:                    t_γ ≥ 2 (1 - e^{-γ√L}) / (L^{3/2} J²) · Var^{-1/2}
 
 import { policy, policyGradient, shapeOf, sharperSlowTimeBound, slowTimeBound, timeToGain } from "./autoregressive.mjs";
 import { tabularSlowTimeBound } from "./flow.mjs";

@@ -1,7 +1,7 @@
 // @ts-check
 // The exact world in the page: a port of rvlib.metrics and rvlib.tabular. Tests hold the two to 1e-8 of each other.
 //
-//   dθ/dt = (1/|S|) π ⊙ ( r^KL - E_π r^KL ),   r^KL = r - λ ln(π/π_ref)                  Lemma 7, arXiv 2503.15477
+//   dθ/dt = (1/|S|) π ⊙ ( r^KL - E_π r^KL ),   r^KL = r - λ ln(π/π_ref)                  the paper's Lemma 7
 //
 // Arrays are of one prompt's outputs: plain arrays or Float64Array in, Float64Array out.
 
@@ -22,7 +22,7 @@ const sum = (n, term) => {
 };
 
 /**
- * Share of pairs that the two rewards order alike; a tie agrees only with a tie (Def. 1).
+ * Share of pairs that the two rewards order alike; a tie agrees only with a tie (the paper's Def. 1).
  * @param {Numbers} proxy (n,)
  * @param {Numbers} groundTruth (n,)
  * @returns {number} in [0, 1]
@@ -56,7 +56,7 @@ export function rewardCovariance(proxy, groundTruth, probs) {
 }
 
 /**
- * Variance of the reward under probs (Def. 2).
+ * Variance of the reward under probs (the paper's Def. 2).
  * @param {Numbers} rewards (n,)
  * @param {Numbers} probs (n,)
  * @returns {number}
@@ -466,26 +466,27 @@ function never(problem, u, measured, gain) {
   // The proxy's own supremum is not reached: without this the last digit of a sum would say that it is.
   if (top <= gain && reward.every((r, i) => r === measured[i])) return true;
   if (lead === Infinity) return expectation(probs, measured) < gain;
-  let [limit, count, offBest, chosen, others] = [0, 0, 0, 0, 0];
+  let [limit, count, offBest, limitMass, others] = [0, 0, 0, 0, 0];
   for (let i = 0; i < n; i++) {
     if (reward[i] < top) offBest += ((top - reward[i]) * probs[i]) / lead;
-    else if (logits0[i] === likeliest) [limit, count, chosen] = [limit + measured[i], count + 1, chosen + probs[i]];
+    else if (logits0[i] === likeliest)
+      [limit, count, limitMass] = [limit + measured[i], count + 1, limitMass + probs[i]];
     else others += probs[i];
   }
-  return limit / count + spread * (offBest + others / chosen) < gain;
+  return limit / count + spread * (offBest + others / limitMass) < gain;
 }
 
 // ---- bounds -----------------------------------------------------------------------------------------------------------
 
 /**
- * Lemma 8: the l1 norm of a tabular gradient is at most this.
+ * The paper's Lemma 8: the l1 norm of a tabular gradient is at most this.
  * @param {number} variance
  * @returns {number}
  */
 export const tabularGradientBound = (variance) => Math.sqrt(variance);
 
 /**
- * Prop. 3: gradient flow of a tabular policy cannot gain γ before this time.
+ * The paper's Prop. 3: gradient flow of a tabular policy cannot gain γ before this time.
  * @param {number} variance
  * @param {number} gain
  * @returns {number}

@@ -156,14 +156,14 @@ function draw({ state, models, table }, width) {
   });
   keys.forEach((key, i) => {
     const top = side.top + i * row;
-    const chosen = key === state.grade;
+    const selected = key === state.grade;
     // A grade that is the same for all has no correlation, and no bar.
     const [from, to] = [scale(0), scale(table[key] || 0)].sort((a, b) => a - b);
     const value = number(table[key], 2);
     const until = side.left + side.width - measure(value, "", 600) - 8;
     bars += fitted(side.left, top + 2, GRADES[key], [side.left, until], {
-      class: chosen ? "" : "rv-tick",
-      "font-weight": chosen ? 600 : undefined,
+      class: selected ? "" : "rv-tick",
+      "font-weight": selected ? 600 : undefined,
     });
     bars += tag("rect", {
       x: from,
@@ -171,13 +171,13 @@ function draw({ state, models, table }, width) {
       width: Math.max(to - from, 0.6),
       height: 10,
       rx: 2,
-      style: `fill:var(--rv-${chosen ? "truth" : "quiet"})`,
-      "fill-opacity": chosen ? 1 : 0.55,
+      style: `fill:var(--rv-${selected ? "truth" : "quiet"})`,
+      "fill-opacity": selected ? 1 : 0.55,
     });
     bars += text(side.left + side.width, top + 2, value, {
       "text-anchor": "end",
-      class: chosen ? "" : "rv-tick",
-      "font-weight": chosen ? 600 : undefined,
+      class: selected ? "" : "rv-tick",
+      "font-weight": selected ? 600 : undefined,
     });
   });
   bars += tag("path", {

@@ -1,7 +1,7 @@
 // @ts-check
 // Gradient: thousands of random autoregressive policies, gradient norm against the variance of the KL-regularised reward.
 //
-//   ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ J √(L Var/2)    (ours)
+//   ‖∇φ‖ ≤ 6 M^{1/3} L J Var^{1/3}    (the paper's Prop. 2)        ‖∇φ‖ ≤ J √(L Var/2)    (ours)
 //
 // Policies are tables of logits, so J = 1: a row for each prefix, or one row for all prefixes.
 
@@ -68,7 +68,7 @@ function* prepare(state) {
   const count = Math.floor(Math.min(MOST, WORK / outputs));
   const drifting = normals(random(seed + 1000)); // its own, so that λ does not exchange the policies
   const points = [];
-  let largest = 1; // Prop. 2 asks for M > 1
+  let largest = 1; // the paper's Prop. 2 asks for M > 1
   for (let i = 0; i < count; i++) {
     const kind = i % KINDS.length;
     const logits = rows(4 * uniform() ** 2, initial);

@@ -76,18 +76,18 @@ function compute(state) {
 /** A reward model's value among those of all, in words. */
 const standing = (values, i) => `${number(values[i])}, rank ${1 + values.filter((value) => value > values[i]).length}`;
 
-/** The mark of a reward model at a place; `chosen` is drawn larger and black about it. */
-function mark(i, [x, y], chosen = false) {
+/** The mark of a reward model at a place; `selected` is drawn larger and black about it. */
+function mark(i, [x, y], selected = false) {
   const [colour, sign, d] = FAMILIES[STUDY.teachers[i][1]];
   const line = sign === "×";
   const inside = line ? "" : `fill:var(--rv-${colour});`;
-  const edge = chosen ? "ink" : line ? colour : "paper";
+  const edge = selected ? "ink" : line ? colour : "paper";
   return tag("path", {
     d,
-    transform: `translate(${px(x)} ${px(y)})${chosen ? " scale(1.5)" : ""}`,
+    transform: `translate(${px(x)} ${px(y)})${selected ? " scale(1.5)" : ""}`,
     style: `${inside}stroke:var(--rv-${edge})`,
-    "stroke-width": line ? "2.2" : chosen ? "1.4" : "0.8",
-    "fill-opacity": chosen ? "1" : "0.85",
+    "stroke-width": line ? "2.2" : selected ? "1.4" : "0.8",
+    "fill-opacity": selected ? "1" : "0.85",
   });
 }
 
@@ -154,7 +154,7 @@ function draw(view, width) {
   const { state, panels, name, family } = view;
   const { words, placed, bottom } = layout(view, width);
   const predictor = STUDY.predictors[state.predictor];
-  const chosen = state.teacher - 1;
+  const selected = state.teacher - 1;
   const drawn = placed.map(({ policy, box, x, y, xs, ys, at, picked, spearman: rho, regret: lost }) => {
     const levels = [y(mean(ys)), y(Math.max(...ys))];
     const lines = levels.map((level, i) =>
@@ -164,7 +164,7 @@ function draw(view, width) {
         "stroke-dasharray": i ? "1.5 3" : "6 4",
       }),
     );
-    const [ax, ay] = at(chosen);
+    const [ax, ay] = at(selected);
     const guide = tag("path", {
       d: `M${px(box.left)} ${px(ay)}H${px(ax)}V${px(box.top + box.height)}`,
       style: "stroke:var(--rv-line)",
@@ -172,7 +172,7 @@ function draw(view, width) {
     const rings = picked.map((i) =>
       tag("circle", { cx: at(i)[0], cy: at(i)[1], r: 10, fill: "none", style: "stroke:var(--rv-ink)" }),
     );
-    const marks = xs.map((_, i) => (i === chosen ? "" : mark(i, at(i))));
+    const marks = xs.map((_, i) => (i === selected ? "" : mark(i, at(i))));
     const inside = [box.left, box.left + box.width];
     const said = spread(levels, 13, box.top + 10, box.top + box.height)
       .map((level, i) =>
@@ -193,7 +193,7 @@ function draw(view, width) {
         yTicks: 5,
         xTitle: predictor,
       }) +
-      clipped(box, guide, ...lines, ...marks, mark(chosen, at(chosen), true), ...rings) +
+      clipped(box, guide, ...lines, ...marks, mark(selected, at(selected), true), ...rings) +
       said +
       label
     );
@@ -204,7 +204,8 @@ function draw(view, width) {
     { words: family, class: "rv-note", gap: 8 },
     ...panels.map(({ policy, xs, ys }) => ({
       words:
-        `${panels.length > 1 ? `${policy}: ` : ""}score ${standing(xs, chosen)}; ` + `outcome ${standing(ys, chosen)}`,
+        `${panels.length > 1 ? `${policy}: ` : ""}score ${standing(xs, selected)}; ` +
+        `outcome ${standing(ys, selected)}`,
       class: "rv-tick",
     })),
   ]);
@@ -278,7 +279,7 @@ const interval = ([value, low, high]) => `${fixed(value)}, with the interval fro
 const describe = (view) => {
   const { state, panels, name, family } = view;
   const named = (/** @type {number[]} */ which) => which.map((i) => STUDY.teachers[i][0]).join(" and ");
-  const chosen = state.teacher - 1;
+  const selected = state.teacher - 1;
   return (
     `${OUTCOMES[state.outcome][0]} against ${STUDY.predictors[state.predictor]} for ${STUDY.teachers.length} reward models under ${ALGORITHMS[state.algorithm]}. ` +
     `Spearman's correlation is ${interval(view.spearman)}; the top-1 regret ${interval(view.regret)}. ` +
@@ -286,7 +287,7 @@ const describe = (view) => {
       .map(
         ({ policy, xs, ys, picked }) =>
           `For the policy ${policy} the score picks ${named(picked)}; the best is ${named(highest(ys))}. ` +
-          `${name}, of the family ${family}, has the score ${standing(xs, chosen)}, and the outcome ${standing(ys, chosen)}.`,
+          `${name}, of the family ${family}, has the score ${standing(xs, selected)}, and the outcome ${standing(ys, selected)}.`,
       )
       .join(" ")
   );

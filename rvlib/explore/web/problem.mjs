@@ -27,7 +27,7 @@ export function problem({ outputs, peakedness, skill = 0, seed }) {
 }
 
 /**
- * A reward model as near to the wanted accuracy and variance as can be: {reward, accuracy, variance, maxVariance}, with the
+ * A reward model as near to the given accuracy and variance as can be: {reward, accuracy, variance, maxVariance}, with the
  * attained values. n outputs without ties have n(n-1)/2 pairs, so accuracy goes in steps; variance has a largest value,
  * which depends on the policy and on the ranking.
  */
@@ -48,24 +48,24 @@ export function teacher({ groundTruth, probs }, accuracy, variance, seed) {
 }
 
 /** What the sliders show when a teacher could not be had as asked. */
-export const limits = (made, wanted, number) => ({
+export const rangeOf = (made, variance, number) => ({
   accuracy: { value: made.accuracy },
   variance: {
     value: made.variance,
     max: made.maxVariance,
     hint:
-      made.variance === wanted
+      made.variance === variance
         ? `up to ${number(made.maxVariance, 2)} here`
-        : `no ${made.variance < wanted ? "more" : "less"} at this accuracy`,
+        : `no ${made.variance < variance ? "more" : "less"} at this accuracy`,
   },
 });
 
 const LEAST_GAIN = 0.05; // of the sliders below
 
 /** What a slider of the gain says where the gain is cut off at `most`; it cannot be moved where even the least gain is. */
-export const gainLimit = (wanted, most) => ({
-  value: Math.min(wanted, most),
-  hint: most < wanted || most <= LEAST_GAIN ? `no more than ${number(most, 2)} can be had` : undefined,
+export const gainLimit = (gain, most) => ({
+  value: Math.min(gain, most),
+  hint: most < gain || most <= LEAST_GAIN ? `no more than ${number(most, 2)} can be had` : undefined,
   idle: most <= LEAST_GAIN,
 });
 

@@ -20,7 +20,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, flowIn, gainTime, limits, problem, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e5];
@@ -57,7 +57,7 @@ function compute(state) {
   const { groundTruth, students, start } = solve(state);
   const now = students.map(({ flow }) => flow.at([state.time]));
   const reach = students.flatMap(({ made, letter }) =>
-    Object.entries(limits(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
+    Object.entries(rangeOf(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
       `${letter.toLowerCase()}_${key}`,
       limit,
     ]),

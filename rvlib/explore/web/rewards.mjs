@@ -1,5 +1,6 @@
 // @ts-check
-// Reward models made to order, the teachers of Theorem 5, and Best-of-N: a port of rvlib/tabular/rewards.py and best_of_n.py, on flow.mjs.
+// Reward models made to order, the teachers of the paper's Theorem 5, and Best-of-N:
+// a port of rvlib/tabular/rewards.py and best_of_n.py, on flow.mjs.
 
 import { expectation, rewardCovariance, rewardVariance } from "./flow.mjs";
 
@@ -105,7 +106,7 @@ export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
 
 const APART = 1e-10; // keeps neighbours distinct in double precision
 
-// ---- the teachers of Theorem 5 --------------------------------------------------------------------------------------------
+// ---- the teachers of the paper's Theorem 5 --------------------------------------------------------------------------------
 
 /** The slow teacher: rewards in (0, 1/T) with this accuracy; rvlib.tabular.accurate_but_slow. */
 export function accurateButSlow(groundTruth, accuracy, slowness, seed) {
@@ -123,7 +124,7 @@ export function inaccurateButFast(groundTruth, probs, accuracy, seed) {
   return Float64Array.from(groundTruth, (_, y) => (y ? (probs[0] * (levels[y - 1] + 1)) / n : 1));
 }
 
-/** Theorem 5's upper bound on t_γ under the fast teacher, and this book's own; both in the units of the flow, for λ = 0. */
+/** Upper bounds on t_γ under the fast teacher, of the paper's Theorem 5 and ours; in the units of the flow, for λ = 0. */
 export function fastTimeBounds(groundTruth, probs, reward, gain) {
   const rho = (expectation(probs, groundTruth) + gain + 1) / (groundTruth[0] + 1);
   const wait = 1 / probs[0] - 1 / rho;

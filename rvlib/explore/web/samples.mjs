@@ -6,7 +6,7 @@
 import { expectation, softmax } from "./flow.mjs";
 import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
-import { limits, problem, teacher } from "./problem.mjs";
+import { problem, rangeOf, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [OUTPUTS, STEPS, RUNS] = [8, 300, 6];
@@ -131,9 +131,9 @@ function compute(state) {
   for (const { curve } of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
   const exact = run(world, made.reward, state);
   // That it then changes nothing is for the reader to try: it stays a slider.
-  const undone = state.optimiser === "adam" && state.kl_coef === 0;
-  const scale = undone ? { multiplier: { hint: "Adam undoes it while λ = 0" } } : {};
-  return { state, made, runs, mean, exact, limits: { ...limits(made, state.variance, number), ...scale } };
+  const cancelled = state.optimiser === "adam" && state.kl_coef === 0;
+  const scale = cancelled ? { multiplier: { hint: "Adam cancels it while λ = 0" } } : {};
+  return { state, made, runs, mean, exact, limits: { ...rangeOf(made, state.variance, number), ...scale } };
 }
 
 /** @typedef {{curve: Float64Array, end: number}} Run */
@@ -186,7 +186,7 @@ function draw({ state, runs, mean, exact }, width) {
     "stroke-dasharray": "6 4",
   });
   // A run that diverges ends in a cross.
-  const ends = [...runs.map((one) => ({ ...one, tone: "truth" })), { ...exact, tone: "ink" }].filter(diverges);
+  const ends = [...runs.map((sampled) => ({ ...sampled, tone: "truth" })), { ...exact, tone: "ink" }].filter(diverges);
   const crosses = ends.map(({ curve, end, tone }) =>
     tag("path", {
       d: `M${px(x(steps[end]) - 4)} ${px(y(curve[end]) - 4)}l8 8m0 -8l-8 8`,

@@ -1,7 +1,7 @@
 // @ts-check
 // Steps: a GPT-2 that runs in the page, and for it the proofs of two bounds on the gradient, link by link.
 //
-//   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (Prop. 2, arXiv 2503.15477)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
+//   ‖∇φ‖ ≤ … ≤ 6 M^{1/3} L J Var^{1/3}    (the paper's Prop. 2)        ‖∇φ‖ ≤ … ≤ J √(L Var/2)    (ours)
 
 import { penaltyLimits, policy, policyGradient, proofSteps, shapeOf } from "./autoregressive.mjs";
 import { normals, random } from "./rewards.mjs";

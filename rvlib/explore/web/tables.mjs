@@ -53,8 +53,8 @@ export function points(state) {
     .map((key) => MODELS[key]);
   const [, property] = PROPERTIES[state.property];
   const [, outcome] = OUTCOMES[state.outcome];
-  const chosen = state.pair === "all" ? PAIRS : [PAIRS[Number(state.pair)]];
-  return chosen.flatMap((pair) => {
+  const selected = state.pair === "all" ? PAIRS : [PAIRS[Number(state.pair)]];
+  return selected.flatMap((pair) => {
     const kept = pair.models.map((_, i) => i).filter((i) => ticked.includes(pair.models[i]));
     const rows = kept.map((i) => Object.fromEntries(Object.entries(pair).map(([key, values]) => [key, values[i]])));
     let [xs, ys] = [rows.map(property), rows.map((row) => row[outcome])];

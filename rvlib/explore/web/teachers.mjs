@@ -1,5 +1,5 @@
 // @ts-check
-// Policies by teachers: each cell one training run, from a policy (row) under a reward model (column). Theorem 6, arXiv 2503.15477.
+// Policies by teachers: each cell one training run, from a policy (row) under a reward model (column). The paper's Theorem 6.
 //
 //   r, r'   1 on one good output, -1 elsewhere      π(y) ≥ c, π(y') = T⁻²      the other policy: y and y' exchanged
 

@@ -287,9 +287,9 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
         KINDS[control.kind](control, `${id}-${control.key}`, (value) => set({ [control.key]: value })),
       ]),
     );
-    /** A fieldset for each group among some of the controls. @type {(some: Control[]) => HTMLFieldSetElement[]} */
-    const grouped = (some) =>
-      [...new Set(some.map((c) => c.group))].map((group) =>
+    /** A fieldset for each group among the given controls. @type {(members: Control[]) => HTMLFieldSetElement[]} */
+    const grouped = (members) =>
+      [...new Set(members.map((c) => c.group))].map((group) =>
         h(
           "fieldset",
           { "data-group": group },
@@ -297,7 +297,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
           h(
             "div",
             { className: "rv-group" },
-            ...some.filter((c) => c.group === group).map((c) => parts[c.key].element),
+            ...members.filter((c) => c.group === group).map((c) => parts[c.key].element),
           ),
         ),
       );

@@ -52,13 +52,13 @@ def prompts(count: int, seed: int) -> list[Prompt]:
     ]
 
 
-def replies(register: str, prompts: Sequence[Prompt], *seed: int) -> list[str]:
+def replies(register: str, prompts: Sequence[Prompt], *seed_path: int) -> list[str]:
     """A text for each of `prompts` in a register, a key of `ADJECTIVES`, of one to three clauses.
 
     An adjective is of the mood of the prompt's with probability 0.9, and of the other register's with probability 0.05.
-    seed: whole numbers, as of `seeding.torch_seed`.
+    seed_path: whole numbers, as of `seeding.torch_seed`.
     """
-    rng, own_register = np.random.default_rng(seed), list(ADJECTIVES).index(register)
+    rng, own_register = np.random.default_rng(seed_path), list(ADJECTIVES).index(register)
     words = [[ADJECTIVES[name].split()[:12], ADJECTIVES[name].split()[12:]] for name in ADJECTIVES]
     negative = {word for by_mood in words for word in by_mood[1]}
 

@@ -17,7 +17,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from rvlib import _checks, metrics
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import data_folder, fingerprint, write_text
+from rvlib.files import data_folder, fingerprint, write_text, write_whole
 from rvlib.lm import origin
 from rvlib.lm.enumerable import teachers, words
 from rvlib.lm.enumerable.enumeration import Enumeration
@@ -190,6 +190,12 @@ def _exact(
     return {name: np.array(numbers) for name, numbers in values.items()}
 
 
+def _save(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to a file of any name: given a path, `np.savez` would add .npz to it."""
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
 def _world(settings: StudySettings, folder: pathlib.Path) -> World:
     """The world of a study, made by one of its processes and read by the others and by later ones."""
     path, kinds = folder / "world.npz", ("policies", "probs", "teachers")
@@ -197,9 +203,7 @@ def _world(settings: StudySettings, folder: pathlib.Path) -> World:
         if not path.exists():
             world = World.make(settings)
             arrays = {f"{kind}/{name}": table for kind in kinds for name, table in getattr(world, kind).items()}
-            with open(folder / "world.partial", "wb") as file:
-                np.savez(file, **arrays)
-            (folder / "world.partial").replace(path)
+            write_whole(path, lambda partial: _save(partial, arrays))
     with np.load(path) as arrays:
         tables = {kind: {key.split("/", 1)[1]: arrays[key] for key in arrays if key.startswith(kind)} for kind in kinds}
     enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)

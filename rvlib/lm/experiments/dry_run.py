@@ -190,8 +190,8 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
             "runtime.optimizer must be adam with several GPUs, over which 32-bit weights are shared, got adam8bit "
             f"with {gpus}; add --set runtime.optimizer=adam --set runtime.weights_dtype=float32."
         )
-    chosen = plan.choose(recipe, plan.memory_here()[0], gpus)
-    stages, console = plan.plan(chosen, gpus), Console(highlight=False)
+    resolved = plan.choose(recipe, plan.memory_here()[0], gpus)
+    stages, console = plan.plan(resolved, gpus), Console(highlight=False)
     stage = plan.largest(stages)
     console.print(f"[bold]{escape(recipe.title)}[/bold]")
     console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
@@ -202,7 +202,7 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
     console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
     console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
     if auto := recipe.runtime.auto():
-        settings = ", ".join(f"{field}={str(getattr(chosen.runtime, field)).lower()}" for field in auto)
+        settings = ", ".join(f"{field}={str(getattr(resolved.runtime, field)).lower()}" for field in auto)
         console.print(f"\nChosen for this memory, as the recipe asks: {settings}.")
     machine = plan.machine_here()
     shares = machine.shares
@@ -213,7 +213,7 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
         f"learning {shares.updating:.0%} of the matrix rate. Files take {_amount(disk(recipe) / GB)} GB: models that "
         "are downloaded and made, and checkpoints. Nothing was downloaded."
     )
-    return "\n".join(missing(chosen, folder, stages, gpus)) or None
+    return "\n".join(missing(resolved, folder, stages, gpus)) or None
 
 
 def _amount(number: float, digits: int = 1) -> str:

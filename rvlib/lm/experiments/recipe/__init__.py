@@ -8,7 +8,8 @@ that it lists under `replace`. A policy or a reward model set to null is taken o
 of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
 
 `settings` has the groups of fields, `reward_models` the ways to come by a reward model, `recipe` all of it together;
-`files` reads YAML, and `validation` says what is wrong with it.
+`files` reads YAML, and `validation` says what is wrong with it. This package may import what `rvlib.lm.experiments`
+may, but neither torch nor transformers until a run makes a reward model. Start with `files.load`.
 """
 
 from rvlib.lm.experiments.recipe.files import FOLDER, PAPER, deviations, load, names
