@@ -19,7 +19,8 @@ class Defaults(argparse.ArgumentDefaultsHelpFormatter):
     """Help that gives the default of every argument that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
+        silent = action.nargs == 0 or action.default in (None, False, [])  # a flag's own default says nothing
+        return action.help if silent else super()._get_help_string(action)
 
 
 def sentence(error: BaseException) -> str:

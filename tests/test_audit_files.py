@@ -1,6 +1,8 @@
 """The audit of what people bring: replies and scores in files, rewards in arrays, two audits beside each other."""
 
+import csv
 import gzip
+import io
 import itertools
 import json
 import pathlib
@@ -26,6 +28,7 @@ from rvlib.audit import (
 )
 from rvlib.audit.assembly import regrade
 from rvlib.audit.command import main
+from rvlib.audit.comparison import Change, Comparison
 from rvlib.audit.grading import Audit
 from rvlib.audit.verdicts import interval
 
@@ -304,10 +307,45 @@ def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_p
 
 
 def test_a_report_may_keep_no_texts(files, tmp_path):
-    scores = written(tmp_path / "s.jsonl", by_reply(against=(-TRUTH).tolist(), truth=TRUTH.tolist()))
+    rows = by_reply(against=(-TRUTH).tolist(), truth=TRUTH.tolist())
+    rows.append({"prompt": "of another file", "reply": "and its reply", "truth": 1.0})
+    scores = written(tmp_path / "s.jsonl", rows)
     for texts in (True, False):
-        kept = json.dumps(audit_files(files[0], scores, ground_truth="truth", texts=texts).teachers)
-        assert any(json.dumps(reply) in kept for row in REPLIES for reply in row) == texts
+        folder = tmp_path / str(texts)
+        audit = audit_files(files[0], scores, ground_truth="truth", texts=texts, folder=folder)
+        assert any(json.dumps(reply) in json.dumps(audit.teachers) for row in REPLIES for reply in row) == texts
+        assert "1 scores of s.jsonl are of other replies" in audit.prompts["left_out"][0]
+        for file in folder.iterdir():
+            assert ("of another file" in file.read_text(encoding="utf-8")) == texts
+
+
+def test_replies_and_scores_may_be_tables(files, tmp_path):
+    """CSV with a row for each reply; an empty cell is a score that is not known, an empty reply is a reply."""
+    rows = by_reply(judge=TRUTH.tolist(), truth=TRUTH.tolist())
+    rows[0]["judge"] = rows[5]["reply"] = ""
+    rows[7]["reply"] = 'with a comma, "quotes"\nand a second line'
+    for name, separator in (("s.csv", ","), ("s.tsv.gz", "\t")):
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]), delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
+        path, content = tmp_path / name, text.getvalue().encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        replies = exchange.read_replies(path)
+        assert replies.replies[1][1] == "" and replies.replies[1][3] == rows[7]["reply"]
+        judge = audit_files(path, path, ground_truth="truth").teachers["judge"]
+        assert judge["unscored"] == 1 and judge["rewards"][0][1] == TRUTH[0, 1] and judge["accuracy"][0] == 1
+    (tmp_path / "s.csv").write_text("prompt,reply,judge\nq,one, two,3\n")
+    with pytest.raises(ValueError, match="s.csv, row 1, must have as many cells as the first line names; [^\n]*\\.$"):
+        exchange.read_scores(tmp_path / "s.csv")
+
+
+def test_a_score_of_too_few_prompts_is_one_sentence(files, tmp_path):
+    scores = written(tmp_path / "s.jsonl", by_reply(judge=TRUTH[:10].tolist() + [[None] * 4] * 2))
+    expected = "^A score must know at least two replies to at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
+    with pytest.raises(ValueError, match=expected):
+        audit_files(files[0], scores)
+    assert audit_files(files[0], scores, min_scored=0.8).teachers["judge"]["prompts"] == 10
 
 
 # The command
@@ -350,6 +388,8 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
     main(["--compare", str(tmp_path / "run"), str(tmp_path / "run"), "--folder", str(tmp_path / "both")])
     out = capsys.readouterr().out
     assert "paired over 12 prompts" in out and max(map(len, out.replace(str(tmp_path), "").splitlines())) <= 80
+    change = Change("judge", "harm-aware acc.", *[[-0.62, -0.75, -0.5]] * 3)
+    assert max(map(len, Comparison(("a", "b"), 12, [change]).text().splitlines())) <= 80
     assert json.loads((tmp_path / "both/comparison.json").read_text())["prompts"] == 12
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
@@ -369,6 +409,12 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
             "^The ground truth must be one of the scores noisy",
         ),
         (["--replies", "R", "--scores", "S", "--group", "9"], "^group must be from 2 to the 4 replies [^\n]*\\.$"),
+        (
+            ["--replies", "R", "--scores", "S", "--prompts", "p.txt", "--max-new-tokens", "9"],
+            "^Replies that were drawn elsewhere [^\n]* got --prompts, --max-new-tokens beside --replies; [^\n]*\\.$",
+        ),
+        (["--replies", "R", "--scores", "S", "--export", "e.jsonl"], "^Either [^\n]* both --export and --scores; leave"),
+        (["--replies", "R", "--export", "e.csv"], "^A file of replies to be scored must end in .jsonl, [^\n]*\\.$"),
     ],
 )
 def test_what_is_wrong_with_files_is_one_sentence(files, tmp_path, monkeypatch, arguments, expected):
@@ -403,6 +449,12 @@ def test_an_audit_of_arrays_in_three_lines():
         (TRUTH, None, {"group": 5}, "group must be at most the 4 replies to each prompt, got 5"),
         (TRUTH, None, {"prompts": PROMPTS[:3]}, r"prompts must be texts for rewards of shape \(12, 4\), got \(3,\)"),
         ([["a", "b"]], None, {}, "rewards of the reward model must be numbers of shape"),
+        (
+            [[0.0, 1.0], [2.0, np.inf]],
+            None,
+            {},
+            "rewards of the reward model must be finite numbers, or NaN for [^\n]*, got inf for reply 2 of prompt 2",
+        ),
     ):
         with pytest.raises(ValueError, match=f"^{expected}[^\n]*\\.$"):
             audit_rewards(rewards, truth, **options)

@@ -3,6 +3,8 @@
 import errno
 import itertools
 import json
+import os
+import shutil
 import types
 from typing import Any
 
@@ -101,6 +103,35 @@ def test_prompts_too_long_are_told_by_line_before_anything_is_drawn(models, prom
     result = audit(models / "policy", [models / judge], path, folder=folder, skip_bad_lines=True, **SETTINGS)
     shown = {key: result.prompts[key] for key in ("source", "names", "left_out")}
     assert shown == {"source": "prompts.txt", "names": ["line 1", "line 3"], "left_out": [reason]}
+
+
+def test_words_that_a_tokenizer_lacks_are_told_by_line(models, prompts, tmp_path):
+    path = prompts("tell me about rain", "rain sun")  # of the built-in policy's words none of the first line's
+    with pytest.raises(ValueError, match="^[^\n]*the tokenizer of the policy has, got 'rain sun'[^\n]*\\.$"):
+        audit("tiny", [models / "judge"], path, folder=tmp_path / "run", **SETTINGS)
+    assert drawn_nothing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "it has no tokenizer; "),
+        (
+            lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            "its model.safetensors is a pointer of Git LFS, ",
+        ),
+        (
+            lambda folder: os.truncate(folder / "model.safetensors", 4000),
+            "its model.safetensors is cut off, 4000 bytes of at least [0-9]+; copy it again",
+        ),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_told_before_anything_is_drawn(models, prompts, tmp_path, damage, reason):
+    folder = shutil.copytree(models / "judge", tmp_path / "judge")
+    damage(folder)
+    with pytest.raises(OSError, match=f"^The reward model must be [^\n]*\\({reason}[^\n]*\\.$"):
+        audit(models / "policy", [folder], prompts(), folder=tmp_path / "run", **SETTINGS)
+    assert drawn_nothing(tmp_path)
 
 
 def test_as_long_as_every_model_reads_is_not_too_long(models, prompts, tmp_path):

@@ -73,9 +73,11 @@ def test_moments_of_a_small_group_are_those_of_groups_drawn_anew():
 
 
 def test_signal_to_noise_of_a_case_by_hand():
-    # Two prompts with covariances 1 and 3, of one group each: E = 2; E[ĉ²] = 5 less the product 1 · 3 leaves 2.
-    result = stats.signal_to_noise(stats.Moments(np.array([1.0, 3.0]), np.array([1.0, 9.0])))
-    assert result[0] == pytest.approx(2 / np.sqrt(2))
+    # Five prompts with covariances 1, 1, 1, 3 and 3, of one group each: E = 1.8; E[ĉ²] = 4.2 less the mean product of
+    # two different prompts, 3, leaves 1.2.
+    covariances = np.array([1.0, 1.0, 1.0, 3.0, 3.0])
+    assert stats.signal_to_noise(stats.Moments(covariances, covariances**2))[0] == pytest.approx(1.8 / np.sqrt(1.2))
+    assert stats.signal_to_noise(stats.Moments(covariances[1:], covariances[1:] ** 2)) is None  # too few prompts
     half_flat = np.array([[0.0, 1.0]] * 50 + [[1.0, 1.0]] * 50)
     value, low, high = stats.signal_to_noise(stats.group_moments(half_flat, group=2))
     assert value == pytest.approx(np.sqrt(0.99)) and low < value < high  # √(p/(1-p)) with p = ½, less 1 % for n - 1

@@ -477,7 +477,7 @@ def test_words_that_a_tokenizer_lacks_are_one_sentence():
     with pytest.raises(
         ValueError,
         match=(
-            "^A prompt must be of words that the policy's tokenizer has, got 'what a day' [^\n]*; choose other "
+            "^A text must be of words that the tokenizer of the policy has, got 'what a day' [^\n]*; choose other "
             "prompts, or another policy\\.$"
         ),
     ):

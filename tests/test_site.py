@@ -390,6 +390,22 @@ def test_what_is_printed_is_light_and_has_every_figure(browser, site):
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_readouts_are_spoken_once_nothing_moves(browser, site):
+    with watched(browser) as page:
+        page.goto(site("book/accurate-is-not-enough"))
+        figure = page.locator(".rv-explorable").first
+        figure.scroll_into_view_if_needed()
+        page.wait_for_function(ALIVE)
+        status = figure.locator("[role=status]")
+        assert status.text_content() == ""  # what the page opens with is there to be read
+        figure.locator("input[type=range]").first.focus()
+        page.keyboard.press("PageUp")
+        page.wait_for_function("document.querySelector('.rv-explorable [role=status]').textContent")
+        shown = figure.evaluate("""figure => [...figure.querySelectorAll('.rv-readouts > div')]
+            .map(tile => tile.querySelector('dt').textContent + ': ' + tile.querySelector('dd').textContent)""")
+        assert set(status.text_content().split("; ")) <= set(shown)
+
+
 def test_the_search_understands_greek(browser, site):
     with watched(browser) as page:
         page.goto(site("search") + "?q=tγ")

@@ -35,13 +35,13 @@ def parser() -> argparse.ArgumentParser:
     audited.add_argument("--column", help="the key or column that holds the prompt, where it is none of the known")
     audited.add_argument("--group", type=int, help="replies from which a step of training learns (default: all)")
     files = result.add_argument_group("bring your own, or send it out")
-    files.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines or parquet")
+    files.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines, CSV or parquet")
     files.add_argument(
         "--scores",
         type=pathlib.Path,
         action="append",
         default=[],
-        help="scores from anywhere, by prompt and reply: JSON lines or parquet; once for each file",
+        help="scores from anywhere, by prompt and reply: JSON lines, CSV or parquet; once for each file",
     )
     files.add_argument("--export", type=pathlib.Path, help="write the replies to be scored to this file, and stop")
     files.add_argument(
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     runtime.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
     runtime.add_argument(
-        "--min-scored", type=float, default=0.9, help="share of the prompts whose replies must all have a reward"
+        "--min-scored", type=float, default=0.9, help="share of the prompts whose replies must have a reward: all of them, two where scores come from files alone"
     )
     runtime.add_argument(
         "--engine", default="auto", choices=["auto", "graph", "generate", "continuous"], help="how replies are drawn"

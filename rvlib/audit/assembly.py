@@ -71,7 +71,7 @@ def assemble(
     """The `Audit` of reward models whose rewards are known.
 
     truth: the same of the ground truth, if there is one. group: replies to a prompt from which a step of training
-    learns, all by default. texts: whether to keep the best and worst replies, which are texts of the prompts.
+    learns, all by default. texts: whether to keep replies to look at: the best and the worst, and one as each model read it.
     """
     different = features = None
     if drawn.replies is not None:
@@ -105,9 +105,10 @@ def assemble(
                 )
             if texts and not reference:
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
+        record = {key: value for key, value in scores.record.items() if texts or key != "example"}
         result["rewards"] = [listed(row) for row in rewards]
         result["preferences"] = [listed(row) for row in preferences.reshape(-1, 2)]
-        return Grade(**{**result, **scores.record})  # type: ignore[typeddict-item]  # keys of a grade
+        return Grade(**{**result, **record})  # type: ignore[typeddict-item]  # keys of a grade
 
     grades = {label: graded(scores) for label, scores in teachers.items()}
     audit = Audit(
@@ -237,15 +238,22 @@ def made_here(command: str | None = None) -> dict[str, Any]:
     }
 
 
-def _table(name: str, values: ArrayLike) -> np.ndarray:
+def _table(name: str, values: Any) -> np.ndarray:
     """(prompts, replies) rewards as floats, infinities refused."""
     try:
+        values = values.detach().double().cpu().numpy() if hasattr(values, "detach") else values  # torch's
         table = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers of shape (prompts, replies), with as many replies to each.") from None
-    if table.ndim != 2 or table.shape[1] < 2 or np.isinf(table).any():
+    if table.ndim != 2 or table.shape[1] < 2:
         raise ValueError(
             f"{name} must be finite numbers of shape (prompts, replies), at least two replies to each, "
             f"got shape {table.shape}."
+        )
+    if np.isinf(table).any():
+        i, j = np.argwhere(np.isinf(table))[0]
+        raise ValueError(
+            f"{name} must be finite numbers, or NaN for a reply that is not scored, got {table[i, j]} for reply "
+            f"{j + 1} of prompt {i + 1}."
         )
     return table

@@ -20,12 +20,15 @@ from rvlib.audit.grading import Audit
 from rvlib.audit.scored_files import audit_files, names_a_model
 from rvlib.files import data_folder, fingerprint
 
+OF_DRAWING = ("prompts", "column", "max_new_tokens", "temperature", "seed", "engine")  # options about drawing replies
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib audit`; exits with one sentence for what is missing or wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(arguments)
     try:
+        _check_used(options)
         if options.compare:
             _compare(options)
         elif options.replies and options.export:
@@ -42,6 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run.main(arguments)
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))
+
+
+def _check_used(options: Any) -> None:
+    """ValueError, in one sentence, for options that would change nothing."""
+    defaults = vars(parser().parse_args([]))
+    unused = [f"--{name.replace('_', '-')}" for name in OF_DRAWING if getattr(options, name) != defaults[name]]
+    if options.replies and unused:
+        raise ValueError(
+            f"Replies that were drawn elsewhere are audited as they are, got {', '.join(unused)} beside --replies; "
+            "leave these out, or leave out --replies to draw anew."
+        )
+    if options.export and options.scores:
+        raise ValueError(
+            "Either replies are written to be scored or their scores are audited, got both --export and --scores; "
+            "leave out one."
+        )
 
 
 def _compare(options: Any) -> None:
@@ -74,6 +93,7 @@ def _audit_files(options: Any, command: str) -> None:
         num_generations=options.num_generations,
         limit=options.limit,
         group=options.group,
+        min_scored=options.min_scored,
         texts=options.texts,
         folder=folder,
         command=command,

@@ -47,7 +47,7 @@ class Comparison:
     def text(self) -> str:
         """The comparison as lines of at most 80 characters."""
         lines = [f"From {self.names[0]}"[:80], f"to {self.names[1]}"[:80], f"paired over {self.prompts} prompts.", ""]
-        lines += [f"{'':18} {'first':>18} {'second':>18} {'difference':>22}"]
+        lines += [f"{'':16} {'first':>20} {'second':>20} {'difference':>20}"]
         teacher = None
         for change in self.changes:
             if change.teacher != teacher:
@@ -56,7 +56,7 @@ class Comparison:
             first, second = (interval(values).replace(", ", " ") for values in (change.first, change.second))
             mark = "*" if change.apart else " "
             difference = interval(change.difference, "+.2f").replace(", ", " ")
-            lines.append(f"  {change.measure:16} {first:>18} {second:>18} {difference:>21}{mark}")
+            lines.append(f" {change.measure:15} {first:>20} {second:>20} {difference:>20}{mark}")
         return "\n".join([*lines, "", "* the 95 % interval of the difference leaves out 0"])
 
     def page(self) -> str:

@@ -5,7 +5,7 @@
     scores    {"prompt": …, "reply": …, "helpful": 0.3, …}         a row a reply and a column a score, or
               {"prompt": …, "replies": [ … ], "helpful": [ … ]}    a row a prompt
 
-JSON lines, a JSON array, either of them gzipped, or parquet. "completion" and "response" are other words for "reply".
+JSON lines, a JSON array, CSV or TSV with a row a reply, any of them gzipped, or parquet. "completion" and "response" are other words for "reply".
 A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
 may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
 "reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
@@ -14,10 +14,13 @@ as it was drawn. A score of null abstains: the reply is left out of that score's
 """
 
 import collections
+import csv
+import errno
 import gzip
 import io
 import json
 import math
+import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +41,8 @@ LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
 KNOWN |= {"times_drawn", "prompt_copy"}
+EXPORTED = (".jsonl", ".json", ".parquet")  # endings of a file of replies to be scored
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
 _Group = tuple[str, int]  # the text of a prompt and the number of its copy
 
@@ -94,12 +99,14 @@ class ScoreTable:
         """Whether the score `name` is known for all `keys`."""
         return all(key in self.scores[name] for key in keys)
 
-    def unmatched(self, keys: set[Key]) -> str | None:
-        """A sentence on the scores of replies that are not among `keys`, if there are any."""
+    def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
+        """A sentence on the scores of replies that are not among `keys`, if there are any; with one of them if `texts`.
+        """
         unmatched = [key for table in self.scores.values() for key in table if key not in keys]
         if not unmatched:
             return None
-        return f"{len(unmatched)} scores of {self.source} are of other replies, such as {_shown(unmatched[0])}"
+        example = f", such as {_shown(unmatched[0])}" if texts else ""
+        return f"{len(unmatched)} scores of {self.source} are of other replies{example}"
 
 
 def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None, limit: int | None = None) -> Replies:
@@ -222,7 +229,7 @@ def write_replies(
     pairs: whose replies are to be scored too, though they were not drawn. log_probs, ended: (prompts, replies), where
     they are known; a row has a list of those of each time that its reply was drawn.
     """
-    path = pathlib.Path(path)
+    path = check_export(path)
     rows: dict[tuple[_Group, str], dict[str, Any]] = {}
     in_turns = any(prompt.turns for prompt in prompts)
     copies = collections.Counter[str]()  # of each prompt so far
@@ -265,6 +272,16 @@ def write_replies(
     return len(rows)
 
 
+def check_export(path: str | pathlib.Path) -> pathlib.Path:
+    """`path` as a Path; OSError or ValueError, in one sentence, unless `write_replies` can write there."""
+    path = pathlib.Path(path)
+    if path.suffix not in EXPORTED:
+        raise ValueError(f"A file of replies to be scored must end in {', '.join(EXPORTED)}, got {path}; rename it.")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    return path
+
+
 def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a file."""
     content = pathlib.Path(path).read_bytes()
@@ -285,8 +302,10 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise ValueError(f"{path} must be JSON lines in UTF-8, or parquet, but is neither.") from None
-        if text.lstrip().startswith("["):
+            raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them.") from None
+        if separator := _SEPARATORS.get(pathlib.Path(str(path).removesuffix(".gz")).suffix):
+            rows = _table_rows(path, text, separator)
+        elif text.lstrip().startswith("["):
             rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
         else:
             lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
@@ -295,6 +314,38 @@ def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise ValueError(f"{path}, {place}, must be an object with a prompt and replies, got {type(row).__name__}.")
         yield place, row
+
+
+def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) for each row of a table whose first line names its columns."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for n, row in enumerate(reader, 1):
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{path}, row {n}, must have as many cells as the first line names; quote cells that hold a "
+                    "separator."
+                )
+            yield f"row {n}", {key: _cell(key, cell) for key, cell in row.items()}
+    except csv.Error as error:
+        raise ValueError(f"{path} must be a table whose first line names its columns, but is not ({error}).") from None
+
+
+def _cell(column: str, text: str) -> Any:
+    """What a table's cell holds, as JSON would: a text, a number, true or false, or None for an empty one."""
+    if column == "prompt" or column in REPLY:
+        return text
+    if column in ("reference", "chosen", "rejected"):
+        return text or None
+    word = text.strip().lower()
+    if word in ("", "null", "none", "nan"):
+        return None
+    if word in ("true", "false"):
+        return word == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _json(path: str | pathlib.Path, place: str, text: str) -> Any:

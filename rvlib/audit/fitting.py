@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from rvlib.audit.scoring import Texts
 from rvlib.lm.data.files import list_bad_lines
 from rvlib.lm.data.prompts import Example, Prompt
-from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.loading import known_words, quiet
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reading import NoEmbedding, Reader, check_vocabulary, max_tokens
 from rvlib.lm.sampling.encoding import encode_prompt
@@ -116,10 +116,14 @@ def _growth(examples: Sequence[Example], policy: PreTrainedTokenizerBase, own: P
         for text in (example.prompt.text, example.prompt.reference, example.chosen, example.rejected)
         if text
     ]
-    counts = [
-        sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) if texts else 0
-        for tokenizer in (own, policy)
-    ]
+    try:
+        with known_words("a model", ""):
+            counts = [
+                sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) if texts else 0
+                for tokenizer in (own, policy)
+            ]
+    except ValueError:  # `reason_of` says which text it is
+        return 1.0
     return max(1.0, counts[0] / counts[1]) if counts[1] else 1.0
 
 

@@ -11,8 +11,6 @@ The variance and the covariance are of rewards in units of their standard deviat
 compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
 """
 
-import errno
-import os
 import pathlib
 import shlex
 import sys
@@ -23,7 +21,7 @@ from rvlib._checks import number, whole
 from rvlib._terminal import sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
-from rvlib.audit.exchange import write_replies
+from rvlib.audit.exchange import check_export, write_replies
 from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
 from rvlib.audit.planning import resolved_dtype, show_plan
@@ -92,8 +90,8 @@ def audit(
             "An audit needs at least one reward model, got none; name it by --reward-model, or its scores by --scores."
         )
     dtype = resolved_dtype(dtype)
-    if export is not None and not pathlib.Path(export).absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(pathlib.Path(export).parent))
+    if export is not None:
+        check_export(export)
     if replies is not None:
         request = read_request(replies, num_generations, limit)
     elif policy is None or prompts is None:
@@ -174,7 +172,7 @@ def audit(
         return None
     settings = ScoringSettings(audited.folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
     scored = score(audited, scorers, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
-    unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred))
+    unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred), texts=texts)
     result = assembly.assemble(
         {label: scored.scores[label] for label in labelled_models},
         scored.scores.get(GROUND_TRUTH),

@@ -4,6 +4,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from rvlib import _checks
 from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
 from rvlib.audit.grading import Audit
@@ -41,6 +44,7 @@ def audit_files(
     num_generations: int | None = None,
     limit: int | None = None,
     group: int | None = None,
+    min_scored: float = 0.9,
     texts: bool = True,
     folder: str | pathlib.Path | None = None,
     command: str | None = None,
@@ -49,12 +53,14 @@ def audit_files(
 
     replies, scores: as `exchange` describes them. ground_truth: the score that says what you want; all others are
     audited as reward models. policy: what the report calls it. group: replies to a prompt from which a step of training
-    learns. texts: whether the report keeps replies to look at. Written into `folder`, if one is named. OSError or
+    learns. min_scored: the share of the prompts to which each score must know at least two replies. texts: whether the
+    report keeps replies to look at. Written into `folder`, if one is named. OSError or
     ValueError, in one sentence, for what is wrong.
     """
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
     check_group(group, len(drawn.replies[0]))
+    min_scored = _checks.number("min_scored", min_scored, low=0, high=1)
     compared, no_pairs = different_pairs(drawn.pairs)
     prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in compared]
     pairs = [[pair.chosen, str(pair.rejected)] for pair in compared]
@@ -64,6 +70,13 @@ def audit_files(
         raise ValueError(f"The ground truth must be one of the scores {', '.join(columns)}, got {ground_truth!r}.")
 
     scores_of = {name: column.scores(prompts, drawn.replies, pair_prompts, pairs) for name, column in columns.items()}
+    for name in names:
+        graded = int((np.isfinite(scores_of[name].rewards).sum(-1) > 1).sum())
+        if graded < min_scored * len(prompts):
+            raise ValueError(
+                f"A score must know at least two replies to at least {min_scored:.0%} of the prompts, got {graded} of "
+                f"{len(prompts)} by {name}; add scores, or lower --min-scored (min_scored)."
+            )
     audit = assemble(
         {name: scores_of[name] for name in names},
         None if ground_truth is None else scores_of[ground_truth],
@@ -73,7 +86,11 @@ def audit_files(
             log_probs=drawn.log_probs,
             pair_prompts=pair_prompts,
             names=[prompt.name for prompt in drawn.prompts],
-            left_out=drawn.left_out + no_pairs + unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs),
+            left_out=[
+                *drawn.left_out,
+                *no_pairs,
+                *unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs, texts=texts),
+            ],
             ended=drawn.ended,
         ),
         Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
@@ -130,10 +147,12 @@ def unmatched_scores(
     replies: Sequence[Sequence[str]],
     pair_prompts: Sequence[str] = (),
     pairs: Sequence[Sequence[str]] = (),
+    *,
+    texts: bool = True,
 ) -> list[str]:
-    """Sentences on scores that are of none of these replies, one for each file that has such."""
-    texts = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
-    keys = {(prompt, reply) for prompt, row in texts for reply in row}
+    """Sentences on scores that are of none of these replies, one for each file that has such; texts: with an example."""
+    rows = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
+    keys = {(prompt, reply) for prompt, row in rows for reply in row}
     tables = {id(column.table): column.table for column in columns.values()}
-    sentences = [table.unmatched(keys) for table in tables.values()]
+    sentences = [table.unmatched(keys, texts=texts) for table in tables.values()]
     return [sentence for sentence in sentences if sentence is not None]

@@ -25,6 +25,7 @@ from rvlib import _checks
 from rvlib.metrics import reward_covariance
 
 MAX_SUBSETS = 1000  # groups made of the replies to a prompt; where there are more, so many are drawn
+MIN_PROMPTS = 5  # for an interval of signal to noise
 MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 Interval = list[float]  # [value, low, high], as JSON holds it
 
@@ -134,13 +135,13 @@ def group_moments(rewards: ArrayLike, ground_truth: ArrayLike | None = None, *, 
 def signal_to_noise(moments: Moments, prompt: NDArray[np.int64] | None = None) -> Interval | None:
     """E[ĉ] / SD[ĉ] of one group of a prompt drawn at random, with its 95 % interval over prompts.
 
-    A batch of n prompts has √n times as much. prompt: as in `of_means`. None where the noise is 0 or cannot be
-    estimated.
+    A batch of n prompts has √n times as much. prompt: as in `of_means`. None where the noise is 0, and where fewer than
+    `MIN_PROMPTS` prompts are known: it is a square root of a difference, whose resamples vary without bound there.
     """
     mean, mean_square = averaged(moments.mean, prompt), averaged(moments.mean_square, prompt)
     keep = np.isfinite(mean) & np.isfinite(mean_square)
     mean, count = mean[keep], int(keep.sum())
-    if count < 2:
+    if count < MIN_PROMPTS:
         return None
 
     def ratio(first: Any, squares: Any, second: Any) -> Any:

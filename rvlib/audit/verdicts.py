@@ -76,10 +76,10 @@ def advice(audit: Audit) -> list[str]:
         sentences.append(measured_reliability())
     if audit.replies.get("cut_off", 0) > 0.5:
         longest = audit.sampling.get("max_new_tokens")
-        tokens = f" at {longest} tokens" if longest else ""
+        tokens, remedy = (f" at {longest} tokens", "raise --max-new-tokens") if longest else ("", "draw longer replies")
         sentences.append(
-            f"{audit.replies['cut_off']:.0%} of the replies were cut off{tokens}, and judged unfinished: raise "
-            "--max-new-tokens if you train with longer ones."
+            f"{audit.replies['cut_off']:.0%} of the replies were cut off{tokens}, and judged unfinished: {remedy} if "
+            "you train with longer ones."
         )
     if audit.replies["same"] > 0.2:
         sentences.append(

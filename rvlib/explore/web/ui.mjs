@@ -264,6 +264,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     let probe; // what the drawing says of a point, where it says something
     const figure = h("div", { className: "rv-figure" }, svg);
     const tiles = h("dl", { className: "rv-readouts" });
+    const spoken = h("div", { className: "rv-spoken", role: "status" }); // what a screen reader says of the readouts
     const chips = h("div", { className: "rv-pins", role: "list", "aria-label": "Pinned settings" });
     const buttons = h("div", { className: "rv-actions" });
     /** @type {Frame["button"]} */
@@ -351,6 +352,21 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
         );
       }
       rows.forEach(([, value], i) => values[i].innerHTML !== value && (values[i].innerHTML = value));
+      clearTimeout(speaking);
+      if (heard.length) speaking = setTimeout(speak, 700);
+      else heard = sentences();
+    };
+
+    // Readouts that changed are spoken once nothing moves any more, and those of the opening page not at all.
+    let speaking = 0;
+    /** @type {string[]} */
+    let heard = [];
+    const sentences = () => [...tiles.children].map((tile) => [...tile.children].map((e) => e.textContent).join(": "));
+    const speak = () => {
+      const now = sentences();
+      const changed = now.filter((sentence) => !heard.includes(sentence));
+      if (changed.length) spoken.textContent = changed.join("; ");
+      heard = now;
     };
 
     let pinned = "";
@@ -436,6 +452,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
       figure,
       hand,
       tiles,
+      spoken,
       h("div", { className: "rv-foot" }, chips, buttons),
       more,
       h("p", { className: "rv-caption", innerHTML: model.get("caption") }),
@@ -481,6 +498,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
       extra?.stop?.();
       cancelAnimationFrame(frame);
       clearTimeout(saving);
+      clearTimeout(speaking);
       for (const key of watched) model.off(`change:${key}`, refresh);
     };
   }

@@ -152,8 +152,9 @@ def _other_kind(line: bytes) -> str | None:
             return None
     for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
         cells = [cell.strip().strip('"') for cell in text.split(separator)]
-        if len(cells) > 1 and set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
-            return f"that of a table with the columns {', '.join(cells)}; end its name in {ending}"
+        if set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
+            columns = f"columns {', '.join(cells)}" if len(cells) > 1 else f"column {cells[0]}"
+            return f"that of a table with the {columns}; end its name in {ending}"
     return None
 
 

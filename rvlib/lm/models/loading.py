@@ -18,6 +18,8 @@ from rvlib.lm.data import hub
 
 NETWORK_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")  # whose errors are the network's
 
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model")  # as their names begin or end
+
 
 def locate(name: str | pathlib.Path) -> str | None:
     """The commit of a model's name on the hub, None of a folder. hub.NotThere for what is neither."""
@@ -71,6 +73,23 @@ def _adapter_config_on_the_hub(name: str, commit: str | None) -> str | None:
     return transformers.utils.find_adapter_config_file(name)
 
 
+@contextlib.contextmanager
+def known_words(tokenizer_of: str, text: str) -> Iterator[None]:
+    """Within it, words that a tokenizer lacks (a bare Exception of `tokenizers`) are a ValueError of one sentence.
+
+    tokenizer_of: whose tokenizer reads the text, "the policy".
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ValueError(
+            f"A text must be of words that the tokenizer of {tokenizer_of} has, got {text[:80]!r} ({error}); choose "
+            "other texts, or another model."
+        ) from error
+
+
 def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a folder or a name on the hub; an adapter that has none has that of its base."""
     try:
@@ -78,6 +97,9 @@ def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.Pre
     except Exception:
         base = adapter_base(name)
         if base is None:
+            folder = pathlib.Path(name)
+            if folder.is_dir() and not any(path for files in _TOKENIZER_FILES for path in folder.glob(files)):
+                raise OSError("it has no tokenizer; put it there with tokenizer.save_pretrained(FOLDER)") from None
             raise
         return transformers.AutoTokenizer.from_pretrained(base.name, revision=base.revision, **options)
 
@@ -95,11 +117,13 @@ def with_adapter(
 
 
 def check_safetensors(name: str | pathlib.Path) -> None:
-    """OSError, in words for `loading_failure`, for a folder or a repository without safetensors weights.
+    """OSError, in words for `loading_failure`, for a folder or a repository without whole safetensors weights.
 
     Nothing is fetched for it; where the files of a repository cannot be told, loading tells.
     """
     folder = pathlib.Path(name)
+    for path in sorted(folder.glob("*.safetensors")):
+        _check_whole(path)
     files = [path.name for path in folder.iterdir()] if folder.is_dir() else hub.file_names(str(name))
     if files is None or any(file.endswith(".safetensors") for file in files):
         return
@@ -110,6 +134,25 @@ def check_safetensors(name: str | pathlib.Path) -> None:
         f"its weights are {pickles[0]} alone, a pickle, which may run code; if you trust it, load it with "
         "transformers' from_pretrained(..., use_safetensors=False), and save_pretrained(FOLDER) writes safetensors"
     )
+
+
+def _check_whole(path: pathlib.Path) -> None:
+    """OSError, in words for `loading_failure`, for a file of weights that is a pointer to them, or a part of them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise OSError(f"its {path.name} is a pointer of Git LFS, not the weights; get them with `git lfs pull`")
+        header_size = int.from_bytes(start, "little")
+        whole = 8 + header_size
+        if whole <= size:
+            try:
+                header = json.loads(file.read(header_size))
+            except ValueError:
+                raise OSError(f"its {path.name} is not of the format that its name says; save it again") from None
+            whole += max((entry["data_offsets"][1] for entry in header.values() if "data_offsets" in entry), default=0)
+    if size < whole:
+        raise OSError(f"its {path.name} is cut off, {size} bytes of at least {whole}; copy it again")
 
 
 def loading_failure(error: BaseException | None) -> str:

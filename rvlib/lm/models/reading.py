@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import chat
-from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.loading import known_words, quiet
 
 
 class NoEmbedding(ValueError):
@@ -72,11 +72,14 @@ def features(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, reply: st
     if tokenizer.chat_template:
         messages = [*chat.messages_of(prompt), {"role": "assistant", "content": reply}]
         text = chat.conversation(tokenizer, messages)
-        encoding = tokenizer(text, add_special_tokens=False)  # the template wrote them
+        with known_words(tokenizer.name_or_path, text):
+            encoding = tokenizer(text, add_special_tokens=False)  # the template wrote them
         special = [0] * len(encoding["input_ids"])
     else:
         # A batch of one: alone, transformers takes a pair whose second text is empty for one text, with other marks.
-        batch = tokenizer([chat.single_turn(tokenizer, prompt)], [reply], return_special_tokens_mask=True)
+        text = chat.single_turn(tokenizer, prompt)
+        with known_words(tokenizer.name_or_path, f"{text} {reply}"):
+            batch = tokenizer([text], [reply], return_special_tokens_mask=True)
         encoding = {key: values[0] for key, values in batch.items()}
         special = encoding.pop("special_tokens_mask")
     # A tokenizer that begins each of two texts with BOS would write it into the middle.

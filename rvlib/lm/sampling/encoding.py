@@ -6,6 +6,7 @@ import transformers
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import chat
+from rvlib.lm.models.loading import known_words
 from rvlib.lm.models.policies import Policy
 
 
@@ -41,20 +42,12 @@ def encode_prompt(tokenizer: transformers.PreTrainedTokenizerBase, prompt: Promp
 
 
 def _prompt_ids(tokenizer: transformers.PreTrainedTokenizerBase, prompt: Prompt | str) -> list[int]:
-    try:
+    with known_words("the policy", prompt.text if isinstance(prompt, Prompt) else prompt):
         if tokenizer.chat_template:
             text = chat.conversation(tokenizer, chat.messages_of(prompt), add_generation_prompt=True)
             return tokenizer(text, add_special_tokens=False)["input_ids"]
         token_ids = tokenizer(chat.single_turn(tokenizer, prompt))["input_ids"]
         return token_ids[:-1] if token_ids[-1:] == [tokenizer.eos_token_id] else token_ids
-    except Exception as error:
-        if type(error) is not Exception:  # what tokenizers raises
-            raise
-        text = prompt.text if isinstance(prompt, Prompt) else prompt
-        raise ValueError(
-            f"A prompt must be of words that the policy's tokenizer has, got {text[:80]!r} ({error}); "
-            "choose other prompts, or another policy."
-        ) from error
 
 
 def encode_reply(policy: Policy, prompt: Prompt | str, reply: str) -> list[int]:
@@ -71,7 +64,8 @@ def encode_reply(policy: Policy, prompt: Prompt | str, reply: str) -> list[int]:
             if whole.startswith(before)
             else reply.removeprefix(chat.generation_prefill(tokenizer, turns))
         )
-    tokens = tokenizer(reply, add_special_tokens=False)["input_ids"]
+    with known_words("the policy", reply):
+        tokens = tokenizer(reply, add_special_tokens=False)["input_ids"]
     last = next((i for i, token in enumerate(tokens) if token in eos_token_ids), None)
     return tokens[: last + 1] if last is not None else [*tokens, eos_token_ids[0]]
 
