@@ -271,6 +271,7 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
     [
         ("prompt,other\na b,1\n", "that of a table with the columns prompt, other; end its name in .csv"),
         ('"id"\t"question"\n1\ta\n', "that of a table with the columns id, question; end its name in .tsv"),
+        ("prompt\na b\n", "that of a table with the column prompt; end its name in .csv"),
         ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
     ],
 )

@@ -478,7 +478,7 @@ def test_words_that_a_tokenizer_lacks_are_one_sentence():
         ValueError,
         match=(
             "^A text must be of words that the tokenizer of the policy has, got 'what a day' [^\n]*; choose other "
-            "prompts, or another policy\\.$"
+            "texts, or another model\\.$"
         ),
     ):
         encode_prompt(tokenizer, "what a day")

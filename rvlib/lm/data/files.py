@@ -136,14 +136,14 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
         )
     parse = _parse_text if ending in TEXT else _parse_json
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if ending in TEXT and lines and (other := _other_kind(lines[0][1])):
+    if ending in TEXT and lines and (other := _other_kind([line for _, line in lines])):
         raise ValueError(f"{path} must hold a prompt a line, but its first line is {other}.")
     return ((f"line {n}", functools.partial(parse, line)) for n, line in lines)
 
 
-def _other_kind(line: bytes) -> str | None:
-    """What a first line is, if it is none of a text: of JSON lines, or the names of a table's columns."""
-    text = line.decode("utf-8-sig", errors="replace").strip()
+def _other_kind(lines: list[bytes]) -> str | None:
+    """What the first line is, if it is none of a text: of JSON lines, or the names of a table's columns."""
+    text = lines[0].decode("utf-8-sig", errors="replace").strip()
     if text.startswith(("{", "[{")):
         try:
             json.loads(text)
@@ -152,6 +152,8 @@ def _other_kind(line: bytes) -> str | None:
             return None
     for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
         cells = [cell.strip().strip('"') for cell in text.split(separator)]
+        if len(cells) == len(lines) == 1:
+            continue  # a prompt that happens to be a key
         if set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
             columns = f"columns {', '.join(cells)}" if len(cells) > 1 else f"column {cells[0]}"
             return f"that of a table with the {columns}; end its name in {ending}"

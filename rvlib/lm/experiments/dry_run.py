@@ -195,9 +195,11 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
     stage = plan.largest(stages)
     console.print(f"[bold]{escape(recipe.title)}[/bold]")
     console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
-    rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours, 2)) for s in stages]
-    rows.append(("all", "", "", _amount(sum(s.hours for s in stages))))
-    console.print(_table(("stage", "GB", "mostly", "hours"), rows))
+    hours = sum(s.hours for s in stages)
+    unit, of_an_hour, digits = ("hours", 1, 2) if hours >= 1 else ("minutes", 60, 1)
+    rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours * of_an_hour, digits)) for s in stages]
+    rows.append(("all", "", "", _amount(hours * of_an_hour)))
+    console.print(_table(("stage", "GB", "mostly", unit), rows))
     on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
     console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
@@ -207,7 +209,7 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
     machine = plan.machine_here()
     shares = machine.shares
     console.print(
-        "\nKV cache, scoring and activations take turns: the largest of them counts. Hours are estimates for "
+        "\nKV cache, scoring and activations take turns: the largest of them counts. Times are estimates for "
         f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on {shares.date}: "
         f"sampling {shares.of_engine(recipe.runtime.engine):.0%} of the bandwidth, scoring {shares.scoring:.0%} and "
         f"learning {shares.updating:.0%} of the matrix rate. Files take {_amount(disk(recipe) / GB)} GB: models that "
@@ -229,7 +231,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in ("GB", "hours") else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in ("GB", "hours", "minutes") else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
