@@ -53,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     )
     runtime.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
     runtime.add_argument(
-        "--min-scored", type=float, default=0.9, help="share of the prompts whose replies must have a reward: all of them, two where scores come from files alone"
+        "--min-scored",
+        type=float,
+        default=0.9,
+        help="share of the prompts whose replies must have a reward: all of them, or two where scores come from files",
     )
     runtime.add_argument(
         "--engine", default="auto", choices=["auto", "graph", "generate", "continuous"], help="how replies are drawn"

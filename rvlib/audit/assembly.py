@@ -71,7 +71,8 @@ def assemble(
     """The `Audit` of reward models whose rewards are known.
 
     truth: the same of the ground truth, if there is one. group: replies to a prompt from which a step of training
-    learns, all by default. texts: whether to keep replies to look at: the best and the worst, and one as each model read it.
+    learns, all by default. texts: whether to keep replies to look at: the best and the worst, and one as each
+    model read it.
     """
     different = features = None
     if drawn.replies is not None:

@@ -5,7 +5,8 @@
     scores    {"prompt": …, "reply": …, "helpful": 0.3, …}         a row a reply and a column a score, or
               {"prompt": …, "replies": [ … ], "helpful": [ … ]}    a row a prompt
 
-JSON lines, a JSON array, CSV or TSV with a row a reply, any of them gzipped, or parquet. "completion" and "response" are other words for "reply".
+JSON lines, a JSON array, CSV or TSV with a row a reply, any of them gzipped, or parquet. "completion" and "response"
+are other words for "reply".
 A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
 may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
 "reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
@@ -100,8 +101,7 @@ class ScoreTable:
         return all(key in self.scores[name] for key in keys)
 
     def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
-        """A sentence on the scores of replies that are not among `keys`, if there are any; with one of them if `texts`.
-        """
+        """A sentence on the scores of replies that are not among `keys`, if any; with an example if `texts`."""
         unmatched = [key for table in self.scores.values() for key in table if key not in keys]
         if not unmatched:
             return None

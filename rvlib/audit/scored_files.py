@@ -150,7 +150,7 @@ def unmatched_scores(
     *,
     texts: bool = True,
 ) -> list[str]:
-    """Sentences on scores that are of none of these replies, one for each file that has such; texts: with an example."""
+    """Sentences on scores of none of these replies, one for each file that has such; texts: with an example."""
     rows = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
     keys = {(prompt, reply) for prompt, row in rows for reply in row}
     tables = {id(column.table): column.table for column in columns.values()}
