@@ -181,6 +181,4 @@ NEEDED_REPLIES = {  # to a prompt, by those that need more than two
 def measured_by(replies: MeasuredReplies) -> dict[str, float]:
     """What each of `PREDICTORS` says of a teacher, by name, without those that need more replies to a prompt."""
     draws = replies.proxy.shape[-1]
-    return {
-        name: predictor(replies) for name, predictor in PREDICTORS.items() if NEEDED_REPLIES.get(name, 2) <= draws
-    }
+    return {name: predictor(replies) for name, predictor in PREDICTORS.items() if NEEDED_REPLIES.get(name, 2) <= draws}

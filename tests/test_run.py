@@ -596,8 +596,8 @@ def test_the_base_has_the_papers_numbers():
         (
             "tiny-4.1",
             "reward_models.on-policy-0.share=0.5",
-            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, pairs_share, label_noise, "
-            "seed, got share",
+            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, pairs_share, "
+            "label_noise, seed, got share",
         ),
         ("tiny-4.1", "reward_models.low-variance.scale=null", "exactly one of on_policy, model, .* and length"),
         ("tiny-4.1", "reward_models.new.levels=1", "levels: Input should be greater than or equal to 2, got 1"),

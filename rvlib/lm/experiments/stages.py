@@ -338,11 +338,11 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The properties of each teacher of a policy, before policy gradient.
 
     {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "candidates":
-    `teacher_choice.candidates`, "rewards": (prompts, outputs) and "off_policy_rewards": (prompts, 2), from which they
-    can be computed again}}. As in the paper, rewards are normalised jointly on the replies on which they are measured; `measure.scheme` chooses the
-    normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy is over the off-policy pairs
-    of the measured prompts, on which no reward model was trained. Each accuracy has beside it the accuracy by chance
-    for as many ties (`metrics.chance_accuracy`).
+    `teacher_choice.candidates`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the paper,
+    rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they came;
+    `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy
+    is over the off-policy pairs of the measured prompts, on which no reward model was trained. Each accuracy has beside
+    it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
     """
     recipe = run.recipe
     records = samples(run, name).measured

@@ -8,6 +8,8 @@
     {saturation: 3}                    tanh(3 g), g the ground truth in standard deviations of the measured replies
     {noise: 0.5}                       g + 0.5 z, z a standard normal number that the text of the reply decides
     {length: 3}                        g + 3 l, l the length of the reply in such deviations; below 0 it praises brevity
+
+`small-study` uses all of them.
 """
 
 import abc
