@@ -19,7 +19,7 @@ from rvlib.teacher_study import OUTCOMES, Study
 
 Array = NDArray[np.float64]
 FEWEST_TEACHERS = 8  # of which correlations and regrets are worth an interval
-KL_BUDGET = 2.0  # nats a reply; replies of many tokens leave 0.5 nats, the book's budget for four words, at once
+KL_BUDGET = 2.0  # nats a reply; replies of many tokens soon pass 0.5 nats, the budget for four words
 COLUMNS = (("spearman", "gain"), ("regret", "gain"), ("spearman", "gain at equal KL"), ("spearman", "loss to hacking"))
 
 
