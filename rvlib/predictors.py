@@ -52,11 +52,17 @@ class MeasuredReplies:
 
 
 def uniform_accuracy(replies: MeasuredReplies) -> float:
-    """Accuracy over pairs of different replies, each reply counted once however often it was drawn."""
+    """Accuracy over pairs of different replies, each reply counted once however often it was drawn.
+
+    Prompts to which all replies are the same have no pairs and are left out.
+    """
     same = replies.outputs[:, :, None] == replies.outputs[:, None, :]
     once = 1 / same.sum(-1)
     weights = once[:, :, None] * once[:, None, :] * ~same
-    return float(metrics.ranking_accuracy(replies.proxy, replies.ground_truth, weights).mean())
+    paired = weights.any((-1, -2))
+    kept = paired if paired.any() else ~paired  # of prompts that have no pair at all `ranking_accuracy` complains
+    accuracy = metrics.ranking_accuracy(replies.proxy[kept], replies.ground_truth[kept], weights[kept])
+    return float(accuracy.mean())
 
 
 def on_policy_accuracy(replies: MeasuredReplies) -> float:
@@ -164,3 +170,15 @@ PREDICTORS: dict[str, Callable[[MeasuredReplies], float]] = {
     "best-of-4 gain": lambda replies: best_of_m_gain(replies, 4),
     "best-of-16 gain": lambda replies: best_of_m_gain(replies, 16),
 }
+NEEDED_REPLIES = {  # to a prompt, by those that need more than two
+    "1 − group-collapse rate": GROUP,
+    "signal-to-noise ratio": GROUP,
+    "best-of-4 gain": 4,
+    "best-of-16 gain": 16,
+}
+
+
+def measured_by(replies: MeasuredReplies) -> dict[str, float]:
+    """What each of `PREDICTORS` says of a teacher, by name, without those that need more replies to a prompt."""
+    draws = replies.proxy.shape[-1]
+    return {name: predictor(replies) for name, predictor in PREDICTORS.items() if NEEDED_REPLIES.get(name, 2) <= draws}

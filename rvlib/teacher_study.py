@@ -45,7 +45,8 @@ class Study:
     """The scores before training and the curves: everything by policy, algorithm, seed, reward model, in this order.
 
     scores: {predictor: (policies, teachers)}. steps: (times,). truth, kl: (policies, algorithms, seeds, teachers,
-    times), of the normalised ground truth, exact, and in nats. Seeds are those for which no part is missing.
+    times), of the normalised ground truth, exact, and in nats. Seeds are those for which no part is missing. kl_budget:
+    of the gain at equal KL, in nats.
     """
 
     made: dict[str, Any]
@@ -59,6 +60,7 @@ class Study:
     steps: Array
     truth: Array
     kl: Array
+    kl_budget: float = KL_BUDGET
 
     def under(self, policy: str) -> "Study":
         """The part of the study that has one of its policies: resampling it draws only reward models again."""
@@ -80,7 +82,7 @@ class Study:
             return gain[..., -1] - gain.max(-1)
         if name != "gain at equal KL":
             raise ValueError(f"The outcome must be one of {', '.join(OUTCOMES)}, got {name!r}.")
-        reached = self.kl >= KL_BUDGET
+        reached = self.kl >= self.kl_budget
         after = np.where(reached.any(-1), reached.argmax(-1), reached.shape[-1] - 1)
         before = np.maximum(after - 1, 0)
 
@@ -88,7 +90,7 @@ class Study:
             return np.take_along_axis(values, index[..., None], -1)[..., 0]
 
         kl_before, kl_after = take(self.kl, before), take(self.kl, after)
-        share = np.clip((KL_BUDGET - kl_before) / np.where(kl_after > kl_before, kl_after - kl_before, 1), 0, 1)
+        share = np.clip((self.kl_budget - kl_before) / np.where(kl_after > kl_before, kl_after - kl_before, 1), 0, 1)
         share = np.where(reached.any(-1), share, 1.0)
         # Between two evaluations the gain is taken to be a straight line.
         return take(gain, before) + share * (take(gain, after) - take(gain, before))

@@ -592,13 +592,20 @@ def test_the_base_has_the_papers_numbers():
             "weights_dtype float32 with adam, under which bfloat16 weights do not move, "
             "got weights_dtype bfloat16, compute_dtype float32",
         ),
-        ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model and scale"),
+        ("tiny-4.1", "reward_models.low-variance.model=x", "exactly one of on_policy, model, .* and length"),
         (
             "tiny-4.1",
             "reward_models.on-policy-0.share=0.5",
-            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, got share",
+            "on-policy-0: a reward model with on_policy must have no fields but on_policy, policy, pairs_share, "
+            "label_noise, seed, got share",
         ),
-        ("tiny-4.1", "reward_models.low-variance.scale=null", "exactly one of on_policy, model and scale"),
+        ("tiny-4.1", "reward_models.low-variance.scale=null", "exactly one of on_policy, model, .* and length"),
+        ("tiny-4.1", "reward_models.new.levels=1", "levels: Input should be greater than or equal to 2, got 1"),
+        (
+            "tiny-4.1",
+            "reward_models.on-policy-0.label_noise=1.5",
+            "label_noise: Input should be less than or equal to 1, got 1.5",
+        ),
         ("tiny-4.1", "reward_models.on-policy-0.policy=nobody", "policy must be one of tiny, got 'nobody'"),
         ("tiny-4.1", "seeds", "A change must be written key=value, got 'seeds'"),
         ("tiny-4.1", "seeds=[1", r"The value of a change must be YAML, got '\[1'"),

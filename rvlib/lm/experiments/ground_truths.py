@@ -39,7 +39,8 @@ def scored(run: Run) -> dict[str, Any]:
         (policy,) = run.recipe.policies
         truth = stages.labels(run, policy)["measure"]
         replies = [record["replies"] for record in stages.samples(run, policy).measured]
-        model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, 1.0))
+        spec = recipe.TrainedRewardModel(on_policy=1.0)
+        model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, spec))
         rewards = model(stages.split(run).prompts[: len(truth)], replies).tolist()
         content = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}
         write_whole(path, lambda partial: partial.write_text(json.dumps(content)))

@@ -104,7 +104,7 @@ def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[
             stages.append(planner.labels(name))
         for key, reward_model in recipe.reward_models.items():
             if reward_model.trained:
-                stages.append(planner.reward_model(key, policy))
+                stages.append(planner.reward_model(key, policy, reward_model))
             stages.append(planner.policy_gradient(name, policy, key, reward_model))
     return stages
 
@@ -261,12 +261,13 @@ class _Plan:
         measure = self.recipe.measure
         return 2 * self.pairs * self.recipe.draws_pairs(name) + measure.prompts * measure.outputs
 
-    def reward_model(self, key: str, policy: PolicySettings) -> PlannedStage:
+    def reward_model(self, key: str, policy: PolicySettings, reward_model: RewardModelSettings) -> PlannedStage:
         model, passes = size(policy.model), 2 * self.passes_of_training * self.recipe.reward_training.epochs
+        tokens = reward_model.training_pairs(self.pairs) * (self.usual + self.reply)
         return _stage(
             f"reward-models/{key}",
             self.trained(model, 2 * self.recipe.runtime.micro_batch, 0),
-            self.hours(self.machine.shares.updating, passes, self.pairs * (self.usual + self.reply), model.parameters),
+            self.hours(self.machine.shares.updating, passes, tokens, model.parameters),
         )
 
     def policy_gradient(

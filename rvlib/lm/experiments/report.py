@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvlib import plots
+from rvlib import plots, teacher_study
 from rvlib.correlations import correlations, properties
 from rvlib.files import RESULTS, data_folder, write_whole
+from rvlib.lm.experiments import teacher_choice
 
 if TYPE_CHECKING:
     from rvlib.lm.experiments.run import Run
@@ -44,6 +45,7 @@ PROPERTY_COLUMNS = (  # of the table of teachers
     "covariance",
 )
 OUTCOMES = ("proxy", "ground_truth")
+NAMES = {"spearman": "Spearman", "regret": "top-1 regret"}
 LABELS = {
     "proxy": "proxy reward, normalised",
     "ground_truth": "ground truth reward, normalised",
@@ -90,8 +92,8 @@ def load(name: str | pathlib.Path) -> Report:
 def make(run: Run) -> Report:
     """The report of a finished `run.Run`, a dictionary that JSON can hold.
 
-    It has settings, deviations, origin, and for each policy the measured properties [mean, low, high] and the curves
-    (seeds, times) of each teacher.
+    It has settings, deviations, origin, and for each policy the measured properties [mean, low, high], the candidates
+    of `teacher_choice` and the curves (seeds, times) of each teacher.
     """
     # Pydantic and torch, which the book, a reader of reports, does without.
     from rvlib.lm.experiments import recipe as recipes
@@ -106,6 +108,8 @@ def make(run: Run) -> Report:
             ]
             teacher = {quantity: [round(x, 5) for x in measured[key][quantity]] for quantity in MEASURED}
             teacher |= {"normalizer": measured[key]["normalizer"], "steps": [line["step"] for line in logs[0]]}
+            if candidates := measured[key].get("candidates"):  # a run that was begun before there were any has none
+                teacher["candidates"] = candidates
             for outcome in (*OUTCOMES, "kl"):
                 teacher[outcome] = [[round(line[f"eval_{outcome}"], 5) for line in log] for log in logs]
             teachers[key] = teacher
@@ -247,7 +251,11 @@ def increase_against(
 
 
 def tables(report: Report, policy: str) -> list[Table]:
-    """The properties of the teachers and what they taught; the correlations of the two (no rows for few teachers)."""
+    """The properties of the teachers and what they taught; the correlations of the two (no rows for few teachers).
+
+    Of a run with `teacher_choice.FEWEST_TEACHERS` also the outcomes of each teacher, and how well each number that was
+    measured before training picks among them.
+    """
     teachers = report["policies"][policy]
     gains = {outcome: increase(report, policy, outcome) for outcome in OUTCOMES}
     properties_of_teachers = Table(
@@ -283,7 +291,35 @@ def tables(report: Report, policy: str) -> list[Table]:
             for name in next(iter(by_outcome.values()), {})
         ],
     )
-    return [properties_of_teachers, correlations_with_increase]
+    return [properties_of_teachers, correlations_with_increase, *_choice_tables(report, policy)]
+
+
+def _choice_tables(report: Report, policy: str) -> list[Table]:
+    """Which number picks the teacher of a policy; none for few teachers."""
+    study = teacher_choice.study(report, policy)
+    if study is None:
+        return []
+    seeds, budget = len(study.seeds), study.kl_budget
+    return [
+        Table(
+            f"Outcomes of {policy}, in deviations of the ground truth: mean over {seeds} seed{'s' * (seeds > 1)} ± its "
+            f"standard error; equal KL is {budget:g} nats",
+            ["teacher", *teacher_study.OUTCOMES],
+            [
+                [_name(key), *(f"{values.mean():.3f} ± {_error(values):.3f}" for values in row.values())]
+                for key, row in teacher_choice.outcomes(study).items()
+            ],
+        ),
+        Table(
+            f"Which number picks the teacher of {policy}? {len(study.teachers)} teachers, 95 % intervals that resample "
+            "them; a regret of 0 is the best pick, of 1 one at random",
+            ["candidate", *(f"{NAMES[measure]}, {outcome}" for measure, outcome in teacher_choice.COLUMNS)],
+            [
+                [candidate, *(f"{interval:.2f}" for interval in intervals)]
+                for candidate, intervals in teacher_choice.comparison(study).items()
+            ],
+        ),
+    ]
 
 
 def page(report: Report) -> str:

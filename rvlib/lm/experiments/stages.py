@@ -19,7 +19,8 @@ from rvlib import estimates, metrics
 from rvlib.lm import processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Preference, Prompt
-from rvlib.lm.experiments.recipe import PolicySettings, TrainingSettings
+from rvlib.lm.experiments import teacher_choice
+from rvlib.lm.experiments.recipe import PolicySettings, TrainedRewardModel, TrainingSettings
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.loading import quiet
@@ -256,14 +257,18 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     )
 
 
-def preferences(run: "Run", name: str, share: float) -> list[Preference]:
+def preferences(
+    run: "Run", name: str, share: float, *, pairs_share: float = 1.0, label_noise: float = 0.0
+) -> list[Preference]:
     """Pairs of replies labelled by the ground truth, on-policy for `share` of the prompts.
 
     A prompt that is on-policy at a lower share is so at every higher one. Pairs that the ground truth ties are left
-    out.
+    out. pairs_share: of the prompts, the first ones, from which pairs are taken. label_noise: the share of the labels
+    that are turned round, the same ones and more at a higher share.
     """
     replies, rewards = samples(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
+    examples = examples[: round(pairs_share * len(examples))]
     rank = np.random.default_rng(1).permutation(len(examples))
     off_policy = off_policy_replies(run, examples)
     pairs = []
@@ -274,28 +279,34 @@ def preferences(run: "Run", name: str, share: float) -> list[Preference]:
         if first_reward != second_reward:
             chosen, rejected = (first, second) if first_reward > second_reward else (second, first)
             pairs.append(Preference(example.prompt, chosen, rejected))
+    for i in np.random.default_rng(3).permutation(len(pairs))[: round(label_noise * len(pairs))]:
+        pairs[i] = Preference(pairs[i].prompt, str(pairs[i].rejected), pairs[i].chosen)
     return pairs
 
 
 @stage("reward-models/{name}/{key}", makes="model")
-def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.Path) -> Product:
-    """The folder of a reward model trained from policy `name` on its `preferences`, `share` of them on-policy."""
+def reward_model(run: "Run", key: str, name: str, spec: TrainedRewardModel, folder: pathlib.Path) -> Product:
+    """The folder of a reward model trained from policy `name` on its `preferences`, as `spec` has them."""
     settings = run.recipe.reward_training
     start = run.folder / f"sft/{name}/model"
     tokenizer = policies.load_tokenizer(start)
-    with torch_seed(0), quiet():  # the head is new, and begins with the same weights in every reward model
+    seed = spec.seed or 0
+    with torch_seed(seed), quiet():  # the head is new, and begins with the same weights in every reward model of a seed
         model = transformers.AutoModelForSequenceClassification.from_pretrained(
             start, num_labels=1, dtype=getattr(torch, run.recipe.runtime.weights_dtype), use_safetensors=True
         )
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    pairs = preferences(
+        run, name, spec.on_policy, pairs_share=spec.pairs_share or 1.0, label_noise=spec.label_noise or 0.0
+    )
     rows = [
         [reward_models.encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))]
-        for pair in preferences(run, name, share)
+        for pair in pairs
     ]
     trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)
-    for step, batch in batches(trainer, rows, settings, f"Reward model {key}"):
+    for step, batch in batches(trainer, rows, settings, f"Reward model {key}", seed):
         loss = trainer.update(
             batch,
             lambda pairs: bradley_terry(model, tokenizer, pairs, settings.center_rewards_coef),
@@ -326,14 +337,16 @@ def bradley_terry(
 def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The properties of each teacher of a policy, before policy gradient.
 
-    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high]}}. As in the
-    paper, rewards are normalised jointly on the replies on which they are measured; `measure.scheme` chooses the
-    normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy is over the off-policy pairs
-    of the measured prompts, on which no reward model was trained. Each accuracy has beside it the accuracy by chance
-    for as many ties (`metrics.chance_accuracy`).
+    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "candidates":
+    `teacher_choice.candidates`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the paper,
+    rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they came;
+    `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy
+    is over the off-policy pairs of the measured prompts, on which no reward model was trained. Each accuracy has beside
+    it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
     """
     recipe = run.recipe
-    replies = [record["replies"] for record in samples(run, name).measured]
+    records = samples(run, name).measured
+    replies = [record["replies"] for record in records]
     held_out = split(run).held_out[: len(replies)]
     prompts = [pair.prompt for pair in held_out]
     ground_truth = labels(run, name)
@@ -362,14 +375,18 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
         for label, per_prompt in properties.items():
             mean = estimates.over_prompts(per_prompt)
             teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
+        teacher["candidates"] = teacher_choice.candidates(records, rewards, truth, off_policy, off_policy_truth)
+        teacher["rewards"], teacher["off_policy_rewards"] = (teacher_choice.short(r) for r in (raw, off_policy))
         teachers[key] = teacher
     return Product(teachers, record={"replies": int(truth.size)})
 
 
 def batches(
-    trainer: Trainer, rows: Sequence[Any], settings: TrainingSettings, label: str
+    trainer: Trainer, rows: Sequence[Any], settings: TrainingSettings, label: str, seed: int = 0
 ) -> Iterator[tuple[int, list[Any]]]:
     """(step, batch of rows) for `settings.epochs`, each pass in a new order; a last batch that is not full is left out.
+
+    seed: of the orders.
 
     ValueError, one sentence, where there is not one full batch.
     """
@@ -377,7 +394,7 @@ def batches(
     steps_per_epoch = len(rows) // settings.batch_size
     for step in trainer.steps(max(round(settings.epochs * steps_per_epoch), 1), label):
         epoch, step_in_epoch = divmod(step, steps_per_epoch)
-        order = np.random.default_rng([7, epoch]).permutation(len(rows))
+        order = np.random.default_rng([7, epoch, seed]).permutation(len(rows))
         start = step_in_epoch * settings.batch_size
         yield step, [rows[i] for i in order[start : start + settings.batch_size]]
 

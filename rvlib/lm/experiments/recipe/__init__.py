@@ -16,8 +16,12 @@ from rvlib.lm.experiments.recipe.files import FOLDER, PAPER, deviations, load, n
 from rvlib.lm.experiments.recipe.recipe import Recipe
 from rvlib.lm.experiments.recipe.reward_models import (
     KINDS,
+    DiscreteGroundTruth,
+    LengthPraisingGroundTruth,
     NamedRewardModel,
+    NoisyGroundTruth,
     RewardModelSettings,
+    SaturatedGroundTruth,
     ScaledGroundTruth,
     TrainedRewardModel,
 )

@@ -1,4 +1,16 @@
-"""The reward models of a recipe: a class for each way to get one; the fields of an entry decide which it is."""
+"""The reward models of a recipe: a class for each way to get one; the fields of an entry decide which it is.
+
+    {on_policy: 1.0}                   trained on pairs of replies that the ground truth labels, all on-policy;
+                                       pairs_share: on few of them; label_noise: with wrong labels; seed: another
+    {model: sentiment}                 finished: a fixed function, a folder or a name on the hub
+    {scale: 0.001, share: 0.5}         the ground truth, scaled on half of the prompts
+    {levels: 2}                        the ground truth, in two levels that are equally frequent at the start
+    {saturation: 3}                    tanh(3 g), g the ground truth in standard deviations of the measured replies
+    {noise: 0.5}                       g + 0.5 z, z a standard normal number that the text of the reply decides
+    {length: 3}                        g + 3 l, l the length of the reply in such deviations; below 0 it praises brevity
+
+`small-study` uses all of them.
+"""
 
 import abc
 import pathlib
@@ -11,6 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 from typing_extensions import override
 
+from rvlib import metrics
 from rvlib.lm.experiments.recipe.settings import Settings
 from rvlib.lm.models import RewardFunction
 
@@ -19,6 +32,8 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from rvlib.lm.experiments.cost import Size
     from rvlib.lm.experiments.recipe.recipe import Recipe
     from rvlib.lm.experiments.run import Run
+
+Alteration = Callable[[NDArray[np.float64], Sequence[Sequence[str]]], NDArray[np.float64]]
 
 
 class RewardModelSettings(Settings):
@@ -61,6 +76,10 @@ class RewardModelSettings(Settings):
         """Whether it is trained on pairs of this policy's own replies."""
         return False
 
+    def training_pairs(self, pairs: int) -> int:
+        """On how many of so many pairs it is trained."""
+        return 0
+
     def downloads(self) -> list[str]:
         """Names of the models that it takes from elsewhere."""
         return []
@@ -87,6 +106,9 @@ class TrainedRewardModel(RewardModelSettings):
     trained = True
     on_policy: float = Field(ge=0, le=1)
     policy: str | None = None  # trained from this policy and on its replies; by default from the one that it teaches
+    pairs_share: float | None = Field(default=None, gt=0, le=1)  # of the pairs, on which it is trained; None: all
+    label_noise: float | None = Field(default=None, ge=0, le=1)  # the share of the labels turned round; None: none
+    seed: int | None = Field(default=None, ge=0)  # of its head's first weights and of the order of pairs; None: 0
 
     @override
     def check_recipe(self, key: str, recipe: "Recipe") -> None:
@@ -104,6 +126,10 @@ class TrainedRewardModel(RewardModelSettings):
         return self.on_policy > 0 and self.is_trained_from(policy)
 
     @override
+    def training_pairs(self, pairs: int) -> int:
+        return round((self.pairs_share or 1.0) * pairs)
+
+    @override
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         return policy
 
@@ -111,8 +137,8 @@ class TrainedRewardModel(RewardModelSettings):
     def check(self, run: "Run") -> None:
         from rvlib.lm.experiments import stages  # imports torch
 
-        pairs = stages.split(run).pairs
-        stages.check_batch(len(pairs), run.recipe.reward_training, "pairs for reward models")
+        pairs = self.training_pairs(len(stages.split(run).pairs))
+        stages.check_batch(pairs, run.recipe.reward_training, "pairs for reward models")
 
     @override
     def prepare(self, run: "Run", key: str, policy: str) -> None:
@@ -125,7 +151,7 @@ class TrainedRewardModel(RewardModelSettings):
     def _train(self, run: "Run", key: str, policy: str) -> pathlib.Path:
         from rvlib.lm.experiments import stages  # imports torch
 
-        return stages.reward_model(run, key, self.policy or policy, self.on_policy)
+        return stages.reward_model(run, key, self.policy or policy, self)
 
 
 class NamedRewardModel(RewardModelSettings):
@@ -152,17 +178,22 @@ class NamedRewardModel(RewardModelSettings):
         return run.load_reward_model(self.model, self.trust_remote_code)
 
 
-class ScaledGroundTruth(RewardModelSettings):
-    """The ground truth, scaled on a share of the prompts of policy gradient: accurate to the last pair."""
+class OfGroundTruth(RewardModelSettings):
+    """Computed from the ground truth, whose model it shares."""
 
-    key = "scale"
     holds_weights = False
-    scale: float = Field(gt=0)
-    share: float = Field(default=1.0, ge=0, le=1)
 
     @override
     def size(self, policy: "Size", ground_truth: "Size", size_of: Callable[[str], "Size"]) -> "Size":
         return ground_truth
+
+
+class ScaledGroundTruth(OfGroundTruth):
+    """The ground truth, scaled on a share of the prompts of policy gradient: accurate to the last pair."""
+
+    key = "scale"
+    scale: float = Field(gt=0)
+    share: float = Field(default=1.0, ge=0, le=1)
 
     @override
     def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
@@ -183,7 +214,99 @@ class ScaledGroundTruth(RewardModelSettings):
         return {prompts[i].name for i in scaled}
 
 
-KINDS: tuple[type[RewardModelSettings], ...] = (TrainedRewardModel, NamedRewardModel, ScaledGroundTruth)
+class AlteredGroundTruth(OfGroundTruth):
+    """A function of the ground truth g of a reply, in standard deviations of the policy's measured replies, and of its
+    text."""
+
+    @override
+    def build(self, run: "Run", key: str, policy: str) -> RewardFunction:
+        judged, alter = run.judged(policy), self.alteration(run, policy)
+
+        def rewards(prompts: Sequence["Prompt"], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+            return alter(judged(prompts, replies), replies)
+
+        return rewards
+
+    @abc.abstractmethod
+    def alteration(self, run: "Run", policy: str) -> Alteration:
+        """The function: of g, (prompts, replies), and the replies' texts; what it gives has the shape of g."""
+
+
+class DiscreteGroundTruth(AlteredGroundTruth):
+    """The ground truth in `levels`, of which each has as many of the measured replies, as far as ties let it."""
+
+    key = "levels"
+    levels: int = Field(ge=2)
+
+    @override
+    def alteration(self, run: "Run", policy: str) -> Alteration:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        measured = np.array(stages.labels(run, policy)["measure"])
+        truth = metrics.Normalizer.fit(measured).transform(measured)
+        cuts = np.quantile(truth, np.arange(1, self.levels) / self.levels)
+        return lambda truth, replies: np.digitize(truth, cuts).astype(float)
+
+
+class SaturatedGroundTruth(AlteredGroundTruth):
+    """tanh(saturation × g): good replies of different worth are nearly alike to it, and so are bad ones."""
+
+    key = "saturation"
+    saturation: float = Field(gt=0)
+
+    @override
+    def alteration(self, run: "Run", policy: str) -> Alteration:
+        return lambda truth, replies: np.tanh(self.saturation * truth)
+
+
+class NoisyGroundTruth(AlteredGroundTruth):
+    """g + noise × z, z a standard normal number for each text: the same reply has the same error at all times."""
+
+    key = "noise"
+    noise: float = Field(gt=0)
+
+    @override
+    def alteration(self, run: "Run", policy: str) -> Alteration:
+        return lambda truth, replies: truth + self.noise * _each(text_noise, replies)
+
+
+class LengthPraisingGroundTruth(AlteredGroundTruth):
+    """g + length × the reply's characters, in standard deviations of the measured replies: harmful where it is large.
+
+    A negative number praises short replies.
+    """
+
+    key = "length"
+    length: float
+
+    @override
+    def alteration(self, run: "Run", policy: str) -> Alteration:
+        from rvlib.lm.experiments import stages  # imports torch
+
+        measured = [record["replies"] for record in stages.samples(run, policy).measured]
+        lengths = metrics.Normalizer.fit(_each(len, measured))
+        return lambda truth, replies: truth + self.length * lengths.transform(_each(len, replies))
+
+
+def text_noise(text: str) -> float:
+    """A standard normal number that the text alone decides."""
+    return float(np.random.default_rng([20, *text.encode()]).normal())
+
+
+def _each(function: Callable[[str], float], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """A number for each reply, (prompts, replies)."""
+    return np.array([[function(reply) for reply in texts] for texts in replies], dtype=float)
+
+
+KINDS: tuple[type[RewardModelSettings], ...] = (
+    TrainedRewardModel,
+    NamedRewardModel,
+    ScaledGroundTruth,
+    DiscreteGroundTruth,
+    SaturatedGroundTruth,
+    NoisyGroundTruth,
+    LengthPraisingGroundTruth,
+)
 
 
 def field_names(settings: type[Settings]) -> list[str]:
