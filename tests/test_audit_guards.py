@@ -18,18 +18,18 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.audit import command as audit_command  # noqa: E402
-from rvlib.audit import report, scoring, statistics  # noqa: E402
-from rvlib.audit.reading import reading_notes  # noqa: E402
-from rvlib.audit.run import audit  # noqa: E402
-from rvlib.audit.stamps import stamp  # noqa: E402
-from rvlib.lm.data import hub  # noqa: E402
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import reward_models  # noqa: E402
-from rvlib.lm.models.reward_models import load_reward_model  # noqa: E402
-from rvlib.lm.sampling.replies import read_replies  # noqa: E402
+from rvlib.audit import command as audit_command
+from rvlib.audit import report, scoring, statistics
+from rvlib.audit.reading import reading_notes
+from rvlib.audit.run import audit
+from rvlib.audit.stamps import stamp
+from rvlib.lm.data import hub
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import reward_models
+from rvlib.lm.models.reward_models import load_reward_model
+from rvlib.lm.sampling.replies import read_replies
 
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
 SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, progress=False)

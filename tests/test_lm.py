@@ -20,13 +20,13 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm.experiments import real_policy  # noqa: E402
-from rvlib.lm.models import fixed_rewards, policies  # noqa: E402
-from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
-from rvlib.lm.sampling.generation import until_end  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs  # noqa: E402
-from rvlib.lm.sampling.replies import Sampling, sample_replies  # noqa: E402
+from rvlib.lm.experiments import real_policy
+from rvlib.lm.models import fixed_rewards, policies
+from rvlib.lm.sampling import replies as sampling_module
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.generation import until_end
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 
 WORDS = "<end> <unk> rain sun wind snow a b c d e f".split()
 PROMPTS = [prompts.Prompt(f"p{i}", " ".join(WORDS[2 : 3 + i]), "sun") for i in range(5)]

@@ -14,18 +14,18 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm import missing  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import recipe  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter, without_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
-from rvlib.lm.sampling.generation import generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training.policy_gradient import evaluate, train_policy  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib.lm import missing
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.models.adapters import add_adapter, without_adapter
+from rvlib.lm.optim import adam
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training.policy_gradient import evaluate, train_policy
+from rvlib.lm.training.trainer import Trainer
 
 WITHOUT = "is not installed: pip install -r requirements-lm.txt"
 FULL = recipe.load("tiny-4.1").runtime.model_copy(update={"micro_batch": 4, "save_every": 1})

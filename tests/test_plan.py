@@ -13,12 +13,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import cli  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
+from rvlib import cli
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim import adam
 
 # The published configurations, as far as sizes depend on them.
 LLAMA = dict(vocab_size=128256, num_key_value_heads=8)
@@ -320,7 +320,10 @@ def test_activations_are_computed_twice_only_where_memory_is_short():
 
 def test_nothing_that_fits_is_faster_than_what_the_planner_chooses():
     large, memory = recipe.load("scale-8b-lora"), 80e9
-    hours = lambda settled: sum(stage.hours for stage in plan.plan(settled))  # noqa: E731
+
+    def hours(settled):
+        return sum(stage.hours for stage in plan.plan(settled))
+
     best = hours(plan.choose(large, memory))
     for checkpointing in ("true", "false"):
         for micro_batch in (1, 2, 3, 4, 8, 16):
@@ -475,7 +478,10 @@ def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
 def test_a_step_takes_longer_for_more_of_everything():
     base = dict(batch=32, rows=16, prompt=200, reply=512, machine=cost.MACHINES["H100"])
     policy = cost.MODELS["meta-llama/Llama-3.1-8B"]
-    time = lambda **change: np.array(list(cost.step(policy, policy, **base | change).values()))  # noqa: E731
+
+    def time(**change):
+        return np.array(list(cost.step(policy, policy, **base | change).values()))
+
     assert (time(batch=64) > time()).all() and (time(gpus=2) < time()).all()
     assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(
         time()[2] * 4 / 6

@@ -13,21 +13,21 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm import processes  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
-from rvlib.lm.experiments import recipe, stages  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.models.loading import quiet  # noqa: E402
-from rvlib.lm.sampling import log_probs as log_probs_module  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training import policy_gradient  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
-from rvlib.tabular import autoregressive  # noqa: E402
-from rvlib.tabular.estimators import advantages  # noqa: E402
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.enumerable.enumeration import Enumeration
+from rvlib.lm.experiments import recipe, stages
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.loading import quiet
+from rvlib.lm.sampling import log_probs as log_probs_module
+from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
+from rvlib.lm.sampling.generation import complete, generate
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import policy_gradient
+from rvlib.lm.training.trainer import Trainer
+from rvlib.tabular import autoregressive
+from rvlib.tabular.estimators import advantages
 
 V, L = 3, 2
 RUNTIME = recipe.load("tiny-4.1").runtime

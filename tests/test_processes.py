@@ -22,7 +22,7 @@ psutil = pytest.importorskip(
     "psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import make_llama  # noqa: E402
+from small_models import make_llama
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FSDP2, ZERO3 = ROOT / "rvlib/accelerate/fsdp2.yaml", ROOT / "rvlib/accelerate/zero3.yaml"

@@ -9,12 +9,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import chat, policies  # noqa: E402
-from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.replies import Sampling, sample_replies  # noqa: E402
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import chat, policies
+from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, encode_reply
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 
 PROMPT = [{"role": "user", "content": "rain"}]
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"

@@ -14,12 +14,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import fixed_rewards, reward_models  # noqa: E402
-from rvlib.lm.models.policies import load_policy  # noqa: E402
-from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import fixed_rewards, reward_models
+from rvlib.lm.models.policies import load_policy
+from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model
 
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
 REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]

@@ -25,18 +25,18 @@ pytest.importorskip(
 
 psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
 
-from rvlib import cli, results  # noqa: E402
-from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm.data import sources, tiny  # noqa: E402
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages  # noqa: E402
-from rvlib.lm.experiments import run as runs  # noqa: E402
-from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
-from rvlib.lm.experiments.recipe.files import flatten, read_tree  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib import cli, results
+from rvlib.files import write_whole
+from rvlib.lm.data import sources, tiny
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages
+from rvlib.lm.experiments import run as runs
+from rvlib.lm.experiments.jobs import Part, trainings
+from rvlib.lm.experiments.recipe.files import flatten, read_tree
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.sampling.log_probs import reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training.trainer import Trainer
 
 YAML = """
 base: tiny-4.1

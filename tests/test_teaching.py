@@ -13,11 +13,11 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import teacher_study  # noqa: E402
-from rvlib.lm.enumerable import teachers, teaching, words  # noqa: E402
-from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
-from rvlib.metrics import ranking_accuracy  # noqa: E402
-from rvlib.tabular import autoregressive  # noqa: E402
+from rvlib import teacher_study
+from rvlib.lm.enumerable import teachers, teaching, words
+from rvlib.lm.enumerable.enumeration import Enumeration
+from rvlib.metrics import ranking_accuracy
+from rvlib.tabular import autoregressive
 
 SMALL = teaching.StudySettings(
     prompts=2,
