@@ -26,7 +26,7 @@ pytest.importorskip(
 psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
 
 from rvlib import cli, results
-from rvlib.files import write_whole
+from rvlib.files import write_folder, write_whole
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages
@@ -512,6 +512,29 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError):
         write_whole(path, cut_off)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "model"
+
+    def write(text, error=None):
+        def make(partial):
+            partial.mkdir()
+            (partial / text).touch()
+            if error:
+                raise error
+
+        return make
+
+    write_folder(folder, write("old"))
+    with pytest.raises(OSError):
+        write_folder(folder, write("cut-off", OSError("cut off")))
+    write_folder(folder, write("of-another-process"), replaces=False)
+    with pytest.raises(ValueError):
+        write_folder(folder, write("wrong", ValueError("wrong")), replaces=False)
+    assert [path.name for path in folder.iterdir()] == ["old"] and list(tmp_path.iterdir()) == [folder]
+    write_folder(folder, write("new"))
+    assert [path.name for path in folder.iterdir()] == ["new"] and list(tmp_path.iterdir()) == [folder]
 
 
 # Recipes

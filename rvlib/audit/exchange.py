@@ -6,12 +6,11 @@
               {"prompt": …, "replies": [ … ], "helpful": [ … ]}    a row a prompt
 
 JSON lines, a JSON array, CSV or TSV with a row a reply, any of them gzipped, or parquet. "completion" and "response"
-are other words for "reply".
-A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
-may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
-"reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
-"prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which counts as often
-as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
+are other words for "reply". A prompt is a text or a conversation, a reply a text or a conversation whose last turn
+counts. Beside the replies there may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended
+before the longest length), "reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1
+by default), and "prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which
+counts as often as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
 """
 
 import collections
@@ -101,7 +100,10 @@ class ScoreTable:
         return all(key in self.scores[name] for key in keys)
 
     def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
-        """A sentence on the scores of replies that are not among `keys`, if any; with an example if `texts`."""
+        """A sentence on the scores of replies that are not among `keys`, if there are any.
+
+        texts: whether with one of them.
+        """
         unmatched = [key for table in self.scores.values() for key in table if key not in keys]
         if not unmatched:
             return None

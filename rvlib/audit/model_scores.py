@@ -13,7 +13,7 @@ from rvlib.audit import scoring
 from rvlib.audit.scored_files import ScoreColumn
 from rvlib.audit.scoring import ModelScores, Rewards, Score, Texts
 from rvlib.audit.stamps import stamp
-from rvlib.files import fingerprint, write_whole
+from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.models import reward_models
 
@@ -81,7 +81,7 @@ def model_scores(
         text = json.dumps(asdict(scores))
 
         def write() -> None:
-            write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+            write_text(path, text)
             chunks.unlink(missing_ok=True)
 
         processes.only_first(write)

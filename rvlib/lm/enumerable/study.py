@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rvlib.files import write_whole
+from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.lm.origin import git_commit
 from rvlib.metrics import ranking_accuracy
@@ -158,8 +158,7 @@ def main() -> None:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
     }
-    text = json.dumps({"made": made} | content) + "\n"
-    write_whole(ENUMERATED_TRANSFORMERS, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(ENUMERATED_TRANSFORMERS, json.dumps({"made": made} | content) + "\n")
     print(f"Numbers: {ENUMERATED_TRANSFORMERS}")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvlib import _checks
-from rvlib.files import RESULTS
+from rvlib.files import RESULTS, write_text
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments import recipe as recipes
@@ -271,5 +271,4 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    path = RESULTS / "plans.json"
-    path.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")
+    write_text(RESULTS / "plans.json", json.dumps(table(), indent=1) + "\n")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rvlib import plots
 from rvlib.correlations import correlations, properties
-from rvlib.files import RESULTS, data_folder, write_whole
+from rvlib.files import RESULTS, data_folder, write_text
 
 if TYPE_CHECKING:
     from rvlib.lm.experiments.run import Run
@@ -131,8 +131,8 @@ def write(run: Run) -> Report:
     report = make(run)
 
     def write_files() -> None:
-        _write_text(run.folder / "report.json", json.dumps(report))
-        _write_text(run.folder / "report.html", page(report))
+        write_text(run.folder / "report.json", json.dumps(report))
+        write_text(run.folder / "report.html", page(report))
 
     processes.only_first(write_files)
     return report
@@ -340,10 +340,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.print(printed)
     print("Deviations from the paper's settings (here, the paper's):")
     print("\n".join(f"  {key}: {here}, {paper}" for key, (here, paper) in report["deviations"].items()) or "  none")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _measured(teacher: Report, quantity: str) -> str:

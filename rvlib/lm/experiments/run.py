@@ -25,7 +25,7 @@ import numpy as np
 
 from rvlib import _checks, metrics
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import data_folder, write_whole
+from rvlib.files import data_folder, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import dry_run, plan, report, stages
@@ -74,8 +74,7 @@ class Run:
                     f"The folder {self.folder} holds a run of another recipe, which differs in {', '.join(differ)}; "
                     "choose another with --folder, or delete it."
                 )
-        text = json.dumps(self.recipe.model_dump(mode="json"), indent=1)
-        write_whole(path, lambda partial: partial.write_text(text))
+        write_text(path, json.dumps(self.recipe.model_dump(mode="json"), indent=1))
 
     @contextlib.contextmanager
     def lock(self, folder: pathlib.Path | None = None, *, wait: bool = False) -> Iterator[None]:

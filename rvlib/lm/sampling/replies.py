@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rvlib import _checks
-from rvlib.files import fingerprint, write_text, write_whole
+from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.policies import Policy
@@ -91,8 +91,7 @@ def sample_replies(
             if not path.exists():
                 start = time.perf_counter()
                 records = _draw(policy, batch, sampling, number, engine, batch_size, server, bar.update)
-                text = "".join(json.dumps(record) + "\n" for record in records)
-                write_text(path, text)
+                write_text(path, "".join(json.dumps(record) + "\n" for record in records))
                 with (folder / "seconds.txt").open("a") as clock:
                     clock.write(f"{time.perf_counter() - start:.2f}\n")
             bar.update(place * longest - bar.n)
@@ -173,4 +172,4 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
                 f"{' and '.join(differ)}; choose another folder, or delete it."
             )
         return
-    write_whole(path, lambda partial: partial.write_text(json.dumps(settings, indent=1)))
+    write_text(path, json.dumps(settings, indent=1))
