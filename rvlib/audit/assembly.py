@@ -211,12 +211,12 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
     truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
 
-    def graded(before: Grade) -> Grade:
-        rewards = np.array(before["rewards"], dtype=float)
-        preferences = np.array(before["preferences"], dtype=float)
-        return before | grade(rewards, truth, preferences, prompts=names, group=group)
+    def graded(older: Grade) -> Grade:
+        rewards = np.array(older["rewards"], dtype=float)
+        preferences = np.array(older["preferences"], dtype=float)
+        return older | grade(rewards, truth, preferences, prompts=names, group=group)
 
-    grades = {name: graded(before) for name, before in audit.teachers.items()}
+    grades = {name: graded(older) for name, older in audit.teachers.items()}
     result = replace(
         audit,
         teachers=grades,

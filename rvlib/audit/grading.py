@@ -12,7 +12,7 @@ from scipy.stats import beta
 
 from rvlib import estimates
 from rvlib.audit import statistics
-from rvlib.audit.probes import Example
+from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.statistics import Interval, averaged, covariances
 from rvlib.files import RESULTS, write_text
 from rvlib.metrics import Normalizer, ranking_accuracy
@@ -63,7 +63,7 @@ class Grade(TypedDict, total=False):
 
     probes: dict[str, Interval]  # correlation of the reward with features of the replies, within prompts
     covariance_without_length: Interval | None
-    examples: list[Example]
+    examples: list[BestAndWorst]
 
     ended_alone: dict[str, Interval | None]  # these measures of the replies that were not cut off, if some were
 

@@ -67,11 +67,11 @@ def model_scores(
             score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
         )
         if isinstance(score, reward_models.SequenceReward):
-            others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
+            other_precisions = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
             prompt, reply = drawn.prompts[0], drawn.replies[0][0]
             scores = replace(
                 scores,
-                noise=scoring.noise(score, drawn, scores.rewards, others),
+                noise=scoring.noise(score, drawn, scores.rewards, other_precisions),
                 reading={
                     "chat_template": bool(score.tokenizer.chat_template),
                     "example": {"prompt": prompt.name} | score.example(prompt, reply),

@@ -137,8 +137,8 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
         )
     parse = _parse_text if ending in TEXT else _parse_json
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if ending in TEXT and lines and (other := _other_kind([line for _, line in lines])):
-        raise ValueError(f"{path} must hold a prompt a line, but its first line is {other}.")
+    if ending in TEXT and lines and (other_kind := _other_kind([line for _, line in lines])):
+        raise ValueError(f"{path} must hold a prompt a line, but its first line is {other_kind}.")
     return ((f"line {n}", functools.partial(parse, line)) for n, line in lines)
 
 

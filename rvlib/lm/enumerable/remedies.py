@@ -54,11 +54,11 @@ def main() -> None:
     clock = time.perf_counter()
     enumeration = Enumeration(3, 3, prompts=8, hidden=8)
     vectors = enumeration.start([[0, i] for i in range(WORLDS)], spread=0.6)
-    world = make_worlds(logits=autoregressive.log_probs(enumeration.logits(vectors)), seed=0)
+    worlds = make_worlds(logits=autoregressive.log_probs(enumeration.logits(vectors)), seed=0)
     rows = {}
     for name, remedy in REMEDIES.items():
         policies = Transformers(enumeration, vectors)
-        outcome = train(world, remedy, policies=policies, steps=STEPS, learning_rate=LEARNING_RATE)
+        outcome = train(worlds, remedy, policies=policies, steps=STEPS, learning_rate=LEARNING_RATE)
         steps = outcome.steps_to_gain(GAIN)
         rows[name] = {
             "accuracy": outcome.accuracy.round(4).tolist(),

@@ -38,7 +38,7 @@ def scored(run: Run) -> dict[str, Any]:
     if not path.exists():
         (policy,) = run.recipe.policies
         truth = stages.labels(run, policy)["measure"]
-        replies = [record["replies"] for record in stages.samples(run, policy).measured]
+        replies = [record["replies"] for record in stages.initial_replies(run, policy).measured]
         model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, 1.0))
         rewards = model(stages.split(run).prompts[: len(truth)], replies).tolist()
         content = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}

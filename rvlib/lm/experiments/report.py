@@ -339,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 printed.add_row(*map(rich.markup.escape, row))
             console.print(printed)
     print("Deviations from the paper's settings (here, the paper's):")
-    print("\n".join(f"  {key}: {here}, {paper}" for key, (here, paper) in report["deviations"].items()) or "  none")
+    print("\n".join(f"  {key}: {value}, {papers}" for key, (value, papers) in report["deviations"].items()) or "  none")
 
 
 def _measured(teacher: Report, quantity: str) -> str:

@@ -63,13 +63,13 @@ class Run:
         path = self.folder / "recipe.json"
         if path.exists():
             try:
-                before = recipes.validated(json.loads(path.read_text()))
+                claimed = recipes.validated(json.loads(path.read_text()))
             except ValueError as error:
                 raise ValueError(
                     f"The folder {self.folder} must hold a run whose recipe.json this version reads, but: {error} "
                     "Choose another with --folder, or delete it."
                 ) from None
-            if differ := recipes.deviations(self.recipe, before):
+            if differ := recipes.deviations(self.recipe, claimed):
                 raise ValueError(
                     f"The folder {self.folder} holds a run of another recipe, which differs in {', '.join(differ)}; "
                     "choose another with --folder, or delete it."

@@ -184,7 +184,7 @@ def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str
     ]
 
 
-def samples(run: "Run", name: str) -> InitialReplies:
+def initial_replies(run: "Run", name: str) -> InitialReplies:
     """Replies of an initial policy, read from the folder of their stage.
 
     There are no pairs if no reward model is trained on them.
@@ -234,11 +234,11 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """Ground truth rewards of a policy's replies, lists of lists by what they are for.
 
     {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs), "measure_off_policy": (prompts,
-    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where `samples`
-    has none.
+    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where
+    `initial_replies` has none.
     """
     data, ground_truth = split(run), run.ground_truth()
-    initial = samples(run, name)
+    initial = initial_replies(run, name)
     drawn = [record["replies"] for record in initial.pairs]
     measured = [record["replies"] for record in initial.measured]
     prompts = [pair.prompt for pair in data.pairs]
@@ -262,7 +262,7 @@ def preferences(run: "Run", name: str, share: float) -> list[Preference]:
     A prompt that is on-policy at a lower share is so at every higher one. Pairs that the ground truth ties are left
     out.
     """
-    replies, rewards = samples(run, name).pairs, labels(run, name)
+    replies, rewards = initial_replies(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
     rank = np.random.default_rng(1).permutation(len(examples))
     off_policy = off_policy_replies(run, examples)
@@ -333,7 +333,7 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     for as many ties (`metrics.chance_accuracy`).
     """
     recipe = run.recipe
-    replies = [record["replies"] for record in samples(run, name).measured]
+    replies = [record["replies"] for record in initial_replies(run, name).measured]
     held_out = split(run).held_out[: len(replies)]
     prompts = [pair.prompt for pair in held_out]
     ground_truth = labels(run, name)

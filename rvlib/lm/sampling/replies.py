@@ -163,9 +163,9 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        claimed = json.loads(path.read_text())
         present = json.loads(json.dumps(settings))
-        differ = [key for key in present | before if before.get(key) != present.get(key)]
+        differ = [key for key in present | claimed if claimed.get(key) != present.get(key)]
         if differ:
             raise ValueError(
                 f"folder must be new or hold a run of the same settings, got {folder} with another "

@@ -45,9 +45,9 @@ class RewardModelSettings(Settings):
             *first, last = (kind.key for kind in KINDS)
             raise ValueError(f"a reward model must have exactly one of {', '.join(first)} and {last}")
         (kind,) = kinds
-        if others := [field for field in value if field not in kind.model_fields]:
+        if foreign := [field for field in value if field not in kind.model_fields]:
             fields = ", ".join(kind.model_fields)
-            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {others[0]}")
+            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {foreign[0]}")
         return kind.model_validate(value)
 
     def check_recipe(self, key: str, recipe: "Recipe") -> None:
