@@ -25,7 +25,8 @@ transformers = pytest.importorskip(
 from rvlib import cli, metrics
 from rvlib.audit import command, planning, report, scoring
 from rvlib.audit import run as auditing
-from rvlib.audit.grading import BOOK, Audit, grade, order_of_teachers
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import BOOK, Audit
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
 from rvlib.audit.verdicts import advice

@@ -29,7 +29,7 @@ from rvlib.audit import (
 from rvlib.audit.assembly import regrade
 from rvlib.audit.command import main
 from rvlib.audit.comparison import Change, Comparison
-from rvlib.audit.grading import Audit
+from rvlib.audit.outcome import Audit
 from rvlib.audit.verdicts import interval
 
 PROMPTS = [f"question {i}" for i in range(12)]

@@ -16,7 +16,7 @@ pytest.importorskip(
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.enumerable.enumeration import Enumeration
-from rvlib.lm.experiments import recipe, stages
+from rvlib.lm.experiments import recipe
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.loading import quiet
 from rvlib.lm.sampling import log_probs as log_probs_module
@@ -24,7 +24,7 @@ from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.generation import complete, generate
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
 from rvlib.lm.seeding import torch_seed
-from rvlib.lm.training import policy_gradient
+from rvlib.lm.training import policy_gradient, supervised
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular import autoregressive
 from rvlib.tabular.estimators import advantages
@@ -326,7 +326,7 @@ def test_bradley_terry_recovers_a_reward_up_to_a_shift(tmp_path):
         pairs = rng.integers(0, 6, (256, 2))
         first = rng.random(256) < 1 / (1 + np.exp(truth[pairs[:, 1]] - truth[pairs[:, 0]]))
         rows = [[ids[i], ids[j]] if wins else [ids[j], ids[i]] for (i, j), wins in zip(pairs, first)]
-        trainer.update(rows, lambda batch: stages.bradley_terry(model, policy.tokenizer, batch, 0.0))
+        trainer.update(rows, lambda batch: supervised.bradley_terry(model, policy.tokenizer, batch, 0.0))
     learned = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
     assert np.allclose(learned - learned.mean(), truth, atol=0.25)
 
@@ -339,7 +339,7 @@ def test_centring_pulls_the_sum_of_a_pair_to_zero():
         device, config = "cpu", policies.load_policy(tiny.TINY).model.config
 
     tokenizer = policies.load_tokenizer(tiny.TINY)
-    plain, centred = (stages.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
+    plain, centred = (supervised.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
     assert plain.item() == pytest.approx(np.log1p(np.exp(-3)), rel=1e-5)
     assert (centred - plain).item() == pytest.approx(0.01 * 11**2, rel=1e-5)
 

@@ -235,14 +235,15 @@ def test_what_an_audit_refuses_is_one_sentence_of_one_process(environment, audit
 FAILS = """
 import sys
 from rvlib.lm import processes
-from rvlib.lm.experiments import run, stages
+from rvlib.lm.experiments import run
+from rvlib.lm.training import supervised
 
 def fails(*arguments):
     if processes.rank() == 1:
         raise ValueError("The second process must not go on.")
     return loss(*arguments)
 
-loss, stages.bradley_terry = stages.bradley_terry, fails
+loss, supervised.bradley_terry = supervised.bradley_terry, fails
 run.main(sys.argv[1:])
 """
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from rvlib.audit.assembly import audit_rewards
 from rvlib.audit.comparison import compare
-from rvlib.audit.grading import Audit, grade, order_of_teachers
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import Audit
 from rvlib.audit.scored_files import audit_files
 from rvlib.audit.verdicts import advice, verdict
 

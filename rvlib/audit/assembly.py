@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
-from rvlib.audit.grading import Audit, Grade, grade, listed, order_of_teachers
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import Audit, Grade, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint

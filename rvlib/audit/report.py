@@ -3,7 +3,7 @@
 import html
 import re
 
-from rvlib.audit.grading import MEASURES, Audit, Grade, interval_of
+from rvlib.audit.outcome import MEASURES, Audit, Grade, interval_of
 from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.report_figures import order_figure, plane_figure, short_names, spread_figure

@@ -22,8 +22,8 @@ from rvlib._terminal import sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
 from rvlib.audit.exchange import check_export, write_replies
-from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
+from rvlib.audit.outcome import Audit
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import ScoreColumn, check_group, names_a_model, score_columns, unmatched_scores
 from rvlib.audit.statistics import MANTISSA

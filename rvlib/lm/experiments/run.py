@@ -28,7 +28,7 @@ from rvlib._terminal import Defaults, sentence
 from rvlib.files import data_folder, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import dry_run, plan, report, stages
+from rvlib.lm.experiments import dry_run, plan, run_report, stages
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
 from rvlib.lm.experiments.recipe import Recipe
@@ -223,7 +223,7 @@ def _normalized(reward: RewardFunction, normalizer: metrics.Normalizer) -> Rewar
 def run(
     recipe: Recipe, folder: str | pathlib.Path, *, jobs: int = 1, part: Part | None = None
 ) -> dict[str, Any] | None:
-    """All stages of `recipe` in `folder`; returns the report, a dictionary (`rvlib.lm.experiments.report.make`).
+    """All stages of `recipe` in `folder`; returns the report, a dictionary (`run_report.make`).
 
     jobs: how many trainings by policy gradient run concurrently. part: of these trainings, for one of several jobs that
     have the folder in common: the first to come does the stages before them while the others wait, and the last to end
@@ -241,13 +241,13 @@ def run(
         with run.lock():
             _prepare(run)
             _train(run, recipe, trainings(run), jobs)
-            return report.write(run)
+            return run_report.write(run)
     with run.lock(wait=True):
         _prepare(run)
     _train(run, recipe, part.of(trainings(run)), jobs)
     with run.lock(wait=True):
         through = processes.only_first(lambda: all(training.done(run) for training in trainings(run)))
-        return report.write(run) if through else None
+        return run_report.write(run) if through else None
 
 
 def _prepare(run: Run) -> None:

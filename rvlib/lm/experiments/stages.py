@@ -7,7 +7,7 @@ models, if any of them is trained on such pairs, and 10 replies to each of the 5
 
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from rvlib import estimates, metrics
 from rvlib.lm import processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Preference, Prompt
-from rvlib.lm.experiments.recipe import PolicySettings, TrainingSettings
+from rvlib.lm.experiments.recipe import PolicySettings
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.loading import quiet
@@ -28,6 +28,7 @@ from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.log_probs import reply_log_probs
 from rvlib.lm.sampling.replies import Sampling, read_replies, sample_replies
 from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import supervised
 from rvlib.lm.training.trainer import Trainer
 
 if TYPE_CHECKING:  # `run` imports this module
@@ -104,6 +105,11 @@ def split(run: "Run") -> Split:
     return Split(shuffled[:cut], held_out)
 
 
+def check_pairs(run: "Run") -> None:
+    """ValueError, one sentence, if there are fewer pairs for reward models than one batch of their training has."""
+    supervised.check_batch(len(split(run).pairs), run.recipe.reward_training, "pairs for reward models")
+
+
 @stage("sft/{name}", makes="model")
 def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy, fine-tuned on its demonstrations if it has any, and with a chat template."""
@@ -129,7 +135,7 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
         policy = replace(policy, sharing=trainer.adam)
-        for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
+        for step, batch in supervised.batches(trainer, rows, settings, f"Fine-tuning {name}"):
             reply_tokens = sum(len(reply) for _, reply in batch)
             batch_size = len(batch)
 
@@ -295,31 +301,16 @@ def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.
         for pair in preferences(run, name, share)
     ]
     trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)
-    for step, batch in batches(trainer, rows, settings, f"Reward model {key}"):
+    for step, batch in supervised.batches(trainer, rows, settings, f"Reward model {key}"):
         loss = trainer.update(
             batch,
-            lambda pairs: bradley_terry(model, tokenizer, pairs, settings.center_rewards_coef),
+            lambda pairs: supervised.bradley_terry(model, tokenizer, pairs, settings.center_rewards_coef),
             lambda pair: max(map(len, pair)),
         )
         trainer.log(step, loss=loss)
     trainer.whole_model()
     policies.save(policies.Policy(model, tokenizer, {}, trainer.adam), folder / "model")
     return Product(record={"pairs": len(rows)}, trainer=trainer)
-
-
-def bradley_terry(
-    model: transformers.PreTrainedModel,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    pairs: Sequence[Sequence[list[int]]],
-    center_rewards_coef: float,
-) -> torch.Tensor:
-    """Loss -ln σ(r(y) - r(y')) + c (r(y) + r(y'))² of each pair, a tensor (pairs,).
-
-    pairs: [[ids of the preferred text, ids of the other], …].
-    """
-    texts = [token_ids for pair in pairs for token_ids in pair]
-    preferred, other = reward_models.forward(model, tokenizer, texts).view(-1, 2).unbind(1)
-    return -torch.nn.functional.logsigmoid(preferred - other) + center_rewards_coef * (preferred + other) ** 2
 
 
 @stage("measure/{name}", makes="measure.json")
@@ -364,28 +355,3 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
             teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
         teachers[key] = teacher
     return Product(teachers, record={"replies": int(truth.size)})
-
-
-def batches(
-    trainer: Trainer, rows: Sequence[Any], settings: TrainingSettings, label: str
-) -> Iterator[tuple[int, list[Any]]]:
-    """(step, batch of rows) for `settings.epochs`, each pass in a new order; a last batch that is not full is left out.
-
-    ValueError, one sentence, where there is not one full batch.
-    """
-    check_batch(len(rows), settings, label)
-    steps_per_epoch = len(rows) // settings.batch_size
-    for step in trainer.steps(max(round(settings.epochs * steps_per_epoch), 1), label):
-        epoch, step_in_epoch = divmod(step, steps_per_epoch)
-        order = np.random.default_rng([7, epoch]).permutation(len(rows))
-        start = step_in_epoch * settings.batch_size
-        yield step, [rows[i] for i in order[start : start + settings.batch_size]]
-
-
-def check_batch(rows: int, settings: TrainingSettings, label: str) -> None:
-    """ValueError, one sentence, if there are fewer rows than one batch of `settings` has."""
-    if rows < settings.batch_size:
-        raise ValueError(
-            f"There must be at least {settings.batch_size} rows for one batch ({label}), got {rows}; "
-            "use more data, a larger data.max_tokens or a smaller batch_size."
-        )

@@ -111,8 +111,7 @@ class TrainedRewardModel(RewardModelSettings):
     def check(self, run: "Run") -> None:
         from rvlib.lm.experiments import stages  # imports torch
 
-        pairs = stages.split(run).pairs
-        stages.check_batch(len(pairs), run.recipe.reward_training, "pairs for reward models")
+        stages.check_pairs(run)
 
     @override
     def prepare(self, run: "Run", key: str, policy: str) -> None:
