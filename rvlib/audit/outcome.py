@@ -15,7 +15,7 @@ from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.statistics import Interval
 from rvlib.files import RESULTS, write_text
 
-MEASURES = {
+MEASURES = {  # by which teachers may be ordered, and what a report calls them
     "covariance": "covariance",
     "preference_covariance": "covariance with the preferences",
     "reward_variance": "reward variance",
@@ -24,7 +24,7 @@ BOOK = RESULTS / "audit.json"  # what the book's chapter reads
 
 
 class Grade(TypedDict, total=False):
-    """What is known of one teacher, as JSON holds it; `grade` makes it.
+    """What is known of one teacher, as JSON holds it; `grading.grade` makes it.
 
     The second part is there with a ground truth, the third with preferences, the fourth with the replies' texts. Where
     an interval is None, it cannot be told.
@@ -95,8 +95,8 @@ class Audit:
 
     An interval is [value, low, high]. made: when, with what versions, where, in how many seconds. policy, sampling: as
     recorded. prompts: {"source", "names", "left_out"}. ground_truth: its name, or None. replies: {"cut_off", "same"},
-    shares. teachers: {name: `grade`, "rewards" (prompts, replies) and "preferences" (pairs, 2)}; reference: the same of
-    the ground truth. order: see `order_of_teachers`. advice: sentences.
+    shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
+    `grading.order_of_teachers`. advice: sentences.
     """
 
     made: dict[str, Any]
