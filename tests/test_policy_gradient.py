@@ -17,8 +17,9 @@ from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.lm.experiments import recipe
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import policies, reward_functions
 from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.reading import encode
 from rvlib.lm.sampling import log_probs as log_probs_module
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.generation import complete, generate
@@ -109,9 +110,7 @@ def test_what_a_policy_would_have_to_write_ends(policy):
     prompt = tiny.prompts(1, 0)[0].text
     ids = encode_reply(policy, prompt, "the food was good .")
     assert policy.tokenizer.decode(ids) == "the food was good . [EOS]" or ids[-1] == policy.tokenizer.eos_token_id
-    assert encode_prompt(policy.tokenizer, prompt) + ids == reward_models.encode(
-        policy.tokenizer, prompt, "the food was good ."
-    )
+    assert encode_prompt(policy.tokenizer, prompt) + ids == encode(policy.tokenizer, prompt, "the food was good .")
 
 
 def negative_log_probs(policy, prompt_ids, completion_ids, weights=None):
@@ -320,14 +319,14 @@ def test_bradley_terry_recovers_a_reward_up_to_a_shift(tmp_path):
     model.config.pad_token_id = policy.tokenizer.pad_token_id
     words = tiny.ADJECTIVES["plain"].split()[:6]
     truth, rng = np.linspace(-1.5, 1.5, 6), np.random.default_rng(0)
-    ids = [reward_models.encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
+    ids = [encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
     trainer = Trainer(model, tmp_path / "rm", 3e-3, RUNTIME.model_copy(update={"micro_batch": 256}))
     for _ in range(150):
         pairs = rng.integers(0, 6, (256, 2))
         first = rng.random(256) < 1 / (1 + np.exp(truth[pairs[:, 1]] - truth[pairs[:, 0]]))
         rows = [[ids[i], ids[j]] if wins else [ids[j], ids[i]] for (i, j), wins in zip(pairs, first)]
         trainer.update(rows, lambda batch: supervised.bradley_terry(model, policy.tokenizer, batch, 0.0))
-    learned = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
+    learned = reward_functions.forward(model, policy.tokenizer, ids).detach().numpy()
     assert np.allclose(learned - learned.mean(), truth, atol=0.25)
 
 

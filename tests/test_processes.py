@@ -193,7 +193,7 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
 SLOW = """
 import sys, time
 from rvlib.audit import command
-from rvlib.lm.models.reward_models import SequenceReward
+from rvlib.lm.models.reward_functions import SequenceReward
 
 def slow(*arguments):
     time.sleep(2)
@@ -488,7 +488,8 @@ from dataclasses import replace
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import policies
+from rvlib.lm.models.reward_functions import SequenceReward
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import policy_gradient_step
@@ -507,7 +508,7 @@ def judge(seed, placement):
     sharing = share_out(model, placement)
     if processes.world() > 1:
         assert model.num_parameters() == 0 and sum(shard.part.numel() for shard in sharing.shards) < 0.51 * numel
-    return reward_models.SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
+    return SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
 
 def steps(count):
     teacher, truth, numbers, prompts = judge(1, "shared"), judge(2, "host"), [], tiny.prompts(6, 0)

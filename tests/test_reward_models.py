@@ -17,9 +17,11 @@ transformers = pytest.importorskip(
 from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models import fixed_rewards, reward_models
+from rvlib.lm.models import fixed_rewards, reward_functions, reward_models
 from rvlib.lm.models.policies import load_policy
-from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model
+from rvlib.lm.models.reading import encode
+from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_models import load_reward_model
 
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
 REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]
@@ -69,7 +71,7 @@ def test_the_tokenizers_padding_side_does_not_matter(tmp_path):
 
 def test_a_gradient_passes_through(tmp_path):
     score = load_classifier(make_llama(tmp_path))
-    reward_models.forward(
+    reward_functions.forward(
         score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]
     ).sum().backward()
     assert score.model.score.weight.grad.abs().sum() > 0

@@ -14,7 +14,7 @@ from rvlib.audit.statistics import MANTISSA, precision_step
 from rvlib.files import read_lines, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models.reward_models import SequenceReward, check_finite
+from rvlib.lm.models.reward_functions import SequenceReward, check_finite
 
 CHUNK = 16  # prompts that are lost at most where scoring is stopped
 COMPARED = 8  # replies that are scored once more, each alone

@@ -35,6 +35,7 @@ from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import RewardFunction, policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.models.reward_functions import FunctionReward
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import train_policy
 
@@ -124,7 +125,7 @@ class Run:
         reward = reward_models.load_reward_model(
             str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code, role=role
         )
-        if isinstance(reward, reward_models.FunctionReward):
+        if isinstance(reward, FunctionReward):
             return reward
         return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))
 

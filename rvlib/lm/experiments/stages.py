@@ -21,8 +21,9 @@ from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Preference, Prompt
 from rvlib.lm.experiments.recipe import PolicySettings
 from rvlib.lm.experiments.run_once import Product, stage
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import policies
 from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.reading import encode
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.log_probs import reply_log_probs
@@ -297,7 +298,7 @@ def reward_model(run: "Run", key: str, name: str, share: float, folder: pathlib.
     model.config.use_cache = False
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = [
-        [reward_models.encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))]
+        [encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))]
         for pair in preferences(run, name, share)
     ]
     trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from rvlib.lm.models.reward_models import forward
+from rvlib.lm.models.reward_functions import forward
 from rvlib.lm.training.trainer import Trainer
 
 if TYPE_CHECKING:
