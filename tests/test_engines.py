@@ -18,6 +18,8 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import bench, recipe
@@ -96,8 +98,6 @@ def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(po
 
 
 def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
-    from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
-
     def fail(error):
         def step(self):
             raise error

@@ -20,6 +20,9 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as tokenizer_models
+
 from rvlib.lm.experiments import real_policy
 from rvlib.lm.models import fixed_rewards, policies
 from rvlib.lm.sampling import replies as sampling_module
@@ -36,9 +39,6 @@ SMALL = Sampling(num_generations=3, max_new_tokens=6, prompts_per_batch=2, seed=
 def make_policy(folder, words=WORDS, spread=0.5):
     """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as
     SmolLM2's is."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers import models as tokenizer_models
-
     tokenizer = Tokenizer(tokenizer_models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(

@@ -163,7 +163,7 @@ def test_pickled_weights_alone_say_how_to_convert_them(tmp_path):
 
 
 def test_the_tokenizer_of_an_adapter_without_one_is_its_bases(tmp_path):
-    import peft
+    import peft  # slow to import
 
     base = make_llama(tmp_path / "base", architecture="LlamaForCausalLM")
     model = transformers.AutoModelForCausalLM.from_pretrained(base)

@@ -14,6 +14,9 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
+from httpx import Request, Response
+from huggingface_hub.errors import GatedRepoError
+from safetensors.torch import load_file, save_file
 from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
 from rvlib.lm.data.prompts import Prompt
@@ -314,8 +317,6 @@ def armorm(tmp_path, monkeypatch):
     }
     config["id2label"] = {str(i): f"objective {i}" for i in range(5)}
     (folder / "config.json").write_text(json.dumps(config))
-    from safetensors.torch import load_file, save_file
-
     weights = {
         key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("score")
     }
@@ -411,7 +412,7 @@ def test_a_token_classifier_with_one_label_is_no_reward_model(tmp_path, named):
 
 def make_adapter(folder, base, task="SEQ_CLS", **settings):
     """An adapter with random weights, and what its own code gives the texts of PROMPTS and REPLIES."""
-    import peft
+    import peft  # slow to import
 
     torch.manual_seed(3)
     kind = {"SEQ_CLS": "SequenceClassification", "CAUSAL_LM": "CausalLM"}[task]
@@ -547,9 +548,6 @@ def test_a_model_that_is_not_there(name, monkeypatch):
 
 
 def test_a_gated_model_says_what_to_do(monkeypatch):
-    from httpx import Request, Response
-    from huggingface_hub.errors import GatedRepoError
-
     def refuse(*arguments, **more):
         try:
             raise GatedRepoError("403", response=Response(403, request=Request("GET", "http://localhost")))

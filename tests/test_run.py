@@ -4,6 +4,7 @@ import concurrent.futures.process
 import importlib.util
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -19,7 +20,7 @@ import yaml
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
-pytest.importorskip(
+transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
@@ -189,11 +190,11 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
     assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance", "low-variance-90"]
     run = runs.Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     data = stages.split(run)
-    chosen, written = zip(*stages.off_policy_replies(run, data.pairs))
-    assert list(chosen) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(chosen) != set(written)
+    given, written = zip(*stages.off_policy_replies(run, data.pairs))
+    assert list(given) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(given) != set(written)
     trained_on = stages.preferences(run, "smollm2-135m", 0.0)
     pairs = {(pair.prompt.text, *sorted([pair.chosen, pair.rejected])) for pair in trained_on}
-    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, chosen, written)}
+    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, given, written)}
     assert pairs and pairs <= expected
 
 
@@ -550,8 +551,6 @@ def test_every_recipe_resolves_and_plans(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in recipe.names() if name != recipe.PAPER])
 def test_no_recipe_repeats_what_its_base_says(name):
-    import yaml
-
     tree = yaml.safe_load((recipe.FOLDER / f"{name}.yaml").read_text())
     base, replaced = flatten(read_tree(tree.pop("base"))), tree.pop("replace", [])
     repeated = [
@@ -871,8 +870,6 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def classifier(environment, tmp_path_factory):
     """The folder of a sequence classifier with one output and random weights."""
-    import transformers
-
     folder, policy = tmp_path_factory.mktemp("classifier"), policies.load_policy(tiny.TINY)
     with torch_seed(0):
         config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
@@ -899,8 +896,6 @@ class Bomb:
 
 @pytest.mark.parametrize("load", [policies.load_policy, reward_models.load_reward_model])
 def test_no_pickle_is_loaded(classifier, tmp_path, load):
-    import pickle
-
     folder = shutil.copytree(classifier, tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))

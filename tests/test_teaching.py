@@ -58,12 +58,12 @@ def test_what_replies_mean_and_how_good_they_are():
     assert np.allclose(words.writer("plain", 2).sum(1), 1)
 
 
-def test_replies_drawn_and_chosen_have_the_probabilities_of_the_table(world):
+def test_replies_drawn_and_named_have_the_probabilities_of_the_table(world):
     vectors = np.array(list(world.policies.values()))
     logprobs = autoregressive.log_probs(world.enumeration.logits(vectors))
     prompts, outputs = np.array([[0, 1, 1]] * 3), np.array([[0, 17, 624]] * 3)
-    chosen = world.enumeration.output_log_probs(torch.tensor(vectors), prompts, outputs).numpy()
-    assert np.allclose(chosen, logprobs[np.arange(3)[:, None], prompts, outputs])
+    logprobs_of_outputs = world.enumeration.output_log_probs(torch.tensor(vectors), prompts, outputs).numpy()
+    assert np.allclose(logprobs_of_outputs, logprobs[np.arange(3)[:, None], prompts, outputs])
     summed = world.enumeration.summed_logits(vectors)[np.arange(3)[:, None], prompts, outputs]
     assert np.allclose(world.enumeration.token_logits(torch.tensor(vectors), prompts, outputs).sum(-1), summed)
     uniform = np.random.default_rng(0).random((4000, 4))
