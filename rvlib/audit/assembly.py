@@ -150,9 +150,9 @@ def _ended_alone(
     prompts: Sequence[str],
 ) -> dict[str, Interval | None]:
     """The measures of the replies that ended by themselves, in units of those; arrays (prompts, replies)."""
-    proxy, measured = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
+    proxy, measured = np.where(ended, rewards, np.nan), None if truth is None else np.where(ended, truth, np.nan)
     try:
-        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)  # type: ignore[arg-type]
+        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)
     except ValueError:  # too few of them
         result = {}
     keys = ("reward_variance",) if truth is None else ("covariance", "accuracy", "reward_variance")

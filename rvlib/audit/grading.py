@@ -92,8 +92,9 @@ def grade(
     if len(np.unique(prompt)) < len(rewards):
         result["per_prompt"]["prompt"] = prompt.tolist()
     if truth is not None:
-        result.update(_graded_by_truth(rewards, truth, different, scale or 1.0, prompt))  # type: ignore[typeddict-item]
-        result["per_prompt"] |= result.pop("by_truth")  # type: ignore[typeddict-item]  # its own part of per_prompt
+        by_truth = _graded_by_truth(rewards, truth, different, scale or 1.0, prompt)
+        result["per_prompt"] |= by_truth.pop("per_prompt")
+        result.update(by_truth)  # type: ignore[typeddict-item]  # keys of a grade
     pairs = np.asarray(preferences, dtype=float).reshape(-1, 2)
     scored = np.isfinite(pairs).all(-1)
     pair_prompt = _numbered(pair_prompts, len(pairs))[scored]
@@ -141,7 +142,7 @@ def _graded_by_truth(
     scale: float,
     prompt: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """What a ground truth adds to a `Grade`, and under "by_truth" what it adds to its "per_prompt"."""
+    """What a ground truth adds to a `Grade`, its "per_prompt" too."""
     common = averaged(covariances(rewards, truth), prompt)
     if np.isfinite(common).sum() < 2:
         raise ValueError(
@@ -161,7 +162,7 @@ def _graded_by_truth(
         "tied_in_error": agreement.tied_in_error,
         "harm_aware": _mean(harm_aware.accuracy, prompt) if ordered else None,
         "harm_aware_chance": float(np.nanmean(averaged(harm_aware.chance, prompt))) if ordered else None,
-        "by_truth": {"accuracy": listed(agreement.accuracy), "covariance": listed(agreement.covariance)},
+        "per_prompt": {"accuracy": listed(agreement.accuracy), "covariance": listed(agreement.covariance)},
     }
 
 

@@ -226,7 +226,7 @@ def _amount(number: float, digits: int = 1) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
     """A table narrow enough for a terminal of 80 columns; numbers, which are in columns of units, are on the right."""
-    from rich.box import SIMPLE_HEAD
+    from rich.box import SIMPLE_HEAD  # as in `show`
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
