@@ -26,7 +26,7 @@ from rvlib import _checks, metrics
 class Estimate:
     """An estimate and the ends of its interval: numbers, or arrays of one shape."""
 
-    value: Any  # each NDArray[np.float64] or float, as the docstring says
+    value: Any  # float or NDArray[np.float64], and so are the ends
     low: Any
     high: Any
 

@@ -96,7 +96,7 @@ class ScoreTable:
     def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
         """A sentence on the scores of replies that are not among `keys`, if there are any.
 
-        texts: whether with one of them.
+        texts: whether the sentence quotes one of them.
         """
         unmatched = [key for table in self.scores.values() for key in table if key not in keys]
         if not unmatched:
