@@ -76,12 +76,12 @@ def scipy_flow(
 ) -> NDArray[np.float64]:
     """One problem's probabilities (times, outputs) by solve_ivp, on the same reduced equation that rvlib integrates."""
 
-    def field(_, u):
+    def field(_: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
         probs = softmax(logits + u)
         g = reward - kl_coef * u
         return probs * (g - probs @ g)
 
-    def jacobian(_, u):
+    def jacobian(_: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
         probs, a = softmax(logits + u), field(_, u)
         return np.diag(a - kl_coef * probs) - np.outer(a, probs) - np.outer(probs, a) + kl_coef * np.outer(probs, probs)
 
@@ -114,19 +114,19 @@ def scipy_flows(
 @functools.cache
 def _diffrax_solver(method: str, kl_coef: float) -> Callable[..., Any]:
     """The compiled solution of a batch, whose arguments are logits, rewards, times and a tolerance."""
-    import diffrax
+    import diffrax  # not among the requirements
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
 
-    def field(_, u, problem):
+    def field(_: Any, u: Any, problem: Any) -> Any:
         logits, reward = problem
         probs = jax.nn.softmax(logits + u)
         g = reward - kl_coef * u
         return probs * (g - probs @ g)
 
-    def solve(logits, reward, times, tolerance):
+    def solve(logits: Any, reward: Any, times: Any, tolerance: Any) -> Any:
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
             getattr(diffrax, method)(),

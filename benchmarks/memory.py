@@ -19,30 +19,30 @@ import pathlib
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass  # noqa: E402
-from torch.utils._pytree import tree_map_only  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_map_only
+from tqdm import tqdm
 
-from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm import origin  # noqa: E402
-from rvlib.lm.experiments import cost, plan  # noqa: E402
-from rvlib.lm.experiments import recipe as recipes  # noqa: E402
-from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
-from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib.files import write_text
+from rvlib.lm import origin
+from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments.architectures import ARCHITECTURES
+from rvlib.lm.models import policies
+from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim import adam
+from rvlib.lm.sampling.log_probs import reply_log_probs
+from rvlib.lm.training.trainer import Trainer
 
 RECIPES = {
     "scale-8b": "llama-3.1-8b",
@@ -77,7 +77,14 @@ class Counter(TorchDispatchMode):
         """Take off a storage that is freed."""
         self.now -= nbytes
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Count what an operation returns."""
         output = function(*args, **(kwargs or {}))
         tree_map_only(torch.Tensor, self.see, output)
         self.peak = max(self.peak, self.now)
@@ -196,7 +203,7 @@ def main(out: pathlib.Path) -> None:
     for name in tqdm(RECIPES, unit="recipe"):
         result["counted"][name] = count(name, RECIPES[name])
     result["step_bytes_a_parameter"] = {"compiled": step_bytes("default"), "not compiled": step_bytes("force_eager")}
-    write_whole(out, lambda partial: partial.write_text(json.dumps(result, indent=1) + "\n"))
+    write_text(out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["counted"] | result["step_bytes_a_parameter"], indent=1), f"\nWritten to {out}")
 
 

@@ -15,10 +15,10 @@ import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import served  # noqa: E402
-from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
-from test_site import PAGES, compressed  # noqa: E402
+from browser import served
+from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser
+from playwright.sync_api import Browser, sync_playwright
+from test_site import PAGES, compressed
 
 HTML = ROOT / "_build/html"
 MOVED = "before => document.querySelector('.rv-explorable svg').outerHTML !== before"
@@ -26,7 +26,7 @@ MOST_SECONDS = {1: 1.5, 4: 4.0}  # by how many times the processor is slowed dow
 MOST_MEGABYTES = 1.5
 
 
-def first_move(browser, site: str, name: str, slowdown: int) -> tuple[float, float] | None:
+def first_move(browser: Browser, site: str, name: str, slowdown: int) -> tuple[float, float] | None:
     """Seconds from the request of a page until its first slider has moved its figure, and megabytes of all that it
     asked for, each file once and compressed; None where there is no figure."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
@@ -78,9 +78,9 @@ def main(names: list[str]) -> None:
         browser.close()
     for slowed, plain, megabytes, name in sorted(rows):
         print(f"{name:<56} {plain:5.1f} s, slowed down four times {slowed:5.1f} s, {megabytes:5.2f} MB")
-    found = {name: failures(plain, slowed, megabytes) for slowed, plain, megabytes, name in sorted(rows)}
-    if any(found.values()):
-        sys.exit("\n".join(f"Above a limit: {name}: {', '.join(above)}" for name, above in found.items() if above))
+    by_page = {name: failures(plain, slowed, megabytes) for slowed, plain, megabytes, name in sorted(rows)}
+    if any(by_page.values()):
+        sys.exit("\n".join(f"Above a limit: {name}: {', '.join(above)}" for name, above in by_page.items() if above))
 
 
 if __name__ == "__main__":

@@ -25,20 +25,20 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import transformers  # noqa: E402
-import trl  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+import numpy as np
+import transformers
+import trl
+from datasets import Dataset
+from numpy.typing import NDArray
 
-from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm import origin  # noqa: E402
-from rvlib.lm.data.prompts import Prompt, alpaca_eval  # noqa: E402
-from rvlib.lm.experiments import live, recipe  # noqa: E402
-from rvlib.lm.models import fixed_rewards  # noqa: E402
-from rvlib.lm.models.policies import Policy, load_policy  # noqa: E402
-from rvlib.lm.training import policy_gradient  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib.files import write_text
+from rvlib.lm import origin
+from rvlib.lm.data.prompts import Prompt, alpaca_eval
+from rvlib.lm.experiments import live, recipe
+from rvlib.lm.models import fixed_rewards
+from rvlib.lm.models.policies import Policy, load_policy
+from rvlib.lm.training import policy_gradient
+from rvlib.lm.training.trainer import Trainer
 
 PROMPTS, NUM_GENERATIONS, MAX_NEW_TOKENS = 8, 4, 24
 STEPS, LEARNING_RATE = 6, 1e-6
@@ -223,8 +223,7 @@ def main(file: pathlib.Path) -> None:
         "learning": learning(),
         "made": origin.record() | {"trl": trl.__version__},
     }
-    text = json.dumps(result, indent=1) + "\n"
-    write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(file, json.dumps(result, indent=1) + "\n")
     print(f"TRL's step takes {result['ratio']:.1f} times as long as ours. Written to {file}")
 
 

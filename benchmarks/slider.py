@@ -26,16 +26,17 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from browser import served  # noqa: E402
-from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
-from jupyter import jupyterlab, notebook, ready, run_cell  # noqa: E402
+from browser import served
+from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser
+from jupyter import jupyterlab, notebook, ready, run_cell
 
-from rvlib.explore import (  # noqa: E402
+from rvlib.explore import (
     BestOfN,
     Constructions,
     Curves,
@@ -48,7 +49,7 @@ from rvlib.explore import (  # noqa: E402
     Samples,
     Teachers,
 )
-from rvlib.explore._explorable import WEB, Explorable  # noqa: E402
+from rvlib.explore._explorable import WEB, Explorable
 
 MOVES = 300  # of the mouse: five seconds
 CATEGORIES = [
@@ -177,12 +178,12 @@ def milliseconds(events: list[dict[str, Any]]) -> tuple[list[float], int]:
     ]
     process = marks[0][1]
 
-    def times(name):
+    def times(name: str) -> NDArray[np.float64]:
         return np.array(sorted(event["ts"] for event in events if event["name"] == name and event["pid"] == process))
 
     commits, activations, frames = times("Commit"), times("ActivateLayerTree"), times("DrawFrame")
 
-    def following(series, moment):
+    def following(series: NDArray[np.float64], moment: float) -> float | None:
         return series[np.searchsorted(series, moment)] if series.size and series[-1] >= moment else None
 
     began = {int(number): moment for moment, _, kind, number in marks if kind == "in"}

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import transformers
 from torch.profiler import ProfilerActivity, profile
+from transformers.integrations import sdpa_attention
 
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.sampling import cuda_graph, token_step
@@ -98,8 +99,6 @@ def copied(engine: str, model: Any, rows: int, steps: int) -> float:
     Under a mask transformers does so unless its `sdpa` packs the heads of one query (5.23 does, 5.17 does not, nor does
     any where it is compiled).
     """
-    from transformers.integrations import sdpa_attention
-
     config = model.config
     key_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
     packs = hasattr(sdpa_attention, "pack_gqa") and engine != "static"

@@ -66,10 +66,10 @@ def real(
         raise ValueError(f"{name} must be a real number, got {type(value).__name__}; pass a number.") from error
     if result.size == 0:
         raise ValueError(f"{name} must be a number or a non-empty array of numbers, got shape {result.shape}.")
-    limits = f"greater than {above:g}" if above is not None else f"in [{low:g}, {high:g}]"
+    expected = f"greater than {above:g}" if above is not None else f"in [{low:g}, {high:g}]"
     allowed = (result >= low) & (result <= high) & ((result > above) if above is not None else True)
     if not np.all(allowed):
-        raise ValueError(f"{name} must be {limits}, got {result[~allowed].flat[0] if result.ndim else result:.6g}.")
+        raise ValueError(f"{name} must be {expected}, got {result[~allowed].flat[0] if result.ndim else result:.6g}.")
     return result
 
 

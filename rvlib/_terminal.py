@@ -38,6 +38,11 @@ def sentence(error: BaseException) -> str:
     )
 
 
+def first_line(error: BaseException | None) -> str:
+    """The first line of an error, to stand in another sentence; what kind of error it is, where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def package_of(error: ModuleNotFoundError) -> str:
     """The name of the package that an import did not find, in whole or a module of it."""
     return (error.name or str(error)).partition(".")[0]

@@ -24,11 +24,11 @@ from rvlib import _checks, metrics
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates and the ends of their intervals: numbers, or arrays of one shape."""
+    """An estimate and the ends of its interval: numbers, or arrays of one shape."""
 
-    value: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    value: Any  # float or NDArray[np.float64], and so are the ends
+    low: Any
+    high: Any
 
     def __getitem__(self, index: Any) -> "Estimate":
         return Estimate(self.value[index], self.low[index], self.high[index])

@@ -1,9 +1,10 @@
-"""Files of the library: where data is kept, what files were made from, and writing one whole or not at all."""
+"""Files of the library: where data is kept, what files were made from, and writing one, or a folder, whole."""
 
 import hashlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -57,3 +58,23 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write a text, in UTF-8, as `write_whole` does."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_folder(folder: pathlib.Path, write: Callable[[pathlib.Path], object], *, replaces: bool = True) -> None:
+    """Call write(a temporary folder), which is to make it, and rename the result to `folder`, as `write_whole` does.
+
+    replaces: whether it takes the place of an older one. Otherwise several processes may make the same: the first that
+    ends has made it, and what the others made is dropped.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}{'' if replaces else f'.{os.getpid()}'}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        write(partial)
+        if replaces:
+            shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if replaces or not isinstance(error, OSError) or not folder.exists():
+            raise

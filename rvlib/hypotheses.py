@@ -7,7 +7,8 @@ the opposite holds for one of them, and open otherwise.
 
 from dataclasses import dataclass
 
-from rvlib.teacher_study import Interval, Study, compare, lead
+from rvlib.estimates import Estimate
+from rvlib.teacher_study import Study, compare, lead
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Verdict:
     name: str
     claim: str
     verdict: str
-    evidence: dict[str, Interval]
+    evidence: dict[str, Estimate]
 
 
 def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
@@ -136,16 +137,16 @@ def _nothing_warns_of_hacking(study: Study, resamples: int) -> Verdict:
     return Verdict("H6", claim, "contradicted" if warned else unless_warned, highest)
 
 
-def _judged(name: str, claim: str, leads: list[tuple[str, Interval]], *, complete: bool) -> Verdict:
+def _judged(name: str, claim: str, leads: list[tuple[str, Estimate]], *, complete: bool) -> Verdict:
     """The verdict on a claim of leads, (algorithm, the lead) each, all of which must lie above 0."""
-    least: dict[str, Interval] = {}
-    for algorithm, interval in leads:
-        if algorithm not in least or interval.value < least[algorithm].value:
-            least[algorithm] = interval
-    if any(interval.high < 0 for _, interval in leads):
+    least: dict[str, Estimate] = {}
+    for algorithm, ahead in leads:
+        if algorithm not in least or ahead.value < least[algorithm].value:
+            least[algorithm] = ahead
+    if any(ahead.high < 0 for _, ahead in leads):
         verdict = "contradicted"
     elif not complete:
         verdict = "not tested"
     else:
-        verdict = "confirmed" if all(interval.low > 0 for _, interval in leads) else "open"
+        verdict = "confirmed" if all(ahead.low > 0 for _, ahead in leads) else "open"
     return Verdict(name, claim, verdict, least)

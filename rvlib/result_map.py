@@ -115,7 +115,7 @@ def _pages(entry: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Row:
+class ConcordanceRow:
     """One row of the concordance: a result, the functions that compute it, and tests of these functions."""
 
     result: Result
@@ -123,7 +123,9 @@ class Row:
     tests: tuple[str, ...]
 
 
-def concordance(book_results: list[Result], package: str | pathlib.Path, tests: str | pathlib.Path) -> list[Row]:
+def concordance(
+    book_results: list[Result], package: str | pathlib.Path, tests: str | pathlib.Path
+) -> list[ConcordanceRow]:
     """The results with functions and tests, read from the sources.
 
     A function belongs to a result if its docstring has the result's label in backticks, or its name in the paper after
@@ -151,7 +153,7 @@ def concordance(book_results: list[Result], package: str | pathlib.Path, tests: 
         last_names = {name.rsplit(".", 1)[1] for name in own}
         covering = [test for test in all_tests if test.mentions & set(keys) or test.uses & last_names]
         covering.sort(key=lambda test: (not test.mentions & set(keys), len(test.uses)))
-        rows.append(Row(result, own, tuple(test.name for test in covering[:3])))
+        rows.append(ConcordanceRow(result, own, tuple(test.name for test in covering[:3])))
     return rows
 
 
@@ -199,7 +201,7 @@ def _tests(path: pathlib.Path, functions: set[str]) -> list[_Test]:
     ]
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[ConcordanceRow]) -> str:
     """The concordance as an HTML table, every result a link."""
     cells = [
         (

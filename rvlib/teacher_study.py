@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rvlib.estimates import Estimate
 from rvlib.results import TEACHING
 from rvlib.tabular.scores import rank_correlation
 
@@ -172,48 +173,36 @@ MEASURES = {"spearman": spearman, "regret": regret}
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A number and the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __format__(self, spec: str) -> str:
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
-
-
-@dataclass(frozen=True)
-class Comparison:
+class PredictorComparison:
     """How well each predictor does for one algorithm and outcome.
 
-    values: {predictor: `Interval`}, means over policies. by_policy: {predictor: (policies,)}. against_best: the
-    predictor of the best value against each other one, an `Interval` of the difference, positive where the best one is
+    values: {predictor: `Estimate`}, means over policies. by_policy: {predictor: (policies,)}. against_best: the
+    predictor of the best value against each other one, an `Estimate` of the difference, positive where the best one is
     better.
     """
 
     measure: str
     best: str
-    values: dict[str, Interval]
+    values: dict[str, Estimate]
     by_policy: dict[str, Array]
-    against_best: dict[str, Interval]
+    against_best: dict[str, Estimate]
 
 
 def compare(
     study: Study, algorithm: str, outcome: str, measure: str = "spearman", *, resamples: int = 2000
-) -> Comparison:
+) -> PredictorComparison:
     """All predictors against one outcome. measure: "spearman", or "regret", which is better if it is smaller."""
     names, sign = list(study.scores), 1 if measure == "spearman" else -1
     by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
     mean = by_policy.mean(1)
     best = int((sign * mean).argmax())
-    return Comparison(
+    return PredictorComparison(
         measure=measure,
         best=names[best],
-        values={name: _interval(mean[i], resampled[:, i]) for i, name in enumerate(names)},
+        values={name: _estimate(mean[i], resampled[:, i]) for i, name in enumerate(names)},
         by_policy=dict(zip(names, by_policy)),
         against_best={
-            name: _interval(sign * (mean[best] - mean[i]), sign * (resampled[:, best] - resampled[:, i]))
+            name: _estimate(sign * (mean[best] - mean[i]), sign * (resampled[:, best] - resampled[:, i]))
             for i, name in enumerate(names)
             if i != best
         },
@@ -229,12 +218,12 @@ def lead(
     measure: str = "spearman",
     *,
     resamples: int = 2000,
-) -> Interval:
+) -> Estimate:
     """How far one predictor is ahead of another, positive where `first` is better, paired within each sample."""
     sign, names = 1 if measure == "spearman" else -1, list(study.scores)
     by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
     i, j = names.index(first), names.index(second)
-    return _interval(sign * (by_policy[i] - by_policy[j]).mean(), sign * (resampled[:, i] - resampled[:, j]))
+    return _estimate(sign * (by_policy[i] - by_policy[j]).mean(), sign * (resampled[:, i] - resampled[:, j]))
 
 
 @functools.lru_cache(maxsize=64)
@@ -254,9 +243,10 @@ def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resampl
     return measured(scores, outcomes), np.concatenate(drawn)
 
 
-def _interval(value: float, draws: Array) -> Interval:
+def _estimate(value: float, draws: Array) -> Estimate:
+    """A number with its 95 % interval."""
     low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -296,13 +286,13 @@ class Winner:
     """The predictor of the smallest top-1 regret for the gain, by which an audit may order reward models.
 
     right: the share of pairs of reward models that it orders as their gains do. margin: how much smaller its regret is
-    than that of on-policy accuracy, an `Interval`; it is 0 where on-policy accuracy itself is the winner.
+    than that of on-policy accuracy, an `Estimate`; it is 0 where on-policy accuracy itself is the winner.
     """
 
     predictor: str
-    regret: Interval
+    regret: Estimate
     right: float
-    margin: Interval
+    margin: Estimate
     complete: bool  # whether no part of the study is missing
 
 

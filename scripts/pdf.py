@@ -11,9 +11,9 @@ from playwright.sync_api import sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import served  # noqa: E402
-from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser  # noqa: E402
-from test_site import PAGES  # noqa: E402
+from browser import served
+from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser
+from test_site import PAGES
 
 HTML = ROOT / "_build/html"
 ARTICLE = re.compile(r'<article class="bd-article">.*?</article>', re.S)

@@ -45,7 +45,7 @@ from sphinx.util.display import status_iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rvlib.typesetting import typeset_text  # noqa: E402  (the rvlib of this folder, installed or not)
+from rvlib.typesetting import typeset_text  # the rvlib of this folder, installed or not
 
 # What a notebook's output depends on besides its own cells.
 CODE = [
@@ -214,7 +214,7 @@ class Quiet(logging.LoggerAdapter):
     """A logger that takes what MyST-NB says of a notebook and passes nothing on."""
 
     def log(self, *_: Any, **__: Any) -> None:
-        pass
+        """Say nothing."""
 
 
 def run_notebooks(app: Sphinx, env: Any, docnames: list[str]) -> None:

@@ -20,7 +20,7 @@ from sphinx.util.index_entries import split_index_msg
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rvlib import result_map  # noqa: E402  (the rvlib of this folder, installed or not)
+from rvlib import result_map  # the rvlib of this folder, installed or not
 
 _NUMBERED = re.compile(r"(?:Definition|Lemma|Proposition|Theorem|Corollary) \d+")
 

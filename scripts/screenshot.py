@@ -7,8 +7,8 @@ from playwright.sync_api import sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import served  # noqa: E402
-from conftest import BROWSER_FLAGS, find_browser  # noqa: E402
+from browser import served
+from conftest import BROWSER_FLAGS, find_browser
 
 PICTURE = ROOT / "book/images/race.png"
 STATE = "#race.time=200"  # late enough that one teacher's student has passed the finish, and the other's has not begun

@@ -22,19 +22,20 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import cli, metrics  # noqa: E402
-from rvlib.audit import command, planning, report, scoring  # noqa: E402
-from rvlib.audit import run as auditing  # noqa: E402
-from rvlib.audit.grading import BOOK, Audit, grade, order_of_teachers  # noqa: E402
-from rvlib.audit.run import audit  # noqa: E402
-from rvlib.audit.stamps import stamp  # noqa: E402
-from rvlib.audit.verdicts import advice  # noqa: E402
-from rvlib.lm import missing  # noqa: E402
-from rvlib.lm.data import files, tiny  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.models.tiny import make_tiny_model  # noqa: E402
-from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib import cli, metrics
+from rvlib.audit import command, planning, report, scoring
+from rvlib.audit import run as auditing
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import BOOK, Audit
+from rvlib.audit.run import audit
+from rvlib.audit.stamps import stamp
+from rvlib.audit.verdicts import advice
+from rvlib.lm import missing
+from rvlib.lm.data import files, tiny
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.tiny import make_tiny_model
+from rvlib.lm.sampling import replies as sampling_module
+from rvlib.lm.seeding import torch_seed
 
 SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, seed=1, progress=False)
 

@@ -19,6 +19,7 @@ from rvlib.audit import (
     audit_rewards,
     compare,
     exchange,
+    exchange_rows,
     grade,
     probes,
     report,
@@ -29,7 +30,7 @@ from rvlib.audit import (
 from rvlib.audit.assembly import regrade
 from rvlib.audit.command import main
 from rvlib.audit.comparison import Change, Comparison
-from rvlib.audit.grading import Audit
+from rvlib.audit.outcome import Audit
 from rvlib.audit.verdicts import interval
 
 PROMPTS = [f"question {i}" for i in range(12)]
@@ -435,7 +436,7 @@ def test_exported_replies_come_back_as_scores(files, tmp_path):
     for name in ("out.jsonl", "out.parquet"):
         path = tmp_path / name
         assert exchange.write_replies(path, brought.prompts, brought.replies) == 48
-        rows = [row for _, row in exchange._rows(path)]
+        rows = [row.columns for row in exchange_rows.read_rows(path)]
         scored = written(tmp_path / "back.jsonl", [row | {"judge": len(row["reply"])} for row in rows])
         assert audit_files(files[0], scored).teachers["judge"]["rewards"] == LENGTH.tolist()
 

@@ -18,18 +18,19 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.audit import command as audit_command  # noqa: E402
-from rvlib.audit import report, scoring, statistics  # noqa: E402
-from rvlib.audit.reading import reading_notes  # noqa: E402
-from rvlib.audit.run import audit  # noqa: E402
-from rvlib.audit.stamps import stamp  # noqa: E402
-from rvlib.lm.data import hub  # noqa: E402
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import reward_models  # noqa: E402
-from rvlib.lm.models.reward_models import load_reward_model  # noqa: E402
-from rvlib.lm.sampling.replies import read_replies  # noqa: E402
+from rvlib.audit import command as audit_command
+from rvlib.audit import report, scoring, statistics
+from rvlib.audit.reading import reading_notes
+from rvlib.audit.run import audit
+from rvlib.audit.stamps import stamp
+from rvlib.lm.data import hub
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import reward_models
+from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_models import load_reward_model
+from rvlib.lm.sampling.replies import read_replies
 
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
 SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, progress=False)
@@ -472,7 +473,7 @@ def test_a_reward_that_is_no_number_says_whose_and_of_what(models, prompts, tmp_
 def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", 1)
     path, calls = prompts(), []
-    score = reward_models.SequenceReward.__call__
+    score = SequenceReward.__call__
 
     def until_the_third(self, prompts, replies):
         calls.append(prompts[0].name)
@@ -481,7 +482,7 @@ def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, t
         return score(self, prompts, replies)
 
     whole = audit(models / "policy", [models / "judge"], path, folder=tmp_path / "whole", **SETTINGS)
-    monkeypatch.setattr(reward_models.SequenceReward, "__call__", until_the_third)
+    monkeypatch.setattr(SequenceReward, "__call__", until_the_third)
     with pytest.raises(KeyboardInterrupt):
         audit(models / "policy", [models / "judge"], path, folder=tmp_path / "cut", **SETTINGS)
     (partial,) = (tmp_path / "cut").glob("scores-*.partial.jsonl")

@@ -18,17 +18,17 @@ from conftest import ROOT
 torch = pytest.importorskip("torch", reason="needs the language models' packages")
 transformers = pytest.importorskip("transformers", reason="needs the language models' packages")
 
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from rvlib import cli  # noqa: E402
-from rvlib.lm.experiments import architectures, bench, bench_report, generated, official, plan  # noqa: E402
-from rvlib.lm.experiments import recipe as recipes  # noqa: E402
-from rvlib.lm.experiments.architectures import ARCHITECTURES  # noqa: E402
-from rvlib.lm.models.policies import Policy  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
+from rvlib import cli
+from rvlib.lm.experiments import architectures, bench, bench_report, generated, official, plan
+from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments.architectures import ARCHITECTURES
+from rvlib.lm.models.policies import Policy
+from rvlib.lm.optim import adam
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
 
 CHANGES = ["policy_gradient.max_new_tokens=24", "policy_gradient.batch_size=8", "runtime.micro_batch=4"]
 ARGUMENTS = [
@@ -324,9 +324,10 @@ def test_the_script_for_a_lent_gpu_leaves_its_results_and_nothing_large(tmp_path
 
 def test_the_idle_share_is_the_time_in_which_no_kernel_runs(monkeypatch):
     models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
-    kernel = lambda start, end, device: SimpleNamespace(  # noqa: E731
-        device_type=device, time_range=SimpleNamespace(start=start, end=end)
-    )
+
+    def kernel(start, end, device):
+        return SimpleNamespace(device_type=device, time_range=SimpleNamespace(start=start, end=end))
+
     cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
     events = [kernel(0, 1e5, cuda), kernel(0.5e5, 2e5, cuda), kernel(0, 9e5, cpu)]
     profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))

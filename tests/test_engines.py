@@ -18,18 +18,20 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm import processes  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import bench, recipe  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
-from rvlib.lm.sampling import engines  # noqa: E402
-from rvlib.lm.sampling.encoding import end_token_ids  # noqa: E402
-from rvlib.lm.sampling.generation import generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training import policy_gradient  # noqa: E402
+from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import bench, recipe
+from rvlib.lm.models import policies
+from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim import adam
+from rvlib.lm.sampling import engines
+from rvlib.lm.sampling.encoding import end_token_ids
+from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import policy_gradient
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
 
@@ -96,8 +98,6 @@ def test_the_same_seed_gives_the_same_replies_and_leaves_everything_as_it_was(po
 
 
 def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
-    from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
-
     def fail(error):
         def step(self):
             raise error

@@ -20,8 +20,8 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm.enumerable import rarity, study  # noqa: E402
-from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow  # noqa: E402
+from rvlib.lm.enumerable import rarity, study
+from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,8 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm.experiments import live  # noqa: E402
-from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance  # noqa: E402
+from rvlib.lm.experiments import live
+from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 
 QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outputs=2", "evaluation.per_epoch=8"]
 

@@ -20,13 +20,16 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm.experiments import real_policy  # noqa: E402
-from rvlib.lm.models import fixed_rewards, policies  # noqa: E402
-from rvlib.lm.sampling import replies as sampling_module  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
-from rvlib.lm.sampling.generation import until_end  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs  # noqa: E402
-from rvlib.lm.sampling.replies import Sampling, sample_replies  # noqa: E402
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as tokenizer_models
+
+from rvlib.lm.experiments import real_policy
+from rvlib.lm.models import fixed_rewards, policies
+from rvlib.lm.sampling import replies as sampling_module
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.generation import until_end
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 
 WORDS = "<end> <unk> rain sun wind snow a b c d e f".split()
 PROMPTS = [prompts.Prompt(f"p{i}", " ".join(WORDS[2 : 3 + i]), "sun") for i in range(5)]
@@ -36,9 +39,6 @@ SMALL = Sampling(num_generations=3, max_new_tokens=6, prompts_per_batch=2, seed=
 def make_policy(folder, words=WORDS, spread=0.5):
     """A Llama of two layers with random weights, saved, loaded as any other. Its padding token is its ending token, as
     SmolLM2's is."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers import models as tokenizer_models
-
     tokenizer = Tokenizer(tokenizer_models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(

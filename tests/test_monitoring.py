@@ -10,11 +10,11 @@ trl = pytest.importorskip("trl", reason="TRL is not installed: pip install -r re
 datasets = pytest.importorskip(
     "datasets", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
-import transformers  # noqa: E402
+import transformers
 
-from rvlib.audit.monitoring import GroupStatistics, group_statistics  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
+from rvlib.audit.monitoring import GroupStatistics, group_statistics
+from rvlib.lm.data import tiny
+from rvlib.lm.models import policies
 
 NAN = float("nan")
 

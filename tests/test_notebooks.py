@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IN_A_PAGE = ("text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png")
 sys.path.insert(0, str(ROOT / "scripts"))
-import first_cells  # noqa: E402
+import first_cells
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,18 +15,18 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm import missing  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import recipe  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter, without_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt  # noqa: E402
-from rvlib.lm.sampling.generation import generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training.policy_gradient import evaluate, train_policy  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib.lm import missing
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.models.adapters import add_adapter, without_adapter
+from rvlib.lm.optim import adam
+from rvlib.lm.sampling.encoding import encode_prompt
+from rvlib.lm.sampling.generation import generate
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training.policy_gradient import evaluate, train_policy
+from rvlib.lm.training.trainer import Trainer
 
 WITHOUT = "is not installed: pip install -r requirements-lm.txt"
 FULL = recipe.load("tiny-4.1").runtime.model_copy(update={"micro_batch": 4, "save_every": 1})
@@ -34,10 +35,19 @@ UNSAVED = {"micro_batch": 8, "save_every": 1000}  # for runs that are not gone o
 SETTINGS = {"paper": recipe.load("paper").policy_gradient.learning_rate}
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """The weights at the start and at the end of a training, by name, in float64, and its trainer."""
+
+    start: dict[str, torch.Tensor]
+    end: dict[str, torch.Tensor]
+    trainer: Trainer
+
+
 def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
     """A tiny policy trained on losses of replies that differ from step to step.
 
-    Returns the weights before and after, by name, in float64, and the trainer.
+    Returns a `Learnt`.
     """
     policy = policy or policies.load_policy(tiny.TINY, dtype="bfloat16")
     if runtime.weights_dtype == "float32":
@@ -46,7 +56,11 @@ def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
     prompts = [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(8, 0)]
     with torch_seed(1):
         replies = [[int(t) for t in torch.randint(4, 60, (6,))] for _ in prompts]
-    before = {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}
+
+    def weights():
+        return {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}
+
+    start = weights()
     for step in trainer.steps(steps, "test"):
         advantages = torch.tensor(1 + np.random.default_rng(step).normal(size=8))
 
@@ -54,7 +68,7 @@ def learn(folder, runtime, steps, rate=SETTINGS["paper"], policy=None):
             return -advantages[rows] * reply_log_probs(policy, [prompts[i] for i in rows], [replies[i] for i in rows])
 
         trainer.update(list(range(8)), loss_of)
-    return before, {name: value.detach().double().clone() for name, value in trainer.adam.parameters.items()}, trainer
+    return Learnt(start, weights(), trainer)
 
 
 # Steps of 1e-7 in bfloat16
@@ -86,8 +100,8 @@ def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_mo
 
 @pytest.fixture(scope="module")
 def a_hundred_steps(tmp_path_factory):
-    """Weights before and after a hundred steps of the paper's rate in 32 bits."""
-    return learn(tmp_path_factory.mktemp("exact"), FULL.model_copy(update=UNSAVED), 100)[:2]
+    """What a hundred steps of the paper's rate in 32 bits have made."""
+    return learn(tmp_path_factory.mktemp("exact"), FULL.model_copy(update=UNSAVED), 100)
 
 
 @pytest.mark.parametrize("kind", ["adam8bit", "stochastic rounding alone"])
@@ -102,19 +116,18 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
     optim = pytest.importorskip("torchao.optim", reason=f"torchao {WITHOUT}")
     if kind != "adam8bit":  # torchao's Adam with moments that are not quantised
         monkeypatch.setattr(optim, "AdamW8bit", optim._AdamW)
-    before, exact = a_hundred_steps
     eight = EIGHT.model_copy(update=UNSAVED)
-    _, stochastic, trainer = learn(tmp_path / "ours", eight, 100)
-    assert {value.dtype for value in trainer.adam.parameters.values()} == {torch.bfloat16}
-    names = list(before)
+    learnt = learn(tmp_path / "ours", eight, 100)
+    assert {value.dtype for value in learnt.trainer.adam.parameters.values()} == {torch.bfloat16}
+    names = list(learnt.start)
     start, exact, stochastic = (
-        torch.cat([weights[name].ravel() for name in names]) for weights in (before, exact, stochastic)
+        torch.cat([weights[name].ravel() for name in names])
+        for weights in (a_hundred_steps.start, a_hundred_steps.end, learnt.end)
     )
     moved, followed = exact - start, stochastic - start
     projection = float(followed @ moved / (moved @ moved))
-    path = (
-        100 * SETTINGS["paper"]
-    )  # no weight's steps are together longer, so none of its displacement's variance is above path × spacing
+    # No weight's steps are together longer, so none of its displacement's variance is above path × spacing.
+    path = 100 * SETTINGS["paper"]
     deviation = float((moved**2 * spacing(start.abs().clamp(min=2.0**-30)) * path).sum().sqrt() / (moved @ moved))
     assert deviation < 0.05  # else the test could not tell moving from standing still
     assert projection == pytest.approx(1, abs=4 * deviation + 0.05)
@@ -124,25 +137,24 @@ def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_
             super().__init__(*a, **k)
 
     monkeypatch.setattr(optim, "AdamW8bit", Nearest)
-    _, stuck, _ = learn(tmp_path / "nearest", eight, 100)
+    stuck = learn(tmp_path / "nearest", eight, 100).end
     stuck = torch.cat([stuck[name].ravel() for name in names]) - start
-    assert (
-        abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001
-    )  # but for weights near zero
+    # But for weights near zero.
+    assert abs(float(stuck @ moved / (moved @ moved))) < 0.01 and (stuck != 0).double().mean() < 0.001
 
 
 def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
     pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
-    _, whole, trainer = learn(tmp_path / "a", EIGHT, 6, 1e-3)
-    assert any(
-        hasattr(state["exp_avg"], "codes") for state in trainer.adam.optimizer.state.values()
-    )  # tensors of 4096 values and more
+    whole = learn(tmp_path / "a", EIGHT, 6, 1e-3)
+    # Tensors of 4096 values and more.
+    assert any(hasattr(state["exp_avg"], "codes") for state in whole.trainer.adam.optimizer.state.values())
     learn(tmp_path / "b", EIGHT, 3, 1e-3)
-    _, resumed, again = learn(tmp_path / "b", EIGHT, 6, 1e-3)
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-    for name in trainer.adam.parameters:
+    resumed = learn(tmp_path / "b", EIGHT, 6, 1e-3)
+    assert all(torch.equal(resumed.end[name], value) for name, value in whole.end.items())
+    for name in whole.trainer.adam.parameters:
         expected, restored = (
-            adam.flat_state(each.adam.optimizer.state[each.adam.parameters[name]]) for each in (trainer, again)
+            adam.flat_state(learnt.trainer.adam.optimizer.state[learnt.trainer.adam.parameters[name]])
+            for learnt in (whole, resumed)
         )
         assert expected.keys() == restored.keys() and all(torch.equal(expected[key], restored[key]) for key in expected)
 
@@ -205,9 +217,9 @@ def test_activations_computed_twice_are_fewer_and_give_the_same_gradient_and_rep
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            _, weights, _ = learn(
+            weights = learn(
                 tmp_path / str(on), FULL.model_copy(update={"gradient_checkpointing": on}), 2, 1e-3, policy
-            )
+            ).end
         with torch_seed(3):
             replies = generate(
                 policy, [encode_prompt(policy.tokenizer, p.text) for p in tiny.prompts(3, 0)], 2, max_new_tokens=8

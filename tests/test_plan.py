@@ -1,6 +1,7 @@
 """The planned cost of a run against what can be counted: parameters, moments, activations; advice on what would fit."""
 
 import importlib.util
+import json
 import pathlib
 
 import numpy as np
@@ -13,12 +14,14 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import cli  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter  # noqa: E402
-from rvlib.lm.optim import adam  # noqa: E402
+import huggingface_hub.errors as hub
+
+from rvlib import cli
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe, run
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.optim import adam
 
 # The published configurations, as far as sizes depend on them.
 LLAMA = dict(vocab_size=128256, num_key_value_heads=8)
@@ -283,9 +286,9 @@ def test_an_8b_policy_with_two_8b_judges_fits_four_gpus_of_24_gb():
     peaks = {}
     for placement in ("whole", "shared", "host"):
         asked = recipe.load("scale-8b-lora", [*TWO_JUDGES, f"runtime.frozen_placement={placement}"])
-        chosen = plan.choose(asked, 24e9, gpus=4)
-        peaks[placement] = plan.largest(plan.plan(chosen, gpus=4)).peak
-    assert chosen.runtime.batch_size == 8 and peaks["host"] < 0.95 * 24 < peaks["shared"] < peaks["whole"]
+        settled = plan.choose(asked, 24e9, gpus=4)
+        peaks[placement] = plan.largest(plan.plan(settled, gpus=4)).peak
+    assert settled.runtime.batch_size == 8 and peaks["host"] < 0.95 * 24 < peaks["shared"] < peaks["whole"]
 
 
 def test_on_one_gpu_it_makes_no_difference_where_frozen_models_are():
@@ -300,14 +303,14 @@ def test_on_one_gpu_it_makes_no_difference_where_frozen_models_are():
 def test_what_the_planner_chooses_fits_and_more_memory_is_never_slower(name):
     unsettled, hours = recipe.load(name), []
     for gigabytes in range(60, 200, 10):
-        chosen = plan.choose(unsettled, gigabytes * 1e9)
-        assert not chosen.runtime.auto()
-        stages = plan.plan(chosen)
+        settled = plan.choose(unsettled, gigabytes * 1e9)
+        assert not settled.runtime.auto()
+        stages = plan.plan(settled)
         if plan.largest(stages).peak <= 0.95 * gigabytes:
             hours.append(sum(stage.hours for stage in stages))
         else:
             assert not hours  # where less memory was enough, so is more
-            runtime = chosen.runtime
+            runtime = settled.runtime
             assert runtime.gradient_checkpointing and runtime.micro_batch == 1
     assert len(hours) > 5 and hours == sorted(hours, reverse=True) and hours[0] > 1.1 * hours[-1]
 
@@ -320,7 +323,10 @@ def test_activations_are_computed_twice_only_where_memory_is_short():
 
 def test_nothing_that_fits_is_faster_than_what_the_planner_chooses():
     large, memory = recipe.load("scale-8b-lora"), 80e9
-    hours = lambda settled: sum(stage.hours for stage in plan.plan(settled))  # noqa: E731
+
+    def hours(settled):
+        return sum(stage.hours for stage in plan.plan(settled))
+
     best = hours(plan.choose(large, memory))
     for checkpointing in ("true", "false"):
         for micro_batch in (1, 2, 3, 4, 8, 16):
@@ -334,8 +340,8 @@ def test_nothing_that_fits_is_faster_than_what_the_planner_chooses():
 
 def test_what_the_recipe_says_is_not_chosen():
     said = recipe.load("scale-8b", ["runtime.micro_batch=3", "runtime.gradient_checkpointing=true"])
-    chosen = plan.choose(said, 141e9).runtime
-    assert (chosen.micro_batch, chosen.gradient_checkpointing) == (3, True) and chosen.batch_size > 32
+    settled = plan.choose(said, 141e9).runtime
+    assert (settled.micro_batch, settled.gradient_checkpointing) == (3, True) and settled.batch_size > 32
     fixed = recipe.load("tiny-4.1")
     assert plan.choose(fixed, 1e9) is fixed
 
@@ -356,8 +362,6 @@ def test_a_dry_run_says_what_it_chose(monkeypatch, tmp_path, capsys):
 
 
 def measured():
-    import json
-
     path = pathlib.Path(__file__).parents[1] / "benchmarks/results/gpu-h200-llama-3.1-8b.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -389,8 +393,6 @@ def test_an_engine_that_was_not_measured_is_planned_as_the_best_that_was():
 
 
 def test_the_wheel_has_the_rates_that_were_measured():
-    import json
-
     kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/rates.json").read_text(encoding="utf-8"))
     assert kept == rates.table(), "run python -m rvlib.lm.experiments.rates"
 
@@ -429,8 +431,6 @@ def test_8_bit_adam_on_several_gpus(tmp_path):
 
 
 def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, tmp_path):
-    from rvlib.lm.experiments import run
-
     def out_of_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
 
@@ -442,8 +442,6 @@ def test_memory_that_runs_out_names_the_stage_and_its_largest_part(monkeypatch, 
 
 @pytest.mark.parametrize("load", [policies.load_policy, policies.load_tokenizer, reward_models.load_reward_model])
 def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
-    import huggingface_hub.errors as hub
-
     monkeypatch.setattr("rvlib.lm.data.hub.repository", lambda *_: ("of the cache", None))  # so that loading is tried
 
     def fail(error):
@@ -475,7 +473,10 @@ def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
 def test_a_step_takes_longer_for_more_of_everything():
     base = dict(batch=32, rows=16, prompt=200, reply=512, machine=cost.MACHINES["H100"])
     policy = cost.MODELS["meta-llama/Llama-3.1-8B"]
-    time = lambda **change: np.array(list(cost.step(policy, policy, **base | change).values()))  # noqa: E731
+
+    def time(**change):
+        return np.array(list(cost.step(policy, policy, **base | change).values()))
+
     assert (time(batch=64) > time()).all() and (time(gpus=2) < time()).all()
     assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(
         time()[2] * 4 / 6
@@ -483,7 +484,5 @@ def test_a_step_takes_longer_for_more_of_everything():
 
 
 def test_the_book_has_the_plans_as_they_are():
-    import json
-
     kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/plans.json").read_text(encoding="utf-8"))
     assert kept == dry_run.table(), "run python -m rvlib.lm.experiments.dry_run"

@@ -1,7 +1,7 @@
 """The loop of policy gradient against the exact gradient, and what each of its parts must not depend on."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,25 +9,26 @@ import pytest
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
-pytest.importorskip(
+transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib.lm import processes  # noqa: E402
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
-from rvlib.lm.experiments import recipe, stages  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.models.loading import quiet  # noqa: E402
-from rvlib.lm.sampling import log_probs as log_probs_module  # noqa: E402
-from rvlib.lm.sampling.encoding import encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training import policy_gradient  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
-from rvlib.tabular import autoregressive  # noqa: E402
-from rvlib.tabular.estimators import advantages  # noqa: E402
+from rvlib.lm import processes
+from rvlib.lm.data import tiny
+from rvlib.lm.enumerable.enumeration import Enumeration
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies, reward_functions
+from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.reading import encode
+from rvlib.lm.sampling import log_probs as log_probs_module
+from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
+from rvlib.lm.sampling.generation import complete, generate
+from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import policy_gradient, supervised
+from rvlib.lm.training.trainer import Trainer
+from rvlib.tabular import autoregressive
+from rvlib.tabular.estimators import advantages
 
 V, L = 3, 2
 RUNTIME = recipe.load("tiny-4.1").runtime
@@ -45,8 +46,18 @@ def policy():
     return policies.load_policy(tiny.TINY)
 
 
+@dataclass(frozen=True)
+class Enumerable:
+    """An enumeration, its parameters, rewards and reference; its transformer, which writes only what it enumerates."""
+
+    enumeration: Enumeration
+    vectors: np.ndarray
+    model: torch.nn.Module
+    reward: np.ndarray
+    reference: np.ndarray
+
+
 def enumerable():
-    """An enumeration, its parameters, rewards and reference; its transformer cut to write only what it enumerates."""
     enumeration = Enumeration(V, L, hidden=4)
     vectors, rng = enumeration.start([1]), np.random.default_rng(3)
     torch.nn.utils.vector_to_parameters(torch.tensor(vectors[0]), enumeration.model.parameters())
@@ -55,18 +66,19 @@ def enumerable():
     head.weight.data.copy_(model.lm_head.weight.data[:V])
     model.lm_head = head
     reference = enumeration.logits(enumeration.start([2]))
-    return enumeration, vectors, model, rng.uniform(-1, 1, V**L), reference
+    return Enumerable(enumeration, vectors, model, rng.uniform(-1, 1, V**L), reference)
 
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("algorithm", ["reinforce", "rloo", "grpo", "dr_grpo"])
 def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
     kl_coef = 0.3
-    enumeration, vectors, model, reward, reference = enumerable()
+    world = enumerable()
+    vectors, model, reward, reference = world.vectors, world.model, world.reward, world.reference
     replies = [list(y) for y in itertools.product(range(V), repeat=L)]
     new = reply_log_probs(policies.Policy(model, None, {}), [[V]] * len(replies), replies)
     log_probs, log_reference = new.detach().numpy(), autoregressive.log_probs(reference)[0, 0]
-    assert np.allclose(log_probs, autoregressive.log_probs(enumeration.logits(vectors))[0, 0], atol=1e-6)
+    assert np.allclose(log_probs, autoregressive.log_probs(world.enumeration.logits(vectors))[0, 0], atol=1e-6)
 
     regularised = reward - kl_coef * (log_probs - log_reference)
     groups = np.array(list(itertools.product(range(len(replies)), repeat=k)))
@@ -76,13 +88,11 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
     estimated = -np.concatenate([p.grad.numpy().ravel() for p in model.parameters()])
 
     if algorithm == "grpo":  # what a reply is worth is its advantage's mean over the rest of its group
-        others = np.array([np.exp(log_probs)[rest].prod() for rest in groups[: len(groups) // len(replies), 1:]])
-        worth, coefficient = (a[:, 0].reshape(len(replies), -1) * others).sum(-1), 0.0
+        rest_probs = np.array([np.exp(log_probs)[rest].prod() for rest in groups[: len(groups) // len(replies), 1:]])
+        worth, coefficient = (a[:, 0].reshape(len(replies), -1) * rest_probs).sum(-1), 0.0
     else:
-        worth, coefficient = (
-            reward * ((k - 1) / k if algorithm == "dr_grpo" else 1),
-            kl_coef * ((k - 1) / k if algorithm == "dr_grpo" else 1),
-        )
+        factor = (k - 1) / k if algorithm == "dr_grpo" else 1
+        worth, coefficient = reward * factor, kl_coef * factor
     exact = Enumeration(V, L, hidden=4).gradient(vectors, worth[None, None], reference, np.array([coefficient]))[0, 0]
     exact = exact[: len(estimated)]  # the rows of the head for tokens that are never written come last and have none
     assert np.abs(estimated).max() > 1e-2
@@ -109,9 +119,7 @@ def test_what_a_policy_would_have_to_write_ends(policy):
     prompt = tiny.prompts(1, 0)[0].text
     ids = encode_reply(policy, prompt, "the food was good .")
     assert policy.tokenizer.decode(ids) == "the food was good . [EOS]" or ids[-1] == policy.tokenizer.eos_token_id
-    assert encode_prompt(policy.tokenizer, prompt) + ids == reward_models.encode(
-        policy.tokenizer, prompt, "the food was good ."
-    )
+    assert encode_prompt(policy.tokenizer, prompt) + ids == encode(policy.tokenizer, prompt, "the food was good .")
 
 
 def negative_log_probs(policy, prompt_ids, completion_ids, weights=None):
@@ -252,8 +260,17 @@ def test_texts_packed_in_one_row_have_the_log_probabilities_of_padded_ones(polic
     assert torch.allclose(packed, padded, atol=1e-5) and torch.allclose(actual, expected, atol=1e-5)
 
 
+@dataclass(frozen=True)
+class OneStep:
+    """A step's numbers, the weights after it, and how many replies each pass of log-probabilities scored."""
+
+    numbers: dict[str, float]
+    weights: torch.Tensor
+    scored: list[int]
+
+
 def one_step(folder, monkeypatch, *, num_mini_batches, said):
-    """A step on replies of the engine graph: its numbers, the weights after it, and how many were scored twice.
+    """A step on replies of the engine graph.
 
     said: whether the engine's own log-probabilities are used.
     """
@@ -289,19 +306,19 @@ def one_step(folder, monkeypatch, *, num_mini_batches, said):
     numbers = policy_gradient.policy_gradient_step(
         trainer, policy, reference, teacher, tiny.prompts(8, 0), settings, (0, 0, 0)
     )
-    return numbers, torch.nn.utils.parameters_to_vector(policy.model.parameters()), scored
+    return OneStep(numbers, torch.nn.utils.parameters_to_vector(policy.model.parameters()), scored)
 
 
 @pytest.mark.parametrize("num_mini_batches", [1, 2])
 def test_no_log_probability_that_is_known_is_taken_again(tmp_path, monkeypatch, num_mini_batches):
     """Those of the engine give the same step, to rounding; only later mini-batches need a forward pass of their own."""
-    expected, moved, scored = one_step(tmp_path / "a", monkeypatch, num_mini_batches=num_mini_batches, said=False)
-    assert scored == [16, 16]  # under the policy and the reference
-    numbers, weights, scored = one_step(tmp_path / "b", monkeypatch, num_mini_batches=num_mini_batches, said=True)
-    assert scored == ([16] if num_mini_batches == 1 else [16, 8])
-    assert numbers == pytest.approx(expected, rel=1e-4, abs=1e-6) and numbers["kl"] != 0
+    silent = one_step(tmp_path / "a", monkeypatch, num_mini_batches=num_mini_batches, said=False)
+    assert silent.scored == [16, 16]  # under the policy and the reference
+    said = one_step(tmp_path / "b", monkeypatch, num_mini_batches=num_mini_batches, said=True)
+    assert said.scored == ([16] if num_mini_batches == 1 else [16, 8])
+    assert said.numbers == pytest.approx(silent.numbers, rel=1e-4, abs=1e-6) and said.numbers["kl"] != 0
     start = torch.nn.utils.parameters_to_vector(policies.load_policy(tiny.TINY).model.parameters())
-    assert (weights - moved).norm() < 0.01 * (moved - start).norm()
+    assert (said.weights - silent.weights).norm() < 0.01 * (silent.weights - start).norm()
 
 
 def test_bfloat16_weights_would_not_move():
@@ -313,21 +330,19 @@ def test_bradley_terry_recovers_a_reward_up_to_a_shift(tmp_path):
     policy = policies.load_policy(tiny.TINY)
     folder = tmp_path / "start"
     policies.save(policy, folder)
-    import transformers
-
     with torch_seed(0), quiet():
         model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     model.config.pad_token_id = policy.tokenizer.pad_token_id
     words = tiny.ADJECTIVES["plain"].split()[:6]
     truth, rng = np.linspace(-1.5, 1.5, 6), np.random.default_rng(0)
-    ids = [reward_models.encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
+    ids = [encode(policy.tokenizer, "how was the food ?", f"the food was {word} .") for word in words]
     trainer = Trainer(model, tmp_path / "rm", 3e-3, RUNTIME.model_copy(update={"micro_batch": 256}))
     for _ in range(150):
         pairs = rng.integers(0, 6, (256, 2))
         first = rng.random(256) < 1 / (1 + np.exp(truth[pairs[:, 1]] - truth[pairs[:, 0]]))
         rows = [[ids[i], ids[j]] if wins else [ids[j], ids[i]] for (i, j), wins in zip(pairs, first)]
-        trainer.update(rows, lambda batch: stages.bradley_terry(model, policy.tokenizer, batch, 0.0))
-    learned = reward_models.forward(model, policy.tokenizer, ids).detach().numpy()
+        trainer.update(rows, lambda batch: supervised.bradley_terry(model, policy.tokenizer, batch, 0.0))
+    learned = reward_functions.forward(model, policy.tokenizer, ids).detach().numpy()
     assert np.allclose(learned - learned.mean(), truth, atol=0.25)
 
 
@@ -339,7 +354,7 @@ def test_centring_pulls_the_sum_of_a_pair_to_zero():
         device, config = "cpu", policies.load_policy(tiny.TINY).model.config
 
     tokenizer = policies.load_tokenizer(tiny.TINY)
-    plain, centred = (stages.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
+    plain, centred = (supervised.bradley_terry(Constant(), tokenizer, [[[7], [4]]], c) for c in (0.0, 0.01))
     assert plain.item() == pytest.approx(np.log1p(np.exp(-3)), rel=1e-5)
     assert (centred - plain).item() == pytest.approx(0.01 * 11**2, rel=1e-5)
 

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from rvlib import problem_sets, problems
 from rvlib.exercises.checking import EXERCISES
@@ -15,6 +16,12 @@ from rvlib.exercises.checking import EXERCISES
 
 def test_every_checked_exercise_has_a_problem():
     assert set(problems.names()) == set(EXERCISES)
+
+
+def test_problems_come_in_the_order_of_the_book():
+    pages = re.findall(r"file: (book/[\w-]+)\n", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    text = "".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    assert problems.names() == tuple(dict.fromkeys(re.findall(r'check\("([\w-]+)"', text)))
 
 
 @pytest.mark.parametrize("slug", problems.names())

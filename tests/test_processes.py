@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip(
+torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 pytest.importorskip(
@@ -22,7 +22,14 @@ psutil = pytest.importorskip(
     "psutil", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import make_llama  # noqa: E402
+from small_models import make_llama
+
+from rvlib.lm import missing, optim, processes
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.models import policies
+from rvlib.lm.optim import fsdp2
+from rvlib.lm.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FSDP2, ZERO3 = ROOT / "rvlib/accelerate/fsdp2.yaml", ROOT / "rvlib/accelerate/zero3.yaml"
@@ -193,7 +200,7 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
 SLOW = """
 import sys, time
 from rvlib.audit import command
-from rvlib.lm.models.reward_models import SequenceReward
+from rvlib.lm.models.reward_functions import SequenceReward
 
 def slow(*arguments):
     time.sleep(2)
@@ -235,14 +242,15 @@ def test_what_an_audit_refuses_is_one_sentence_of_one_process(environment, audit
 FAILS = """
 import sys
 from rvlib.lm import processes
-from rvlib.lm.experiments import run, stages
+from rvlib.lm.experiments import run
+from rvlib.lm.training import supervised
 
 def fails(*arguments):
     if processes.rank() == 1:
         raise ValueError("The second process must not go on.")
     return loss(*arguments)
 
-loss, stages.bradley_terry = stages.bradley_terry, fails
+loss, supervised.bradley_terry = supervised.bradley_terry, fails
 run.main(sys.argv[1:])
 """
 
@@ -343,14 +351,6 @@ processes.stop()
 
 
 def test_a_process_says_no_to_a_micro_batch_that_would_take_more_than_is_free(tmp_path, monkeypatch):
-    import torch
-
-    from rvlib.lm import processes
-    from rvlib.lm.data import tiny
-    from rvlib.lm.experiments import recipe as recipes
-    from rvlib.lm.models import policies
-    from rvlib.lm.training.trainer import Trainer
-
     runtime = recipes.load("tiny-4.1", ["runtime.micro_batch=4"]).runtime
     trainer = Trainer(policies.load_policy(tiny.TINY, device="cpu").model, tmp_path, 1e-3, runtime)
     assert trainer._fits(10**9)  # alone it tries
@@ -368,13 +368,6 @@ def test_a_process_says_no_to_a_micro_batch_that_would_take_more_than_is_free(tm
 
 @pytest.mark.parametrize("asked", ["true", "false"])
 def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked):
-    import torch.distributed.fsdp as fsdp
-
-    from rvlib.lm.data import tiny
-    from rvlib.lm.experiments import recipe as recipes
-    from rvlib.lm.models import policies
-    from rvlib.lm.optim import fsdp2
-
     class Sharded(Exception):
         """With the policy that the first layer was to be shared out by."""
 
@@ -382,11 +375,11 @@ def test_only_weights_that_are_to_wait_in_the_hosts_memory_do(monkeypatch, asked
         raise Sharded(sharding["offload_policy"])
 
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", asked)
-    monkeypatch.setattr(fsdp, "fully_shard", fully_shard)
+    monkeypatch.setattr(torch.distributed.fsdp, "fully_shard", fully_shard)
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
     with pytest.raises(Sharded) as error:
         fsdp2.Fsdp2(policies.load_policy(tiny.TINY, device="cpu").model, 1e-3, recipes.load("tiny-4.1").runtime)
-    assert isinstance(error.value.args[0], fsdp.CPUOffloadPolicy) == (asked == "true")
+    assert isinstance(error.value.args[0], torch.distributed.fsdp.CPUOffloadPolicy) == (asked == "true")
 
 
 @pytest.mark.parametrize("config", SHARED)
@@ -487,7 +480,8 @@ from dataclasses import replace
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import policies
+from rvlib.lm.models.reward_functions import SequenceReward
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import policy_gradient_step
@@ -506,7 +500,7 @@ def judge(seed, placement):
     sharing = share_out(model, placement)
     if processes.world() > 1:
         assert model.num_parameters() == 0 and sum(shard.part.numel() for shard in sharing.shards) < 0.51 * numel
-    return reward_models.SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
+    return SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
 
 def steps(count):
     teacher, truth, numbers, prompts = judge(1, "shared"), judge(2, "host"), [], tiny.prompts(6, 0)
@@ -589,14 +583,11 @@ def test_another_stage_of_deepspeed_is_refused_with_what_to_use(environment, tmp
 
 
 def test_a_deepspeed_that_is_not_installed_is_one_sentence(monkeypatch):
-    from rvlib.lm import missing, optim, processes
-    from rvlib.lm.experiments import recipe
-
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     monkeypatch.delitem(sys.modules, "rvlib.lm.optim.zero3", raising=False)
     monkeypatch.setattr(processes, "by_deepspeed", lambda: True)
     with pytest.raises(ModuleNotFoundError) as error:
-        optim.make_optimizer(None, 1e-3, recipe.load("tiny-4.1").runtime)
+        optim.make_optimizer(None, 1e-3, recipes.load("tiny-4.1").runtime)
     assert str(missing(error.value.name)).endswith(
         "need the package deepspeed, which is not installed here; "
         "get it with `pip install -r requirements-deepspeed.txt`."
@@ -618,10 +609,7 @@ def test_a_deepspeed_that_is_not_asked_for_is_not_imported(environment, tmp_path
 
 
 def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
-    from rvlib.lm import processes
-    from rvlib.lm.experiments import recipe
-
-    runtime = recipe.load(
+    runtime = recipes.load(
         "tiny-4.1", ["runtime.optimizer=adam8bit", "runtime.weights_dtype=bfloat16", "runtime.compute_dtype=bfloat16"]
     ).runtime
     processes.check(runtime)
@@ -634,10 +622,7 @@ def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
 
 
 def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
-    from rvlib.lm import processes
-    from rvlib.lm.experiments import recipe
-
-    runtime = recipe.load("tiny-4.1", ["runtime.engine=continuous"]).runtime
+    runtime = recipes.load("tiny-4.1", ["runtime.engine=continuous"]).runtime
     processes.check(runtime)
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
@@ -649,8 +634,6 @@ def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
 
 
 def test_a_process_by_itself_needs_no_other(monkeypatch):
-    from rvlib.lm import processes
-
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     processes.start()
     assert (

@@ -9,12 +9,12 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import chat, policies  # noqa: E402
-from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, encode_reply  # noqa: E402
-from rvlib.lm.sampling.replies import Sampling, sample_replies  # noqa: E402
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import chat, policies
+from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, encode_reply
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 
 PROMPT = [{"role": "user", "content": "rain"}]
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
@@ -163,7 +163,7 @@ def test_pickled_weights_alone_say_how_to_convert_them(tmp_path):
 
 
 def test_the_tokenizer_of_an_adapter_without_one_is_its_bases(tmp_path):
-    import peft
+    import peft  # slow to import
 
     base = make_llama(tmp_path / "base", architecture="LlamaForCausalLM")
     model = transformers.AutoModelForCausalLM.from_pretrained(base)

@@ -14,12 +14,17 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer  # noqa: E402
+from httpx import Request, Response
+from huggingface_hub.errors import GatedRepoError
+from safetensors.torch import load_file, save_file
+from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.models import fixed_rewards, reward_models  # noqa: E402
-from rvlib.lm.models.policies import load_policy  # noqa: E402
-from rvlib.lm.models.reward_models import SequenceReward, encode, load_reward_model  # noqa: E402
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.models import fixed_rewards, reward_functions, reward_models
+from rvlib.lm.models.policies import load_policy
+from rvlib.lm.models.reading import encode
+from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_models import load_reward_model
 
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
 REPLIES = [["sun", "a b c d e f a b c", ""], ["snow snow", "a", "f e d"], ["rain", "c c c c c c", "wind sun"]]
@@ -69,7 +74,7 @@ def test_the_tokenizers_padding_side_does_not_matter(tmp_path):
 
 def test_a_gradient_passes_through(tmp_path):
     score = load_classifier(make_llama(tmp_path))
-    reward_models.forward(
+    reward_functions.forward(
         score.model, score.tokenizer, [encode(score.tokenizer, "rain", reply) for reply in ("sun", "a b c")]
     ).sum().backward()
     assert score.model.score.weight.grad.abs().sum() > 0
@@ -312,8 +317,6 @@ def armorm(tmp_path, monkeypatch):
     }
     config["id2label"] = {str(i): f"objective {i}" for i in range(5)}
     (folder / "config.json").write_text(json.dumps(config))
-    from safetensors.torch import load_file, save_file
-
     weights = {
         key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("score")
     }
@@ -409,7 +412,7 @@ def test_a_token_classifier_with_one_label_is_no_reward_model(tmp_path, named):
 
 def make_adapter(folder, base, task="SEQ_CLS", **settings):
     """An adapter with random weights, and what its own code gives the texts of PROMPTS and REPLIES."""
-    import peft
+    import peft  # slow to import
 
     torch.manual_seed(3)
     kind = {"SEQ_CLS": "SequenceClassification", "CAUSAL_LM": "CausalLM"}[task]
@@ -545,9 +548,6 @@ def test_a_model_that_is_not_there(name, monkeypatch):
 
 
 def test_a_gated_model_says_what_to_do(monkeypatch):
-    from httpx import Request, Response
-    from huggingface_hub.errors import GatedRepoError
-
     def refuse(*arguments, **more):
         try:
             raise GatedRepoError("403", response=Response(403, request=Request("GET", "http://localhost")))

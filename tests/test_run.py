@@ -4,6 +4,7 @@ import concurrent.futures.process
 import importlib.util
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -19,24 +20,24 @@ import yaml
 torch = pytest.importorskip(
     "torch", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
-pytest.importorskip(
+transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
 psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
 
-from rvlib import cli, results  # noqa: E402
-from rvlib.files import write_whole  # noqa: E402
-from rvlib.lm.data import sources, tiny  # noqa: E402
-from rvlib.lm.data.prompts import Prompt  # noqa: E402
-from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages  # noqa: E402
-from rvlib.lm.experiments import run as runs  # noqa: E402
-from rvlib.lm.experiments.jobs import Part, trainings  # noqa: E402
-from rvlib.lm.experiments.recipe.files import flatten, read_tree  # noqa: E402
-from rvlib.lm.models import policies, reward_models  # noqa: E402
-from rvlib.lm.sampling.log_probs import reply_log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
-from rvlib.lm.training.trainer import Trainer  # noqa: E402
+from rvlib import cli, results
+from rvlib.files import write_folder, write_whole
+from rvlib.lm.data import sources, tiny
+from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages
+from rvlib.lm.experiments import run as runs
+from rvlib.lm.experiments.jobs import Part, trainings
+from rvlib.lm.experiments.recipe.files import flatten, read_tree
+from rvlib.lm.models import policies, reward_models
+from rvlib.lm.sampling.log_probs import reply_log_probs
+from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training.trainer import Trainer
 
 YAML = """
 base: tiny-4.1
@@ -189,11 +190,11 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
     assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance", "low-variance-90"]
     run = runs.Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     data = stages.split(run)
-    chosen, written = zip(*stages.off_policy_replies(run, data.pairs))
-    assert list(chosen) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(chosen) != set(written)
+    given, written = zip(*stages.off_policy_replies(run, data.pairs))
+    assert list(given) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(given) != set(written)
     trained_on = stages.preferences(run, "smollm2-135m", 0.0)
     pairs = {(pair.prompt.text, *sorted([pair.chosen, pair.rejected])) for pair in trained_on}
-    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, chosen, written)}
+    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, given, written)}
     assert pairs and pairs <= expected
 
 
@@ -514,6 +515,29 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "model"
+
+    def write(text, error=None):
+        def make(partial):
+            partial.mkdir()
+            (partial / text).touch()
+            if error:
+                raise error
+
+        return make
+
+    write_folder(folder, write("old"))
+    with pytest.raises(OSError):
+        write_folder(folder, write("cut-off", OSError("cut off")))
+    write_folder(folder, write("of-another-process"), replaces=False)
+    with pytest.raises(ValueError):
+        write_folder(folder, write("wrong", ValueError("wrong")), replaces=False)
+    assert [path.name for path in folder.iterdir()] == ["old"] and list(tmp_path.iterdir()) == [folder]
+    write_folder(folder, write("new"))
+    assert [path.name for path in folder.iterdir()] == ["new"] and list(tmp_path.iterdir()) == [folder]
+
+
 # Recipes
 
 
@@ -527,8 +551,6 @@ def test_every_recipe_resolves_and_plans(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in recipe.names() if name != recipe.PAPER])
 def test_no_recipe_repeats_what_its_base_says(name):
-    import yaml
-
     tree = yaml.safe_load((recipe.FOLDER / f"{name}.yaml").read_text())
     base, replaced = flatten(read_tree(tree.pop("base"))), tree.pop("replace", [])
     repeated = [
@@ -855,8 +877,6 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def classifier(environment, tmp_path_factory):
     """The folder of a sequence classifier with one output and random weights."""
-    import transformers
-
     folder, policy = tmp_path_factory.mktemp("classifier"), policies.load_policy(tiny.TINY)
     with torch_seed(0):
         config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
@@ -883,8 +903,6 @@ class Bomb:
 
 @pytest.mark.parametrize("load", [policies.load_policy, reward_models.load_reward_model])
 def test_no_pickle_is_loaded(classifier, tmp_path, load):
-    import pickle
-
     folder = shutil.copytree(classifier, tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))

@@ -8,7 +8,7 @@ from browser import served, watched
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import slides  # noqa: E402
+import slides
 
 DECKS = sorted(path.stem for path in slides.DECKS.glob("*.md"))
 

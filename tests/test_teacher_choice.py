@@ -184,7 +184,7 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
     rewards = np.array(teacher["rewards"])
     truth, off_policy_truth = (stages.labels(run, "smollm2-135m")[f"measure{end}"] for end in ("", "_off_policy"))
     again = teacher_choice.candidates(
-        stages.samples(run, "smollm2-135m").measured,
+        stages.initial_replies(run, "smollm2-135m").measured,
         (rewards - rewards.mean()) / rewards.std(ddof=1),
         np.array(truth),
         np.array(teacher["off_policy_rewards"]),

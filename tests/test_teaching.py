@@ -13,11 +13,11 @@ pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from rvlib import teacher_study  # noqa: E402
-from rvlib.lm.enumerable import teachers, teaching, words  # noqa: E402
-from rvlib.lm.enumerable.enumeration import Enumeration  # noqa: E402
-from rvlib.metrics import ranking_accuracy  # noqa: E402
-from rvlib.tabular import autoregressive  # noqa: E402
+from rvlib import teacher_study
+from rvlib.lm.enumerable import teachers, teaching, words
+from rvlib.lm.enumerable.enumeration import Enumeration
+from rvlib.metrics import ranking_accuracy
+from rvlib.tabular import autoregressive
 
 SMALL = teaching.StudySettings(
     prompts=2,
@@ -45,7 +45,7 @@ def world():
     truth = words.ground_truth(2)
     names = list(words.WRITERS)
     made = {"the truth": truth, "its opposite": -truth, "the truth again": 2 * truth + 1}
-    return teaching.World(SMALL, enumeration, truth, dict(zip(names, vectors)), dict(zip(names, probs)), made)
+    return teaching.StudyWorld(SMALL, enumeration, truth, dict(zip(names, vectors)), dict(zip(names, probs)), made)
 
 
 def test_what_replies_mean_and_how_good_they_are():
@@ -58,14 +58,14 @@ def test_what_replies_mean_and_how_good_they_are():
     assert np.allclose(words.writer("plain", 2).sum(1), 1)
 
 
-def test_replies_drawn_and_chosen_have_the_probabilities_of_the_table(world):
+def test_replies_drawn_and_named_have_the_probabilities_of_the_table(world):
     vectors = np.array(list(world.policies.values()))
     logprobs = autoregressive.log_probs(world.enumeration.logits(vectors))
     prompts, outputs = np.array([[0, 1, 1]] * 3), np.array([[0, 17, 624]] * 3)
-    chosen = world.enumeration.chosen_log_probs(torch.tensor(vectors), prompts, outputs).numpy()
-    assert np.allclose(chosen, logprobs[np.arange(3)[:, None], prompts, outputs])
+    logprobs_of_outputs = world.enumeration.output_log_probs(torch.tensor(vectors), prompts, outputs).numpy()
+    assert np.allclose(logprobs_of_outputs, logprobs[np.arange(3)[:, None], prompts, outputs])
     summed = world.enumeration.summed_logits(vectors)[np.arange(3)[:, None], prompts, outputs]
-    assert np.allclose(world.enumeration.chosen_logits(torch.tensor(vectors), prompts, outputs).sum(-1), summed)
+    assert np.allclose(world.enumeration.token_logits(torch.tensor(vectors), prompts, outputs).sum(-1), summed)
     uniform = np.random.default_rng(0).random((4000, 4))
     drawn = world.enumeration.draw(torch.tensor(vectors), np.ones((3, 4000), int), uniform)
     first = drawn // 125  # the first word of each reply
@@ -108,7 +108,7 @@ def test_reward_models_learn_from_their_pairs_and_wrong_labels_cost_accuracy(wor
 
 
 def test_a_study_goes_on_with_the_parts_that_are_missing(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(teaching.World, "make", classmethod(lambda cls, settings: world))
+    monkeypatch.setattr(teaching.StudyWorld, "make", classmethod(lambda cls, settings: world))
     paths = teaching.run(SMALL, tmp_path)
     made = {path: path.read_bytes() for path in paths}
     paths[1].unlink()

@@ -22,18 +22,18 @@ transformers = pytest.importorskip(
     "transformers", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
 )
 
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_flatten, tree_map  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
 
-from rvlib.lm.data import tiny  # noqa: E402
-from rvlib.lm.experiments import recipe  # noqa: E402
-from rvlib.lm.models import policies  # noqa: E402
-from rvlib.lm.models.adapters import add_adapter, without_adapter  # noqa: E402
-from rvlib.lm.sampling import cuda_graph, engines, token_step  # noqa: E402
-from rvlib.lm.sampling.encoding import end_token_ids  # noqa: E402
-from rvlib.lm.sampling.generation import complete, generate  # noqa: E402
-from rvlib.lm.sampling.log_probs import log_probs  # noqa: E402
-from rvlib.lm.seeding import torch_seed  # noqa: E402
+from rvlib.lm.data import tiny
+from rvlib.lm.experiments import recipe
+from rvlib.lm.models import policies
+from rvlib.lm.models.adapters import add_adapter, without_adapter
+from rvlib.lm.sampling import cuda_graph, engines, token_step
+from rvlib.lm.sampling.encoding import end_token_ids
+from rvlib.lm.sampling.generation import complete, generate
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.seeding import torch_seed
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "initializer_range": 0.4}

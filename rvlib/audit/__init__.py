@@ -1,15 +1,17 @@
 """`rvlib audit`: is this reward model a good teacher for this policy?
 
-`command` reads the command line and does what needs no language model. `run` draws replies and scores them, in the
-`steps` of an audit, and may import `rvlib.lm`; `monitoring` follows TRL's trainers. The modules on arrays and files
-need neither torch nor transformers. Start with `assembly.audit_rewards`.
+`command` reads the command line and does what needs no language model; `run` draws replies and scores them, in the
+`steps` of an audit; `monitoring` follows TRL's trainers; `outcome` is what comes out, and `report` shows it. This room
+may import every room but `rvlib.explore`, and its modules on arrays and files need neither torch nor transformers.
+Start with `assembly.audit_rewards`.
 """
 
 from typing import Any
 
 from rvlib.audit.assembly import audit_rewards
 from rvlib.audit.comparison import compare
-from rvlib.audit.grading import Audit, grade, order_of_teachers
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import Audit
 from rvlib.audit.scored_files import audit_files
 from rvlib.audit.verdicts import advice, verdict
 

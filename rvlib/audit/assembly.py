@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
-from rvlib.audit.grading import Audit, Grade, grade, listed, order_of_teachers
+from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.outcome import Audit, Grade, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
@@ -149,9 +150,9 @@ def _ended_alone(
     prompts: Sequence[str],
 ) -> dict[str, Interval | None]:
     """The measures of the replies that ended by themselves, in units of those; arrays (prompts, replies)."""
-    proxy, measured = (None if values is None else np.where(ended, values, np.nan) for values in (rewards, truth))
+    proxy, measured = np.where(ended, rewards, np.nan), None if truth is None else np.where(ended, truth, np.nan)
     try:
-        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)  # type: ignore[arg-type]
+        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)
     except ValueError:  # too few of them
         result = {}
     keys = ("reward_variance",) if truth is None else ("covariance", "accuracy", "reward_variance")
@@ -211,12 +212,12 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
     truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
 
-    def graded(before: Grade) -> Grade:
-        rewards = np.array(before["rewards"], dtype=float)
-        preferences = np.array(before["preferences"], dtype=float)
-        return before | grade(rewards, truth, preferences, prompts=names, group=group)
+    def graded(older: Grade) -> Grade:
+        rewards = np.array(older["rewards"], dtype=float)
+        preferences = np.array(older["preferences"], dtype=float)
+        return older | grade(rewards, truth, preferences, prompts=names, group=group)
 
-    grades = {name: graded(before) for name, before in audit.teachers.items()}
+    grades = {name: graded(older) for name, older in audit.teachers.items()}
     result = replace(
         audit,
         teachers=grades,

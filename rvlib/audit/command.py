@@ -16,7 +16,7 @@ from rvlib.audit import report
 from rvlib.audit.arguments import parser
 from rvlib.audit.comparison import compare
 from rvlib.audit.exchange import read_replies, write_replies
-from rvlib.audit.grading import Audit
+from rvlib.audit.outcome import Audit
 from rvlib.audit.scored_files import audit_files, names_a_model
 from rvlib.files import data_folder, fingerprint
 

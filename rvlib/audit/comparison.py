@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvlib.audit.grading import Audit
+from rvlib.audit.outcome import Audit
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
@@ -143,8 +143,8 @@ def _rewards(audit: Audit, name: str | None) -> NDArray[np.float64] | None:
 def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.float64]]:
     """{measure: (prompts,)} of a reward model, in units of its rewards, and the truth's, in the audit `unit`."""
 
-    def in_unit(which: str | None) -> Any:
-        rewards, of_unit = _rewards(audit, which), _rewards(unit, which)
+    def in_unit(reward_model: str | None) -> Any:
+        rewards, of_unit = _rewards(audit, reward_model), _rewards(unit, reward_model)
         if rewards is None or of_unit is None:
             return None
         known = of_unit[np.isfinite(of_unit)]

@@ -6,44 +6,37 @@
               {"prompt": …, "replies": [ … ], "helpful": [ … ]}    a row a prompt
 
 JSON lines, a JSON array, CSV or TSV with a row a reply, any of them gzipped, or parquet. "completion" and "response"
-are other words for "reply".
-A prompt is a text or a conversation, a reply a text or a conversation whose last turn counts. Beside the replies there
-may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended before the longest length),
-"reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1 by default), and
-"prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which counts as often
-as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
+are other words for "reply". A prompt is a text or a conversation, a reply a text or a conversation whose last turn
+counts. Beside the replies there may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended
+before the longest length), "reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1
+by default), and "prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which
+counts as often as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
 """
 
 import collections
-import csv
 import errno
-import gzip
-import io
 import json
 import math
 import os
 import pathlib
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rvlib.audit.exchange_rows import REPLIES, REPLY, is_number, read_rows
 from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Preference, Prompt
 
 _Value = TypeVar("_Value")
 
-REPLY = ("reply", "completion", "response")
-REPLIES = ("replies", "completions", "responses")
 LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
 KNOWN |= {"times_drawn", "prompt_copy"}
 EXPORTED = (".jsonl", ".json", ".parquet")  # endings of a file of replies to be scored
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 Key = tuple[str, str]  # the texts of a prompt and of a reply
 _Group = tuple[str, int]  # the text of a prompt and the number of its copy
 
@@ -101,7 +94,10 @@ class ScoreTable:
         return all(key in self.scores[name] for key in keys)
 
     def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
-        """A sentence on the scores of replies that are not among `keys`, if any; with an example if `texts`."""
+        """A sentence on the scores of replies that are not among `keys`, if there are any.
+
+        texts: whether the sentence quotes one of them.
+        """
         unmatched = [key for table in self.scores.values() for key in table if key not in keys]
         if not unmatched:
             return None
@@ -120,26 +116,22 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     log_probs: dict[_Group, list[float | None]] = {}
     ended: dict[_Group, list[bool | None]] = {}
     pairs: dict[tuple[_Group, str, str], Preference] = {}
-    for place, row in _rows(path):
-        prompt = _prompt(path, place, row)
-        key = prompt.text, _prompt_copy(path, place, row)
+    for row in read_rows(path):
+        prompt = row.prompt()
+        key = prompt.text, row.prompt_copy()
         prompt = prompts.setdefault(key, prompt)
-        replies = [_text(path, place, "reply", reply) for reply in _replies(path, place, row)]
-        replies *= _times_drawn(path, place, row, len(replies))
+        replies = row.replies()
+        replies *= row.times_drawn(len(replies))
+        count, columns = len(replies), row.columns
         texts.setdefault(key, []).extend(replies)
-        row_log_probs = next((row[name] for name in LOG_PROBS if row.get(name) is not None), None)
-        if not isinstance(row_log_probs, list):
-            row_log_probs = [row_log_probs] * len(replies)
-        _check_each(path, place, row_log_probs, len(replies), _is_number, "log-probability, of the whole reply,")
-        log_probs.setdefault(key, []).extend(row_log_probs)
-        row_ended = row.get("ended")
-        if not isinstance(row_ended, list):
-            row_ended = [row_ended] * len(replies)
-        _check_each(path, place, row_ended, len(replies), lambda flag: flag in (True, False), '"ended", true or false,')
-        ended.setdefault(key, []).extend(row_ended)
-        if row.get("chosen") is not None and row.get("rejected") is not None:
-            chosen = _text(path, place, "chosen", row["chosen"])
-            rejected = _text(path, place, "rejected", row["rejected"])
+        log_probs.setdefault(key, []).extend(
+            row.of_each(row.first_of(LOG_PROBS), count, is_number, "log-probability, of the whole reply,")
+        )
+        ended.setdefault(key, []).extend(
+            row.of_each(columns.get("ended"), count, lambda flag: flag in (True, False), '"ended", true or false,')
+        )
+        if columns.get("chosen") is not None and columns.get("rejected") is not None:
+            chosen, rejected = (row.text(kind, columns[kind]) for kind in ("chosen", "rejected"))
             pairs[key, chosen, rejected] = Preference(prompt, chosen, rejected)
     keys = list(prompts)[:limit]
     left_out = []
@@ -176,28 +168,25 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
     """The `ScoreTable` of a file. OSError or ValueError, in one sentence, for what is missing or wrong."""
     table: dict[str, dict[Key, float]] = {}
     twice: list[tuple[Key, str]] = []
-    for place, row in _rows(path):
-        prompt, replies = _prompt(path, place, row).text, _replies(path, place, row)
-        texts = [_text(path, place, "reply", reply) for reply in replies]
-        columns = {name: value for name, value in row.items() if name not in KNOWN and name not in LOG_PROBS}
+    for row in read_rows(path):
+        prompt, replies = row.prompt().text, row.replies()
+        columns = {name: value for name, value in row.columns.items() if name not in KNOWN and name not in LOG_PROBS}
         columns |= columns.pop("scores") if isinstance(columns.get("scores"), dict) else {}
         for name, values in columns.items():
             if name in REPLY + REPLIES:
                 continue
             values = values if isinstance(values, list) else [values]
-            if not all(value is None or _is_number(value) for value in values):
+            if not all(value is None or is_number(value) for value in values):
                 continue  # a judge's comment, a source: no score
-            if len(values) != len(texts):
-                raise ValueError(
-                    f"{path}, {place}, must have one {name!r} for each of its {len(texts)} replies, got {len(values)}."
-                )
+            if len(values) != len(replies):
+                raise row.error(f"must have one {name!r} for each of its {len(replies)} replies, got {len(values)}.")
             column = table.setdefault(name, {})
-            for reply, value in zip(texts, values):
+            for reply, value in zip(replies, values):
                 score = math.nan if value is None else float(value)
                 if math.isinf(score):
-                    raise ValueError(f"{path}, {place}, must have finite scores, got {name!r} = {value}.")
-                before = column.setdefault((prompt, reply), score)
-                if before != score and not (math.isnan(before) and math.isnan(score)):
+                    raise row.error(f"must have finite scores, got {name!r} = {value}.")
+                known = column.setdefault((prompt, reply), score)
+                if known != score and not (math.isnan(known) and math.isnan(score)):
                     twice.append(((prompt, reply), name))
     if not any(np.isfinite(value) for column in table.values() for value in column.values()):
         raise ValueError(
@@ -282,171 +271,10 @@ def check_export(path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _rows(path: str | pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) for each row of a file."""
-    content = pathlib.Path(path).read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(
-                f"{path} must be a whole file where it is gzipped, but does not unpack ({error}); copy it again."
-            ) from None
-    rows: Iterator[tuple[str, Any]]
-    if content.startswith(b"PAR1"):
-        import pandas  # slow to import, and only parquet needs it
-
-        frame = pandas.read_parquet(io.BytesIO(content))
-        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records")))
-    else:
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them.") from None
-        if separator := _SEPARATORS.get(pathlib.Path(str(path).removesuffix(".gz")).suffix):
-            rows = _table_rows(path, text, separator)
-        elif text.lstrip().startswith("["):
-            rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
-        else:
-            lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
-            rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
-    for place, row in rows:
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, {place}, must be an object with a prompt and replies, got {type(row).__name__}.")
-        yield place, row
-
-
-def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) for each row of a table whose first line names its columns."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        for n, row in enumerate(reader, 1):
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path}, row {n}, must have as many cells as the first line names; quote cells that hold a "
-                    "separator."
-                )
-            yield f"row {n}", {key: _cell(key, cell) for key, cell in row.items()}
-    except csv.Error as error:
-        raise ValueError(f"{path} must be a table whose first line names its columns, but is not ({error}).") from None
-
-
-def _cell(column: str, text: str) -> Any:
-    """What a table's cell holds, as JSON would: a text, a number, true or false, or None for an empty one."""
-    if column == "prompt" or column in REPLY:
-        return text
-    if column in ("reference", "chosen", "rejected"):
-        return text or None
-    word = text.strip().lower()
-    if word in ("", "null", "none", "nan"):
-        return None
-    if word in ("true", "false"):
-        return word == "true"
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
-    """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
-    try:
-        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
-
-
-def _plain(value: Any) -> Any:
-    """What a data frame holds, as JSON would: no arrays, and None for what is missing."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, np.ndarray)):
-        return [_plain(entry) for entry in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _prompt(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> Prompt:
-    """A row's prompt, named after its place; replies and scores find each other by its text."""
-    if "prompt" not in row:
-        raise ValueError(f'{path}, {place}, must have a "prompt", got {", ".join(map(str, row)) or "nothing"}.')
-    prompt, reference = row["prompt"], row.get("reference")
-    reference = "" if reference is None else _text(path, place, "reference", reference)
-    if isinstance(prompt, list) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in prompt):
-        turns = [(str(turn["role"]), _text(path, place, "prompt", turn["content"])) for turn in prompt]
-        return Prompt.of_turns(place, turns, reference)
-    return Prompt(place, _text(path, place, "prompt", prompt), reference)
-
-
-def _replies(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> list[Any]:
-    """The replies of a row, of either layout."""
-    several = next((row[name] for name in REPLIES if row.get(name) is not None), None)
-    if isinstance(several, list):
-        return several
-    single = [row[name] for name in REPLY if row.get(name) is not None]
-    if len(single) != 1:
-        raise ValueError(
-            f'{path}, {place}, must have one "reply" or a list of "replies", got {", ".join(map(str, row))}.'
-        )
-    return single
-
-
-def _prompt_copy(path: str | pathlib.Path, place: str, row: Mapping[str, Any]) -> int:
-    """The number that tells apart groups of replies to one prompt."""
-    copy = _count(row.get("prompt_copy"), default=0)
-    if copy is None:
-        raise ValueError(
-            f'{path}, {place}, must have a whole number of at least 0 as "prompt_copy", got {row["prompt_copy"]!r}; '
-            "correct it, or leave it out."
-        )
-    return copy
-
-
-def _times_drawn(path: str | pathlib.Path, place: str, row: Mapping[str, Any], replies: int) -> int:
-    """How many replies each reply of a row stands for."""
-    times = _count(row.get("times_drawn"), default=1)
-    if times is None or (replies > 1 and times != 1):
-        raise ValueError(
-            f'{path}, {place}, must have a whole number of "times_drawn" of one reply, got {row["times_drawn"]!r} of '
-            f"{replies}; give a row to each reply, or leave it out."
-        )
-    return times
-
-
-def _count(value: Any, *, default: int) -> int | None:
-    """`value` as a whole number of at least 0, which a parquet file may hold as a float; None for anything else."""
-    value = default if value is None else value
-    value = int(value) if isinstance(value, float) and value.is_integer() else value
-    return value if type(value) is int and value >= 0 else None
-
-
-def _text(path: str | pathlib.Path, place: str, kind: str, value: Any) -> str:
-    """A text, or that of a conversation's last turn."""
-    if isinstance(value, list) and value and isinstance(value[-1], dict):
-        value = value[-1].get("content")
-    if not isinstance(value, str):
-        raise ValueError(f"{path}, {place}, must have a {kind} that is a text, got {type(value).__name__}.")
-    return value
-
-
-def _check_each(
-    path: str | pathlib.Path, place: str, values: list[Any], count: int, valid: Callable[[Any], bool], entry: str
-) -> None:
-    """ValueError, in one sentence, unless there is a valid value, or None, for each of a row's replies."""
-    if len(values) != count or not all(value is None or valid(value) for value in values):
-        raise ValueError(
-            f"{path}, {place}, must have one {entry} for each of {count} replies, got {json.dumps(values)[:60]}."
-        )
-
-
 def _all_known(rows: list[list[_Value | None]]) -> list[list[_Value]] | None:
     """The rows, or None where any of their values is not known."""
     known = [[value for value in row if value is not None] for row in rows]
     return known if known == rows else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
 
 
 def _stem(path: str | pathlib.Path) -> str:

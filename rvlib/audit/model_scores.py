@@ -13,9 +13,10 @@ from rvlib.audit import scoring
 from rvlib.audit.scored_files import ScoreColumn
 from rvlib.audit.scoring import ModelScores, Rewards, Score, Texts
 from rvlib.audit.stamps import stamp
-from rvlib.files import fingerprint, write_whole
+from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.models import reward_models
+from rvlib.lm.models.reward_functions import SequenceReward
 
 RewardModel = str | pathlib.Path | Score | ScoreColumn
 
@@ -58,7 +59,7 @@ def model_scores(
             score = reward_models.load_reward_model(
                 reward_model, dtype=dtype, trust_remote_code=settings.trust_remote_code
             )
-            if settings.batch_size and isinstance(score, reward_models.SequenceReward):
+            if settings.batch_size and isinstance(score, SequenceReward):
                 return replace(score, batch_size=settings.batch_size)
             return score
 
@@ -66,12 +67,12 @@ def model_scores(
         scores = scoring.score_all(
             score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
         )
-        if isinstance(score, reward_models.SequenceReward):
-            others = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
+        if isinstance(score, SequenceReward):
+            other_precisions = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
             prompt, reply = drawn.prompts[0], drawn.replies[0][0]
             scores = replace(
                 scores,
-                noise=scoring.noise(score, drawn, scores.rewards, others),
+                noise=scoring.noise(score, drawn, scores.rewards, other_precisions),
                 reading={
                     "chat_template": bool(score.tokenizer.chat_template),
                     "example": {"prompt": prompt.name} | score.example(prompt, reply),
@@ -81,7 +82,7 @@ def model_scores(
         text = json.dumps(asdict(scores))
 
         def write() -> None:
-            write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+            write_text(path, text)
             chunks.unlink(missing_ok=True)
 
         processes.only_first(write)

@@ -27,7 +27,7 @@ _THANKS = re.compile(
 ReplyTexts = Sequence[Sequence[str]]  # (prompts, replies)
 
 
-class Example(TypedDict):
+class BestAndWorst(TypedDict):
     """The replies to one prompt that a reward model likes best and least; truths are None without a ground truth."""
 
     prompt: str
@@ -94,7 +94,7 @@ def correlations(
 
 def examples(
     prompts: Sequence[str], replies: ReplyTexts, rewards: ArrayLike, ground_truth: ArrayLike | None = None
-) -> list[Example]:
+) -> list[BestAndWorst]:
     """The prompts where reward and ground truth disagree most, with the replies that the reward likes best and least.
 
     Those of the most negative covariance, at most `EXAMPLES`, and each prompt once; without a ground truth those of the
@@ -104,7 +104,7 @@ def examples(
     truth = None if ground_truth is None else np.asarray(ground_truth, dtype=float)
     measure = statistics.covariances(rewards, rewards if truth is None else truth)
     ranked = np.argsort(-measure if truth is None else measure, kind="stable")
-    by_prompt: dict[str, Example] = {}
+    by_prompt: dict[str, BestAndWorst] = {}
     for row in ranked[np.isfinite(measure[ranked])]:
         if (measure[row] <= 0 if truth is None else measure[row] >= 0) or len(by_prompt) == EXAMPLES:
             break
@@ -115,7 +115,7 @@ def examples(
             example[f"{name}_reward"] = float(rewards[row, reply])
             known = truth is not None and np.isfinite(truth[row, reply])
             example[f"{name}_truth"] = float(truth[row, reply]) if truth is not None and known else None
-        by_prompt.setdefault(prompts[row], Example(**example))  # type: ignore[typeddict-item]  # its keys, made in a loop
+        by_prompt.setdefault(prompts[row], BestAndWorst(**example))  # type: ignore[typeddict-item]  # its keys, made in a loop
     return list(by_prompt.values())
 
 

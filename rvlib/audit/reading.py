@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rvlib.audit.grading import Audit
+    from rvlib.audit.outcome import Audit
 
 LARGE_NOISE = 0.05  # of a reward's standard deviation: noise above it is reported
 SHOWN = 200  # characters of a text at its beginning, and as many at its end

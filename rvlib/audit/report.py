@@ -3,8 +3,8 @@
 import html
 import re
 
-from rvlib.audit.grading import MEASURES, Audit, Grade, interval_of
-from rvlib.audit.probes import Example
+from rvlib.audit.outcome import MEASURES, Audit, Grade, interval_of
+from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.report_figures import order_figure, plane_figure, short_names, spread_figure
 from rvlib.audit.report_rows import rows
@@ -138,7 +138,7 @@ def examples(audit: Audit) -> str:
     return f"<h2>Look at them</h2><p>Best and worst reply, by the reward model, to {subject}.</p>{shown}"
 
 
-def _example(audit: Audit, name: str, example: Example) -> str:
+def _example(audit: Audit, name: str, example: BestAndWorst) -> str:
     def reply(kind: str, text: str, reward: float, truth: float | None) -> str:
         of_truth = "" if truth is None else f", of {audit.ground_truth} {truth:.3g}"
         cut = text if len(text) <= LONGEST else text[:LONGEST] + " …"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rvlib import plots
-from rvlib.audit.grading import MEASURES, Audit, interval_of
+from rvlib.audit.outcome import MEASURES, Audit, interval_of
 from rvlib.audit.verdicts import share_the_truth_ties
 
 

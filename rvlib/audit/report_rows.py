@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rvlib.audit.grading import ALMOST_NONE, MEASURES, Audit
+from rvlib.audit.grading import ALMOST_NONE
+from rvlib.audit.outcome import MEASURES, Audit
 from rvlib.audit.verdicts import interval, share_the_truth_ties
 
 

@@ -22,12 +22,21 @@ from rvlib._terminal import sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
 from rvlib.audit.exchange import check_export, write_replies
-from rvlib.audit.grading import Audit
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
+from rvlib.audit.outcome import Audit
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import ScoreColumn, check_group, names_a_model, score_columns, unmatched_scores
 from rvlib.audit.statistics import MANTISSA
-from rvlib.audit.steps import GROUND_TRUTH, Request, check_counts, draw, from_file, known_of_all, read_request, score
+from rvlib.audit.steps import (
+    GROUND_TRUTH_LABEL,
+    Request,
+    check_counts,
+    draw,
+    from_file,
+    known_of_all,
+    read_request,
+    score,
+)
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import read_examples
 from rvlib.lm.models import reward_models as roles
@@ -116,9 +125,11 @@ def audit(
             f"name on the hub, got {truth_model!r}."
         )
     labelled_models |= columns
-    if GROUND_TRUTH in labelled_models:
-        raise ValueError(f"reward_models must not be called {GROUND_TRUTH!r}, the label of ground_truth; rename it.")
-    scorers = labelled_models | ({} if truth_model is None else {GROUND_TRUTH: truth_model})
+    if GROUND_TRUTH_LABEL in labelled_models:
+        raise ValueError(
+            f"reward_models must not be called {GROUND_TRUTH_LABEL!r}, the label of ground_truth; rename it."
+        )
+    scorers = labelled_models | ({} if truth_model is None else {GROUND_TRUTH_LABEL: truth_model})
     # Before the long part, what can be said of models without their weights.
     named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
     for name in named.values():
@@ -127,7 +138,7 @@ def audit(
         label: load_reader(
             name,
             trust_remote_code=trust_remote_code,
-            role=roles.GROUND_TRUTH if label == GROUND_TRUTH else roles.REWARD_MODEL,
+            role=roles.GROUND_TRUTH if label == GROUND_TRUTH_LABEL else roles.REWARD_MODEL,
         )
         for label, name in named.items()
     }
@@ -175,7 +186,7 @@ def audit(
     unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred), texts=texts)
     result = assembly.assemble(
         {label: scored.scores[label] for label in labelled_models},
-        scored.scores.get(GROUND_TRUTH),
+        scored.scores.get(GROUND_TRUTH_LABEL),
         assembly.ScoredReplies(
             prompts=[prompt.text for prompt in scored.drawn.prompts],
             replies=scored.drawn.replies,

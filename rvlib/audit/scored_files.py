@@ -9,7 +9,7 @@ import numpy as np
 from rvlib import _checks
 from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
-from rvlib.audit.grading import Audit
+from rvlib.audit.outcome import Audit
 from rvlib.lm.data.prompts import Preference
 from rvlib.lm.experiments import cost
 

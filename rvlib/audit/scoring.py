@@ -14,7 +14,7 @@ from rvlib.audit.statistics import MANTISSA, precision_step
 from rvlib.files import read_lines, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models.reward_models import SequenceReward, check_finite
+from rvlib.lm.models.reward_functions import SequenceReward, check_finite
 
 CHUNK = 16  # prompts that are lost at most where scoring is stopped
 COMPARED = 8  # replies that are scored once more, each alone
@@ -108,17 +108,19 @@ def _shared(score: Score) -> Score:
     return lambda prompts, replies: processes.score(lambda p, r: np.asarray(score(p, r)), prompts, replies)
 
 
-def noise(score: SequenceReward, texts: Texts, rewards: Rewards, others: Sequence[SequenceReward] = ()) -> float:
+def noise(
+    score: SequenceReward, texts: Texts, rewards: Rewards, other_precisions: Sequence[SequenceReward] = ()
+) -> float:
     """What rounding alone changes in a reward at most, in its unit, as far as a few replies show it.
 
-    The difference between a reply that goes through the model alone and in its batch; of each of `others`, the same
-    model in another precision, that between the two; and at least the step between two numbers of the model's own
+    The difference between a reply that goes through the model alone and in its batch; of each of `other_precisions`,
+    the same model in another one, that between the two; and at least the step between two numbers of the model's own
     precision.
     """
     indices = np.unique(np.linspace(0, len(texts.prompts) - 1, COMPARED).astype(int))
     prompts, replies = [texts.prompts[i] for i in indices], [texts.replies[i][0] for i in indices]
     in_batch = np.array([rewards[i][0] for i in indices], dtype=float)
-    differences = [np.abs(each.alone(prompts, replies) - in_batch).max() for each in (score, *others)]
+    differences = [np.abs(model.alone(prompts, replies) - in_batch).max() for model in (score, *other_precisions)]
     largest = np.abs(np.array(rewards, dtype=float)).max(keepdims=True)
     return float(max(*differences, precision_step(largest, MANTISSA[score.source["dtype"]])[0, 0]))
 
@@ -141,7 +143,7 @@ def scored_by_all(
     """
     left_out, mask = [], []
     for i, prompt in enumerate(texts.prompts):
-        absent = {label: each[i].count(None) for label, each in rewards.items() if None in each[i]}
+        absent = {label: table[i].count(None) for label, table in rewards.items() if None in table[i]}
         mask.append(not absent)
         left_out += [
             f"{prompt.name}: {label} gave no reward to {count} of its {len(texts.replies[i])} {kind}"
@@ -164,10 +166,10 @@ def _checked(rewards: Any, texts: Texts, label: str) -> Rewards:
     except (TypeError, ValueError):
         values = np.empty(0)
     if values.shape != shape:
-        got = f"shape {values.shape}" if values.size else type(rewards).__name__
+        given = f"shape {values.shape}" if values.size else type(rewards).__name__
         raise ValueError(
             f"A reward must be one finite number for each of {shape[0]} × {shape[1]} replies, or None for a reply that "
-            f"is not scored, got {got} of {label}; return them as an array of that shape."
+            f"is not scored, got {given} of {label}; return them as an array of that shape."
         )
     abstained = np.frompyfunc(lambda value: value is None, 1, 1)(np.array(rewards, dtype=object)).astype(bool)
     check_finite(label, texts.prompts, texts.replies, np.where(abstained, 0.0, values))

@@ -49,9 +49,9 @@ def stamp(name: str | pathlib.Path) -> dict[str, Any]:
 def _files(folder: pathlib.Path) -> dict[str, Any]:
     """The files of a model's folder."""
     weights = sorted(folder.glob("*.safetensors"))
-    others = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
-    others += folder.glob("additional_chat_templates/*")
+    small = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
+    small += folder.glob("additional_chat_templates/*")
     return {
         "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
-        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(others) if path.is_file()]
+        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(small) if path.is_file()]
     }

@@ -25,7 +25,7 @@ from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
-GROUND_TRUTH = "the ground truth"  # its label among the reward models
+GROUND_TRUTH_LABEL = "the ground truth"  # its label among the reward models
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,15 @@ def score(
     for label, reward_model in scorers.items():
         start = time.perf_counter()
         scores[label] = model_scores(label, reward_model, drawn, preferred, settings)
-        seconds["ground truth" if label == GROUND_TRUTH else label] = round(time.perf_counter() - start, 1)
-    replies = scoring.scored_by_all(drawn, {label: each.rewards for label, each in scores.items()}, min_scored)
-    of_pairs = {label: each.preferences for label, each in scores.items() if each.preferences}  # a file may have none
+        seconds["ground truth" if label == GROUND_TRUTH_LABEL else label] = round(time.perf_counter() - start, 1)
+    replies = scoring.scored_by_all(drawn, {label: table.rewards for label, table in scores.items()}, min_scored)
+    # A file may have none of the pairs.
+    of_pairs = {label: table.preferences for label, table in scores.items() if table.preferences}
     pairs = scoring.scored_by_all(preferred, of_pairs, min_scored, "preferred and other replies")
     check_counts(drawn.where(replies.mask).prompts, num_generations, replies.left_out)
 
-    def kept(table: Rewards, mask: Sequence[bool]) -> NDArray[np.float64]:
-        return np.array([row for row, keep in zip(table, mask) if keep], dtype=float)
+    def kept(rows: Rewards, mask: Sequence[bool]) -> NDArray[np.float64]:
+        return np.array([row for row, keep in zip(rows, mask) if keep], dtype=float)
 
     return CommonScores(
         drawn.where(replies.mask),
@@ -191,11 +192,11 @@ def score(
         [record for record, keep in zip(records, replies.mask) if keep],
         {
             label: assembly.Scores(
-                kept(each.rewards, replies.mask),
-                kept(each.preferences, pairs.mask),
-                {"noise": each.noise} | each.reading,
+                kept(table.rewards, replies.mask),
+                kept(table.preferences, pairs.mask),
+                {"noise": table.noise} | table.reading,
             )
-            for label, each in scores.items()
+            for label, table in scores.items()
         },
         [*unread, *unread_pairs, *replies.left_out, *pairs.left_out],
         seconds,

@@ -3,7 +3,7 @@
 import functools
 
 from rvlib import teacher_study
-from rvlib.audit.grading import Audit, Grade
+from rvlib.audit.outcome import Audit, Grade
 from rvlib.audit.statistics import Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time

@@ -4,7 +4,7 @@
 
 An exercise is a function, named as its slug, that returns the property that an answer fails, or nothing for a right
 one. The modules follow the parts of the book, and so do those of `rvlib.problems`. This room may import `rvlib.tabular`
-and `rvlib.metrics`. Start with `checking.check`, and `setting` for what an exercise looks like.
+and what is below it. Start with `checking.check`, and `setting` for what an exercise looks like.
 """
 
 from rvlib.exercises import extensions, practice, setting, theorems  # each registers its exercises

@@ -102,19 +102,7 @@ def first_spread(steps: float) -> str | None:
     return None if near(steps, 1 / (1 - 0.001**8 - 0.999**8)) else "it is the inverse of the chance of a spread."
 
 
-# ---- Which grade tells a good teacher? How loose, and what is sharp? -------------------------------------------------
-
-
-@exercise
-def first_slope(rate: float) -> str | None:
-    """dV_G/dt at the start: the π²-weighted covariance of three outputs."""
-    probs, truth, marks = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.0, -1.0]), np.array([1.0, -1.0, 0.0])
-    grades = scores.teacher_scores(probs, marks, truth)
-    if near(rate, grades["covariance"]):
-        return "this is the covariance; the law has the squares of the probabilities."
-    if not near(rate, grades["π²-weighted covariance"]):
-        return "it is not the sum of π²(r_RM - V_RM)(r_G - V_G): check both means."
-    return None
+# ---- How loose, and what is sharp? Which grade tells a good teacher? -------------------------------------------------
 
 
 @exercise
@@ -142,6 +130,18 @@ def harmless_until(time: float) -> str | None:
         return "the second term is z²/(1 - z), not z²."
     if not near(time, right):
         return "it is not where the lower edge of the envelope comes back to 0."
+    return None
+
+
+@exercise
+def first_slope(rate: float) -> str | None:
+    """dV_G/dt at the start: the π²-weighted covariance of three outputs."""
+    probs, truth, marks = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.0, -1.0]), np.array([1.0, -1.0, 0.0])
+    grades = scores.teacher_scores(probs, marks, truth)
+    if near(rate, grades["covariance"]):
+        return "this is the covariance; the law has the squares of the probabilities."
+    if not near(rate, grades["π²-weighted covariance"]):
+        return "it is not the sum of π²(r_RM - V_RM)(r_G - V_G): check both means."
     return None
 
 

@@ -1,8 +1,8 @@
 """Language models: sample a policy, score its replies, train on the rewards, and run the paper's experiments.
 
-The packages, each of which may import those before it, are `data`, `models`, `sampling`, `optim`, `training` and
-`experiments`; `enumerable` stands beside `experiments`. Importing this package needs neither torch nor transformers.
-Start with `experiments.run`.
+The packages, each of which may import those before it, are `data`, `models`, `sampling` beside `optim`, `training`, and
+`experiments` beside `enumerable`. Importing this package needs neither torch nor transformers. Start with
+`experiments.run`.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """Where numbers come from: the commit, the versions and the hardware that made them."""
 
+import datetime
 import pathlib
 import platform
 import subprocess
-from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 from typing import Any
 
@@ -27,10 +27,22 @@ PACKAGES = (
 def record() -> dict[str, Any]:
     """{"date", "git_commit", "versions", "device"}, to be written beside whatever was computed here and now."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         "versions": versions(),
         "device": device(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+    }
+
+
+def record_of_command(command: str, seconds: float) -> dict[str, Any]:
+    """{"command", "date", "git_commit", "seconds", "versions"} of numbers that a command made in so many seconds."""
+    packages = ("torch", "transformers", "numpy", "scipy")
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "git_commit": git_commit(),
+        "seconds": round(seconds, 1),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
 
 

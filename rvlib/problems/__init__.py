@@ -8,8 +8,7 @@ import `rvlib.exercises`, `rvlib.tabular` and what is below. Start with `making.
 looks like.
 """
 
-# The order of the book, in which each registers its problems.
-from rvlib.problems import extensions, practice, setting, theorems  # noqa: I001
+from rvlib.problems import setting, theorems, extensions, practice  # noqa: I001  # the book's order, as they register
 from rvlib.problems.making import Problem, Question, make, names, problem
 
 __all__ = ["Problem", "Question", "make", "names", "problem"]

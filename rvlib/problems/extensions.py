@@ -89,19 +89,7 @@ def first_spread(rng: np.random.Generator) -> Question:
     return text, float(1 / (1 - rare**group - (1 - rare) ** group))
 
 
-# ---- Which grade tells a good teacher? How loose, and what is sharp? -------------------------------------------------
-
-
-@problem
-def first_slope(rng: np.random.Generator) -> Question:
-    """Rate of the truth at the start."""
-    first, second = pick(rng, 0.1, 0.25, 0.4), pick(rng, 0.2, 0.35)
-    probs = np.array([first, second, 1 - first - second])
-    rate = scores.teacher_scores(probs, np.array([1.0, -1.0, 0.0]), np.array([1.0, 0.0, -1.0]))
-    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$, ground truth $(1,0,-1)$ and
-    rewards $(1,-1,0)$; one prompt. At which rate does the ground truth rise at the start of gradient flow on the
-    logits?"""
-    return text, float(rate["π²-weighted covariance"])
+# ---- How loose, and what is sharp? Which grade tells a good teacher? -------------------------------------------------
 
 
 @problem
@@ -125,6 +113,18 @@ def harmless_until(rng: np.random.Generator) -> Question:
     prompt, $\\lambda=0$. Until which time is it certain, by the envelope of the chapter on what is sharp, that the
     ground truth is above its initial value?"""
     return text, cosine / (1 + cosine) / (1.6 * size)
+
+
+@problem
+def first_slope(rng: np.random.Generator) -> Question:
+    """Rate of the truth at the start."""
+    first, second = pick(rng, 0.1, 0.25, 0.4), pick(rng, 0.2, 0.35)
+    probs = np.array([first, second, 1 - first - second])
+    rate = scores.teacher_scores(probs, np.array([1.0, -1.0, 0.0]), np.array([1.0, 0.0, -1.0]))
+    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$, ground truth $(1,0,-1)$ and
+    rewards $(1,-1,0)$; one prompt. At which rate does the ground truth rise at the start of gradient flow on the
+    logits?"""
+    return text, float(rate["π²-weighted covariance"])
 
 
 # ---- What to do about low variance -----------------------------------------------------------------------------------

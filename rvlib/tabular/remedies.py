@@ -1,6 +1,6 @@
 """Remedies for a reward model of low variance, tried on many policies: what each does to speed and truth.
 
-`World` has policies on several prompts, their ground truth, and reward models with three common faults: on half of the
+`Worlds` has policies on several prompts, their ground truth, and reward models with three common faults: on half of the
 prompts the rewards lie close together, good outputs are rare, and equally good outputs get different rewards. `train`
 follows sampled policy gradient under one of `REMEDIES`. All prompts share one step, of a fixed length as under an
 optimizer that rescales, so that a factor on all rewards changes nothing and a prompt's *share* of the step counts.
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class World:
+class Worlds:
     """logits and ground_truth (worlds, prompts, outputs), and scores (worlds, models, prompts, outputs).
 
     The scores are those of reward models of one kind with independent errors; the first of them is the teacher.
@@ -50,7 +50,7 @@ def make_worlds(
     models: int = 5,
     seed: int = 0,
     logits: Array | None = None,
-) -> World:
+) -> Worlds:
     """`count` random worlds.
 
     error: standard deviation of a reward model's error, where the ground truth has levels -1, -1/3, 1/3 and 1. quiet:
@@ -69,7 +69,7 @@ def make_worlds(
     scale = np.where(np.arange(prompts) % 2, quiet, 1.0)[:, None]
     offset = 0.5 * rng.normal(size=(count, 1, prompts, 1))  # what a prompt's difficulty adds to all of its rewards
     errors = error * rng.normal(size=(count, models, prompts, outputs))
-    return World(drawn if logits is None else logits, truth, scale * (truth[:, None] + errors) + offset)
+    return Worlds(drawn if logits is None else logits, truth, scale * (truth[:, None] + errors) + offset)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Remedy:
     """One remedy: what it does to the rewards before training, and to the groups and their advantages during it."""
 
     text: str
-    reward: Callable[[World], Array] = lambda world: world.reward
+    reward: Callable[[Worlds], Array] = lambda worlds: worlds.reward
     algorithm: str = "dr_grpo"
     dither: float = 0.0  # standard deviation of noise on every sampled reward
     prompts: str = "any"  # "spread": those whose group has any; "largest": those whose group has most
@@ -107,47 +107,47 @@ def discretised(reward: Array, levels: int = 4) -> Array:
     return low + (place + 0.5) / levels * (high - low)
 
 
-def _spread_out(world: World) -> Array:
+def _spread_out(worlds: Worlds) -> Array:
     """The same ranking with evenly spread rewards: the place of an output among those of its prompt, in [-1, 1]."""
-    places = world.reward.argsort(-1).argsort(-1)
-    return 2 * places / (world.reward.shape[-1] - 1) - 1
+    places = worlds.reward.argsort(-1).argsort(-1)
+    return 2 * places / (worlds.reward.shape[-1] - 1) - 1
 
 
-def _centred(world: World) -> Array:
-    return world.reward - (softmax(world.logits) * world.reward).sum(-1, keepdims=True)
+def _centred(worlds: Worlds) -> Array:
+    return worlds.reward - (softmax(worlds.logits) * worlds.reward).sum(-1, keepdims=True)
 
 
 REMEDIES: dict[str, Remedy] = {
     "nothing": Remedy("Advantages are rewards less their group's mean."),
-    "scale by 10": Remedy("All rewards are multiplied by ten.", lambda world: 10 * world.reward),
+    "scale by 10": Remedy("All rewards are multiplied by ten.", lambda worlds: 10 * worlds.reward),
     "centre": Remedy("Each prompt's mean reward under the initial policy is subtracted.", _centred),
     "bounded (PAR)": Remedy(
-        "A sigmoid of the reward less the mean under the initial policy.", lambda world: expit(_centred(world))
+        "A sigmoid of the reward less the mean under the initial policy.", lambda worlds: expit(_centred(worlds))
     ),
     "label smoothing": Remedy(
         "A Bradley–Terry model trained on labels smoothed by 0.1.",
-        lambda world: fit_bradley_terry(world.reward, smoothing=0.1),
+        lambda worlds: fit_bradley_terry(worlds.reward, smoothing=0.1),
     ),
     "margin": Remedy(
-        "A Bradley–Terry model trained with a margin of 1.", lambda world: fit_bradley_terry(world.reward, margin=1.0)
+        "A Bradley–Terry model trained with a margin of 1.", lambda worlds: fit_bradley_terry(worlds.reward, margin=1.0)
     ),
-    "ensemble": Remedy("The mean of five reward models with independent errors.", lambda world: world.scores.mean(1)),
-    "discretise": Remedy("Four levels on each prompt.", lambda world: discretised(world.reward)),
+    "ensemble": Remedy("The mean of five reward models with independent errors.", lambda worlds: worlds.scores.mean(1)),
+    "discretise": Remedy("Four levels on each prompt.", lambda worlds: discretised(worlds.reward)),
     "dither": Remedy(
         "Four levels on each prompt, and noise on every sampled reward (ReDit).",
-        lambda world: discretised(world.reward),
+        lambda worlds: discretised(worlds.reward),
         dither=0.05,
     ),
     "spread the ranking": Remedy("The same ranking, with evenly spread rewards (as GRPOVI aims at).", _spread_out),
     "group normalisation": Remedy("Advantages are divided by their group's deviation (GRPO).", algorithm="grpo"),
     "drop silent groups": Remedy(
         "Four levels on each prompt; prompts whose group has no spread are replaced (DAPO).",
-        lambda world: discretised(world.reward),
+        lambda worlds: discretised(worlds.reward),
         prompts="spread",
     ),
     "use silent groups": Remedy(
         "Four levels on each prompt; a group without spread is raised or lowered as a whole (after RL-ZVP).",
-        lambda world: discretised(world.reward),
+        lambda worlds: discretised(worlds.reward),
         silent=0.05,
     ),
     "largest-variance subset": Remedy(
@@ -215,7 +215,7 @@ class TabularPolicies:
 
 
 def train(
-    world: World,
+    worlds: Worlds,
     remedy: Remedy,
     *,
     policies: Policies | None = None,
@@ -226,21 +226,21 @@ def train(
 ) -> Outcome:
     """Sampled policy gradient on all worlds side by side, with half of the prompts in each step, under one remedy.
 
-    policies: by default tabular ones that start at the world's logits. ValueError on bad arguments.
+    policies: by default tabular ones that start at the worlds' logits. ValueError on bad arguments.
     """
     steps, group_size = _checks.whole("steps", steps), _checks.whole("group_size", group_size, low=2)
     learning_rate = _checks.number("learning_rate", learning_rate, above=0.0)
-    rng, reward = np.random.default_rng(seed), remedy.reward(world)
-    policies = TabularPolicies(world.logits) if policies is None else policies
+    rng, reward = np.random.default_rng(seed), remedy.reward(worlds)
+    policies = TabularPolicies(worlds.logits) if policies is None else policies
     initial = probs = policies.probs()
-    truth = [(initial * world.ground_truth).sum(-1).mean(1)]
+    truth = [(initial * worlds.ground_truth).sum(-1).mean(1)]
     for _ in range(steps):
         policies.step(_update(probs, reward, remedy, group_size, rng), learning_rate)
         probs = policies.probs()
-        truth.append((probs * world.ground_truth).sum(-1).mean(1))
+        truth.append((probs * worlds.ground_truth).sum(-1).mean(1))
     within = reward_variance(reward, initial).mean(1)
     between = (initial * reward).sum(-1).var(1)
-    accuracy = ranking_accuracy(reward, world.ground_truth, initial[..., :, None] * initial[..., None, :])
+    accuracy = ranking_accuracy(reward, worlds.ground_truth, initial[..., :, None] * initial[..., None, :])
     return Outcome(accuracy.mean(1), within / (within + between), np.stack(truth, 1))
 
 

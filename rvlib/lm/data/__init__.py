@@ -1,5 +1,5 @@
 """What policies are asked: prompts, pairs of replies, demonstrations; from packages, the hub, files, the tiny world.
 
-This room may import `rvlib.files` alone. Start with `prompts.Prompt`, `files.read_examples` and
-`sources.load_examples`.
+This room imports no torch, and of rvlib only what reads files, checks arguments and writes sentences. Start with
+`prompts.Prompt`, then `files.read_examples` for a file of yours, or `sources.load_examples` for the book's data.
 """

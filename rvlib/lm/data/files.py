@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rvlib import _checks
+from rvlib._terminal import first_line
 from rvlib.lm.data import hub, prompts, rows, sources
 from rvlib.lm.data.prompts import Example
 
@@ -136,8 +137,8 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
         )
     parse = _parse_text if ending in TEXT else _parse_json
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if ending in TEXT and lines and (other := _other_kind([line for _, line in lines])):
-        raise ValueError(f"{path} must hold a prompt a line, but its first line is {other}.")
+    if ending in TEXT and lines and (other_kind := _other_kind([line for _, line in lines])):
+        raise ValueError(f"{path} must hold a prompt a line, but its first line is {other_kind}.")
     return ((f"line {n}", functools.partial(parse, line)) for n, line in lines)
 
 
@@ -192,9 +193,8 @@ def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[
                 on_bad_lines="warn",
             )
     except (ValueError, RecursionError) as error:  # pandas' own, and that of a text that is not UTF-8
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{path} must be a table in UTF-8 whose first line names its columns, but is not ({reason})."
+            f"{path} must be a table in UTF-8 whose first line names its columns, but is not ({first_line(error)})."
         ) from error
     messages = [line for warning in skipped for line in str(warning.message).strip().splitlines()]
     skipped_lines = [re.fullmatch(r"Skipping line (\d+): expected (\d+) fields, saw (\d+)", m) for m in messages]
@@ -220,8 +220,9 @@ def _parquet_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
     try:
         items = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
     except Exception as error:  # pyarrow's own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"{path} must be a parquet file, as its name says, but is not ({reason}).") from error
+        raise ValueError(
+            f"{path} must be a parquet file, as its name says, but is not ({first_line(error)})."
+        ) from error
     return ((f"row {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
 
 
@@ -236,8 +237,7 @@ def _data_set_rows(source: str) -> Iterator[Row]:
             hub.revision(name, "dataset")
         items = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # whatever it was, of the many kinds that a data set fails by
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise _not_loaded(source, reason) from error
+        raise _not_loaded(source, first_line(error)) from error
     finally:
         if had_progress_bars:
             datasets.enable_progress_bars()

@@ -97,6 +97,6 @@ def _cached_files(name: str, kind: str, commit: str) -> tuple[str, ...] | None:
 
 
 def _cache(name: str, kind: str) -> pathlib.Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE  # as in `repository`
 
     return pathlib.Path(HF_HUB_CACHE, f"{kind}s--{name.replace('/', '--')}")

@@ -92,7 +92,7 @@ class Enumeration:
             total = (total[..., None] + rows).reshape(*total.shape[:2], -1)
         return total
 
-    def chosen_logits(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
+    def token_logits(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
         """f_θ(x, y_{<l})_{y_l} of chosen outputs, (B, N, L), with a gradient in vectors (B, P).
 
         prompts, outputs: whole numbers (B, N), the outputs in the order of all V^L.
@@ -101,8 +101,8 @@ class Enumeration:
         logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
         return logits.gather(-1, tokens[..., None])[..., 0]
 
-    def chosen_log_probs(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
-        """ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P). Arguments as of `chosen_logits`."""
+    def output_log_probs(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
+        """ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P). Arguments as of `token_logits`."""
         ids, tokens = self.token_ids(prompts, outputs)
         logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
         return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0].sum(-1)

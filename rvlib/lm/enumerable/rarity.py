@@ -5,13 +5,10 @@ probability p, and -1 for all others, and is trained on the exact gradient until
 chapter on geometry reads the file through `rvlib.results`, without torch.
 """
 
-import datetime
 import itertools
 import json
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ from numpy.typing import NDArray
 
 from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration
-from rvlib.lm.origin import git_commit
+from rvlib.lm.origin import record_of_command
 from rvlib.results import RARITY
 from rvlib.tabular import autoregressive
 
@@ -148,14 +145,7 @@ def main() -> None:
     torch.set_num_threads(1)  # tensors this small are slower on many
     start = time.perf_counter()
     measured = rarity()
-    made = {
-        "command": "python -m rvlib.lm.enumerable.rarity",
-        "date": datetime.date.today().isoformat(),
-        "git_commit": git_commit(),
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
-    }
+    made = record_of_command("python -m rvlib.lm.enumerable.rarity", time.perf_counter() - start)
     short = {
         name: [float(f"{value:.6g}") for value in values] if np.ndim(values) else values
         for name, values in measured.items()

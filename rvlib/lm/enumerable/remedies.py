@@ -4,11 +4,8 @@ Eight transformers (eight prompts, three tokens from three) are trained with sam
 prompts share the parameters, as in a language model. The chapter on remedies reads the file through `rvlib.results`.
 """
 
-import datetime
 import json
-import platform
 import time
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 
 from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration
-from rvlib.lm.origin import git_commit
+from rvlib.lm.origin import record_of_command
 from rvlib.results import REMEDIES_ON_TRANSFORMERS
 from rvlib.tabular import autoregressive
 from rvlib.tabular.remedies import REMEDIES, make_worlds, train
@@ -54,11 +51,11 @@ def main() -> None:
     clock = time.perf_counter()
     enumeration = Enumeration(3, 3, prompts=8, hidden=8)
     vectors = enumeration.start([[0, i] for i in range(WORLDS)], spread=0.6)
-    world = make_worlds(logits=autoregressive.log_probs(enumeration.logits(vectors)), seed=0)
+    worlds = make_worlds(logits=autoregressive.log_probs(enumeration.logits(vectors)), seed=0)
     rows = {}
     for name, remedy in REMEDIES.items():
         policies = Transformers(enumeration, vectors)
-        outcome = train(world, remedy, policies=policies, steps=STEPS, learning_rate=LEARNING_RATE)
+        outcome = train(worlds, remedy, policies=policies, steps=STEPS, learning_rate=LEARNING_RATE)
         steps = outcome.steps_to_gain(GAIN)
         rows[name] = {
             "accuracy": outcome.accuracy.round(4).tolist(),
@@ -68,13 +65,7 @@ def main() -> None:
             "lost_again": outcome.lost_again.round(4).tolist(),
         }
         print(f"{name}: gained {outcome.gained.mean():.3f}", flush=True)
-    made = {
-        "command": "python -m rvlib.lm.enumerable.remedies",
-        "date": datetime.date.today().isoformat(),
-        "git_commit": git_commit(),
-        "seconds": round(time.perf_counter() - clock, 1),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
+    made = record_of_command("python -m rvlib.lm.enumerable.remedies", time.perf_counter() - clock) | {
         "worlds": len(vectors),
         "parameters": enumeration.parameters,
         "steps": STEPS,

@@ -7,20 +7,17 @@ rewards. Both return what was measured, not whether a bound holds. The book's ch
 `rvlib.results.load_enumerated_transformers`, without torch.
 """
 
-import datetime
 import json
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from rvlib.files import write_whole
+from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
-from rvlib.lm.origin import git_commit
+from rvlib.lm.origin import record_of_command
 from rvlib.metrics import ranking_accuracy
 from rvlib.results import ENUMERATED_TRANSFORMERS
 from rvlib.tabular import autoregressive
@@ -150,16 +147,8 @@ def main() -> None:
     torch.set_num_threads(1)  # tensors this small are slower on many
     start = time.perf_counter()
     content = {"one": _short(one_transformer()), "many": _short(many_transformers())}
-    made = {
-        "command": "python -m rvlib.lm.enumerable.study",
-        "date": datetime.date.today().isoformat(),
-        "git_commit": git_commit(),
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "numpy", "scipy")},
-    }
-    text = json.dumps({"made": made} | content) + "\n"
-    write_whole(ENUMERATED_TRANSFORMERS, lambda partial: partial.write_text(text, encoding="utf-8"))
+    made = record_of_command("python -m rvlib.lm.enumerable.study", time.perf_counter() - start)
+    write_text(ENUMERATED_TRANSFORMERS, json.dumps({"made": made} | content) + "\n")
     print(f"Numbers: {ENUMERATED_TRANSFORMERS}")
 
 

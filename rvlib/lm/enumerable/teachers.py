@@ -71,7 +71,7 @@ def train(
         ]
         prompt, *pair = np.moveaxis(np.array(drawn), -1, 0)  # each (models, batch)
         outputs, both = np.concatenate(pair, 1), np.concatenate([prompt, prompt], 1)
-        rewards = enumeration.chosen_logits(vectors, both, outputs).sum(-1)
+        rewards = enumeration.token_logits(vectors, both, outputs).sum(-1)
         preferred, other = rewards.split(BATCH_SIZE, 1)
         gap = torch.tensor(truth[prompt, pair[0]] - truth[prompt, pair[1]]).clamp(min=0) * margins[:, None]
         loss = -torch.nn.functional.logsigmoid(preferred - other - gap) + CENTER_REWARDS_COEF * (preferred + other) ** 2

@@ -67,7 +67,7 @@ class StudySettings:
 
 
 @dataclass(frozen=True)
-class World:
+class StudyWorld:
     """What all parts of a study share; arrays are (prompts, replies) where nothing else is said."""
 
     settings: StudySettings
@@ -78,7 +78,7 @@ class World:
     teachers: dict[str, Array]  # rewards by name
 
     @classmethod
-    def make(cls, settings: StudySettings) -> "World":
+    def make(cls, settings: StudySettings) -> "StudyWorld":
         """Fine-tune the policies and make the reward models; a matter of a minute."""
         enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)
         policies = _fine_tune(enumeration, settings)
@@ -98,7 +98,7 @@ def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, A
     for step in range(settings.fine_tuning_steps):
         drawn = np.random.default_rng([6, step]).integers(len(reply), size=512)
         batch = np.broadcast_to(drawn, (len(target), len(drawn)))
-        logprobs = enumeration.chosen_log_probs(vectors, prompt[batch], reply[batch])
+        logprobs = enumeration.output_log_probs(vectors, prompt[batch], reply[batch])
         weights = torch.tensor(target[:, prompt[drawn], reply[drawn]]) * len(words.REPLIES)
         optimizer.zero_grad()
         (-(weights * logprobs).mean(1)).sum().backward()
@@ -106,7 +106,7 @@ def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, A
     return dict(zip(words.WRITERS, vectors.detach().numpy()))
 
 
-def measure(world: World, policy: str) -> dict[str, Any]:
+def measure(world: StudyWorld, policy: str) -> dict[str, Any]:
     """The predictors of each teacher under a policy, before training, and what its rewards are normalised by.
 
     {"scores": {predictor: (teachers,)}, "normalizers": [...], "truth": the ground truth's `Normalizer`}.
@@ -118,19 +118,19 @@ def measure(world: World, policy: str) -> dict[str, Any]:
     pairs = rng.integers(probs.shape[1], size=(settings.prompts, settings.off_policy_pairs, 2))
     rows = np.arange(settings.prompts)
 
-    def of(rewards: Array, replies: NDArray[np.intp]) -> Array:
-        return np.take_along_axis(rewards, replies.reshape(len(rows), -1), 1).reshape(replies.shape)
+    def values_of(replies: NDArray[np.intp], table: Array) -> Array:
+        return np.take_along_axis(table, replies.reshape(len(rows), -1), 1).reshape(replies.shape)
 
-    truth = metrics.Normalizer.fit(of(world.truth, outputs))
-    normalizers = [metrics.Normalizer.fit(of(rewards, outputs)) for rewards in world.teachers.values()]
+    truth = metrics.Normalizer.fit(values_of(outputs, world.truth))
+    normalizers = [metrics.Normalizer.fit(values_of(outputs, rewards)) for rewards in world.teachers.values()]
     replies = [
         MeasuredReplies(
-            proxy=normalizer.transform(of(rewards, outputs)),
-            ground_truth=truth.transform(of(world.truth, outputs)),
+            proxy=normalizer.transform(values_of(outputs, rewards)),
+            ground_truth=truth.transform(values_of(outputs, world.truth)),
             outputs=outputs,
-            probs=of(probs, outputs),
-            off_policy_proxy=of(rewards, pairs),
-            off_policy_truth=of(world.truth, pairs),
+            probs=values_of(outputs, probs),
+            off_policy_proxy=values_of(pairs, rewards),
+            off_policy_truth=values_of(pairs, world.truth),
         )
         for rewards, normalizer in zip(world.teachers.values(), normalizers)
     ]
@@ -138,7 +138,7 @@ def measure(world: World, policy: str) -> dict[str, Any]:
     return {"scores": scores, "normalizers": normalizers, "truth": truth}
 
 
-def teach(world: World, policy: str, algorithm: str, seed: int) -> dict[str, Array]:
+def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str, Array]:
     """Policy gradient of one policy under all teachers side by side.
 
     {"steps": (times,), "truth", "proxy", "kl": (teachers, times)}: exact means over prompts of the normalised ground
@@ -165,7 +165,7 @@ def teach(world: World, policy: str, algorithm: str, seed: int) -> dict[str, Arr
             evaluate()
         uniform = np.random.default_rng([4, seed, step]).random((prompts.shape[1], enumeration.length))
         outputs = enumeration.draw(vectors.detach(), prompts, uniform)
-        logprobs = enumeration.chosen_log_probs(vectors, prompts, outputs)
+        logprobs = enumeration.output_log_probs(vectors, prompts, outputs)
         kl = logprobs.detach().numpy() - reference[prompts, outputs]
         regularised = rewards[rows, prompts, outputs] - settings.kl_coef * kl
         weights = advantages(regularised.reshape(len(rewards), settings.prompts, k), algorithm).reshape(kl.shape)
@@ -185,8 +185,8 @@ def _exact(
     for vector, reward in zip(vectors, rewards):  # one by one, since together they would not fit the processor's cache
         logprobs = autoregressive.log_probs(enumeration.logits(vector[None]))[0]
         probs = np.exp(logprobs)
-        for name, of in (("truth", truth), ("proxy", reward), ("kl", logprobs - reference)):
-            values[name].append(float((probs * of).sum(-1).mean()))
+        for name, table in (("truth", truth), ("proxy", reward), ("kl", logprobs - reference)):
+            values[name].append(float((probs * table).sum(-1).mean()))
     return {name: np.array(numbers) for name, numbers in values.items()}
 
 
@@ -196,18 +196,18 @@ def _save(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
         np.savez(file, **arrays)
 
 
-def _world(settings: StudySettings, folder: pathlib.Path) -> World:
+def _world(settings: StudySettings, folder: pathlib.Path) -> StudyWorld:
     """The world of a study, made by one of its processes and read by the others and by later ones."""
     path, kinds = folder / "world.npz", ("policies", "probs", "teachers")
     with filelock.FileLock(folder / "world.lock"):
         if not path.exists():
-            world = World.make(settings)
+            world = StudyWorld.make(settings)
             arrays = {f"{kind}/{name}": table for kind in kinds for name, table in getattr(world, kind).items()}
             write_whole(path, lambda partial: _save(partial, arrays))
     with np.load(path) as arrays:
         tables = {kind: {key.split("/", 1)[1]: arrays[key] for key in arrays if key.startswith(kind)} for kind in kinds}
     enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)
-    return World(settings, enumeration, words.ground_truth(settings.prompts), **tables)
+    return StudyWorld(settings, enumeration, words.ground_truth(settings.prompts), **tables)
 
 
 def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -288,13 +288,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         settings = StudySettings(**{name: getattr(options, name) for name in asdict(StudySettings())})
-        folder = _all(settings, options)
+        folder = _run_and_collect(settings, options)
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))
     print(f"Parts: {folder}\nNumbers: {options.out}")
 
 
-def _all(settings: StudySettings, options: argparse.Namespace) -> pathlib.Path:
+def _run_and_collect(settings: StudySettings, options: argparse.Namespace) -> pathlib.Path:
     """The folder of the parts, after what is missing has been made and the numbers were written."""
     folder = (options.folder or data_folder() / "study") / fingerprint(asdict(settings))[:8]
     torch.set_num_threads(1)  # tensors this small are slower on many

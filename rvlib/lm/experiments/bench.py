@@ -31,7 +31,7 @@ from rvlib.lm.experiments.generated import Generated, covered
 from rvlib.lm.experiments.official import OfficialModels, official_step
 from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
-from rvlib.lm.models.reward_models import SequenceReward, forward
+from rvlib.lm.models.reward_functions import SequenceReward, forward
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import generate

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import ROOT, write_whole
+from rvlib.files import ROOT, write_text
 from rvlib.lm import origin
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments import recipe as recipes
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"The layers must be at least one, got {options.layers}; leave --layers out for all.")
 
     def write(result: dict[str, Any]) -> None:
-        write_whole(out, lambda partial: partial.write_text(json.dumps(result, indent=1) + "\n"))
+        write_text(out, json.dumps(result, indent=1) + "\n")
 
     try:
         recipe = recipes.load(options.recipe, options.set)
@@ -230,13 +230,13 @@ def _cut_off(end: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, out_of_time)
+    handler = signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, left)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _sentence(error: Exception) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvlib import _checks
-from rvlib.files import RESULTS
+from rvlib.files import RESULTS, write_text
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments import recipe as recipes
@@ -226,7 +226,7 @@ def _amount(number: float, digits: int = 1) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
     """A table narrow enough for a terminal of 80 columns; numbers, which are in columns of units, are on the right."""
-    from rich.box import SIMPLE_HEAD
+    from rich.box import SIMPLE_HEAD  # as in `show`
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
@@ -271,5 +271,4 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    path = RESULTS / "plans.json"
-    path.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")
+    write_text(RESULTS / "plans.json", json.dumps(table(), indent=1) + "\n")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import estimates, metrics
-from rvlib.files import data_folder, write_whole
+from rvlib.files import data_folder, write_text
 from rvlib.lm import origin
 from rvlib.lm.experiments import recipe, stages
 from rvlib.lm.experiments.run import Run
@@ -38,12 +38,12 @@ def scored(run: Run) -> dict[str, Any]:
     if not path.exists():
         (policy,) = run.recipe.policies
         truth = stages.labels(run, policy)["measure"]
-        replies = [record["replies"] for record in stages.samples(run, policy).measured]
+        replies = [record["replies"] for record in stages.initial_replies(run, policy).measured]
         spec = recipe.TrainedRewardModel(on_policy=1.0)
         model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, spec))
         rewards = model(stages.split(run).prompts[: len(truth)], replies).tolist()
         content = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}
-        write_whole(path, lambda partial: partial.write_text(json.dumps(content)))
+        write_text(path, json.dumps(content))
     return json.loads(path.read_text())
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     made = {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record()
     prompts, replies = truths[0].shape
     content = {"made": made, "prompts": prompts, "replies": replies, "candidates": candidates}
-    write_whole(GROUND_TRUTHS, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n"))
+    write_text(GROUND_TRUTHS, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -131,11 +131,11 @@ def _interrupted() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    handler = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def _steps_done(folder: pathlib.Path) -> int:

@@ -68,7 +68,7 @@ class World:
         with self.run.lock():
             self.start = stages.sft(self.run, self.name)
             self.prompts = stages.split(self.run).prompts
-            self.records = stages.samples(self.run, self.name).measured
+            self.records = stages.initial_replies(self.run, self.name).measured
             self.truth = np.array(stages.labels(self.run, self.name)["measure"])
         self.judge = self.run.judged(self.name)
 

@@ -47,10 +47,10 @@ def official_step(
     def loss_of(indices: list[int]) -> torch.Tensor:
         return torch.stack([-one_log_prob(models.policy, *rows[i]) for i in indices])
 
-    before, trainer.micro_batch = trainer.micro_batch, 1
+    micro_batch, trainer.micro_batch = trainer.micro_batch, 1
     for mini_batch in np.arange(len(rows)).reshape(num_mini_batches, -1):
         trainer.update(mini_batch.tolist(), loss_of)
-    trainer.micro_batch = before
+    trainer.micro_batch = micro_batch
 
 
 def one_log_prob(model: transformers.PreTrainedModel, prompt_ids: list[int], completion_ids: list[int]) -> torch.Tensor:

@@ -99,7 +99,7 @@ def plan(recipe: Recipe, gpus: int = 1, machine: Machine | None = None) -> list[
     for name, policy in recipe.policies.items():
         if policy.demonstrations:
             stages.append(planner.sft(name, policy))
-        stages.append(planner.samples(name, policy))
+        stages.append(planner.sampling(name, policy))
         if planner.ground_truth.parameters:  # a fixed function takes neither memory nor time
             stages.append(planner.labels(name))
         for key, reward_model in recipe.reward_models.items():
@@ -229,7 +229,7 @@ class _Plan:
             ),
         )
 
-    def samples(self, name: str, policy: PolicySettings) -> PlannedStage:
+    def sampling(self, name: str, policy: PolicySettings) -> PlannedStage:
         runtime, model, dtype = self.recipe.runtime, size(policy.model), self.recipe.dtype(name)
         memory = {
             "weights": model.parameters * cost.BYTES[dtype],

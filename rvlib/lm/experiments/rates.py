@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from rvlib.files import RESULTS, ROOT
+from rvlib.files import RESULTS, ROOT, write_text
 from rvlib.lm.experiments import cost
 from rvlib.lm.experiments.cost import Machine, Size
 
@@ -68,4 +68,4 @@ def _size(result: dict[str, Any]) -> Size:
 
 
 if __name__ == "__main__":
-    (RESULTS / "rates.json").write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")
+    write_text(RESULTS / "rates.json", json.dumps(table(), indent=1) + "\n")

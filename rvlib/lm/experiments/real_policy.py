@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import data_folder, write_whole
+from rvlib.files import data_folder, write_text
 from rvlib.lm import origin
 from rvlib.lm.data.prompts import MEMBER, OWN, PACKAGE, VERSION, Prompt, alpaca_eval
 from rvlib.lm.models import SMOLLM2, fixed_rewards
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, sampling: Sampling) -> None:
     }
     lines = ",\n".join(json.dumps(row) for row in rows)
     text = '{"made": ' + json.dumps(made, indent=1) + ',\n"prompts": [\n' + lines + "\n]}\n"
-    write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(options.out, text)
     print(f"Replies: {options.folder}\nNumbers: {options.out}")
 
 

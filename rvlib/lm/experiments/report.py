@@ -1,10 +1,8 @@
 """`rvlib report FOLDER`: what a run shows, as JSON, as tables in the terminal, and as one HTML file with its figures.
 
 The figures are functions of the JSON alone, so the book draws a committed run with the code that a reader's own run is
-drawn by, and needs neither torch nor transformers for it.
+drawn by, and needs neither torch nor transformers for it. `run_report` makes the JSON of a run.
 """
-
-from __future__ import annotations
 
 import argparse
 import html
@@ -13,18 +11,15 @@ import pathlib
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import plots, teacher_study
 from rvlib.correlations import correlations, properties
-from rvlib.files import RESULTS, data_folder, write_whole
+from rvlib.files import RESULTS, data_folder
 from rvlib.lm.experiments import teacher_choice
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.run import Run
 
 BOOK = RESULTS / "runs"
 MEASURED = (
@@ -55,7 +50,7 @@ STYLE = (
     "body{font:16px system-ui;max-width:62rem;margin:auto;padding:1rem;color-scheme:light dark}"
     "td,th{text-align:left;padding:.2rem .8rem .2rem 0}.wide{overflow-x:auto}figure{margin:2rem 0}"
 )
-Report = dict[str, Any]  # what report.json holds: see `make`
+Report = dict[str, Any]  # what report.json holds: see `run_report.make`
 
 
 @dataclass(frozen=True)
@@ -87,59 +82,6 @@ def load(name: str | pathlib.Path) -> Report:
         names = ", ".join(sorted(path.stem for path in BOOK.glob("*.json")))
         raise ValueError(f"The run must be a folder with a report.json or one of {names}, got {str(name)!r}.")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def make(run: Run) -> Report:
-    """The report of a finished `run.Run`, a dictionary that JSON can hold.
-
-    It has settings, deviations, origin, and for each policy the measured properties [mean, low, high], the candidates
-    of `teacher_choice` and the curves (seeds, times) of each teacher.
-    """
-    # Pydantic and torch, which the book, a reader of reports, does without.
-    from rvlib.lm.experiments import recipe as recipes
-    from rvlib.lm.experiments import stages
-
-    recipe, policies = run.recipe, {}
-    for name in recipe.policies:
-        measured, teachers = stages.measure(run, name), {}
-        for key in recipe.reward_models:
-            logs = [
-                [line for line in run.policy_gradient(key, name, seed) if "eval_kl" in line] for seed in recipe.seeds
-            ]
-            teacher = {quantity: [round(x, 5) for x in measured[key][quantity]] for quantity in MEASURED}
-            teacher |= {"normalizer": measured[key]["normalizer"], "steps": [line["step"] for line in logs[0]]}
-            if candidates := measured[key].get("candidates"):  # a run that was begun before there were any has none
-                teacher["candidates"] = candidates
-            for outcome in (*OUTCOMES, "kl"):
-                teacher[outcome] = [[round(line[f"eval_{outcome}"], 5) for line in log] for log in logs]
-            teachers[key] = teacher
-        policies[name] = teachers
-    manifests = {
-        str(path.parent.relative_to(run.folder)): json.loads(path.read_text())
-        for path in sorted(run.folder.rglob("manifest.json"))
-    }
-    last = max(manifests.values(), key=lambda made: made["date"])
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "deviations": {key: list(both) for key, both in recipes.deviations(recipe).items()},
-        "made": {key: last[key] for key in ("date", "git_commit", "versions", "device")},
-        "seconds": {stage: made["seconds"] for stage, made in manifests.items()},
-        "policies": policies,
-    }
-
-
-def write(run: Run) -> Report:
-    """Write report.json and report.html into the run's folder and return the report."""
-    from rvlib.lm import processes  # torch, which the book does without
-
-    report = make(run)
-
-    def write_files() -> None:
-        _write_text(run.folder / "report.json", json.dumps(report))
-        _write_text(run.folder / "report.html", page(report))
-
-    processes.only_first(write_files)
-    return report
 
 
 def origin(report: Report) -> str:
@@ -375,11 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 printed.add_row(*map(rich.markup.escape, row))
             console.print(printed)
     print("Deviations from the paper's settings (here, the paper's):")
-    print("\n".join(f"  {key}: {here}, {paper}" for key, (here, paper) in report["deviations"].items()) or "  none")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    print("\n".join(f"  {key}: {value}, {papers}" for key, (value, papers) in report["deviations"].items()) or "  none")
 
 
 def _measured(teacher: Report, quantity: str) -> str:

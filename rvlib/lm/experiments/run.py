@@ -25,16 +25,17 @@ import numpy as np
 
 from rvlib import _checks, metrics
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import data_folder, write_whole
+from rvlib.files import data_folder, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import dry_run, plan, report, stages
+from rvlib.lm.experiments import dry_run, plan, run_report, stages
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
 from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import RewardFunction, policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
+from rvlib.lm.models.reward_functions import FunctionReward
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import train_policy
 
@@ -63,19 +64,18 @@ class Run:
         path = self.folder / "recipe.json"
         if path.exists():
             try:
-                before = recipes.validated(json.loads(path.read_text()))
+                claimed = recipes.validated(json.loads(path.read_text()))
             except ValueError as error:
                 raise ValueError(
                     f"The folder {self.folder} must hold a run whose recipe.json this version reads, but: {error} "
                     "Choose another with --folder, or delete it."
                 ) from None
-            if differ := recipes.deviations(self.recipe, before):
+            if differ := recipes.deviations(self.recipe, claimed):
                 raise ValueError(
                     f"The folder {self.folder} holds a run of another recipe, which differs in {', '.join(differ)}; "
                     "choose another with --folder, or delete it."
                 )
-        text = json.dumps(self.recipe.model_dump(mode="json"), indent=1)
-        write_whole(path, lambda partial: partial.write_text(text))
+        write_text(path, json.dumps(self.recipe.model_dump(mode="json"), indent=1))
 
     @contextlib.contextmanager
     def lock(self, folder: pathlib.Path | None = None, *, wait: bool = False) -> Iterator[None]:
@@ -125,7 +125,7 @@ class Run:
         reward = reward_models.load_reward_model(
             str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code, role=role
         )
-        if isinstance(reward, reward_models.FunctionReward):
+        if isinstance(reward, FunctionReward):
             return reward
         return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))
 
@@ -224,7 +224,7 @@ def _normalized(reward: RewardFunction, normalizer: metrics.Normalizer) -> Rewar
 def run(
     recipe: Recipe, folder: str | pathlib.Path, *, jobs: int = 1, part: Part | None = None
 ) -> dict[str, Any] | None:
-    """All stages of `recipe` in `folder`; returns the report, a dictionary (`rvlib.lm.experiments.report.make`).
+    """All stages of `recipe` in `folder`; returns the report, a dictionary (`run_report.make`).
 
     jobs: how many trainings by policy gradient run concurrently. part: of these trainings, for one of several jobs that
     have the folder in common: the first to come does the stages before them while the others wait, and the last to end
@@ -242,13 +242,13 @@ def run(
         with run.lock():
             _prepare(run)
             _train(run, recipe, trainings(run), jobs)
-            return report.write(run)
+            return run_report.write(run)
     with run.lock(wait=True):
         _prepare(run)
     _train(run, recipe, part.of(trainings(run)), jobs)
     with run.lock(wait=True):
         through = processes.only_first(lambda: all(training.done(run) for training in trainings(run)))
-        return report.write(run) if through else None
+        return run_report.write(run) if through else None
 
 
 def _prepare(run: Run) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rvlib.files import write_whole
+from rvlib.files import write_text
 from rvlib.lm import origin, processes
 from rvlib.lm.training.trainer import Trainer
 
@@ -75,4 +75,4 @@ def write_manifest(path: pathlib.Path, record: dict[str, Any]) -> None:
 
 def write_json(path: pathlib.Path, content: Any, **options: Any) -> None:
     """Write JSON whole, in the first process. options: of `json.dumps`."""
-    processes.only_first(lambda: write_whole(path, lambda partial: partial.write_text(json.dumps(content, **options))))
+    processes.only_first(lambda: write_text(path, json.dumps(content, **options)))

@@ -7,7 +7,7 @@ models, if any of them is trained on such pairs, and 10 replies to each of the 5
 
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,17 @@ from rvlib.lm import processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Preference, Prompt
 from rvlib.lm.experiments import teacher_choice
-from rvlib.lm.experiments.recipe import PolicySettings, TrainedRewardModel, TrainingSettings
+from rvlib.lm.experiments.recipe import PolicySettings, TrainedRewardModel
 from rvlib.lm.experiments.run_once import Product, stage
-from rvlib.lm.models import policies, reward_models
+from rvlib.lm.models import policies
 from rvlib.lm.models.loading import quiet
+from rvlib.lm.models.reading import encode
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.log_probs import reply_log_probs
 from rvlib.lm.sampling.replies import Sampling, read_replies, sample_replies
 from rvlib.lm.seeding import torch_seed
+from rvlib.lm.training import supervised
 from rvlib.lm.training.trainer import Trainer
 
 if TYPE_CHECKING:  # `run` imports this module
@@ -105,6 +107,11 @@ def split(run: "Run") -> Split:
     return Split(shuffled[:cut], held_out)
 
 
+def check_pairs(run: "Run", pairs: int) -> None:
+    """ValueError, one sentence, if so many pairs for reward models are fewer than one batch of their training has."""
+    supervised.check_batch(pairs, run.recipe.reward_training, "pairs for reward models")
+
+
 @stage("sft/{name}", makes="model")
 def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy, fine-tuned on its demonstrations if it has any, and with a chat template."""
@@ -130,7 +137,7 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
         rows = [row for row in rows if max(map(len, row)) <= run.recipe.data.max_tokens]
         trainer = Trainer(policy.model, folder, spec.learning_rate or settings.learning_rate, run.recipe.runtime)
         policy = replace(policy, sharing=trainer.adam)
-        for step, batch in batches(trainer, rows, settings, f"Fine-tuning {name}"):
+        for step, batch in supervised.batches(trainer, rows, settings, f"Fine-tuning {name}"):
             reply_tokens = sum(len(reply) for _, reply in batch)
             batch_size = len(batch)
 
@@ -185,7 +192,7 @@ def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str
     ]
 
 
-def samples(run: "Run", name: str) -> InitialReplies:
+def initial_replies(run: "Run", name: str) -> InitialReplies:
     """Replies of an initial policy, read from the folder of their stage.
 
     There are no pairs if no reward model is trained on them.
@@ -235,11 +242,11 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
     """Ground truth rewards of a policy's replies, lists of lists by what they are for.
 
     {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs), "measure_off_policy": (prompts,
-    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where `samples`
-    has none.
+    2)}: the first two of the prompts for reward models, the others of those measured. "pairs" is empty where
+    `initial_replies` has none.
     """
     data, ground_truth = split(run), run.ground_truth()
-    initial = samples(run, name)
+    initial = initial_replies(run, name)
     drawn = [record["replies"] for record in initial.pairs]
     measured = [record["replies"] for record in initial.measured]
     prompts = [pair.prompt for pair in data.pairs]
@@ -266,7 +273,7 @@ def preferences(
     out. pairs_share: of the prompts, the first ones, from which pairs are taken. label_noise: the share of the labels
     that are turned round, the same ones and more at a higher share.
     """
-    replies, rewards = samples(run, name).pairs, labels(run, name)
+    replies, rewards = initial_replies(run, name).pairs, labels(run, name)
     examples = split(run).pairs[: run.recipe.reward_training.pairs]
     examples = examples[: round(pairs_share * len(examples))]
     rank = np.random.default_rng(1).permutation(len(examples))
@@ -302,35 +309,19 @@ def reward_model(run: "Run", key: str, name: str, spec: TrainedRewardModel, fold
         run, name, spec.on_policy, pairs_share=spec.pairs_share or 1.0, label_noise=spec.label_noise or 0.0
     )
     rows = [
-        [reward_models.encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))]
-        for pair in pairs
+        [encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))] for pair in pairs
     ]
     trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)
-    for step, batch in batches(trainer, rows, settings, f"Reward model {key}", seed):
+    for step, batch in supervised.batches(trainer, rows, settings, f"Reward model {key}", seed):
         loss = trainer.update(
             batch,
-            lambda pairs: bradley_terry(model, tokenizer, pairs, settings.center_rewards_coef),
+            lambda pairs: supervised.bradley_terry(model, tokenizer, pairs, settings.center_rewards_coef),
             lambda pair: max(map(len, pair)),
         )
         trainer.log(step, loss=loss)
     trainer.whole_model()
     policies.save(policies.Policy(model, tokenizer, {}, trainer.adam), folder / "model")
     return Product(record={"pairs": len(rows)}, trainer=trainer)
-
-
-def bradley_terry(
-    model: transformers.PreTrainedModel,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    pairs: Sequence[Sequence[list[int]]],
-    center_rewards_coef: float,
-) -> torch.Tensor:
-    """Loss -ln σ(r(y) - r(y')) + c (r(y) + r(y'))² of each pair, a tensor (pairs,).
-
-    pairs: [[ids of the preferred text, ids of the other], …].
-    """
-    texts = [token_ids for pair in pairs for token_ids in pair]
-    preferred, other = reward_models.forward(model, tokenizer, texts).view(-1, 2).unbind(1)
-    return -torch.nn.functional.logsigmoid(preferred - other) + center_rewards_coef * (preferred + other) ** 2
 
 
 @stage("measure/{name}", makes="measure.json")
@@ -345,7 +336,7 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
     it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
     """
     recipe = run.recipe
-    records = samples(run, name).measured
+    records = initial_replies(run, name).measured
     replies = [record["replies"] for record in records]
     held_out = split(run).held_out[: len(replies)]
     prompts = [pair.prompt for pair in held_out]
@@ -379,30 +370,3 @@ def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
         teacher["rewards"], teacher["off_policy_rewards"] = (teacher_choice.short(r) for r in (raw, off_policy))
         teachers[key] = teacher
     return Product(teachers, record={"replies": int(truth.size)})
-
-
-def batches(
-    trainer: Trainer, rows: Sequence[Any], settings: TrainingSettings, label: str, seed: int = 0
-) -> Iterator[tuple[int, list[Any]]]:
-    """(step, batch of rows) for `settings.epochs`, each pass in a new order; a last batch that is not full is left out.
-
-    seed: of the orders.
-
-    ValueError, one sentence, where there is not one full batch.
-    """
-    check_batch(len(rows), settings, label)
-    steps_per_epoch = len(rows) // settings.batch_size
-    for step in trainer.steps(max(round(settings.epochs * steps_per_epoch), 1), label):
-        epoch, step_in_epoch = divmod(step, steps_per_epoch)
-        order = np.random.default_rng([7, epoch, seed]).permutation(len(rows))
-        start = step_in_epoch * settings.batch_size
-        yield step, [rows[i] for i in order[start : start + settings.batch_size]]
-
-
-def check_batch(rows: int, settings: TrainingSettings, label: str) -> None:
-    """ValueError, one sentence, if there are fewer rows than one batch of `settings` has."""
-    if rows < settings.batch_size:
-        raise ValueError(
-            f"There must be at least {settings.batch_size} rows for one batch ({label}), got {rows}; "
-            "use more data, a larger data.max_tokens or a smaller batch_size."
-        )

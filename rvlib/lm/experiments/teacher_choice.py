@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import metrics, teacher_study
+from rvlib.estimates import Estimate
 from rvlib.predictors import MeasuredReplies, measured_by
 from rvlib.teacher_study import OUTCOMES, Study
 
@@ -86,8 +87,8 @@ def outcomes(study: Study) -> dict[str, dict[str, Array]]:
     return {key: {name: array[:, i] for name, array in values.items()} for i, key in enumerate(study.teachers)}
 
 
-def comparison(study: Study) -> dict[str, list[teacher_study.Interval]]:
-    """{candidate: an interval for each of `COLUMNS`}."""
+def comparison(study: Study) -> dict[str, list[Estimate]]:
+    """{candidate: an estimate for each of `COLUMNS`}."""
     (algorithm,) = study.algorithms
     columns = [teacher_study.compare(study, algorithm, outcome, measure).values for measure, outcome in COLUMNS]
     return {name: [values[name] for values in columns] for name in study.scores}

@@ -1,6 +1,6 @@
 """Policies and rewards: loading and saving a policy, adapters, reward models by name, rewards by fixed functions.
 
-This room may import `rvlib.lm.data` and `rvlib.lm.processes`. Start with `policies.load_policy` and
+This room may import `rvlib.lm.data` and what is below it. Start with `policies.load_policy` and
 `reward_models.load_reward_model`.
 """
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import transformers
 
+from rvlib._terminal import first_line
 from rvlib.lm.data.prompts import Prompt
 
 _PROBE = "xyzzy"  # a word that no template writes itself
@@ -28,10 +29,10 @@ def conversation(
         turns = [dict(message) for message in messages]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
     except Exception as error:  # a template is a program of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         roles = ", ".join(message["role"] for message in messages)
         raise ValueError(
-            f"The chat template of {tokenizer.name_or_path} must take turns of {roles}, but it does not ({reason}); "
+            f"The chat template of {tokenizer.name_or_path} must take turns of {roles}, but it does not "
+            f"({first_line(error)}); "
             'give prompts as "messages" with the turns that it takes, such as a system turn, or correct '
             "chat_template.jinja in a copy of its folder."
         ) from error

@@ -13,6 +13,7 @@ from typing import Any
 import transformers
 from huggingface_hub.errors import GatedRepoError
 
+from rvlib._terminal import first_line
 from rvlib.lm import missing
 from rvlib.lm.data import hub
 
@@ -110,10 +111,10 @@ def with_adapter(
     """A base model with an adapter in its layers, and which weights neither of the two has."""
     import peft  # slow to import, and only adapters need it
 
-    with_adapter = peft.PeftModel.from_pretrained(model, str(name))
+    adapted = peft.PeftModel.from_pretrained(model, str(name))
     trained = {key.removeprefix("base_model.model.") for key in peft.utils.load_peft_weights(str(name), device="cpu")}
     # Not merged: in bfloat16 the sum would round the adapter away.
-    return with_adapter.get_base_model(), set(missing) - trained
+    return adapted.get_base_model(), set(missing) - trained
 
 
 def check_safetensors(name: str | pathlib.Path) -> None:
@@ -171,7 +172,7 @@ def loading_failure(error: BaseException | None) -> str:
         if isinstance(cause, (ConnectionError, TimeoutError)) or package in NETWORK_PACKAGES:
             return "its download was cut off, or the hub is out of reach; the same command goes on with it"
         cause = cause.__cause__ or cause.__context__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return first_line(error)
 
 
 def packaged(file: str, module: str) -> pathlib.Path:

@@ -6,8 +6,6 @@ once and kept as safetensors: that is the policy of the book, not the original w
 
 import contextlib
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from unittest import mock
 import torch
 import transformers
 
-from rvlib.files import data_folder, fingerprint
+from rvlib.files import data_folder, fingerprint, write_folder
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.models import SMOLLM2
@@ -193,37 +191,31 @@ def save(policy: Policy, folder: pathlib.Path) -> None:
 
     An older folder is replaced. All processes must call it; the first writes.
     """
-    partial, weights = folder.with_name(folder.name + ".partial"), policy.sharing.weights()
+    weights = policy.sharing.weights()
 
-    def write() -> None:
-        shutil.rmtree(partial, ignore_errors=True)
+    def write(partial: pathlib.Path) -> None:
         with quiet():
             policy.model.save_pretrained(partial, state_dict=weights)
         policy.tokenizer.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
 
-    processes.only_first(write)
+    processes.only_first(lambda: write_folder(folder, write))
 
 
 def _safetensors(gguf_file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """`folder` with the model of a GGUF file as safetensors and its tokenizer, made if it is not there."""
-    if not folder.exists():
-        import gguf  # noqa: F401  # transformers reads the file by it
+    if folder.exists():
+        return folder
+    import gguf  # noqa: F401  # transformers reads the file by it
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # The conversion draws a progress bar of its own, which transformers' settings do not hide.
-        silent = mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as parent, quiet(), silent:
-            made = pathlib.Path(parent) / "model"
-            config = transformers.GgufConfig(dequantize=True)  # without it, saving refuses
-            transformers.AutoModelForCausalLM.from_pretrained(
-                gguf_file.parent, gguf_file=gguf_file.name, quantization_config=config
-            ).save_pretrained(made)
-            transformers.AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(made)
-            try:
-                made.rename(folder)  # whole or not at all
-            except OSError:  # another process made it meanwhile
-                if not folder.exists():
-                    raise
+    def write(partial: pathlib.Path) -> None:
+        config = transformers.GgufConfig(dequantize=True)  # without it, saving refuses
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            gguf_file.parent, gguf_file=gguf_file.name, quantization_config=config
+        )
+        model.save_pretrained(partial)
+        transformers.AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(partial)
+
+    # The conversion draws a progress bar of its own, which transformers' settings do not hide.
+    with quiet(), mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors):
+        write_folder(folder, write, replaces=False)
     return folder

@@ -6,7 +6,7 @@ import tokenizers
 import torch
 import transformers
 
-from rvlib.files import data_folder, fingerprint
+from rvlib.files import data_folder, fingerprint, write_folder
 from rvlib.lm.data.tiny import TEMPLATE, TINY, WORDS
 from rvlib.lm.models.loading import quiet
 
@@ -40,9 +40,11 @@ def make_tiny_model(seed: int = 0) -> pathlib.Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.LlamaForCausalLM(config)
-    partial = folder.with_suffix(".partial")
-    with quiet():
+
+    def write(partial: pathlib.Path) -> None:
         model.save_pretrained(partial)
         fast.save_pretrained(partial)
-    partial.replace(folder)  # whole or not at all
+
+    with quiet():
+        write_folder(folder, write, replaces=False)
     return folder

@@ -1,7 +1,7 @@
 """Optimizers: Adam in one process, and the same on weights sharded by FSDP2 or by DeepSpeed's ZeRO-3.
 
-`frozen` shards models that are not trained. This room may import `rvlib.lm.processes` and `rvlib.lm.models`. Start
-with `adam.Adam`: the other two keep its interface.
+`frozen` shards models that are not trained. This room may import `rvlib.lm.models` and what is below it. Start with
+`adam.Adam`: the other two keep its interface.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rvlib import _checks
-from rvlib.files import fingerprint, write_text, write_whole
+from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.policies import Policy
@@ -91,8 +91,7 @@ def sample_replies(
             if not path.exists():
                 start = time.perf_counter()
                 records = _draw(policy, batch, sampling, number, engine, batch_size, server, bar.update)
-                text = "".join(json.dumps(record) + "\n" for record in records)
-                write_text(path, text)
+                write_text(path, "".join(json.dumps(record) + "\n" for record in records))
                 with (folder / "seconds.txt").open("a") as clock:
                     clock.write(f"{time.perf_counter() - start:.2f}\n")
             bar.update(place * longest - bar.n)
@@ -164,13 +163,13 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        claimed = json.loads(path.read_text())
         present = json.loads(json.dumps(settings))
-        differ = [key for key in present | before if before.get(key) != present.get(key)]
+        differ = [key for key in present | claimed if claimed.get(key) != present.get(key)]
         if differ:
             raise ValueError(
                 f"folder must be new or hold a run of the same settings, got {folder} with another "
                 f"{' and '.join(differ)}; choose another folder, or delete it."
             )
         return
-    write_whole(path, lambda partial: partial.write_text(json.dumps(settings, indent=1)))
+    write_text(path, json.dumps(settings, indent=1))

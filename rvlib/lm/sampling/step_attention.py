@@ -48,8 +48,8 @@ transformers.AttentionInterface.register(_NAME, attention)
 @contextlib.contextmanager
 def attention_of_a_step(config: Any) -> Iterator[str]:
     """Within this context the attention of a model of this config is `attention`; gives the name of its own."""
-    before, config._attn_implementation = config._attn_implementation, _NAME
+    own, config._attn_implementation = config._attn_implementation, _NAME
     try:
-        yield before
+        yield own
     finally:
-        config._attn_implementation = before
+        config._attn_implementation = own

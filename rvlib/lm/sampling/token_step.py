@@ -128,14 +128,14 @@ class TokenStep:
             seen = filled if window is None else filled & (columns > position - window)
             return zeros.masked_fill(~seen, -torch.inf)[:, None, None]
 
-        with attention_of_a_step(model.config.get_text_config()) as before:
+        with attention_of_a_step(model.config.get_text_config()) as own_attention:
             logits = model(
                 input_ids=self.input_ids[:rows].index_select(1, position),
                 position_ids=position - padding,
                 past_key_values=self.cache,
                 use_cache=True,
                 bias=bias,
-                capped=before != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
+                capped=own_attention != "sdpa",  # which, in some versions of transformers, leaves `softcap` out
             ).logits
         if sum(bias.cache_info()[:2]) < len(self.cache.layers):  # hits and misses: how often a layer asked for it
             raise RuntimeError("not every layer attends as it is told")

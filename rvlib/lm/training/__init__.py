@@ -1,6 +1,6 @@
 """Learning: a model under Adam with its checkpoints and its log, and policy gradient by RLOO, GRPO and REINFORCE.
 
-This room may import `rvlib.lm.optim`, `rvlib.lm.sampling` and what they import. Start with
+This room may import `rvlib.lm.optim`, `rvlib.lm.sampling`, what is below them, and `rvlib.tabular`. Start with
 `policy_gradient.train_policy`.
 """
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -46,18 +46,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rollout:
-    """Replies drawn to a batch of prompts, `num_generations` to each in a row: each field has one entry a reply."""
+    """Replies drawn to a batch of prompts, `num_generations` to each in a row, and what they are worth.
+
+    Each field has one entry a reply, but the rewards are {judge: (prompts, num_generations)}, of those who were asked.
+    """
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
     completions: list[str]  # their texts
     logprobs: NDArray[np.float64]  # ln π_θ(y|x), nats
     ref_logprobs: NDArray[np.float64]  # ln π_ref(y|x), nats
+    rewards: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     while_drawing: bool = False  # whether `logprobs` are the engine's own, not those of a forward pass of whole replies
 
     @classmethod
     def concatenate(cls, chunks: Sequence[Rollout]) -> Rollout:
-        """The rollout that was drawn in chunks."""
+        """The rollout that was drawn in chunks, not yet judged."""
         return cls(
             prompt_ids=[ids for chunk in chunks for ids in chunk.prompt_ids],
             completion_ids=[ids for chunk in chunks for ids in chunk.completion_ids],
@@ -147,9 +151,8 @@ def policy_gradient_step(
     for later mini-batches ln π_old comes from a forward pass of their replies alone.
     """
     settings = recipe.policy_gradient
-    drawn = rollout(policy, reference, prompts, settings.num_generations, recipe, seed_path)
-    prompt_ids, completion_ids = drawn.prompt_ids, drawn.completion_ids
-    rewards = processes.score(teacher, prompts, group_by_prompt(drawn.completions, settings.num_generations))
+    drawn = rollout(policy, reference, {"proxy": teacher}, prompts, settings.num_generations, recipe, seed_path)
+    prompt_ids, completion_ids, rewards = drawn.prompt_ids, drawn.completion_ids, drawn.rewards["proxy"]
     kl = (drawn.logprobs - drawn.ref_logprobs).reshape(rewards.shape)  # (prompts, num_generations), as are the rewards
     advantages = estimate_advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
@@ -171,11 +174,13 @@ def policy_gradient_step(
             [completion_ids[i] for i in indices],
             temperature=settings.temperature,
         )
-        old = torch.as_tensor(old_logprobs[indices], device=logprobs.device)
-        if drawn.while_drawing and max(indices) < len(mini_batches[0]):  # the weights are still those that drew them
-            old = logprobs.detach()
+        weights_drew_them = drawn.while_drawing and max(indices) < len(mini_batches[0])
+        earlier = torch.as_tensor(old_logprobs[indices], device=logprobs.device)
         return clipped_loss(
-            logprobs, old, torch.as_tensor(advantages[indices], device=logprobs.device), settings.clip_range
+            logprobs,
+            logprobs.detach() if weights_drew_them else earlier,
+            torch.as_tensor(advantages[indices], device=logprobs.device),
+            settings.clip_range,
         )
 
     def length(i: int) -> int:
@@ -209,10 +214,8 @@ def evaluate(
     seed_path: Sequence[int],
 ) -> dict[str, float]:
     """Mean rewards by each of `judges` and "kl", the divergence from `reference` (nats a reply), over new replies."""
-    num_generations = recipe.evaluation.outputs
-    drawn = rollout(policy, reference, prompts, num_generations, recipe, seed_path)
-    groups = group_by_prompt(drawn.completions, num_generations)
-    means = {name: float(processes.score(judge, prompts, groups).mean()) for name, judge in judges.items()}
+    drawn = rollout(policy, reference, judges, prompts, recipe.evaluation.outputs, recipe, seed_path)
+    means = {name: float(rewards.mean()) for name, rewards in drawn.rewards.items()}
     return means | {"kl": float((drawn.logprobs - drawn.ref_logprobs).mean())}
 
 
@@ -235,12 +238,13 @@ def reference_log_probs(
 def rollout(
     policy: Policy,
     reference: Policy | None,
+    judges: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
     num_generations: int,
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> Rollout:
-    """`num_generations` replies to each of `prompts`, with their log-probabilities.
+    """`num_generations` replies to each of `prompts`, with their log-probabilities and their rewards by each judge.
 
     They are drawn in chunks of `runtime.batch_size`, each from a seed of its own, so that several processes, which
     share the chunks, draw what one process draws. Engines that batch by themselves draw all replies in the first
@@ -289,7 +293,9 @@ def rollout(
                 while_drawing=drawn.logprobs is not None,
             )
             chunks.append(chunk)
-    return Rollout.concatenate(processes.gather(chunks))
+    whole = Rollout.concatenate(processes.gather(chunks))
+    groups = group_by_prompt(whole.completions, num_generations)
+    return replace(whole, rewards={name: processes.score(judge, prompts, groups) for name, judge in judges.items()})
 
 
 def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int) -> list[int]:

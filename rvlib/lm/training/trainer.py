@@ -25,7 +25,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from rvlib.files import read_lines, write_whole
+from rvlib.files import read_lines, write_text, write_whole
 from rvlib.lm import processes
 from rvlib.lm.models.adapters import has_adapter
 from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
@@ -283,7 +283,4 @@ class Trainer:
     def _cut_log(self, first: int) -> None:
         """Drop the lines of steps that will be done again, and a line that was cut off."""
         text = "".join(json.dumps(line) + "\n" for line in self.lines() if line["step"] < first)
-        path = self.folder / "log.jsonl"
-        processes.only_first(
-            lambda: write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8")),
-        )
+        processes.only_first(lambda: write_text(self.folder / "log.jsonl", text))

@@ -8,7 +8,8 @@ These names are those of the paper, arXiv 2503.15477. Labels such as `thm-sharpe
 concordance lists both. Arguments are numbers or arrays that broadcast, and results have their common shape,
 unless a docstring says otherwise. Times are in the units of the flow dθ/dt = ∇φ(θ), with φ the mean over |S| prompts.
 
-`growth` bounds gradients, variances and probabilities, `slow` times from below and `fast` times from above.
+`growth` bounds gradients, variances and probabilities, `slow` times from below and `fast` times from above. This
+package may import what `rvlib.tabular` may. Start with `growth.tabular_gradient_bound`.
 """
 
 from rvlib.tabular.bounds.fast import (

@@ -39,9 +39,9 @@ def deviations(recipe: Recipe, reference: Recipe | None = None) -> dict[str, tup
 
     None where one of the two has no such field.
     """
-    fields, other = (flatten(r.model_dump(mode="json")) for r in (recipe, reference or load(PAPER)))
-    keys = [key for key in fields | other if key.split(".")[0] not in NOT_DEVIATIONS]
-    return {key: (fields.get(key), other.get(key)) for key in keys if fields.get(key) != other.get(key)}
+    fields, compared = (flatten(r.model_dump(mode="json")) for r in (recipe, reference or load(PAPER)))
+    keys = [key for key in fields | compared if key.split(".")[0] not in NOT_DEVIATIONS]
+    return {key: (fields.get(key), compared.get(key)) for key in keys if fields.get(key) != compared.get(key)}
 
 
 def read_tree(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -60,9 +60,9 @@ class RewardModelSettings(Settings):
             *first, last = (kind.key for kind in KINDS)
             raise ValueError(f"a reward model must have exactly one of {', '.join(first)} and {last}")
         (kind,) = kinds
-        if others := [field for field in value if field not in kind.model_fields]:
+        if foreign := [field for field in value if field not in kind.model_fields]:
             fields = ", ".join(kind.model_fields)
-            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {others[0]}")
+            raise ValueError(f"a reward model with {kind.key} must have no fields but {fields}, got {foreign[0]}")
         return kind.model_validate(value)
 
     def check_recipe(self, key: str, recipe: "Recipe") -> None:
@@ -137,8 +137,7 @@ class TrainedRewardModel(RewardModelSettings):
     def check(self, run: "Run") -> None:
         from rvlib.lm.experiments import stages  # imports torch
 
-        pairs = self.training_pairs(len(stages.split(run).pairs))
-        stages.check_batch(pairs, run.recipe.reward_training, "pairs for reward models")
+        stages.check_pairs(run, self.training_pairs(len(stages.split(run).pairs)))
 
     @override
     def prepare(self, run: "Run", key: str, policy: str) -> None:
@@ -283,7 +282,7 @@ class LengthPraisingGroundTruth(AlteredGroundTruth):
     def alteration(self, run: "Run", policy: str) -> Alteration:
         from rvlib.lm.experiments import stages  # imports torch
 
-        measured = [record["replies"] for record in stages.samples(run, policy).measured]
+        measured = [record["replies"] for record in stages.initial_replies(run, policy).measured]
         lengths = metrics.Normalizer.fit(_each(len, measured))
         return lambda truth, replies: truth + self.length * lengths.transform(_each(len, replies))
 

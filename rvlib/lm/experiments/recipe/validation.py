@@ -60,8 +60,8 @@ def _sentence(detail: dict[str, Any]) -> str:
         *groups, field = detail["loc"]
         fields = field_names(_settings_class(groups))
         return f"The recipe has no field {key!r}{did_you_mean(str(field), fields)}; it has {', '.join(fields)} there."
-    got = "" if isinstance(value, dict) else f", got {value!r}"
-    return f"The recipe's {key + ': ' if key else ''}{detail['msg'].removeprefix('Value error, ')}{got}."
+    given = "" if isinstance(value, dict) else f", got {value!r}"
+    return f"The recipe's {key + ': ' if key else ''}{detail['msg'].removeprefix('Value error, ')}{given}."
 
 
 def _dotted(location: Iterable[str | int]) -> str:

@@ -1,0 +1,201 @@
+"""A row of a file of replies or scores, whatever the file's format: what it holds, or a sentence on what is wrong.
+
+`exchange` says which columns there may be.
+"""
+
+import csv
+import gzip
+import io
+import json
+import math
+import pathlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rvlib.lm.data.prompts import Prompt
+
+REPLY = ("reply", "completion", "response")
+REPLIES = ("replies", "completions", "responses")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """A row's columns, and where it is, as errors say: the file, and "line 3" of it."""
+
+    path: str | pathlib.Path
+    place: str
+    columns: dict[str, Any]
+
+    def error(self, requirement: str) -> ValueError:
+        """The ValueError, in one sentence, for a row that breaks a requirement, which begins with "must"."""
+        return ValueError(f"{self.path}, {self.place}, {requirement}")
+
+    def first_of(self, names: tuple[str, ...]) -> Any:
+        """The first of these columns that the row has; None where it has none."""
+        return next((self.columns[name] for name in names if self.columns.get(name) is not None), None)
+
+    def prompt(self) -> Prompt:
+        """Its prompt, named after its place; replies and scores find each other by its text."""
+        if "prompt" not in self.columns:
+            raise self.error(f'must have a "prompt", got {", ".join(map(str, self.columns)) or "nothing"}.')
+        prompt, reference = self.columns["prompt"], self.columns.get("reference")
+        reference = "" if reference is None else self.text("reference", reference)
+        are_turns = isinstance(prompt, list) and all(
+            isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in prompt
+        )
+        if are_turns:
+            turns = [(str(turn["role"]), self.text("prompt", turn["content"])) for turn in prompt]
+            return Prompt.of_turns(self.place, turns, reference)
+        return Prompt(self.place, self.text("prompt", prompt), reference)
+
+    def replies(self) -> list[str]:
+        """The texts of its replies, of either layout."""
+        several = self.first_of(REPLIES)
+        if isinstance(several, list):
+            return [self.text("reply", reply) for reply in several]
+        single = [self.columns[name] for name in REPLY if self.columns.get(name) is not None]
+        if len(single) != 1:
+            raise self.error(f'must have one "reply" or a list of "replies", got {", ".join(map(str, self.columns))}.')
+        return [self.text("reply", single[0])]
+
+    def of_each(self, value: Any, count: int, valid: Callable[[Any], bool], entry: str) -> list[Any]:
+        """A value, or a list of values, as one for each of `count` replies, each valid or None.
+
+        entry: what an error calls it.
+        """
+        values = value if isinstance(value, list) else [value] * count
+        if len(values) != count or not all(value is None or valid(value) for value in values):
+            raise self.error(f"must have one {entry} for each of {count} replies, got {json.dumps(values)[:60]}.")
+        return values
+
+    def prompt_copy(self) -> int:
+        """The number that tells apart groups of replies to one prompt."""
+        copy = _count(self.columns.get("prompt_copy"), default=0)
+        if copy is None:
+            raise self.error(
+                'must have a whole number of at least 0 as "prompt_copy", got '
+                f"{self.columns['prompt_copy']!r}; correct it, or leave it out."
+            )
+        return copy
+
+    def times_drawn(self, replies: int) -> int:
+        """How many replies each of its `replies` stands for."""
+        times = _count(self.columns.get("times_drawn"), default=1)
+        if times is None or (replies > 1 and times != 1):
+            raise self.error(
+                f'must have a whole number of "times_drawn" of one reply, got {self.columns["times_drawn"]!r} of '
+                f"{replies}; give a row to each reply, or leave it out."
+            )
+        return times
+
+    def text(self, kind: str, value: Any) -> str:
+        """A text, or that of a conversation's last turn. kind: what an error calls it."""
+        if isinstance(value, list) and value and isinstance(value[-1], dict):
+            value = value[-1].get("content")
+        if not isinstance(value, str):
+            raise self.error(f"must have a {kind} that is a text, got {type(value).__name__}.")
+        return value
+
+
+def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
+    """The rows of a file: JSON lines, a JSON array, CSV or TSV, any of them gzipped, or parquet.
+
+    OSError or ValueError, in one sentence, for a file of another kind.
+    """
+    content = pathlib.Path(path).read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be a whole file where it is gzipped, but does not unpack ({error}); copy it again."
+            ) from None
+    rows: Iterator[tuple[str, Any]]
+    if content.startswith(b"PAR1"):
+        import pandas  # slow to import, and only parquet needs it
+
+        frame = pandas.read_parquet(io.BytesIO(content))
+        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records")))
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them.") from None
+        if separator := _SEPARATORS.get(pathlib.Path(str(path).removesuffix(".gz")).suffix):
+            rows = _table_rows(path, text, separator)
+        elif text.lstrip().startswith("["):
+            rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
+        else:
+            lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
+            rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, {place}, must be an object with a prompt and replies, got {type(row).__name__}.")
+        yield FileRow(path, place, row)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, as a log-probability or a score must be."""
+    return isinstance(value, (int, float))
+
+
+def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) for each row of a table whose first line names its columns."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for n, row in enumerate(reader, 1):
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{path}, row {n}, must have as many cells as the first line names; quote cells that hold a "
+                    "separator."
+                )
+            yield f"row {n}", {key: _cell(key, cell) for key, cell in row.items()}
+    except csv.Error as error:
+        raise ValueError(f"{path} must be a table whose first line names its columns, but is not ({error}).") from None
+
+
+def _cell(column: str, text: str) -> Any:
+    """What a table's cell holds, as JSON would: a text, a number, true or false, or None for an empty one."""
+    if column == "prompt" or column in REPLY:
+        return text
+    if column in ("reference", "chosen", "rejected"):
+        return text or None
+    word = text.strip().lower()
+    if word in ("", "null", "none", "nan"):
+        return None
+    if word in ("true", "false"):
+        return word == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
+    """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
+    try:
+        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
+
+
+def _plain(value: Any) -> Any:
+    """What a data frame holds, as JSON would: no arrays, and None for what is missing."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _count(value: Any, *, default: int) -> int | None:
+    """`value` as a whole number of at least 0, which a parquet file may hold as a float; None for anything else."""
+    value = default if value is None else value
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    return value if type(value) is int and value >= 0 else None

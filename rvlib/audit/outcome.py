@@ -1,0 +1,140 @@
+"""The outcome of an audit: what is known of each reward model, the order of them, and all of it as JSON holds it.
+
+`grading` makes the grades and the order, `assembly` the rest; `report` shows it.
+"""
+
+import json
+import pathlib
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvlib.audit.probes import BestAndWorst
+from rvlib.audit.statistics import Interval
+from rvlib.files import RESULTS, write_text
+
+MEASURES = {  # by which teachers may be ordered, and what a report calls them
+    "covariance": "covariance",
+    "preference_covariance": "covariance with the preferences",
+    "reward_variance": "reward variance",
+}
+BOOK = RESULTS / "audit.json"  # what the book's chapter reads
+
+
+class Grade(TypedDict, total=False):
+    """What is known of one teacher, as JSON holds it; `grading.grade` makes it.
+
+    The second part is there with a ground truth, the third with preferences, the fourth with the replies' texts. Where
+    an interval is None, it cannot be told.
+    """
+
+    mean: float  # of the reward, in its own unit
+    scale: float  # its standard deviation over all replies, the unit of what follows
+    reward_variance: Interval
+    reward_variance_own_unit: Interval
+    spread: list[float]  # the 10 %, 50 % and 90 % quantiles of the reward variance over prompts
+    spread_of_mean: list[float]  # the same with the mean reward variance as the unit (scheme="variance")
+    flat: Interval  # share of prompts with (almost) no reward variance
+    prompts: int  # that differ, with at least two rewards
+    unscored: int  # replies without a reward, which are left out
+    group: int  # replies to a prompt from which one step of training learns
+    flat_groups: Interval  # share of the groups of that size whose rewards are all equal
+    signal_to_noise: Interval | None  # of one such group
+    replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders teachers
+    per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
+
+    accuracy: Interval | None
+    covariance: Interval
+    relative_speed: Interval | None  # the covariance in units of the ground truth's own variance
+    chance: float  # the accuracy of a reward that ties as many pairs and has nothing to do with the ground truth
+    tied: float  # share of the pairs of different replies
+    tied_in_error: float  # the same of those pairs that the ground truth orders
+    harm_aware: Interval | None  # accuracy in which a wrong order of a reply below the mean does no harm
+    harm_aware_chance: float | None
+
+    preference_accuracy: Interval
+    preference_covariance: Interval
+    pairs: int
+
+    probes: dict[str, Interval]  # correlation of the reward with features of the replies, within prompts
+    covariance_without_length: Interval | None
+    examples: list[BestAndWorst]
+
+    ended_alone: dict[str, Interval | None]  # these measures of the replies that were not cut off, if some were
+
+    noise: float  # what rounding changed in a reward at most, in its own unit
+    chat_template: bool  # these three of models alone: whether it has one, one reply as it read it, what to know
+    example: dict[str, Any]
+    notes: list[str]
+
+    rewards: list[list[float | None]]  # (prompts, replies), None where there is none; `assemble` adds them
+    preferences: list[list[float | None]]  # (pairs, 2), None where there is none
+
+
+class Gap(TypedDict):
+    """What separates a teacher from the next in the order, paired over prompts."""
+
+    difference: Interval
+    prompts: int | None  # so many would tell them apart; None where these do, or nothing would
+    apart: bool
+
+
+class Order(TypedDict):
+    """Teachers, best first, and what they are ordered by."""
+
+    by: str
+    names: list[str]
+    gaps: list[Gap]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of an audit, all of it made of what JSON can hold; `rvlib.audit.report` shows it.
+
+    An interval is [value, low, high]. made: when, with what versions, where, in how many seconds. policy, sampling: as
+    recorded. prompts: {"source", "names", "left_out"}. ground_truth: its name, or None. replies: {"cut_off", "same"},
+    shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
+    `grading.order_of_teachers`. advice: sentences.
+    """
+
+    made: dict[str, Any]
+    policy: dict[str, Any]
+    sampling: dict[str, Any]
+    prompts: dict[str, Any]
+    ground_truth: str | None
+    replies: dict[str, float]
+    teachers: dict[str, Grade]
+    reference: Grade | None
+    order: Order
+    advice: list[str]
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path = BOOK) -> "Audit":
+        """The audit in an audit.json, or in the folder that has it; the book's by default."""
+        path = pathlib.Path(path)
+        return cls(**json.loads((path / "audit.json" if path.is_dir() else path).read_text(encoding="utf-8")))
+
+    def write(self, folder: str | pathlib.Path) -> None:
+        """Write audit.json and audit.html into `folder`."""
+        from rvlib.audit import report  # which imports this module
+
+        contents = {"audit.json": json.dumps(asdict(self), allow_nan=False), "audit.html": report.page(self)}
+        for name, text in contents.items():
+            write_text(pathlib.Path(folder, name), text)
+
+    def _repr_html_(self) -> str:
+        from rvlib.audit import report  # which imports this module
+
+        return report.tables(self)
+
+
+def interval_of(grade: Grade, measure: str) -> Interval:
+    """[value, low, high] of one of the measures that teachers are ordered by."""
+    return grade[measure]  # type: ignore[literal-required]  # a variable is no literal
+
+
+def listed(values: NDArray[np.float64]) -> list[float | None]:
+    """Numbers as JSON holds them, None for NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
