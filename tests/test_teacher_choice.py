@@ -19,6 +19,7 @@ from rvlib.lm.data.prompts import Preference, Prompt  # noqa: E402
 from rvlib.lm.experiments import plan, recipe, report, stages, teacher_choice  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
 from rvlib.lm.experiments.recipe.reward_models import text_noise  # noqa: E402
+from rvlib.lm.training import supervised  # noqa: E402
 
 REPLIES = [["a", "bbb", "a"], ["bbb", "ccccc", "ccccc"]]
 TRUTH = np.array([[-1.0, 0.0, -1.0], [0.0, 1.0, 1.0]])  # mean 0, standard deviation √(4/5)
@@ -30,7 +31,7 @@ def altered(monkeypatch):
     """The rewards (2, 3) of a kind of teacher for `REPLIES`, which are measured too, with the ground truth `TRUTH`."""
     monkeypatch.setattr(stages, "labels", lambda run, policy: {"measure": TRUTH.tolist()})
     measured = [{"replies": texts} for texts in REPLIES]
-    monkeypatch.setattr(stages, "samples", lambda run, policy: stages.InitialReplies([], measured))
+    monkeypatch.setattr(stages, "initial_replies", lambda run, policy: stages.InitialReplies([], measured))
     run = SimpleNamespace(judged=lambda policy: lambda prompts, replies: TRUTH / UNIT)
 
     def rewards(**settings):
@@ -67,7 +68,7 @@ def test_pairs_are_fewer_and_labels_wrong_by_the_shares_asked_for(monkeypatch):
     prompts = [Prompt(str(i), str(i), "") for i in range(40)]
     data = stages.Split([Preference(prompt, "good", "bad") for prompt in prompts], [])
     monkeypatch.setattr(stages, "split", lambda run: data)
-    monkeypatch.setattr(stages, "samples", lambda run, name: stages.InitialReplies([], []))
+    monkeypatch.setattr(stages, "initial_replies", lambda run, name: stages.InitialReplies([], []))
     rewards = [[1.0, 0.0]] * 39 + [[0.0, 0.0]]  # the last is a tie, and left out
     monkeypatch.setattr(stages, "labels", lambda run, name: {"pairs": [], "off_policy": rewards})
     run = SimpleNamespace(recipe=recipe.load("tiny-4.1"))
@@ -89,7 +90,7 @@ def test_another_seed_has_its_pairs_in_another_order():
     trainer = SimpleNamespace(steps=lambda total, label: range(total))
 
     def order(*seed):
-        return [row for _, batch in stages.batches(trainer, range(64), settings, "", *seed) for row in batch]
+        return [row for _, batch in supervised.batches(trainer, range(64), settings, "", *seed) for row in batch]
 
     assert order() == order(0) and order() != order(1) and sorted(order(1)) == list(range(64))
 
