@@ -4,9 +4,12 @@
 prompts the rewards lie close together, good outputs are rare, and equally good outputs get different rewards. `train`
 follows sampled policy gradient under one of `REMEDIES`. All prompts share one step, of a fixed length as under an
 optimizer that rescales, so that a factor on all rewards changes nothing and a prompt's *share* of the step counts.
+`train_in_expectation` takes the expected update of a group, summed over all groups, in place of a sampled one.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -198,10 +201,12 @@ class Policies(Protocol):
 
 
 class TabularPolicies:
-    """A table of logits for each world; every step has the Euclidean length `learning_rate`."""
+    """A table of logits for each world; every step has the Euclidean length `learning_rate`, or where `plain` that of
+    the gradient times it.
+    """
 
-    def __init__(self, logits: Array) -> None:
-        self.logits = logits.copy()
+    def __init__(self, logits: Array, *, plain: bool = False) -> None:
+        self.logits, self.plain = logits.copy(), plain
 
     def probs(self) -> Array:
         """The probabilities of all outputs, (worlds, prompts, outputs)."""
@@ -211,7 +216,7 @@ class TabularPolicies:
         """Take one step along the update's gradient in the logits."""
         gradient = update - self.probs() * update.sum(-1, keepdims=True)
         length = np.sqrt((gradient**2).sum((1, 2), keepdims=True))
-        self.logits += learning_rate * gradient / np.where(length > 0, length, 1)
+        self.logits += learning_rate * gradient / np.where((length > 0) & (not self.plain), length, 1)
 
 
 def train(
@@ -232,10 +237,48 @@ def train(
     learning_rate = _checks.number("learning_rate", learning_rate, above=0.0)
     rng, reward = np.random.default_rng(seed), remedy.reward(world)
     policies = TabularPolicies(world.logits) if policies is None else policies
+    return _follow(
+        world, reward, policies, lambda probs: _update(probs, reward, remedy, group_size, rng), steps, learning_rate
+    )
+
+
+def train_in_expectation(
+    world: World,
+    remedy: Remedy,
+    *,
+    policies: Policies | None = None,
+    steps: int = 300,
+    group_size: int = 6,
+    ranks: Sequence[int] | None = None,
+    learning_rate: float = 0.3,
+) -> Outcome:
+    """Like `train`, with all prompts in each step and the expected update of a group: no sampling, so no seed.
+
+    ranks: which samples of a group are used, 0 the one of the lowest reward; all by default. All groups of a prompt are
+    summed over, and n outputs and k samples make (n + k - 1)! / ((n - 1)! k!) of them, so both must be few. Noise on
+    the rewards (`dither`) has no part in the expectation; samples are selected before it. ValueError on bad arguments,
+    and for a remedy that compares prompts with one another.
+    """
+    steps, group_size = _checks.whole("steps", steps), _checks.whole("group_size", group_size, low=2)
+    learning_rate, reward = _checks.number("learning_rate", learning_rate, above=0.0), remedy.reward(world)
+    policies = TabularPolicies(world.logits) if policies is None else policies
+    expected = expected_update(reward, remedy, group_size, ranks)
+    return _follow(world, reward, policies, expected, steps, learning_rate)
+
+
+def _follow(
+    world: World,
+    reward: Array,
+    policies: Policies,
+    update: Callable[[Array], Array],
+    steps: int,
+    learning_rate: float,
+) -> Outcome:
+    """Take the steps, and say how they went."""
     initial = probs = policies.probs()
     truth = [(initial * world.ground_truth).sum(-1).mean(1)]
     for _ in range(steps):
-        policies.step(_update(probs, reward, remedy, group_size, rng), learning_rate)
+        policies.step(update(probs), learning_rate)
         probs = policies.probs()
         truth.append((probs * world.ground_truth).sum(-1).mean(1))
     within = reward_variance(reward, initial).mean(1)
@@ -270,6 +313,51 @@ def _update(probs: Array, reward: Array, remedy: Remedy, group_size: int, rng: n
     for i in range(group_size):
         update += advantages[..., i, None] * (outputs[..., i, None] == np.arange(probs.shape[-1]))
     return update * used[..., None] / group_size
+
+
+def expected_update(
+    reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+) -> Callable[[Array], Array]:
+    """E[Σ_i A_i/k] at each output, as a function of the policy: probs (..., n) to (..., n), for rewards (..., n).
+
+    `group_size` k of the samples of a group are used: all, those of largest variance where the remedy samples more, or
+    those whose `ranks` are given, of `group_size` sampled. Samples that tie are used with the same probability.
+    ValueError for a remedy that compares prompts with one another, and for ranks that are none.
+    """
+    if remedy.prompts != "any" or remedy.silent:
+        raise ValueError(
+            "remedy must treat each prompt by itself, got one that compares prompts; use train, which samples."
+        )
+    if ranks is not None and not set(ranks) <= set(range(group_size)):
+        raise ValueError(f"ranks must be whole numbers from 0 to {group_size - 1}, got {list(ranks)}.")
+    drawn = group_size * remedy.oversample
+    groups = np.array(list(itertools.combinations_with_replacement(range(reward.shape[-1]), drawn)))
+    counts = (groups[..., None] == np.arange(reward.shape[-1])).sum(1)
+    orders = np.array([math.factorial(drawn) / math.prod(map(math.factorial, row)) for row in counts.tolist()])
+    rewards = reward[..., groups]  # (..., groups, samples)
+    place = rewards.argsort(-1, kind="stable")
+    ordered = np.take_along_axis(rewards, place, -1)
+    if ranks is None:
+        kept = _largest_variance(ordered, group_size)
+    else:
+        kept = np.broadcast_to(sorted(set(ranks)), (*ordered.shape[:-1], len(set(ranks))))
+    advantages = np.zeros(ordered.shape)
+    if kept.shape[-1] > 1:
+        chosen = np.take_along_axis(ordered, kept, -1)
+        spread = chosen.max(-1, keepdims=True) > chosen.min(-1, keepdims=True)
+        # Without a spread the rounding error of the mean would be a direction.
+        values = np.where(spread, group_advantages(chosen, remedy.algorithm), 0.0) / kept.shape[-1]
+        np.put_along_axis(advantages, kept, values, -1)
+    tied = ordered[..., :, None] == ordered[..., None, :]
+    shared = (tied * advantages[..., None, :]).sum(-1) / tied.sum(-1)
+    at_output = np.take_along_axis(np.broadcast_to(groups, rewards.shape), place, -1)
+    table = np.stack([(shared * (at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
+
+    def update(probs: Array) -> Array:
+        likelihood = orders * probs[..., groups].prod(-1)
+        return (likelihood[..., None] * table).sum(-2)
+
+    return update
 
 
 def _largest_variance(rewards: Array, size: int) -> NDArray[np.intp]:
