@@ -44,7 +44,9 @@ from rvlib.explore import (  # noqa: E402
     Grades,
     Gradient,
     Landscape,
+    Plateau,
     Race,
+    Remedies,
     Samples,
     Teachers,
 )
@@ -76,6 +78,8 @@ DRAGS = [
     (Grades, "time", ""),
     (Gradient, "kl_coef", ""),  # a worker makes these two, in parts: the first part counts
     (Exponents, "kl_coef", ""),
+    (Remedies, "strength", "#remedies.remedy=spread"),
+    (Plateau, "mediocre", ""),
 ]
 
 # The same five panels, computed by the library in the kernel and drawn by Plotly.

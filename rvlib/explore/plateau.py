@@ -1,4 +1,4 @@
-"""A reward model's error on one of three outputs: harmful, benign or beneficial, and the plateau that it makes or spares."""
+"""Three outputs and a reward model's error on one: harmful, benign or beneficial, and the plateau that it makes."""
 
 import traitlets
 

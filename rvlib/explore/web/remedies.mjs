@@ -240,26 +240,19 @@ function groupProbabilities(probs, out) {
 
 const buffer = new Float64Array(GROUPS.counts.length);
 
-/**
- * Training by expected updates: {truth, each, over}, the mean ground truth after each step, that of each prompt, and the first
- * step that lowered the reward which it climbs, for it was too long; undefined where none did.
- */
+/** Training by expected updates: {truth, each}, the mean ground truth after each step, and that of each prompt. */
 function train({ logits }, { reward, power, ranks }, { rule, step }) {
   const tables = reward.map((r) => groupTable(r, power, ranks).table);
   const theta = logits.map((row) => Float64Array.from(row));
   const each = PROMPTS.map(() => new Float64Array(STEPS + 1));
   const truth = new Float64Array(STEPS + 1);
   const update = PROMPTS.map(() => new Float64Array(N));
-  const spread = Math.max(...reward.map((r) => Math.max(...r) - Math.min(...r)));
-  let [over, climbed, climbing] = [/** @type {number | undefined} */ (undefined), 0, false];
   for (let t = 0; t <= STEPS; t++) {
-    let [length, slope, height] = [0, 0, 0];
+    let length = 0;
     theta.forEach((row, p) => {
       const probs = softmax(row);
       each[p][t] = expectation(probs, TRUTH);
       truth[t] += each[p][t] / PROMPTS.length;
-      const mean = expectation(probs, reward[p]);
-      height += mean;
       groupProbabilities(probs, buffer);
       const moved = update[p].fill(0);
       for (let g = 0; g < buffer.length; g++) for (let y = 0; y < N; y++) moved[y] += buffer[g] * tables[p][g * N + y];
@@ -267,15 +260,12 @@ function train({ logits }, { reward, power, ranks }, { rule, step }) {
       for (let y = 0; y < N; y++) {
         moved[y] -= probs[y] * total;
         length += moved[y] ** 2;
-        slope += moved[y] * probs[y] * (reward[p][y] - mean);
       }
     });
-    if (climbing && height < climbed - 1e-6 * spread) over ??= t;
-    [climbed, climbing] = [height, slope > 0];
     const factor = rule === "plain" ? step : length > 0 ? step / Math.sqrt(length) : 0;
     theta.forEach((row, p) => row.forEach((x, y) => (row[y] = x + factor * update[p][y])));
   }
-  return { truth, each, over };
+  return { truth, each };
 }
 
 // ---- the figure -----------------------------------------------------------------------------------------------------------
@@ -325,7 +315,7 @@ function compute(state) {
   return {
     state,
     probs: world.probs,
-    title: remedy === "none" ? title : `${title} ${words(strength)}`,
+    title: idle ? title : `${title} ${words(strength)}`,
     untitled: before ? "Untreated: GRPO" : "Untreated",
     runs: [untreated, treated].map((run) => ({ ...run, reached: reached(run) })),
     start,
@@ -339,6 +329,9 @@ function compute(state) {
 
 /** @type {(run: any) => string} */
 const when = ({ reached }) => (reached === undefined ? `more than ${STEPS}` : String(reached));
+
+/** @type {(run: any) => boolean} whether training has lowered the ground truth, in the two digits that are shown */
+const falls = ({ truth }) => truth[STEPS] < truth[0] - 0.005;
 
 /** How many samples of a group are used, in words; "" for all. */
 const selection = ({ ranks }) => (ranks.length === SAMPLES ? "" : `${ranks.length} of ${SAMPLES} samples`);
@@ -444,19 +437,11 @@ function draw({ state, probs, title, untitled, runs, start, gain }, width) {
     const thin = run.each.map((values, p) =>
       curve(values, { "stroke-width": 1.1, "stroke-opacity": "0.75", "stroke-dasharray": p ? "1.5 3" : undefined }),
     );
-    const cross =
-      run.over === undefined
-        ? ""
-        : tag("path", {
-            d: `M${px(x(run.over) - 4)} ${px(y(run.truth[run.over]) - 4)}l8 8m0 -8l-8 8`,
-            style: "stroke:var(--rv-ink)",
-            "stroke-width": 2,
-          });
     out += fitted(left, box.top - 12, shortened(["Ground truth reward", "Ground truth"], column, "rv-title"), room, {
       class: "rv-title",
     });
     out += axes(box, x, y, { xTicks: narrow ? 2 : 3, yTicks: i ? 0 : 4, xTitle: i ? "step" : "" });
-    out += clipped(box, goal, before, ...thin, curve(run.truth, { "stroke-width": 2.6 }), cross);
+    out += clipped(box, goal, before, ...thin, curve(run.truth, { "stroke-width": 2.6 }));
     if (run.reached !== undefined) {
       out += dot(x(run.reached), y(run.truth[run.reached]), "truth");
       const words = `${run.reached} steps`;
@@ -466,12 +451,7 @@ function draw({ state, probs, title, untitled, runs, start, gain }, width) {
         style: "fill:var(--rv-truth)",
       });
     }
-    const foot =
-      run.over === undefined
-        ? i
-          ? "grey: untreated"
-          : "solid: loud, dotted: quiet"
-        : `✗ overshoots at step ${run.over}`;
+    const foot = falls(run) ? "✗ ends below its start" : i ? "grey: untreated" : "solid: loud, dotted: quiet";
     out += fitted(left + column - 2, box.top + box.height - 6, foot, room, {
       class: "rv-tick rv-halo",
       "text-anchor": "end",
@@ -522,7 +502,7 @@ const describe = ({ state, title, runs, gain }) =>
   ["Untreated", "Treated"]
     .map(
       (name, i) =>
-        `${name}: reward variance ${number(runs[i].variance, 2)}, accuracy ${number(runs[i].accuracy, 2)}, steps to gain ${number(gain, 2)}: ${when(runs[i])}, ground truth reward at the end ${number(runs[i].truth[STEPS], 2)}${runs[i].over === undefined ? "" : `; step ${runs[i].over} is too long and overshoots`}. `,
+        `${name}: reward variance ${number(runs[i].variance, 2)}, accuracy ${number(runs[i].accuracy, 2)}, steps to gain ${number(gain, 2)}: ${when(runs[i])}, ground truth reward at the end ${number(runs[i].truth[STEPS], 2)}${falls(runs[i]) ? ", below its start" : ""}. `,
     )
     .join("");
 
