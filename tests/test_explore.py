@@ -838,7 +838,7 @@ def test_no_joint_state_draws_what_is_no_number(node):
             },
             "diverges",
         ),
-        ("remedies", {"skill": 1} | only(0, 1), "below its start"),
+        ("remedies", {"skill": 0} | only(0, 1), "below its start"),
         ("remedies", only(2), "more than 150"),
         ("plateau", {"mediocre": 1.2}, "for ever"),
     ],

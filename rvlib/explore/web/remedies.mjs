@@ -240,9 +240,8 @@ function groupProbabilities(probs, out) {
 
 const buffer = new Float64Array(GROUPS.counts.length);
 
-/** Training by expected updates: {truth, each}, the mean ground truth after each step, and that of each prompt. */
-function train({ logits }, { reward, power, ranks }, { rule, step }) {
-  const tables = reward.map((r) => groupTable(r, power, ranks).table);
+/** Training by expected updates: {truth, each}, the mean ground truth before and after each step, and that of each prompt. */
+function train({ logits }, groups, { rule, step }) {
   const theta = logits.map((row) => Float64Array.from(row));
   const each = PROMPTS.map(() => new Float64Array(STEPS + 1));
   const truth = new Float64Array(STEPS + 1);
@@ -255,7 +254,8 @@ function train({ logits }, { reward, power, ranks }, { rule, step }) {
       truth[t] += each[p][t] / PROMPTS.length;
       groupProbabilities(probs, buffer);
       const moved = update[p].fill(0);
-      for (let g = 0; g < buffer.length; g++) for (let y = 0; y < N; y++) moved[y] += buffer[g] * tables[p][g * N + y];
+      for (let g = 0; g < buffer.length; g++)
+        for (let y = 0; y < N; y++) moved[y] += buffer[g] * groups[p].table[g * N + y];
       const total = moved.reduce((sum, x) => sum + x, 0);
       for (let y = 0; y < N; y++) {
         moved[y] -= probs[y] * total;
@@ -285,7 +285,7 @@ function compute(state) {
     const mean = (of) => PROMPTS.reduce((sum, _, p) => sum + of(p) / PROMPTS.length, 0);
     return {
       ...training,
-      ...train(world, training, { rule, step }),
+      ...train(world, groups, { rule, step }),
       variance: mean((p) => rewardVariance(training.reward[p], world.probs[p])) + training.noise ** 2,
       accuracy: mean((p) => grades(world.probs[p], training.reward[p], TRUTH).onpolicy),
       used: mean((p) => expectation(probs[p], groups[p].used)),
