@@ -10,7 +10,7 @@ from rvlib.tabular.rewards import random
 
 TRUTH = np.array([1, 1 / 3, 1 / 3, -1 / 3, -1 / 3, -1])  # of the six outputs of either prompt, best first
 MODELS = 11  # the teacher, and ten more that an ensemble may have
-_REPLIES = "Samples used, lowest reward to highest"
+_SAMPLES = "Samples used, lowest reward to highest"
 
 
 def two_prompts(error: float = 0.5, quiet: float = 0.05, skill: float = -0.6, seed: int = 13) -> World:
@@ -30,7 +30,7 @@ def two_prompts(error: float = 0.5, quiet: float = 0.05, skill: float = -0.6, se
 
 def _sample(rank: int) -> traitlets.TraitType:
     """Whether the sample of this rank, 1 the lowest reward, is used."""
-    return toggle(True, group=_REPLIES, label=str(rank), help=f"Use the sample of rank {rank} of a group")
+    return toggle(True, group=_SAMPLES, label=str(rank), help=f"Use the sample of rank {rank} of a group")
 
 
 class Remedies(Explorable):
@@ -48,31 +48,39 @@ class Remedies(Explorable):
         "Above: each output's true reward (blue) and its reward by the reward model (orange), worst output on the "
         "left; grey bars are the policy's probabilities. Below: the ground truth reward on each prompt (thin) and its "
         "mean (thick). Six samples of each prompt make a group. Every step is the exact mean over all groups, of which "
-        "the samples that you tick are used; PODS keeps those that give the largest variance. Noise by dithering has "
-        "mean 0, so it has no part in the mean, and samples are chosen before it is added."
+        "the samples that you tick are used. PODS keeps those of the largest variance, which is the second number of the "
+        "last readout. Noise by dithering has mean 0, so it has no part in the mean; samples are chosen before it is "
+        "added."
     ).tag(sync=True)
     main = main_controls("remedy", "strength", *(f"sample_{rank}" for rank in range(1, 7)))
 
     remedy = choice(
         {
             "none": "no remedy",
-            "scale": "multiply the rewards",
-            "centre": "subtract the prompt’s mean",
-            "bounded": "bounded rewards (PAR)",
-            "smoothing": "smooth the labels",
-            "margin": "train with a margin",
-            "ensemble": "average several models",
-            "discretise": "make rewards discrete",
-            "dither": "discrete with noise (ReDit)",
-            "spread": "spread the ranking (GRPOVI)",
-            "grpo": "divide by deviation (GRPO)",
-            "undivided": "remove it (Dr. GRPO)",
+            "scale": "scale",
+            "centre": "centre",
+            "bounded": "bounded (PAR)",
+            "smoothing": "label smoothing",
+            "margin": "margin",
+            "ensemble": "ensemble",
+            "discretise": "discretise",
+            "dither": "dither (ReDit)",
+            "spread": "spread ranking",
+            "grpo": "divide (GRPO)",
+            "undivided": "Dr. GRPO",
         },
         group="Remedy",
         label="Remedy",
     )
     strength = slider(
-        10, 0, 10, 1, group="Strength", label="strength", whole=True, help="How much of the remedy is applied"
+        10,
+        0,
+        10,
+        1,
+        group="Strength",
+        label="strength",
+        whole=True,
+        help="How much of the remedy is applied; p is the power of the deviation",
     )
     sample_1 = _sample(1)
     sample_2 = _sample(2)

@@ -148,7 +148,7 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
     out += dot(value(run.reward[y]), at, "proxy", 4.5);
   });
   const scaled = 48 + 2 * ROW + 6;
-  for (const tick of [-1, 0, 1])
+  for (const tick of value.ticks(3))
     out += text(value(tick), scaled + 13, value.say(tick), { class: "rv-tick", "text-anchor": "middle" });
 
   // ---- rewards against time
@@ -247,14 +247,18 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
     area(tops[1], tint(35)),
     area(tops[0], tint(75)),
   );
-  // Each name where its output is likeliest, in a band that is high enough for it.
+  // Each name in the middle of the times at which its output is likeliest, in a band that is high enough for it.
   const labelled = OUTPUTS.map((name, k) => {
-    const at = flow.probs.reduce((best, p, i) => (p[k] > flow.probs[best][k] + 0.02 ? i : best), 0);
+    const most = Math.max(...flow.probs.map((p) => p[k]));
+    const likely = [...times].filter((_, i) => flow.probs[i][k] > most - 0.03);
+    const at = times.findIndex(
+      (t) => t >= Math.sqrt(Math.max(likely[0], START) * likely[likely.length - 1]) * (1 - 1e-9),
+    );
     if (flow.probs[at][k] * low.height < 13) return "";
     const below = k ? tops[k - 1][at] : 0;
-    const half = measure(name, "rv-tick") / 2 + 3;
+    const half = measure(name) / 2 + 3;
     return fitted(x(times[at]), share(below + flow.probs[at][k] / 2) + 4, name, [left + 3, left + across - 3], {
-      class: "rv-tick rv-halo",
+      class: "rv-halo",
       "text-anchor": x(times[at]) < left + half ? "start" : x(times[at]) > left + across - half ? "end" : "middle",
     });
   });

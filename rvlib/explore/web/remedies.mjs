@@ -143,13 +143,13 @@ const REMEDIES = {
     }),
   },
   grpo: {
-    title: "Normalised (GRPO)",
-    words: (s) => `÷ σ^${(s / 10).toFixed(1)}`,
+    title: "Divided by deviation (GRPO)",
+    words: (s) => `p = ${(s / 10).toFixed(1)}`,
     after: (_, s) => ({ power: s / 10 }),
   },
   undivided: {
-    title: "Not divided (Dr. GRPO)",
-    words: (s) => `÷ σ^${(1 - s / 10).toFixed(1)}`,
+    title: "Less division (Dr. GRPO)",
+    words: (s) => `p = ${(1 - s / 10).toFixed(1)}`,
     before: { power: 1 },
     after: (_, s) => ({ power: 1 - s / 10 }),
   },
@@ -315,8 +315,8 @@ function compute(state) {
   return {
     state,
     probs: world.probs,
-    title: idle ? title : `${title} ${words(strength)}`,
-    untitled: before ? "Untreated: GRPO" : "Untreated",
+    titles: [...(idle ? [] : [`${title}, ${words(strength)}`]), title, title.replace(/ \(.*/, "")],
+    untitled: before ? ["Untreated: GRPO", "GRPO"] : ["Untreated"],
     runs: [untreated, treated].map((run) => ({ ...run, reached: reached(run) })),
     start,
     gain,
@@ -336,10 +336,10 @@ const falls = ({ truth }) => truth[STEPS] < truth[0] - 0.005;
 /** How many samples of a group are used, in words; "" for all. */
 const selection = ({ ranks }) => (ranks.length === SAMPLES ? "" : `${ranks.length} of ${SAMPLES} samples`);
 
-function draw({ state, probs, title, untitled, runs, start, gain }, width) {
+function draw({ probs, titles, untitled, runs, start, gain }, width) {
   const narrow = width < 520;
   const [labels, gutter] = [30, narrow ? 14 : 34];
-  const column = (width - labels - gutter - 8) / 2;
+  const column = (width - labels - gutter - 14) / 2;
   const dots = { top: 52, height: narrow ? 64 : 90 };
   const curves = { top: dots.top + dots.height + 58, height: narrow ? 130 : 190 };
   const rewards = runs.flatMap((run) =>
@@ -350,7 +350,7 @@ function draw({ state, probs, title, untitled, runs, start, gain }, width) {
   const parts = runs.map((run, i) => {
     const left = labels + i * (column + gutter);
     const room = [left, left + column];
-    const name = i ? title : untitled;
+    const name = shortened(i ? titles : untitled, column, "rv-title");
     let out = fitted(left, 14, name, room, { class: "rv-title" });
     const chosen = selection(run);
     out += fitted(
@@ -410,7 +410,7 @@ function draw({ state, probs, title, untitled, runs, start, gain }, width) {
       );
     });
     if (!i)
-      for (const value of height.ticks(3))
+      for (const value of height.ticks(4))
         out += text(labels - 6, height(value) + 3.5, height.say(value), { class: "rv-tick", "text-anchor": "end" });
 
     // ---- ground truth against steps: the mean, and each prompt's
@@ -490,15 +490,15 @@ const readouts = ({ runs }) => [
     "Share of the pairs drawn from the initial policy in the right order, before any noise; mean of the two prompts",
   ],
   [
-    `variance of ${selection(runs[1]) || `all ${SAMPLES} samples`}`,
-    `${number(runs[1].used, 2)} <small>of at most</small> ${number(runs[1].largest, 2)}`,
+    `variance, ${selection(runs[1]) || `all ${SAMPLES} samples`}`,
+    `${number(runs[1].used, 2)} <small>(at most ${number(runs[1].largest, 2)})</small>`,
     "",
     "Mean variance of the samples of a group that are used, and the largest that so many samples of each group can have, which PODS takes",
   ],
 ];
 
-const describe = ({ state, title, runs, gain }) =>
-  `Ground truth reward over ${STEPS} ${state.rule === "plain" ? "plain steps" : "steps of fixed length"} on two prompts, untreated and treated side by side; treatment: ${title}${selection(runs[1]) ? `, ${selection(runs[1])} used` : ""}. ` +
+const describe = ({ state, titles, runs, gain }) =>
+  `Ground truth reward over ${STEPS} ${state.rule === "plain" ? "plain steps" : "steps of fixed length"} on two prompts, untreated and treated side by side; treatment: ${titles[0]}${selection(runs[1]) ? `, ${selection(runs[1])} used` : ""}. ` +
   ["Untreated", "Treated"]
     .map(
       (name, i) =>
