@@ -881,7 +881,10 @@ def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, n
         assert (low == high) == same
     with watched(browser) as page:
         for change, disabled in ((idle, True), (active, False)):
-            words = "&".join(f"{name}.{setting}={value}" for setting, value in change.items())
+            words = "&".join(
+                f"{name}.{setting}={json.dumps(value) if isinstance(value, bool) else value}"
+                for setting, value in change.items()
+            )
             open_page(page, site(f"{name}.html#{words}"))
             slider = page.locator(f"[data-key={key}]")
             assert slider.is_disabled() == disabled

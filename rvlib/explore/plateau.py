@@ -40,6 +40,7 @@ class Plateau(Explorable):
     mediocre = _reward(0.5, "mediocre")
     good = _reward(1.0, "good")
     bad = _reward(-1.0, "bad")
+    gain = gain_slider(1.0, 0.05, 1.9, group="Training", step=0.05, help="How much the ground truth reward has to rise")
     truth = slider(
         0.5,
         -0.9,
@@ -69,4 +70,3 @@ class Plateau(Explorable):
         label="of the mediocre one",
         help="At the start; the bad output has what is left",
     )
-    gain = gain_slider(1.0, 0.05, 1.9, group="Outputs", step=0.05, help="How much the ground truth reward has to rise")

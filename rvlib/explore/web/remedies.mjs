@@ -338,7 +338,7 @@ const selection = ({ ranks }) => (ranks.length === SAMPLES ? "" : `${ranks.lengt
 
 function draw({ probs, titles, untitled, runs, start, gain }, width) {
   const narrow = width < 520;
-  const [labels, gutter] = [30, narrow ? 14 : 34];
+  const [labels, gutter] = [36, narrow ? 14 : 34];
   const column = (width - labels - gutter - 14) / 2;
   const dots = { top: 52, height: narrow ? 64 : 90 };
   const curves = { top: dots.top + dots.height + 58, height: narrow ? 130 : 190 };
@@ -490,7 +490,7 @@ const readouts = ({ runs }) => [
     "Share of the pairs drawn from the initial policy in the right order, before any noise; mean of the two prompts",
   ],
   [
-    `variance, ${selection(runs[1]) || `all ${SAMPLES} samples`}`,
+    "variance of samples used",
     `${number(runs[1].used, 2)} <small>(at most ${number(runs[1].largest, 2)})</small>`,
     "",
     "Mean variance of the samples of a group that are used, and the largest that so many samples of each group can have, which PODS takes",
