@@ -48,9 +48,9 @@ class Remedies(Explorable):
         "Above: each output's true reward (blue) and its reward by the reward model (orange), worst output on the "
         "left; grey bars are the policy's probabilities. Below: the ground truth reward on each prompt (thin) and its "
         "mean (thick). Six samples of each prompt make a group. Every step is the exact mean over all groups, of which "
-        "the samples that you tick are used. PODS keeps those of the largest variance, which is the number in brackets of the "
-        "last readout. Noise by dithering has mean 0, so it has no part in the mean; samples are chosen before it is "
-        "added."
+        "the samples that you tick are used. PODS keeps those of the largest variance, which is the number in "
+        "brackets of the last readout. Noise by dithering has mean 0, so it has no part in the mean; samples are "
+        "chosen before it is added."
     ).tag(sync=True)
     main = main_controls("remedy", "strength", *(f"sample_{rank}" for rank in range(1, 7)))
 

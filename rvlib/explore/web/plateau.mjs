@@ -212,7 +212,8 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
   if (run.time <= END) {
     const words = `${T_GAMMA} = ${number(run.time)}`;
     const end = x(run.time) > left + measure(words, "", 600) + 8;
-    out += fitted(x(run.time) + (end ? -8 : 8), y(start + gain) - 8, words, room, {
+    const above = y(start + gain) - box.top > 20;
+    out += fitted(x(run.time) + (end ? -8 : 8), y(start + gain) + (above ? -8 : 17), words, room, {
       class: "rv-halo",
       "text-anchor": end ? "end" : "start",
       "font-weight": 600,

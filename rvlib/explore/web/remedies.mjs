@@ -106,7 +106,7 @@ const REMEDIES = {
     after: onRewards((reward, s, probs) => centred(reward, probs).map((r) => expit(10 ** (s / 10) * r))),
   },
   smoothing: {
-    title: "Labels smoothed",
+    title: "Smooth labels",
     words: (s) => `ε = ${(s / 25).toFixed(2)}`,
     after: onRewards((reward, s) => bradleyTerry(reward, { smoothing: s / 25 })),
   },
@@ -135,7 +135,7 @@ const REMEDIES = {
     after: (world, s) => ({ ...onRewards((reward) => discretised(reward, DITHERED))(world, s), noise: s / 40 }),
   },
   spread: {
-    title: "Ranking spread out",
+    title: "Spread ranking",
     words: (s) => `${10 * s} %`,
     after: onRewards((reward, s) => {
       const even = places(reward);
@@ -315,7 +315,7 @@ function compute(state) {
   return {
     state,
     probs: world.probs,
-    titles: [...(idle ? [] : [`${title}, ${words(strength)}`]), title, title.replace(/ \(.*/, "")],
+    titles: [...(idle ? [] : [`${title}, ${words(strength)}`]), title, ...title.split(/ \(|\)/).filter(Boolean)],
     untitled: before ? ["Untreated: GRPO", "GRPO"] : ["Untreated"],
     runs: [untreated, treated].map((run) => ({ ...run, reached: reached(run) })),
     start,
@@ -341,7 +341,7 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
   const [labels, gutter] = [36, narrow ? 14 : 34];
   const column = (width - labels - gutter - 14) / 2;
   const dots = { top: 52, height: narrow ? 64 : 90 };
-  const curves = { top: dots.top + dots.height + 58, height: narrow ? 130 : 190 };
+  const curves = { top: dots.top + dots.height + 72, height: narrow ? 130 : 190 };
   const rewards = runs.flatMap((run) =>
     run.reward.flatMap((reward) => [...reward].flatMap((r) => [r - run.noise, r + run.noise])),
   );
@@ -437,7 +437,7 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
     const thin = run.each.map((values, p) =>
       curve(values, { "stroke-width": 1.1, "stroke-opacity": "0.75", "stroke-dasharray": p ? "1.5 3" : undefined }),
     );
-    out += fitted(left, box.top - 12, shortened(["Ground truth reward", "Ground truth"], column, "rv-title"), room, {
+    out += fitted(left, box.top - 26, shortened(["Ground truth reward", "Ground truth"], column, "rv-title"), room, {
       class: "rv-title",
     });
     out += axes(box, x, y, { xTicks: narrow ? 2 : 3, yTicks: i ? 0 : 4, xTitle: i ? "step" : "" });
@@ -451,11 +451,12 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
         style: "fill:var(--rv-truth)",
       });
     }
-    const foot = falls(run) ? "✗ ends below its start" : i ? "grey: untreated" : "solid: loud, dotted: quiet";
-    out += fitted(left + column - 2, box.top + box.height - 6, foot, room, {
-      class: "rv-tick rv-halo",
-      "text-anchor": "end",
-    });
+    const notes = falls(run)
+      ? ["✗ ends below its start", "✗ ends below"]
+      : i
+        ? ["grey: untreated"]
+        : ["solid: loud, dotted: quiet prompt", "dotted: quiet"];
+    out += fitted(left, box.top - 10, shortened(notes, column, "rv-tick"), room, { class: "rv-tick" });
     return out;
   });
   return { height: curves.top + curves.height + 38, parts };
