@@ -722,15 +722,14 @@ def test_the_remedies_train_as_the_library_does_in_expectation(node, change, rem
         assert side["accuracy"] == pytest.approx(outcome.accuracy[0], abs=1e-12)
         within = reward_variance(training.reward(world), softmax(world.logits)).mean()
         assert side["variance"] == pytest.approx(within + training.dither**2, rel=1e-9)
-    # The variance of the samples used, and the largest that so many can have: from groups that are sampled.
-    rng, probs, reward = np.random.default_rng(0), softmax(world.logits)[0], remedy.reward(world)[0]
-    groups = np.sort(
-        np.stack([rng.choice(row, (20_000, 6), p=p) for row, p in zip(reward, probs)]), -1
-    )  # (prompts, groups, samples)
-    chosen = [*range(6)] if ranks is None else ranks
-    best = np.take_along_axis(groups, treatments._largest_variance(groups, len(chosen)), -1)
-    for key, samples in {"used": groups[..., chosen], "largest": best}.items():
-        assert page[1][key] == pytest.approx(samples.var(-1).mean(), rel=0.02)
+    # The variance of the samples used, and the largest that so many of six can have.
+    probs, reward, k = softmax(world.logits), remedy.reward(world), len(ranks or range(6))
+    largest = treatments.Remedy("", oversample=6 // k)
+    for key, exact in {
+        "used": treatments.expected_variance(probs, reward, remedy, 6, ranks),
+        "largest": treatments.expected_variance(probs, reward, largest, k),
+    }.items():
+        assert page[1][key] == pytest.approx(exact.mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class Remedies(Explorable):
         "Two columns, untreated and treated, which are alike while no remedy is chosen. At the top of each, the "
         "rewards of six outputs on two prompts, over the policy's probabilities: on the loud prompt they are spread "
         "like the ground truth, on the quiet one they are nearly equal. Below, ground truth reward against steps: the "
-        "loud prompt's rises, the quiet one's stays low, and their mean lies between."
+        "loud prompt's rises at once, the quiet one's waits until the loud one's has risen, and their mean lies "
+        "between."
     )
     caption = traitlets.Unicode(
         "Above: each output's true reward (blue) and its reward by the reward model (orange), worst output on the "

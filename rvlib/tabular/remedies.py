@@ -320,44 +320,68 @@ def expected_update(
 ) -> Callable[[Array], Array]:
     """E[Σ_i A_i/k] at each output, as a function of the policy: probs (..., n) to (..., n), for rewards (..., n).
 
-    `group_size` k of the samples of a group are used: all, those of largest variance where the remedy samples more, or
-    those whose `ranks` are given, of `group_size` sampled. Samples that tie are used with the same probability.
-    ValueError for a remedy that compares prompts with one another, and for ranks that are none.
+    `group_size` samples of a group are used: all, those of largest variance where the remedy samples more, or, of
+    `group_size` sampled, those whose `ranks` are given. Samples that tie are used with the same probability. ValueError
+    for a remedy that compares prompts with one another, and for ranks that are none.
     """
     if remedy.prompts != "any" or remedy.silent:
         raise ValueError(
             "remedy must treat each prompt by itself, got one that compares prompts; use train, which samples."
         )
-    if ranks is not None and not set(ranks) <= set(range(group_size)):
-        raise ValueError(f"ranks must be whole numbers from 0 to {group_size - 1}, got {list(ranks)}.")
-    drawn = group_size * remedy.oversample
-    groups = np.array(list(itertools.combinations_with_replacement(range(reward.shape[-1]), drawn)))
-    counts = (groups[..., None] == np.arange(reward.shape[-1])).sum(1)
-    orders = np.array([math.factorial(drawn) / math.prod(map(math.factorial, row)) for row in counts.tolist()])
-    rewards = reward[..., groups]  # (..., groups, samples)
-    place = rewards.argsort(-1, kind="stable")
-    ordered = np.take_along_axis(rewards, place, -1)
-    if ranks is None:
-        kept = _largest_variance(ordered, group_size)
-    else:
-        kept = np.broadcast_to(sorted(set(ranks)), (*ordered.shape[:-1], len(set(ranks))))
-    advantages = np.zeros(ordered.shape)
-    if kept.shape[-1] > 1:
-        chosen = np.take_along_axis(ordered, kept, -1)
+    every = _Groups(reward, remedy, group_size, ranks)
+    advantages = np.zeros(every.ordered.shape)
+    if every.kept.shape[-1] > 1:
+        chosen = np.take_along_axis(every.ordered, every.kept, -1)
         spread = chosen.max(-1, keepdims=True) > chosen.min(-1, keepdims=True)
         # Without a spread the rounding error of the mean would be a direction.
-        values = np.where(spread, group_advantages(chosen, remedy.algorithm), 0.0) / kept.shape[-1]
-        np.put_along_axis(advantages, kept, values, -1)
-    tied = ordered[..., :, None] == ordered[..., None, :]
+        values = np.where(spread, group_advantages(chosen, remedy.algorithm), 0.0) / every.kept.shape[-1]
+        np.put_along_axis(advantages, every.kept, values, -1)
+    tied = every.ordered[..., :, None] == every.ordered[..., None, :]
     shared = (tied * advantages[..., None, :]).sum(-1) / tied.sum(-1)
-    at_output = np.take_along_axis(np.broadcast_to(groups, rewards.shape), place, -1)
-    table = np.stack([(shared * (at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
+    table = np.stack([(shared * (every.at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
+    return lambda probs: (every.likelihood(probs)[..., None] * table).sum(-2)
 
-    def update(probs: Array) -> Array:
-        likelihood = orders * probs[..., groups].prod(-1)
-        return (likelihood[..., None] * table).sum(-2)
 
-    return update
+def expected_variance(
+    probs: Array, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+) -> Array:
+    """The mean variance, with their number as the divisor, of the samples of a group that are used: (...) of (..., n).
+
+    The arguments are those of `expected_update`, and the policy's probs (..., n).
+    """
+    every = _Groups(reward, remedy, group_size, ranks)
+    if not every.kept.shape[-1]:
+        return np.zeros(reward.shape[:-1])
+    return (every.likelihood(probs) * np.take_along_axis(every.ordered, every.kept, -1).var(-1)).sum(-1)
+
+
+class _Groups:
+    """All groups of samples of each prompt, and which of their samples are used.
+
+    ordered, at_output: (..., groups, samples), each group's rewards in increasing order, and the outputs that have
+    them. kept: (..., groups, k), the places in that order of those used.
+    """
+
+    def __init__(self, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None) -> None:
+        if ranks is not None and not set(ranks) <= set(range(group_size)):
+            raise ValueError(f"ranks must be whole numbers from 0 to {group_size - 1}, got {list(ranks)}.")
+        drawn, outputs = group_size * remedy.oversample, range(reward.shape[-1])
+        self._groups = np.array(list(itertools.combinations_with_replacement(outputs, drawn)))
+        counts = (self._groups[..., None] == np.array(outputs)).sum(1)
+        self._orders = np.array([math.factorial(drawn) / math.prod(map(math.factorial, c)) for c in counts.tolist()])
+        rewards = reward[..., self._groups]
+        place = rewards.argsort(-1, kind="stable")
+        self.ordered = np.take_along_axis(rewards, place, -1)
+        self.at_output = np.take_along_axis(np.broadcast_to(self._groups, rewards.shape), place, -1)
+        if ranks is None:
+            self.kept = _largest_variance(self.ordered, group_size)
+        else:
+            used = np.array(sorted(set(ranks)), dtype=int)
+            self.kept = np.broadcast_to(used, (*self.ordered.shape[:-1], used.size))
+
+    def likelihood(self, probs: Array) -> Array:
+        """The probability of each group, (..., groups), under the policy probs (..., n)."""
+        return self._orders * probs[..., self._groups].prod(-1)
 
 
 def _largest_variance(rewards: Array, size: int) -> NDArray[np.intp]:
