@@ -45,7 +45,9 @@ from rvlib.explore import (
     Grades,
     Gradient,
     Landscape,
+    Plateau,
     Race,
+    Remedies,
     Samples,
     Teachers,
 )
@@ -77,6 +79,8 @@ DRAGS = [
     (Grades, "time", ""),
     (Gradient, "kl_coef", ""),  # a worker makes these two, in parts: the first part counts
     (Exponents, "kl_coef", ""),
+    (Remedies, "strength", "#remedies.remedy=spread"),
+    (Plateau, "mediocre", ""),
 ]
 
 # The same five panels, computed by the library in the kernel and drawn by Plotly.

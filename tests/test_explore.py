@@ -3,6 +3,7 @@ against Python's.
 """
 
 import collections
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import traitlets
 from browser import served, watched
 
 from rvlib import paper, teacher_study
+from rvlib.audit.statistics import harm_aware_accuracy
 from rvlib.correlations import correlations, properties
 from rvlib.explore import (
     Calculator,
@@ -24,8 +26,10 @@ from rvlib.explore import (
     Dial,
     Explorable,
     Landscape,
+    Plateau,
     Predictors,
     Race,
+    Remedies,
     calculator,
     draw,
     predictors,
@@ -33,9 +37,11 @@ from rvlib.explore import (
 )
 from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
+from rvlib.explore.remedies import two_prompts
 from rvlib.lm.experiments import cost
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import bounds, geometry, gradient_flow, softmax, time_to_gain
+from rvlib.tabular import remedies as treatments
 
 KINDS = Explorable.__subclasses__()
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -648,6 +654,143 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
         assert finish == pytest.approx(time_to_gain(logits, reward, figure.gain, measured=truth), rel=1e-6)
 
 
+def treated(name, **changes):
+    """A remedy of the library, with changes."""
+    return dataclasses.replace(treatments.REMEDIES[name], **changes)
+
+
+def only(*ranks):
+    """The toggles of the samples that are used, and no others."""
+    return {f"sample_{i + 1}": i in ranks for i in range(6)}
+
+
+def pulled(share):
+    """The rewards on their way to an even spread of their ranking."""
+    even = treatments.REMEDIES["spread the ranking"].reward
+    return lambda world: (1 - share) * world.reward + share * even(world)
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy", "ranks"),
+    [
+        ({}, treated("nothing"), None),
+        ({"remedy": "scale"}, treated("scale by 10"), None),
+        ({"remedy": "scale", "rule": "plain", "step": 2.0}, treated("scale by 10"), None),
+        ({"remedy": "centre"}, treated("centre"), None),
+        ({"remedy": "bounded", "strength": 0}, treated("bounded (PAR)"), None),
+        (
+            {"remedy": "smoothing", "strength": 5},
+            treated("label smoothing", reward=lambda world: treatments.fit_bradley_terry(world.reward, smoothing=0.2)),
+            None,
+        ),
+        ({"remedy": "margin", "strength": 5}, treated("margin"), None),
+        ({"remedy": "ensemble", "strength": 10}, treated("ensemble"), None),
+        ({"remedy": "discretise", "strength": 8}, treated("discretise"), [0, 2, 5]),
+        ({"remedy": "dither", "strength": 2}, treated("dither"), None),
+        ({"remedy": "spread", "strength": 10}, treated("spread the ranking"), [0, 5]),
+        ({"remedy": "spread", "strength": 3}, treated("spread the ranking", reward=pulled(0.3)), None),
+        ({"remedy": "grpo"}, treated("group normalisation"), None),
+        (
+            {"remedy": "grpo", "seed": 4, "quiet": 0.3, "error": 1.0, "skill": 0.2},
+            treated("group normalisation"),
+            [4, 5],
+        ),
+        ({"remedy": "undivided"}, treated("nothing"), None),
+    ],
+)
+def test_the_remedies_train_as_the_library_does_in_expectation(node, change, remedy, ranks):
+    figure = Remedies(**change, **(only(*ranks) if ranks else {}))
+    page = computed(
+        node,
+        figure,
+        "view.runs.map(run => ({truth: [...run.truth], steps: run.reached, variance: run.variance, "
+        "accuracy: run.accuracy, used: run.used, largest: run.largest, noise: run.noise}))",
+    )
+    world = two_prompts(figure.error, figure.quiet, figure.skill, figure.seed)
+    before = treated("group normalisation" if figure.remedy == "undivided" else "nothing")
+    for side, (training, used) in zip(page, [(before, None), (remedy, ranks)]):
+        outcome = treatments.train_in_expectation(
+            world,
+            training,
+            policies=treatments.TabularPolicies(world.logits, plain=figure.rule == "plain"),
+            steps=150,
+            ranks=used,
+            learning_rate=figure.step,
+        )
+        np.testing.assert_allclose(side["truth"], outcome.truth[0], atol=1e-8)
+        assert side.get("steps", np.inf) == outcome.steps_to_gain(figure.gain)[0]
+        assert side["accuracy"] == pytest.approx(outcome.accuracy[0], abs=1e-12)
+        within = reward_variance(training.reward(world), softmax(world.logits)).mean()
+        assert side["variance"] == pytest.approx(within + training.dither**2, rel=1e-9)
+    # The variance of the samples used, and the largest that so many of six can have.
+    probs, reward, k = softmax(world.logits), remedy.reward(world), len(ranks or range(6))
+    largest = treatments.Remedy("", oversample=6 // k)
+    for key, exact in {
+        "used": treatments.expected_variance(probs, reward, remedy, 6, ranks),
+        "largest": treatments.expected_variance(probs, reward, largest, k),
+    }.items():
+        assert page[1][key] == pytest.approx(exact.mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, "none"),
+        ({"mediocre": -1.0}, "beneficial"),
+        ({"mediocre": 0.9}, "harmful"),
+        ({"mediocre": 1.0}, "harmful"),
+        ({"bad": -1.05}, "benign"),
+        ({"bad": 1.5}, "harmful"),
+        ({"mediocre": -0.8, "truth": 0.2, "rare": 0.1, "common": 0.85, "gain": 0.4}, "beneficial"),
+    ],
+)
+def test_the_plateau_and_the_kind_of_error_are_those_of_the_exact_flow(node, change, kind):
+    figure = Plateau(**change)
+    page = computed(
+        node,
+        figure,
+        "{kind: view.kind, time: view.run.time, reference: view.reference.time, plateaus: view.run.plateaus, "
+        "times: [...view.run.times], truth: [...view.run.flow.groundTruth], proxy: [...view.run.flow.proxy], "
+        "variance: view.run.variance, accuracy: view.accuracy, harmAware: view.harmAware}",
+    )
+    probs = np.array([figure.rare, figure.common, 1 - figure.rare - figure.common])
+    logits, truth = np.log(probs), np.array([1.0, figure.truth, -1.0])
+    reward = np.array([figure.good, figure.mediocre, figure.bad])
+    assert page["kind"] == kind
+    exact = time_to_gain(logits, reward, figure.gain, measured=truth)
+    assert page["time"] == pytest.approx(exact, rel=1e-6) if page["time"] else exact == np.inf
+    assert page["reference"] == pytest.approx(time_to_gain(logits, truth, figure.gain), rel=1e-6)
+    flow = gradient_flow(logits, reward, 1e7, ground_truth=truth)
+    at = flow(np.array(page["times"]))
+    np.testing.assert_allclose(page["truth"], at.ground_truth, atol=2e-3)
+    np.testing.assert_allclose(page["proxy"], at.proxy, atol=2e-3)
+    # At its ends one of the wrong outputs has the probability 0.9, in between more, and outside less.
+    wrong = lambda time: flow(np.array([time])).probs[0, 1:].max()  # noqa: E731
+    for start, end in page["plateaus"]:
+        if start:
+            assert wrong(start) == pytest.approx(0.9, abs=1e-6) and wrong(0.9 * start) < 0.9
+        if end:
+            assert wrong(end) == pytest.approx(0.9, abs=2e-6) and wrong(1.1 * end) < 0.9
+        assert wrong(np.sqrt(max(start, 0.1) * (end or 1e7))) > 0.9
+    assert bool(page["plateaus"]) == bool((at.probs[:, 1:].max(-1) > 0.9).any())
+    assert page["variance"] == pytest.approx(reward_variance(reward, probs), rel=1e-9)
+    pairs = probs[:, None] * probs
+    assert page["accuracy"] == pytest.approx(ranking_accuracy(reward, truth, pairs), rel=1e-9)
+    # The audit's number is of sampled replies: as many of each output as the policy's probabilities say.
+    replies = np.repeat(np.arange(3), np.rint(100 * probs).astype(int))
+    different = (replies[:, None] != replies)[None]
+    assert page["harmAware"] == pytest.approx(
+        harm_aware_accuracy(reward[replies][None], truth[replies][None], different).accuracy[0], rel=1e-9
+    )
+
+
+def test_the_figures_of_two_predictions_open_without_their_answers(node):
+    """Untreated and treated training are alike, and the reward model makes no error yet."""
+    untreated, now = computed(node, Remedies(), "view.runs.map(run => [...run.truth])")
+    assert untreated == now
+    assert computed(node, Plateau(), "[view.kind, view.run === view.reference]") == ["none", True]
+
+
 # ---- the classes -----------------------------------------------------------------------------------------------------
 
 
@@ -694,10 +837,15 @@ def test_no_joint_state_draws_what_is_no_number(node):
             },
             "diverges",
         ),
+        ("remedies", {"skill": 0} | only(0, 1), "below its start"),
+        ("remedies", only(2), "more than 150"),
+        ("plateau", {"mediocre": 1.2}, "for ever"),
     ],
 )
 def test_a_state_without_an_answer_says_so(node, name, change, said):
-    """A grade that is the same for all teachers has no correlation; a run whose steps are too large diverges."""
+    """A grade that is the same for all teachers has no correlation; a run whose steps are too large diverges;
+    training on the two worst samples of each group ends below its start.
+    """
     figure = next(kind for kind in KINDS if kind.name == name)(**change)
     drawn, words = computed(
         node, figure, "[e.draw(view, 600, 'f').parts.join('') + JSON.stringify(e.readouts(view)), e.describe(view)]"
@@ -717,6 +865,9 @@ def test_a_state_without_an_answer_says_so(node, name, change, said):
         ("constructions", "gain", {"outputs": 3, "peakedness": 1.25, "skill": 1.75}, {}),
         ("teachers", "gain", {"rarity": 2, "likely": 0.8, "outputs": 14}, {}),
         ("calculator", "gpus", {"method": "adam8bit"}, {"method": "lora"}),
+        ("remedies", "strength", {"remedy": "none"}, {"remedy": "centre"}),
+        ("remedies", "strength", {"remedy": "ensemble", "error": 0}, {"remedy": "ensemble"}),
+        ("remedies", "strength", {"remedy": "grpo"} | only(3), {"remedy": "grpo"} | only(3, 5)),
     ],
 )
 def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, node, name, key, idle, active):
@@ -729,7 +880,10 @@ def test_a_slider_that_changes_nothing_is_disabled_and_says_why(browser, site, n
         assert (low == high) == same
     with watched(browser) as page:
         for change, disabled in ((idle, True), (active, False)):
-            words = "&".join(f"{name}.{setting}={value}" for setting, value in change.items())
+            words = "&".join(
+                f"{name}.{setting}={json.dumps(value) if isinstance(value, bool) else value}"
+                for setting, value in change.items()
+            )
             open_page(page, site(f"{name}.html#{words}"))
             slider = page.locator(f"[data-key={key}]")
             assert slider.is_disabled() == disabled

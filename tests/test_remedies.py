@@ -78,6 +78,69 @@ def test_the_update_estimates_half_of_the_exact_gradient():
     assert np.allclose(gradient, 0.5 * 0.75 * exact, atol=4e-3)  # half of the prompts, and (k - 1)/k
 
 
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        remedies.Remedy("undivided"),
+        remedies.Remedy("divided", algorithm="grpo"),
+        remedies.Remedy("of the largest variance", algorithm="grpo", oversample=2),
+        remedies.Remedy("with noise", dither=0.2),
+    ],
+    ids=lambda remedy: remedy.text,
+)
+def test_the_expected_update_is_the_mean_of_sampled_ones(remedy):
+    worlds = 60_000
+    probs = np.array([[0.5, 0.2, 0.1, 0.2], [0.1, 0.1, 0.2, 0.6]])
+    reward = np.array([[1.0, 0.2, 0.2, -0.5], [0.0, 0.4, 0.4, 0.4]])  # ties among them
+    wide = np.broadcast_to(probs, (worlds, 2, 4))
+    sampled = remedies._update(wide, np.broadcast_to(reward, wide.shape), remedy, 3, np.random.default_rng(0))
+    assert np.allclose(2 * sampled.mean(0), remedies.expected_update(reward, remedy, 3)(probs), atol=0.012)
+
+
+def test_the_expected_update_of_all_samples_is_the_exact_gradient_and_of_all_ranks_that_of_all_samples():
+    logits, reward = np.array([[0.3, -0.2, 0.5], [1.0, 0.0, -1.0]]), np.array([[1.0, 0.2, -0.5], [0.1, 0.4, 0.0]])
+    plain, exact = remedies.Remedy(""), np.stack([rlhf_gradient(x, r, x, 0.0) for x, r in zip(logits, reward)])
+    for ranks in (None, range(4)):
+        assert np.allclose(remedies.expected_update(reward, plain, 4, ranks)(softmax(logits)), 0.75 * exact, atol=1e-12)
+
+
+def test_the_extremes_of_a_group_are_the_two_of_largest_variance():
+    probs, reward = softmax(WORLD.logits), WORLD.reward
+    largest = remedies.expected_update(reward, remedies.Remedy("", oversample=2), 2)(probs)
+    assert np.allclose(remedies.expected_update(reward, remedies.Remedy(""), 4, [3, 0])(probs), largest, atol=1e-12)
+
+
+def test_the_expected_variance_of_all_samples_is_that_of_the_policy_less_that_of_their_mean():
+    probs, reward = softmax(WORLD.logits), WORLD.reward
+    variance = reward_variance(reward, probs)
+    plain, chosen = remedies.Remedy(""), remedies.Remedy("", oversample=2)
+    assert np.allclose(remedies.expected_variance(probs, reward, plain, 4), 0.75 * variance)
+    assert np.allclose(
+        remedies.expected_variance(probs, reward, plain, 4, [0, 3]),
+        remedies.expected_variance(probs, reward, chosen, 2),
+    )
+    assert not remedies.expected_variance(probs, reward, plain, 4, []).any()
+
+
+def test_what_a_fixed_step_divides_away_changes_nothing_in_expectation_and_something_under_plain_steps():
+    def truth(name, plain):
+        policies = TabularPolicies(WORLD.logits, plain=plain)
+        return remedies.train_in_expectation(
+            WORLD, REMEDIES[name], policies=policies, steps=10, group_size=3, learning_rate=1.0
+        ).truth
+
+    for name in ("scale by 10", "centre"):
+        assert np.allclose(truth(name, False), truth("nothing", False), atol=1e-9)
+    assert np.allclose(truth("centre", True), truth("nothing", True), atol=1e-9)
+    assert (truth("scale by 10", True)[:, -1] > truth("nothing", True)[:, -1] + 0.01).all()
+
+
+@pytest.mark.parametrize("ranks", [[], [2]])
+def test_fewer_than_two_samples_teach_nothing(ranks):
+    outcome = remedies.train_in_expectation(WORLD, REMEDIES["nothing"], steps=2, group_size=3, ranks=ranks)
+    assert (outcome.truth == outcome.truth[:, :1]).all()
+
+
 def test_replaced_prompts_have_a_spread_where_there_are_enough():
     probs = np.broadcast_to(np.array([0.5, 0.5]), (50, 6, 2))
     reward = np.zeros((50, 6, 2))
@@ -116,3 +179,7 @@ def test_bad_arguments_are_told_in_a_sentence():
         make_worlds(quiet=0.0)
     with pytest.raises(ValueError, match="learning_rate must be"):
         run("nothing", learning_rate=0.0)
+    with pytest.raises(ValueError, match="got one that compares prompts; use train"):
+        remedies.train_in_expectation(WORLD, REMEDIES["curriculum"])
+    with pytest.raises(ValueError, match="ranks must be whole numbers from 0 to 2, got \\[0, 3\\]"):
+        remedies.train_in_expectation(WORLD, REMEDIES["nothing"], group_size=3, ranks=[0, 3])

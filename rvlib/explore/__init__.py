@@ -16,8 +16,10 @@ from rvlib.explore.exponents import Exponents
 from rvlib.explore.grades import Grades
 from rvlib.explore.gradient import Gradient
 from rvlib.explore.landscape import Landscape
+from rvlib.explore.plateau import Plateau
 from rvlib.explore.predictors import Predictors
 from rvlib.explore.race import Race
+from rvlib.explore.remedies import Remedies
 from rvlib.explore.samples import Samples
 from rvlib.explore.steps import Steps
 from rvlib.explore.tables import Tables

@@ -4,9 +4,12 @@
 prompts the rewards lie close together, good outputs are rare, and equally good outputs get different rewards. `train`
 follows sampled policy gradient under one of `REMEDIES`. All prompts share one step, of a fixed length as under an
 optimizer that rescales, so that a factor on all rewards changes nothing and a prompt's *share* of the step counts.
+`train_in_expectation` takes the expected update of a group, summed over all groups, in place of a sampled one.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -198,10 +201,12 @@ class Policies(Protocol):
 
 
 class TabularPolicies:
-    """A table of logits for each world; every step has the Euclidean length `learning_rate`."""
+    """A table of logits for each world; every step has the Euclidean length `learning_rate`, or where `plain` that of
+    the gradient times it.
+    """
 
-    def __init__(self, logits: Array) -> None:
-        self.logits = logits.copy()
+    def __init__(self, logits: Array, *, plain: bool = False) -> None:
+        self.logits, self.plain = logits.copy(), plain
 
     def probs(self) -> Array:
         """The probabilities of all outputs, (worlds, prompts, outputs)."""
@@ -211,7 +216,7 @@ class TabularPolicies:
         """Take one step along the update's gradient in the logits."""
         gradient = update - self.probs() * update.sum(-1, keepdims=True)
         length = np.sqrt((gradient**2).sum((1, 2), keepdims=True))
-        self.logits += learning_rate * gradient / np.where(length > 0, length, 1)
+        self.logits += learning_rate * gradient / np.where((length > 0) & (not self.plain), length, 1)
 
 
 def train(
@@ -232,10 +237,48 @@ def train(
     learning_rate = _checks.number("learning_rate", learning_rate, above=0.0)
     rng, reward = np.random.default_rng(seed), remedy.reward(worlds)
     policies = TabularPolicies(worlds.logits) if policies is None else policies
+    return _follow(
+        worlds, reward, policies, lambda probs: _update(probs, reward, remedy, group_size, rng), steps, learning_rate
+    )
+
+
+def train_in_expectation(
+    worlds: Worlds,
+    remedy: Remedy,
+    *,
+    policies: Policies | None = None,
+    steps: int = 300,
+    group_size: int = 6,
+    ranks: Sequence[int] | None = None,
+    learning_rate: float = 0.3,
+) -> Outcome:
+    """Like `train`, with all prompts in each step and the expected update of a group: no sampling, so no seed.
+
+    ranks: which samples of a group are used, 0 the one of the lowest reward; all by default. All groups of a prompt are
+    summed over, and n outputs and k samples make (n + k - 1)! / ((n - 1)! k!) of them, so both must be few. Noise on
+    the rewards (`dither`) has no part in the expectation; samples are selected before it. ValueError on bad arguments,
+    and for a remedy that compares prompts with one another.
+    """
+    steps, group_size = _checks.whole("steps", steps), _checks.whole("group_size", group_size, low=2)
+    learning_rate, reward = _checks.number("learning_rate", learning_rate, above=0.0), remedy.reward(worlds)
+    policies = TabularPolicies(worlds.logits) if policies is None else policies
+    expected = expected_update(reward, remedy, group_size, ranks)
+    return _follow(worlds, reward, policies, expected, steps, learning_rate)
+
+
+def _follow(
+    worlds: Worlds,
+    reward: Array,
+    policies: Policies,
+    update: Callable[[Array], Array],
+    steps: int,
+    learning_rate: float,
+) -> Outcome:
+    """Take the steps, and say how they went."""
     initial = probs = policies.probs()
     truth = [(initial * worlds.ground_truth).sum(-1).mean(1)]
     for _ in range(steps):
-        policies.step(_update(probs, reward, remedy, group_size, rng), learning_rate)
+        policies.step(update(probs), learning_rate)
         probs = policies.probs()
         truth.append((probs * worlds.ground_truth).sum(-1).mean(1))
     within = reward_variance(reward, initial).mean(1)
@@ -270,6 +313,75 @@ def _update(probs: Array, reward: Array, remedy: Remedy, group_size: int, rng: n
     for i in range(group_size):
         update += advantages[..., i, None] * (outputs[..., i, None] == np.arange(probs.shape[-1]))
     return update * used[..., None] / group_size
+
+
+def expected_update(
+    reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+) -> Callable[[Array], Array]:
+    """E[Σ_i A_i/k] at each output, as a function of the policy: probs (..., n) to (..., n), for rewards (..., n).
+
+    `group_size` samples of a group are used: all, those of largest variance where the remedy samples more, or, of
+    `group_size` sampled, those whose `ranks` are given. Samples that tie are used with the same probability. ValueError
+    for a remedy that compares prompts with one another, and for ranks that are none.
+    """
+    if remedy.prompts != "any" or remedy.silent:
+        raise ValueError(
+            "remedy must treat each prompt by itself, got one that compares prompts; use train, which samples."
+        )
+    every = _Groups(reward, remedy, group_size, ranks)
+    advantages = np.zeros(every.ordered.shape)
+    if every.kept.shape[-1] > 1:
+        chosen = np.take_along_axis(every.ordered, every.kept, -1)
+        spread = chosen.max(-1, keepdims=True) > chosen.min(-1, keepdims=True)
+        # Without a spread the rounding error of the mean would be a direction.
+        values = np.where(spread, group_advantages(chosen, remedy.algorithm), 0.0) / every.kept.shape[-1]
+        np.put_along_axis(advantages, every.kept, values, -1)
+    tied = every.ordered[..., :, None] == every.ordered[..., None, :]
+    shared = (tied * advantages[..., None, :]).sum(-1) / tied.sum(-1)
+    table = np.stack([(shared * (every.at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
+    return lambda probs: (every.likelihood(probs)[..., None] * table).sum(-2)
+
+
+def expected_variance(
+    probs: Array, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+) -> Array:
+    """The mean variance, with their number as the divisor, of the samples of a group that are used: (...) of (..., n).
+
+    The arguments are those of `expected_update`, and the policy's probs (..., n).
+    """
+    every = _Groups(reward, remedy, group_size, ranks)
+    if not every.kept.shape[-1]:
+        return np.zeros(reward.shape[:-1])
+    return (every.likelihood(probs) * np.take_along_axis(every.ordered, every.kept, -1).var(-1)).sum(-1)
+
+
+class _Groups:
+    """All groups of samples of each prompt, and which of their samples are used.
+
+    ordered, at_output: (..., groups, samples), each group's rewards in increasing order, and the outputs that have
+    them. kept: (..., groups, k), the places in that order of those used.
+    """
+
+    def __init__(self, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None) -> None:
+        if ranks is not None and not set(ranks) <= set(range(group_size)):
+            raise ValueError(f"ranks must be whole numbers from 0 to {group_size - 1}, got {list(ranks)}.")
+        drawn, outputs = group_size * remedy.oversample, range(reward.shape[-1])
+        self._groups = np.array(list(itertools.combinations_with_replacement(outputs, drawn)))
+        counts = (self._groups[..., None] == np.array(outputs)).sum(1)
+        self._orders = np.array([math.factorial(drawn) / math.prod(map(math.factorial, c)) for c in counts.tolist()])
+        rewards = reward[..., self._groups]
+        place = rewards.argsort(-1, kind="stable")
+        self.ordered = np.take_along_axis(rewards, place, -1)
+        self.at_output = np.take_along_axis(np.broadcast_to(self._groups, rewards.shape), place, -1)
+        if ranks is None:
+            self.kept = _largest_variance(self.ordered, group_size)
+        else:
+            used = np.array(sorted(set(ranks)), dtype=int)
+            self.kept = np.broadcast_to(used, (*self.ordered.shape[:-1], used.size))
+
+    def likelihood(self, probs: Array) -> Array:
+        """The probability of each group, (..., groups), under the policy probs (..., n)."""
+        return self._orders * probs[..., self._groups].prod(-1)
 
 
 def _largest_variance(rewards: Array, size: int) -> NDArray[np.intp]:
