@@ -39,19 +39,42 @@ function wrapped(text, letters) {
   return lines.join("<br>");
 }
 
-/** The figure in a width: titles and the legend are broken where they would be cut off. */
+const LETTER = 0.54; // of its size: the width of a letter, on average
+const across = (pixels, size) => Math.max(8, Math.floor(pixels / (LETTER * size)));
+
+/** A horizontal bar's text, cut short where the room beside the bar ends. */
+function beside({ x, text }, [from, to], room) {
+  return text.map((words, i) => {
+    const letters = across((room * (to - x[i])) / (to - from), 14);
+    return words.length > letters ? `${words.slice(0, letters - 1).trimEnd()}…` : words;
+  });
+}
+
+/** The figure in a width: titles, the legend and what stands beside bars are broken or cut short where they would not fit. */
 function fitted({ data, layout }, width) {
-  const across = (pixels, size) => Math.max(8, Math.floor(pixels / (0.54 * size)));
   const columns = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key)).length || 1;
   const height = layout.height ?? layout.template?.layout?.height ?? 380;
+  const margin = { ...layout.template?.layout?.margin, ...layout.margin };
+  const longest = Math.max(0, ...(layout.yaxis?.ticktext ?? []).map((words) => words.length));
+  const left = Math.max(46, 20 + LETTER * 14 * longest); // of the numbers or words at the side
   for (const key of Object.keys(layout)) {
     const title = /^[xy]axis\d*$/.test(key) && layout[key].title;
     if (title?.text)
-      title.text = wrapped(title.text, key[0] === "x" ? across((width - 70) / columns, 14) : across(height - 130, 14));
+      title.text = wrapped(
+        title.text,
+        key[0] === "x" ? across((width - left - 24) / columns, 14) : across(height - 130, 14),
+      );
   }
   for (const note of layout.annotations ?? [])
-    if (note.yref === "paper" && !note.textangle) note.text = wrapped(note.text, across(width / columns - 12, 13));
-  for (const trace of data) if (trace.name) trace.name = wrapped(trace.name, across(width - 80, 12));
+    if (note.yref === "paper" && !note.textangle) {
+      note.text = wrapped(note.text, across(width / columns - 12, 13));
+      if (note.y >= 1) margin.t = Math.max(margin.t, 10 + 17 * note.text.split("<br>").length);
+    }
+  for (const trace of data) {
+    if (trace.name) trace.name = wrapped(trace.name, across(width - 80, 12));
+    if (trace.orientation === "h" && trace.textposition === "outside" && layout.xaxis?.range)
+      trace.text = beside(trace, layout.xaxis.range, width - left - 24);
+  }
   if (width < NARROW) {
     layout.legend = { ...layout.legend, font: { ...layout.legend?.font, size: 12 } };
     // A margin that makes room for the numbers at its side would move the legend, whose rows would move the margin.
@@ -59,10 +82,10 @@ function fitted({ data, layout }, width) {
     if (layout.yaxis && !words) {
       const lines = (layout.yaxis.title?.text ?? "").split("<br>").length;
       layout.yaxis = { ...layout.yaxis, automargin: false };
-      layout.margin = { ...layout.margin, l: layout.yaxis.title?.text ? 36 + 18 * lines : 40 };
+      margin.l = layout.yaxis.title?.text ? 36 + 18 * lines : 40;
     }
   }
-  return { data, layout: { ...layout, width, height } };
+  return { data, layout: { ...layout, margin, width, height } };
 }
 
 const drawnAt = new Map(); // the width that a figure was drawn for

@@ -1,12 +1,15 @@
+// @ts-check
 // The page's autoregressive policies and their bounds are Python's: the cases that tests/test_autoregressive.py hands over.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import process from "node:process";
 import test from "node:test";
 import * as ar from "../rvlib/explore/web/autoregressive.mjs";
 
+/** @type {(a: number, b: number, within?: number) => void} */
 const near = (a, b, within = 1e-8) => assert.ok(Math.abs(a - b) <= within * (1 + Math.abs(b)), `${a} is not ${b}`);
 
-for (const c of JSON.parse(readFileSync(process.env.CASES))) {
+for (const c of JSON.parse(readFileSync(process.env.CASES, "utf-8"))) {
   const { vocabulary, length, logits, values, reward, gain } = c;
   test(`${length} tokens from ${vocabulary}`, () => {
     const now = ar.policy(logits, vocabulary, length);

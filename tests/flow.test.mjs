@@ -1,11 +1,14 @@
+// @ts-check
 // The page's mathematics on the cases that tests/test_flow.py reads too, and on the same errors allowed: 1e-8.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import * as flow from "../rvlib/explore/web/flow.mjs";
 
-const cases = JSON.parse(readFileSync(new URL("cases/flow.json", import.meta.url)));
+const cases = JSON.parse(readFileSync(new URL("cases/flow.json", import.meta.url), "utf-8"));
+/** @type {(values: number[], counts: number[]) => number[]} */
 const repeat = (values, counts) => values.flatMap((value, i) => Array(counts[i]).fill(value));
+/** @type {(a: number, b: number, error: number, name: string) => void} */
 const near = (a, b, error, name) => assert.ok(Math.abs(a - b) <= error, `${name}: ${a} is not ${b}`);
 
 for (const c of cases) {

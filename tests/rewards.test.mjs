@@ -1,3 +1,4 @@
+// @ts-check
 // Reward models made in the page are those that Python makes: the cases of tests/test_rewards.py.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -13,7 +14,7 @@ import {
   random,
 } from "../rvlib/explore/web/rewards.mjs";
 
-const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url)));
+const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url), "utf-8"));
 
 for (const c of cases)
   test(`reward model: accuracy ${c.accuracy}, variance ${c.variance}, seed ${c.seed}`, () => {
@@ -23,6 +24,7 @@ for (const c of cases)
     c.reward.forEach((value, y) => assert.ok(Math.abs(made[y] - value) < 1e-8, `${made} is not ${c.reward}`));
     assert.ok(Math.abs(attainableVariance(c.ground_truth, c.probs, c.accuracy, c.seed)[1] - c.largest) < 1e-12);
     assert.equal(rankingAccuracy(made, c.ground_truth), c.accuracy);
+    /** @type {(ours: Numbers, theirs: number[]) => void} */
     const same = (ours, theirs) =>
       theirs.forEach((value, i) =>
         assert.ok(Math.abs(ours[i] - value) <= 1e-8 * Math.max(1, Math.abs(value)), `${ours} is not ${theirs}`),

@@ -1,3 +1,4 @@
+// @ts-check
 // Draws explorables in random joint states of all their controls, and reports what may not be seen in a figure.
 //
 //   node tests/states.mjs COUNT SEED < figures.json      figures: [{name, controls, initial}]
@@ -5,14 +6,19 @@
 // Prints a JSON list of {name, state, width, wrong}: an error, or the words around a number that is none.
 
 import { readFileSync } from "node:fs";
+import process from "node:process";
 import { random } from "../rvlib/explore/web/rewards.mjs";
 
 const WIDTHS = [320, 560, 760, 1100];
 const [count, seed] = process.argv.slice(2).map(Number);
 const uniform = random(seed);
+/** @type {<T>(list: T[]) => T} */
 const pick = (list) => list[Math.floor(uniform() * list.length)];
 
-/** A value that a reader can give to a control: an end in a fifth of the cases, for there most goes wrong. */
+/**
+ * A value that a reader can give to a control: an end in a fifth of the cases, for there most goes wrong.
+ * @param {Control} control
+ */
 function value(control) {
   if (control.kind === "toggle") return uniform() < 0.5;
   if (control.kind === "choice") return pick(control.options)[0];
@@ -27,6 +33,7 @@ function value(control) {
   return Number((control.min + control.step * Math.floor(uniform() * (steps + 1))).toFixed(10));
 }
 
+/** @type {(controls: Control[]) => State} */
 const setting = (controls) => Object.fromEntries(controls.map((control) => [control.key, value(control)]));
 
 const failures = [];

@@ -1,14 +1,17 @@
+// @ts-check
 // The page's GPT-2 is that of the transformers library, and its proofs are Python's: the cases that tests/test_enumerate.py hands over.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import process from "node:process";
 import test from "node:test";
 import { policy, proofSteps } from "../rvlib/explore/web/autoregressive.mjs";
 import { jacobian, jacobianNorm, table } from "../rvlib/explore/web/transformer.mjs";
 
+/** @type {(a: number, b: number, within: number) => void} */
 const near = (a, b, within) => assert.ok(Math.abs(a - b) <= within * (1 + Math.abs(b)), `${a} is not ${b}`);
 
 for (const { vocabulary, length, width, vector, values, logits, jacobian: columns, norm, steps } of JSON.parse(
-  readFileSync(process.env.CASES),
+  readFileSync(process.env.CASES, "utf-8"),
 ))
   test(`${length} tokens from ${vocabulary}, width ${width}`, () => {
     const parameters = Float64Array.from(vector);

@@ -26,7 +26,7 @@ def heatmaps(
     matrices: {title: (rows, columns)}, NaN cells stay empty; labels: of rows and columns; text: {title: (rows,
     columns)}.
     """
-    figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.08)
+    figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.1)
     for column, (title, matrix) in enumerate(matrices.items(), 1):
         peak = max(float(np.nanmax(np.abs(matrix))), 1e-300)
         # Vermilion for below zero, blue for above, grey between: signs stay apart on light and dark pages.
@@ -64,6 +64,7 @@ def _keep_square(figure: go.Figure, columns: int) -> None:
 
 
 _CORNERS = np.array([[0.5, np.sqrt(3) / 2], [0.0, 0.0], [1.0, 0.0]])
+_WIDTH = (-0.12, 1.12)  # of a triangle's picture
 
 
 def simplex(
@@ -136,18 +137,20 @@ def simplex(
                 row=1,
                 col=column,
             )
-        for corner, label, side in zip(_CORNERS, labels, ("top", "bottom", "bottom")):
+        # Each label stays in its own picture's width, so that on a small screen no two of them meet.
+        for (x, y), label, side in zip(_CORNERS, labels, ("center", "left", "right")):
             figure.add_annotation(
-                x=corner[0],
-                y=corner[1],
+                x={"center": x, "left": _WIDTH[0], "right": _WIDTH[1]}[side],
+                y=y,
                 text=label,
                 showarrow=False,
-                yanchor="bottom" if side == "top" else "top",
+                xanchor=side,
+                yanchor="bottom" if side == "center" else "top",
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(visible=False, range=[-0.12, 1.12])
+    figure.update_xaxes(visible=False, range=_WIDTH)
     _keep_square(figure, len(rewards))
-    figure.update_yaxes(visible=False, range=[-0.1, 1.0])
+    figure.update_yaxes(visible=False, range=[-0.1, 1.0], constrain="domain", constraintoward="top")
     figure.update_annotations(font_size=13)
     return styled(figure, alt, showlegend=False, margin_t=50)

@@ -71,7 +71,8 @@ class Figure(go.Figure):
     """A Plotly figure with a text alternative, kept in `layout.meta["alt"]`.
 
     In a static page (the environment variable RVLIB_STATIC is set while the book is built) it is HTML that holds the
-    figure's JSON and no copy of Plotly; elsewhere it is Plotly's MIME type, with that HTML beside it.
+    figure's JSON and no copy of Plotly, below its title, which so has lines as long as the page's; elsewhere it is
+    Plotly's MIME type, with that HTML beside it.
     """
 
     _ipython_display_ = None  # Plotly's would come before the forms below, and knows nothing of pages
@@ -85,11 +86,15 @@ class Figure(go.Figure):
         if "colab" in pio.renderers.default:  # its own page, which knows neither our page's Plotly nor the MIME type
             return super()._repr_mimebundle_(*args, **kwargs)
         data, alt = typeset_figure(json.loads(self.to_json())), html.escape(typeset_text(self.alt), quote=True)
-        short = to_json_plotly(_rounded(data))
+        short = _rounded(data)
+        title = short["layout"].pop("title", {}).get("text", "")
+        if title:
+            short["layout"].get("margin", {}).pop("t", None)  # the room for it
         height = self.layout.height or self.layout.template.layout.height
-        page = (  # Plotly's JSON escapes < and /, so no text in it can close the script element
+        page = f'<p class="rv-plot-title">{html.escape(title)}</p>' if title else ""
+        page += (  # Plotly's JSON escapes < and /, so no text in it can close the script element
             f'<div class="rv-plotly" role="img" aria-label="{alt}" style="min-height: {height}px">'
-            f'<script type="application/json">{short}</script><noscript><p>{alt}</p></noscript></div>'
+            f'<script type="application/json">{to_json_plotly(short)}</script><noscript><p>{alt}</p></noscript></div>'
         )
         bundle = {"text/html": page}
         return bundle if is_static_page() else bundle | {"application/vnd.plotly.v1+json": data}

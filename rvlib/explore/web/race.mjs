@@ -71,8 +71,8 @@ function draw({ state, groundTruth, start, students, now }, width) {
   const labels = 34;
   const column = (width - labels - gutter) / 2;
   const n = groundTruth.length;
-  const marks = { top: 44, height: narrow ? 56 : 70 };
-  const bars = { top: marks.top + marks.height + 16, height: narrow ? 90 : 110 };
+  const marks = { top: 44, height: narrow ? 42 : 64 };
+  const bars = { top: marks.top + marks.height + 14, height: narrow ? 66 : 100 };
   const goal = start + state.gain;
   const parts = [];
 
@@ -161,9 +161,9 @@ function draw({ state, groundTruth, start, students, now }, width) {
   // ---- the track
   const track = {
     left: labels,
-    top: bars.top + bars.height + 66,
+    top: bars.top + bars.height + 48,
     width: width - labels - 14,
-    height: narrow ? 150 : 180,
+    height: narrow ? 112 : 160,
   };
   const x = logarithmic([START, END], [track.left, track.left + track.width]);
   const y = linear([-1, 1], [track.top + track.height, track.top]);
