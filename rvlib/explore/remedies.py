@@ -16,7 +16,7 @@ _SAMPLES = "Samples used, lowest reward to highest"
 def two_prompts(error: float = 0.5, quiet: float = 0.05, skill: float = -0.6, seed: int = 13) -> Worlds:
     """The figure's world: one of two prompts with six outputs each, the rewards of the second multiplied by `quiet`.
 
-    error, quiet, skill: as of `rvlib.tabular.remedies.make_worlds`. The same as in web/remedies.mjs, number for number.
+    error, quiet, skill: as of `rvlib.tabular.remedies.make_worlds`. web/treatments.mjs has the same numbers.
     """
     outputs = len(TRUTH)
     radius, angle = random(seed, 2 * (2 * outputs + 2 + MODELS * 2 * outputs)).reshape(-1, 2).T
