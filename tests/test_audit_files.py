@@ -342,7 +342,9 @@ def test_replies_and_scores_may_be_tables(files, tmp_path):
 
 def test_a_score_of_too_few_prompts_is_one_sentence(files, tmp_path):
     scores = written(tmp_path / "s.jsonl", by_reply(judge=TRUTH[:10].tolist() + [[None] * 4] * 2))
-    expected = "^A score must know at least two replies to at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
+    expected = (
+        "^A score must know at least two replies to at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
+    )
     with pytest.raises(ValueError, match=expected):
         audit_files(files[0], scores)
     assert audit_files(files[0], scores, min_scored=0.8).teachers["judge"]["prompts"] == 10
@@ -413,7 +415,10 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
             ["--replies", "R", "--scores", "S", "--prompts", "p.txt", "--max-new-tokens", "9"],
             "^Replies that were drawn elsewhere [^\n]* got --prompts, --max-new-tokens beside --replies; [^\n]*\\.$",
         ),
-        (["--replies", "R", "--scores", "S", "--export", "e.jsonl"], "^Either [^\n]* both --export and --scores; leave"),
+        (
+            ["--replies", "R", "--scores", "S", "--export", "e.jsonl"],
+            "^Either [^\n]* both --export and --scores; leave",
+        ),
         (["--replies", "R", "--export", "e.csv"], "^A file of replies to be scored must end in .jsonl, [^\n]*\\.$"),
     ],
 )
