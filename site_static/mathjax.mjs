@@ -21,6 +21,13 @@ await Promise.race([
   new Promise((resolve) => setTimeout(resolve, PATIENCE)),
 ]);
 
+// MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
+const zero = new URL("vendor/mathjax/font/chtml/woff2/mjx-ncm-zero.woff2", import.meta.url);
+const lines = new FontFace("MJX-NCM-ZERO", `url("${zero.href}")`).load().then(
+  (face) => document.fonts.add(face),
+  () => {}, // then they move
+);
+
 // A formula wider than its column scrolls in its own box, which Tab then reaches. Whether it is wider changes with the
 // width of the page, and when a fold is opened.
 const boxes = new ResizeObserver((entries) => {
@@ -46,6 +53,7 @@ page.MathJax = {
       page.MathJax.startup.defaultReady();
     },
     async pageReady() {
+      await lines;
       const formulas = [...document.querySelectorAll(".math")];
       while (formulas.length) {
         const batch = formulas.splice(0, BATCH);

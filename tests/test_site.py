@@ -38,6 +38,7 @@ def toc_files(entry):
 
 
 PAGES = toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+CHAPTERS = [name for name in PAGES if re.fullmatch("book/[^/]+", name)]
 EVERY_PAGE = pytest.mark.parametrize("name", PAGES)
 
 
@@ -96,10 +97,6 @@ PAGE = """() => {
         formulas_with_errors: all('mjx-merror, [data-mjx-error]', e => true).map(e => e.parentNode.outerHTML),
         pictures_missing_or_without_words: [...document.images]
             .filter(i => !(i.alt.trim() && loaded(i))).map(i => i.currentSrc || i.src),
-        titles_cut_off: all('.rv-plotly text', e => {
-            const [text, box] = [e, e.closest('.rv-plotly')].map(x => x.getBoundingClientRect())
-            return text.width && (text.left < box.left - 2 || text.right > box.right + 2)
-        }).map(e => e.textContent),
         drawings_without_words: all('[role=img]', e => !e.getAttribute('aria-label')?.trim()).map(e => e.outerHTML),
         figures_not_drawn: all('.rv-plotly', e => !e.querySelector('.main-svg')).length,
         search_boxes: all('.search-button__button, input[type=search]', e => e.checkVisibility()).length,
@@ -118,6 +115,19 @@ SOUND = {
     "not_a_number": [],
 }
 
+# Titles, legends, numbers and notes of plots that reach out of their box; what a pointer shows comes and goes.
+CUT_OFF = """[...document.querySelectorAll('.rv-plotly text')].filter(e => {
+    const [text, box] = [e, e.closest('.rv-plotly')].map(x => x.getBoundingClientRect())
+    return text.width && !e.closest('.hoverlayer') && (text.left < box.left - 2 || text.right > box.right + 2 ||
+        text.top < box.top - 2 || text.bottom > box.bottom + 2)
+}).map(e => `${innerWidth}: ${e.textContent}`)"""
+# Figures that do not fit a screen of this height, from the picture to the main controls, where a link leads to them.
+UNFIT = """height => [...document.querySelectorAll('.rv-explorable')].filter(figure => {
+    figure.scrollIntoView()
+    const [buttons, picture, controls] = ['.bd-header-article', '.rv-svg', '.rv-controls']
+        .map((name, i) => (i ? figure : document).querySelector(name).getBoundingClientRect())
+    return picture.top < buttons.bottom || controls.bottom > height
+}).map(figure => `${innerWidth}: ${figure.id}`)"""
 TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [
     `${document.documentElement.scrollWidth} pixels`, ...[...document.querySelectorAll('article *')].filter(e => {
         if (e.getBoundingClientRect().right <= innerWidth + 1) return false
@@ -141,6 +151,17 @@ BARRIERS = """async rules => (await axe.run(document, {resultTypes: ['violations
         .map(node => `${rule.id}: ${node.html.slice(0, 160)} ${node.any.map(check => check.message).join(' ')}`))"""
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+LOW = 800  # pixels of a wide screen that is not high
+
+
+def in_its_own_typeface(context):
+    """Let pages wait for the book's typeface, so that no line breaks elsewhere because it came too late for one."""
+
+    def patient(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace("font-display: optional", "font-display: block"))
+
+    context.route("**/site.css*", patient)
 
 
 @functools.cache
@@ -158,6 +179,8 @@ class Visit:
     page: dict
     weight: int  # compressed bytes of all that the page asks for
     dead_sliders: list[str]  # those that change nothing in their figure
+    cut_off: list[str]  # words of plots, on either screen
+    unfit: list[str]  # figures that do not fit either screen
     too_wide: list[str]  # on the telephone, and at 1100 pixels, where notes have no margin yet
     squeezed_proofs: list[str]
     barriers: list[str] | None  # what axe finds, in either mode; None where it is not installed
@@ -212,6 +235,7 @@ def barriers(page):
 def visit(browser, site):
     """`visit(name)` is what a reader meets on a page, looked at once for all tests that ask."""
     context = browser.new_context(viewport=WIDE)  # one, so that the scripts are fetched and compiled once
+    in_its_own_typeface(context)
     tab = context.new_page()
     troubles = listen(tab)
     requested = set()
@@ -226,6 +250,7 @@ def visit(browser, site):
         page, controls, at_start = tab.evaluate(PAGE), tab.evaluate(CONTROLS), tab.evaluate(DRAWN)
         files = [HTML.parent / path.lstrip("/") for path in requested]
         weight = sum(compressed(file) for file in files if file.is_file())
+        cut_off, unfit = tab.evaluate(CUT_OFF), tab.evaluate(UNFIT, LOW)
         violations = barriers(tab) if AXE.is_file() else None
         dead = dead_sliders(tab)
 
@@ -233,6 +258,7 @@ def visit(browser, site):
         fragment = "&".join(f"{key}={value}" for key, value in nonsense) + "&&=&no.such=thing&no-such-place"
         tab.set_viewport_size(NARROW)
         open_page(tab, site(name) + "#" + fragment)
+        cut_off, unfit = cut_off + tab.evaluate(CUT_OFF), unfit + tab.evaluate(UNFIT, NARROW["height"])
         too_wide = tab.evaluate(TOO_WIDE) + tab.evaluate(FORMULAS_TOO_LONG)
         squeezed = tab.evaluate(SQUEEZED)
         tab.set_viewport_size({"width": 1100, "height": 740})
@@ -245,7 +271,19 @@ def visit(browser, site):
             if after_nonsense == at_start:
                 break
             tab.wait_for_timeout(100)
-        return Visit(list(troubles), page, weight, dead, too_wide, squeezed, violations, at_start, after_nonsense)
+        return Visit(
+            list(troubles),
+            page,
+            weight,
+            dead,
+            cut_off,
+            unfit,
+            too_wide,
+            squeezed,
+            violations,
+            at_start,
+            after_nonsense,
+        )
 
     yield look
     context.close()
@@ -272,6 +310,30 @@ def test_nothing_keeps_anyone_out(visit, name):
 @EVERY_PAGE
 def test_every_slider_changes_its_figure(visit, name):
     assert visit(name).dead_sliders == []
+
+
+@EVERY_PAGE
+def test_no_word_of_a_plot_is_cut_off(visit, name):
+    assert visit(name).cut_off == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_figure_fits_the_screen_where_a_link_leads_to_it(visit, name):
+    assert visit(name).unfit == []
+
+
+@pytest.mark.parametrize("size", [WIDE | {"height": LOW}, NARROW], ids=["wide", "narrow"])
+def test_the_first_screen_has_the_race_and_its_time(browser, site, size):
+    with watched(browser, viewport=size) as page:
+        in_its_own_typeface(page.context)
+        page.goto(site(PAGES[0]))
+        page.wait_for_selector("[data-explorable=race][data-mounted] .rv-svg text")
+        page.evaluate("document.fonts.ready")
+        settle(page)
+        assert page.evaluate("document.fonts.check('16px \"RV Sans\"') && scrollY") == 0
+        assert (
+            page.locator("[data-key=time]").first.evaluate("e => innerHeight - e.getBoundingClientRect().bottom") >= 0
+        )
 
 
 @EVERY_PAGE
@@ -375,19 +437,31 @@ def test_a_page_has_the_readers_colours_and_its_formulas_before_its_scripts_have
     context.close()
 
 
-def test_what_is_printed_is_light_and_has_every_figure(browser, site):
+PAPER = {"width": 658, "height": 986}  # pixels of A4 within margins of 18 mm
+
+
+# Only explorables, only plots, and both.
+@pytest.mark.parametrize("name", ["index", "what-to-do-about-it", "reproducing-section-4-2"])
+def test_what_is_printed_is_light_and_has_every_figure_in_one_piece(browser, site, name):
     with watched(browser, color_scheme="dark", viewport=WIDE) as page:
-        page.goto(site("book/reproducing-section-4-2"))
+        page.goto(site(f"book/{name}"))
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         page.evaluate("""() => addEventListener('beforeprint', () => {
+            const figures = [...document.querySelectorAll('.rv-explorable, .rv-plotly')]
             window.printed = [document.documentElement.dataset.theme, getComputedStyle(document.body).color,
-                document.querySelectorAll('.rv-plotly:not(:has(.main-svg))').length]
+                figures.filter(e => !e.querySelector('.rv-svg text, .main-svg, img')).length]
         })""")
         page.wait_for_function("!document.querySelector('.rv-plotly:not([data-drawn])')")  # seen or not
         page.pdf()
         theme, ink, missing = page.evaluate("window.printed")
         assert theme == "light" and max(map(int, re.findall(r"\d+", ink)[:3])) < 128 and missing == 0
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        page.emulate_media(media="print")
+        page.set_viewport_size(PAPER)
+        settle(page)
+        figures = page.evaluate("""[...document.querySelectorAll('.rv-explorable, .rv-plotly')]
+            .map(figure => [getComputedStyle(figure).breakInside, figure.offsetHeight])""")
+        assert figures and all(rule == "avoid" and height <= PAPER["height"] for rule, height in figures)
 
 
 def test_readouts_are_spoken_once_nothing_moves(browser, site):
@@ -466,14 +540,15 @@ JUMPS = """() => {
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.parametrize("name", ["book/index", "book/low-variance-slow-reward-language-models", "book/scaling-to-8b"])
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_nothing_jumps_while_a_page_opens(browser, site, name, size):
     with watched(browser, viewport=size) as page:
         page.add_init_script(f"({JUMPS})()")
         page.goto(site(name))
         page.wait_for_function(TYPESET)
-        page.locator(".rv-explorable").first.scroll_into_view_if_needed()
-        page.wait_for_selector(".rv-svg[aria-label] text")
+        if (figures := page.locator(".rv-explorable:visible, .rv-plotly:visible")).count():
+            figures.first.scroll_into_view_if_needed()
+            page.wait_for_selector(".rv-svg[aria-label] text, .rv-plotly .main-svg")
         settle(page)
         assert page.evaluate("jumped") <= 0.1
 
