@@ -15,6 +15,7 @@ RARITY = RESULTS / "rarity.json"
 REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
 TEACHING = RESULTS / "teaching.json"
 GROUND_TRUTHS = RESULTS / "ground_truths.json"
+SMALL_STUDY = RESULTS / "small_study.json"
 
 
 def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
@@ -64,6 +65,12 @@ def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> dict[str, An
     """What `python -m rvlib.lm.experiments.ground_truths` wrote: `made` (how and when), `prompts`, `replies`, and for
     each of `candidates` what a reward model learned of it: `pairs`, the pooled within-prompt `correlation`, and each
     [mean, low, high] over prompts `accuracy`, `chance`, `over_chance`, `ties` and `variance`."""
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> dict[str, Any]:
+    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`: `recipe` (its settings), the `gpu`
+    for which its time is estimated, `minutes` there, and `disk` in GB."""
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 

@@ -16,7 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What writes them, and the files, as patterns.
 FAST = {
     ("-m", "rvlib.lm.experiments.rates"): ["rvlib/data/results/rates.json"],
-    ("-m", "rvlib.lm.experiments.dry_run"): ["rvlib/data/results/plans.json"],
+    ("-m", "rvlib.lm.experiments.dry_run"): [
+        "rvlib/data/results/plans.json",
+        "rvlib/data/results/small_study.json",
+    ],
     ("-m", "rvlib.explore.calculator"): ["rvlib/explore/web/sizes.mjs"],
     ("-m", "rvlib.explore.tables"): ["rvlib/explore/web/papertables.mjs"],
     ("-m", "rvlib.explore.predictors"): ["rvlib/explore/web/studypoints.mjs"],

@@ -17,6 +17,7 @@ transformers = pytest.importorskip(
 import huggingface_hub.errors as hub
 
 from rvlib import cli
+from rvlib.files import RESULTS
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import cost, dry_run, plan, rates, recipe, run
 from rvlib.lm.models import policies, reward_models
@@ -484,5 +485,6 @@ def test_a_step_takes_longer_for_more_of_everything():
 
 
 def test_the_book_has_the_plans_as_they_are():
-    kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/plans.json").read_text(encoding="utf-8"))
-    assert kept == dry_run.table(), "run python -m rvlib.lm.experiments.dry_run"
+    for name, content in (("plans.json", dry_run.table()), ("small_study.json", dry_run.study())):
+        kept = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+        assert kept == content, "run python -m rvlib.lm.experiments.dry_run"

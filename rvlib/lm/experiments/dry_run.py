@@ -37,6 +37,7 @@ RECIPES_IN_BOOK = (
     "scale-8b-lora",
     "scale-8b",
 )
+STUDY = "small-study"  # the recipe that a chapter describes in full
 NEEDS_GPU = 0.9e9  # parameters from which on a policy is too slow on a CPU
 LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
@@ -270,5 +271,17 @@ def table() -> dict[str, dict[str, Any]]:
     return plans
 
 
+def study() -> dict[str, Any]:
+    """What the recipe `STUDY` does and takes, for the book: {"recipe": its settings, "gpu", "minutes", "disk": GB}."""
+    recipe = recipes.load(STUDY)
+    return {
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "gpu": plan.MACHINE.name,
+        "minutes": round(60 * sum(stage.hours for stage in plan.plan(recipe, machine=plan.MACHINE)), 1),
+        "disk": round(disk(recipe) / GB, 1),
+    }
+
+
 if __name__ == "__main__":
-    write_text(RESULTS / "plans.json", json.dumps(table(), indent=1) + "\n")
+    for name, content in (("plans.json", table()), ("small_study.json", study())):
+        write_text(RESULTS / name, json.dumps(content, indent=1) + "\n")
