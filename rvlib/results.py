@@ -69,8 +69,8 @@ def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> dict[str, An
 
 
 def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> dict[str, Any]:
-    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`: `recipe` (its settings), the `gpu`
-    for which its time is estimated, `minutes` there, and `disk` in GB."""
+    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`: `recipe` (its settings), the
+    `gpu` for which its time is estimated, `minutes` there, and `disk` in GB."""
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 
