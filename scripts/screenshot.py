@@ -12,6 +12,7 @@ from conftest import BROWSER_FLAGS, find_browser
 
 PICTURE = ROOT / "book/images/race.png"
 STATE = "#race.time=200"  # late enough that one teacher's student has passed the finish, and the other's has not begun
+EDGE = 8  # pixels around the figure
 
 with served(ROOT / "_build/html") as address, sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=find_browser(playwright), args=BROWSER_FLAGS)
@@ -24,6 +25,7 @@ with served(ROOT / "_build/html") as address, sync_playwright() as playwright:
     page.wait_for_timeout(500)
     PICTURE.parent.mkdir(exist_ok=True)
     box, end = figure.bounding_box(), figure.get_by_text("Reset").bounding_box()
-    page.screenshot(path=PICTURE, clip=box | {"height": end["y"] + end["height"] + 8 - box["y"]})
+    clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE, "width": box["width"] + 2 * EDGE}
+    page.screenshot(path=PICTURE, clip=clip | {"height": end["y"] + end["height"] + EDGE - clip["y"]})
     browser.close()
 print(PICTURE.relative_to(ROOT))

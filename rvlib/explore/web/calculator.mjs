@@ -78,7 +78,7 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
     ? "8-bit Adam runs on one GPU; adapters or 32-bit Adam on several"
     : "each bar begins where the one above it ends; the last ones take turns";
   const under = rows(8, 31, width - 16, [{ words: note, class: "rv-note" }]);
-  const top = 52 + under.height;
+  const top = 57 + under.height;
   let out =
     fitted(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, [0, width], { class: "rv-title" }) + under.markup;
   let held = 0;
