@@ -71,6 +71,13 @@ def test_live_form_is_plotlys_own_and_static_form_is_not(monkeypatch):
     assert set(figure._repr_mimebundle_()) == {"text/html"}
 
 
+def test_in_a_page_a_title_is_a_line_above_the_plot():
+    figure = FIGURES["scatter"]("points").update_layout(title="one < two", margin=dict(t=80, l=50))
+    layout = page(figure)[0]["layout"]
+    assert "title" not in layout and layout["margin"] == {"l": 50}
+    assert figure._repr_mimebundle_()["text/html"].startswith('<p class="rv-plot-title">one &lt; two</p>')
+
+
 def test_text_cannot_leave_its_place():
     nasty = '</script><script>alert("x")</script>'
     figure = plots.scatter({nasty: (TIMES, TIMES)}, x=nasty, y="y", alt=nasty)
