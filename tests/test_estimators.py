@@ -8,6 +8,7 @@ import pytest
 
 from rvlib.explore import Samples
 from rvlib.explore._explorable import WEB
+from rvlib.explore.samples import LABELS
 from rvlib.tabular import rlhf_gradient, softmax
 from rvlib.tabular.estimators import (
     ADVANTAGES,
@@ -127,7 +128,13 @@ def test_noise_in_the_marks_caps_the_signal_by_the_variance():
 
 
 def test_the_slider_and_the_figures_offer_the_registered_algorithms():
-    assert Samples.estimator.values == list(ADVANTAGES) and set(ESTIMATORS) == set(ADVANTAGES)
+    assert Samples.estimator.values == list(ADVANTAGES) and set(ESTIMATORS) == set(ADVANTAGES) == set(LABELS)
+
+
+def test_the_page_has_the_same_names(node):
+    module = (WEB / "samples.mjs").as_uri()
+    done = node("--input-type=module", "--eval", f"console.log(JSON.stringify((await import({module!r})).NAMES))")
+    assert json.loads(done.stdout) == LABELS, done.stderr
 
 
 @pytest.mark.parametrize("algorithm", ADVANTAGES)

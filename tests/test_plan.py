@@ -488,3 +488,7 @@ def test_the_book_has_the_plans_as_they_are():
     for name, content in (("plans.json", dry_run.table()), ("small_study.json", dry_run.study())):
         kept = json.loads((RESULTS / name).read_text(encoding="utf-8"))
         assert kept == content, "run python -m rvlib.lm.experiments.dry_run"
+
+
+def test_every_fixed_function_can_be_planned():
+    assert set(reward_models.FUNCTIONS) <= set(cost.MODELS)

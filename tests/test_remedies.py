@@ -113,11 +113,11 @@ def test_the_extremes_of_a_group_are_the_two_of_largest_variance():
 def test_the_expected_variance_of_all_samples_is_that_of_the_policy_less_that_of_their_mean():
     probs, reward = softmax(WORLD.logits), WORLD.reward
     variance = reward_variance(reward, probs)
-    plain, chosen = remedies.Remedy(""), remedies.Remedy("", oversample=2)
+    plain, oversampled = remedies.Remedy(""), remedies.Remedy("", oversample=2)
     assert np.allclose(remedies.expected_variance(probs, reward, plain, 4), 0.75 * variance)
     assert np.allclose(
         remedies.expected_variance(probs, reward, plain, 4, [0, 3]),
-        remedies.expected_variance(probs, reward, chosen, 2),
+        remedies.expected_variance(probs, reward, oversampled, 2),
     )
     assert not remedies.expected_variance(probs, reward, plain, 4, []).any()
 

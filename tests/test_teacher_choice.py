@@ -54,8 +54,8 @@ def test_noise_depends_on_the_text_alone_and_is_standard_normal(altered):
     errors = altered(noise=0.5) - TRUTH / UNIT
     assert errors[0, 0] == pytest.approx(errors[0, 2]) and errors[0, 1] == pytest.approx(errors[1, 0])
     assert errors[0, 0] == pytest.approx(0.5 * text_noise("a")) and errors[0, 0] != pytest.approx(errors[0, 1])
-    many = np.array([text_noise(f"reply {i}") for i in range(2000)])
-    assert abs(many.mean()) < 0.1 and many.std() == pytest.approx(1, abs=0.1) and np.isfinite(text_noise(""))
+    noise = np.array([text_noise(f"reply {i}") for i in range(2000)])
+    assert abs(noise.mean()) < 0.1 and noise.std() == pytest.approx(1, abs=0.1) and np.isfinite(text_noise(""))
 
 
 def test_praise_of_length_is_in_deviations_of_the_measured_lengths(altered):
@@ -78,8 +78,8 @@ def test_pairs_are_fewer_and_labels_wrong_by_the_shares_asked_for(monkeypatch):
         return len(pairs), {pair.prompt.name for pair in pairs if pair.chosen == "bad"}
 
     assert wrong() == (39, set()) and wrong(pairs_share=0.25) == (10, set())
-    (few, some), (_, more) = wrong(label_noise=0.2), wrong(label_noise=0.4)
-    assert few == 39 and len(some) == 8 and len(more) == 16 and some < more
+    (pairs, wrong_labels), (_, more_wrong_labels) = wrong(label_noise=0.2), wrong(label_noise=0.4)
+    assert pairs == 39 and len(wrong_labels) == 8 and len(more_wrong_labels) == 16 and wrong_labels < more_wrong_labels
     spec = recipe.TrainedRewardModel(on_policy=0.0, pairs_share=0.5)
     with pytest.raises(ValueError, match="at least 32 rows for one batch .pairs for reward models., got 20"):
         spec.check(run)
@@ -109,17 +109,17 @@ def test_candidates_are_the_predictors_that_the_measured_replies_allow():
         *[{"replies": ["d"] * 4, "log_probs": [-1.0] * 4}] * 2,  # no two replies differ
     ]
     off_policy = np.array([[1.0, 0.0]] * 3), np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
-    found = teacher_choice.candidates(records, proxy, truth, *off_policy)
-    assert list(found) == [name for name in predictors.PREDICTORS if name != "best-of-16 gain"]
-    assert found["accuracy, off-policy pairs"] == pytest.approx(2 / 3, abs=1e-5)
+    scores = teacher_choice.candidates(records, proxy, truth, *off_policy)
+    assert list(scores) == [name for name in predictors.PREDICTORS if name != "best-of-16 gain"]
+    assert scores["accuracy, off-policy pairs"] == pytest.approx(2 / 3, abs=1e-5)
     centred = [values - values.mean(-1, keepdims=True) for values in (proxy, truth / truth.std(ddof=1))]
-    assert found["covariance"] == pytest.approx((centred[0] * centred[1]).sum(-1).mean() / 3, rel=1e-4)
+    assert scores["covariance"] == pytest.approx((centred[0] * centred[1]).sum(-1).mean() / 3, rel=1e-4)
     weights = np.exp([record["log_probs"] for record in records])
-    assert found["π²-weighted covariance"] == pytest.approx((weights * centred[0] * centred[1]).mean(), rel=1e-4)
+    assert scores["π²-weighted covariance"] == pytest.approx((weights * centred[0] * centred[1]).mean(), rel=1e-4)
     different = [(0, 1), (0, 3), (1, 2), (1, 3), (2, 3)]  # "a" was drawn twice, so each of its pairs counts half
     right = np.array([(proxy[0, i] - proxy[0, j]) * (truth[0, i] - truth[0, j]) > 0 for i, j in different])
     halves = np.array([0.5, 0.5, 0.5, 1, 0.5])
-    assert found["accuracy, uniform pairs"] == pytest.approx((right * halves).sum() / halves.sum(), abs=1e-5)
+    assert scores["accuracy, uniform pairs"] == pytest.approx((right * halves).sum() / halves.sum(), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +157,10 @@ def made(one_thread, tmp_path_factory):
 
 
 def test_the_small_study_ends_in_a_table_of_candidates_with_intervals_over_teachers(made):
-    _, found = made
-    teachers = found["policies"]["smollm2-135m"]
+    _, result = made
+    teachers = result["policies"]["smollm2-135m"]
     assert len(teachers) == 8 and all(list(t["candidates"]) == list(predictors.PREDICTORS) for t in teachers.values())
-    study = teacher_choice.study(found, "smollm2-135m")
+    study = teacher_choice.study(result, "smollm2-135m")
     gains = {key: np.diff(np.array(teacher["ground_truth"])[:, [0, -1]])[:, 0] for key, teacher in teachers.items()}
     outcomes = teacher_choice.outcomes(study)
     assert all(outcomes[key]["gain"] == pytest.approx(gain) for key, gain in gains.items())
@@ -170,13 +170,13 @@ def test_the_small_study_ends_in_a_table_of_candidates_with_intervals_over_teach
         means = np.array([gain.mean() for gain in gains.values()])
         assert order.value == pytest.approx(float(teacher_study.spearman(scores, means)))
         assert lost.value == pytest.approx(float(teacher_study.regret(scores, means))) and order.low <= order.high
-    *_, of_teachers, of_candidates = report.tables(found, "smollm2-135m")
+    *_, of_teachers, of_candidates = report.tables(result, "smollm2-135m")
     assert len(of_teachers.rows) == 8 and [row[0] for row in of_candidates.rows] == list(predictors.PREDICTORS)
-    assert "best-of-16 gain" in report.page(found)
+    assert "best-of-16 gain" in report.page(result)
 
 
 def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
-    folder, found = made
+    folder, result = made
     measured = json.loads((folder / "measure/smollm2-135m/measure.json").read_text())
     teacher = measured["two-levels"]
     assert np.shape(teacher["rewards"]) == (8, 16) and set(np.ravel(teacher["rewards"])) == {0, 1}
@@ -191,7 +191,7 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
         np.array(teacher["off_policy_rewards"]),
         np.array(off_policy_truth),
     )
-    assert again == found["policies"]["smollm2-135m"]["two-levels"]["candidates"]
+    assert again == result["policies"]["smollm2-135m"]["two-levels"]["candidates"]
 
 
 @pytest.mark.parametrize("name", ["tiny-4.1", "small-4.1-cpu"])
@@ -202,6 +202,6 @@ def test_a_report_made_before_there_were_candidates_has_the_tables_that_it_had(n
 
 
 def test_few_teachers_have_candidates_but_no_comparison(made):
-    _, found = made
-    few = dict(list(found["policies"]["smollm2-135m"].items())[:7])
-    assert teacher_choice.study(found | {"policies": {"few": few}}, "few") is None
+    _, result = made
+    few = dict(list(result["policies"]["smollm2-135m"].items())[:7])
+    assert teacher_choice.study(result | {"policies": {"few": few}}, "few") is None

@@ -90,7 +90,7 @@ class Explorable(anywidget.AnyWidget):
         own = {key: trait.default_value for key, trait in self.traits().items()} | {"pins": 0}
         initial = self.initial | {"pins": len(self.initial.get("pins", []))}
         changed = (f"{key}={value}" for key, value in initial.items() if value != own[key])
-        return ".".join([self.name, *filter(None, [",".join(changed)])])
+        return ".".join([self.name, *filter(None, ["+".join(changed)])])
 
     def _picture(self) -> tuple[str, str]:
         """(SVG, text alternative) of the initial state, where it has been drawn, else of the class's own."""

@@ -6,7 +6,7 @@ from rvlib.explore._controls import accuracy_slider, choice, kl_slider, main_con
 from rvlib.explore._explorable import Explorable
 from rvlib.tabular.estimators import ADVANTAGES
 
-LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "undivided", "reinforce": "REINFORCE"}
+LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO", "reinforce": "REINFORCE"}
 
 
 class Samples(Explorable):

@@ -331,10 +331,10 @@ def expected_update(
     every = _Groups(reward, remedy, group_size, ranks)
     advantages = np.zeros(every.ordered.shape)
     if every.kept.shape[-1] > 1:
-        chosen = np.take_along_axis(every.ordered, every.kept, -1)
-        spread = chosen.max(-1, keepdims=True) > chosen.min(-1, keepdims=True)
+        used = np.take_along_axis(every.ordered, every.kept, -1)
+        spread = used.max(-1, keepdims=True) > used.min(-1, keepdims=True)
         # Without a spread the rounding error of the mean would be a direction.
-        values = np.where(spread, group_advantages(chosen, remedy.algorithm), 0.0) / every.kept.shape[-1]
+        values = np.where(spread, group_advantages(used, remedy.algorithm), 0.0) / every.kept.shape[-1]
         np.put_along_axis(advantages, every.kept, values, -1)
     tied = every.ordered[..., :, None] == every.ordered[..., None, :]
     shared = (tied * advantages[..., None, :]).sum(-1) / tied.sum(-1)

@@ -35,7 +35,7 @@ const BENIGN = 0.05; // the change of t_γ up to which an error is benign
  */
 function plateaus(logits, reward, probs) {
   /** @type {[number, number][]} */
-  const found = [];
+  const spans = [];
   for (let k = 1; k < OUTPUTS.length; k++) {
     const measured = OUTPUTS.map((_, y) => Number(y === k));
     const from = probs[k] >= SURE ? 0 : timeToGain(logits, reward, SURE - probs[k], { measured });
@@ -43,9 +43,9 @@ function plateaus(logits, reward, probs) {
     const [now] = from ? gradientFlow(logits, reward, from).at([from]).logits : [logits];
     // It is left when the probability has fallen by a millionth: it rises first, unless training began here.
     const above = Math.max(from ? 0 : probs[k] - SURE, 0) + 1e-6;
-    found.push([from, from + timeToGain(now, reward, above, { measured: measured.map((m) => -m) })]);
+    spans.push([from, from + timeToGain(now, reward, above, { measured: measured.map((m) => -m) })]);
   }
-  return found;
+  return spans;
 }
 
 /**
@@ -77,14 +77,14 @@ function compute(state) {
   const solve = (reward) => {
     const flow = gradientFlow(logits, reward, END, { groundTruth: truth, tolerance: 1e-6 });
     const times = drawn(flow, GRID);
-    const found = plateaus(logits, reward, probs);
+    const waits = plateaus(logits, reward, probs);
     return {
       reward,
       times,
       flow: flow.at(times, { exact: false }),
       time: timeToGain(logits, reward, gain, { measured: truth }),
-      plateaus: found,
-      waited: found.reduce((sum, [from, to]) => sum + to - from, 0),
+      plateaus: waits,
+      waited: waits.reduce((sum, [from, to]) => sum + to - from, 0),
       variance: rewardVariance(reward, probs),
     };
   };

@@ -100,11 +100,11 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
     const room = [left, left + column];
     const name = shortened(i ? titles : untitled, column, "rv-title");
     let out = fitted(left, 14, name, room, { class: "rv-title" });
-    const chosen = selection(run);
+    const used = selection(run);
     out += fitted(
       left,
       30,
-      shortened([...(chosen ? [`rewards; ${chosen} used`, chosen] : []), "rewards", ""], column, "rv-tick"),
+      shortened([...(used ? [`rewards; ${used} used`, used] : []), "rewards", ""], column, "rv-tick"),
       room,
       { class: "rv-tick" },
     );

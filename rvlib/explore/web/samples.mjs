@@ -148,7 +148,7 @@ const diverged = ({ runs, exact }) => {
   return parts.length ? `diverges: ${parts.join(", ")}` : "";
 };
 
-const NAMES = { reinforce: "REINFORCE", rloo: "RLOO", grpo: "GRPO", dr_grpo: "GRPO, not divided" };
+export const NAMES = { rloo: "RLOO", grpo: "GRPO", dr_grpo: "Dr. GRPO", reinforce: "REINFORCE" };
 
 function draw({ state, runs, mean, exact }, width) {
   const key = rows(44, 32, width - 58, [

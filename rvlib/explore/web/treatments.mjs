@@ -159,9 +159,9 @@ export const REMEDIES = {
 const GROUPS = (() => {
   /** @type {Uint8Array[]} */
   const counts = [];
-  const fill = (/** @type {number[]} */ chosen, /** @type {number} */ left) => {
-    if (chosen.length === N - 1) counts.push(Uint8Array.from([...chosen, left]));
-    else for (let c = 0; c <= left; c++) fill([...chosen, c], left - c);
+  const fill = (/** @type {number[]} */ counted, /** @type {number} */ left) => {
+    if (counted.length === N - 1) counts.push(Uint8Array.from([...counted, left]));
+    else for (let c = 0; c <= left; c++) fill([...counted, c], left - c);
   };
   fill([], SAMPLES);
   const factorial = [1, 1, 2, 6, 24, 120, 720];

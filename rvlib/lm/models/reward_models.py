@@ -30,7 +30,7 @@ from rvlib.lm.models.reading import Reader
 from rvlib.lm.models.reward_functions import ADAPTERS, FunctionReward, SequenceReward
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
-FUNCTIONS = ("sentiment", "positivity", "similarity")
+FixedFunction = Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]  # rewards of replies, with the prompt of each
 REWARD_MODEL, GROUND_TRUTH = "reward model", "ground truth"  # what a model is for, as errors call it
 # The ends of classes' names whose heads are not for one reward a text, though some have one output.
 OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
@@ -52,7 +52,7 @@ def load_reward_model(
     a head, has another, or has more than one output.
     """
     if name in FUNCTIONS:
-        return FunctionReward(str(name), _function(str(name)))
+        return FunctionReward(str(name), FUNCTIONS[str(name)]())
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     check_reward_model(name, trust_remote_code=trust_remote_code, role=role)
@@ -110,7 +110,7 @@ def load_reader(
 def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = False, role: str = REWARD_MODEL) -> None:
     """Raise what `load_reward_model` would raise, as far as that is known before weights are fetched and read."""
     if name in FUNCTIONS:
-        _function(str(name))
+        FUNCTIONS[str(name)]()
         return
     if name == ARMORM:
         _check_trust(name, trust_remote_code)  # before anything is asked of the hub
@@ -172,12 +172,8 @@ def _check_adapter(name: str | pathlib.Path, role: str) -> None:
         )
 
 
-def _function(name: str) -> Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]:
-    """The rewards of replies, with the prompt of each, by one of `FUNCTIONS`."""
-    if name == "sentiment":
-        return lambda prompts, replies: fixed_rewards.sentiment(replies)
-    if name == "positivity":
-        return lambda prompts, replies: (1 + np.array(fixed_rewards.sentiment(replies))) / 2
+def _similarity() -> FixedFunction:
+    """How similar a reply is to the reference of its prompt."""
     similarity = fixed_rewards.Similarity()
 
     def to_reference(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
@@ -185,6 +181,14 @@ def _function(name: str) -> Callable[[Sequence[Prompt], Sequence[str]], ArrayLik
         return similarity(replies, [str(prompt.reference) for prompt in prompts])
 
     return to_reference
+
+
+# What makes the fixed functions, by name.
+FUNCTIONS: dict[str, Callable[[], FixedFunction]] = {
+    "sentiment": lambda: lambda prompts, replies: fixed_rewards.sentiment(replies),
+    "positivity": lambda: lambda prompts, replies: (1 + np.array(fixed_rewards.sentiment(replies))) / 2,
+    "similarity": _similarity,
+}
 
 
 def _check_trust(name: str | pathlib.Path, trusted: bool) -> None:
