@@ -144,22 +144,22 @@ def planned_bytes(recipe: recipes.Recipe, key: str, size: cost.Size) -> dict[str
     """{"learning", "scoring": bytes} as the planner has it, of policy `key`, which has the shape `size`."""
     runtime, lora = recipe.runtime, recipe.policies[key].lora
     prompt, reply = recipe.data.max_tokens, recipe.policy_gradient.max_new_tokens
-    rank, compute = lora.rank if lora else None, runtime.compute_dtype
+    rank, compute_dtype = lora.rank if lora else None, runtime.compute_dtype
     parts = cost.training_state(
-        size, optimizer=runtime.optimizer, dtype=runtime.weights_dtype, compute=compute, rank=rank
+        size, optimizer=runtime.optimizer, weights_dtype=runtime.weights_dtype, compute_dtype=compute_dtype, rank=rank
     )
     activations = cost.gradient_pass(
         size,
         runtime.micro_batch,
         prompt,
         reply,
-        compute=compute,
-        checkpointing=runtime.gradient_checkpointing,
+        compute_dtype=compute_dtype,
+        gradient_checkpointing=runtime.gradient_checkpointing,
         rank=rank,
     )
     return {
         "learning": sum(parts.values()) + activations,
-        "scoring": cost.log_prob_pass(size, runtime.batch_size, prompt, reply, compute=compute),
+        "scoring": cost.log_prob_pass(size, runtime.batch_size, prompt, reply, compute_dtype=compute_dtype),
     }
 
 

@@ -1094,7 +1094,7 @@ def test_the_calculator_plans_as_the_planner_does(node, policy, change):
     )
     of = lambda name: cost.MODELS[(calculator.POLICIES | calculator.TEACHERS)[name][1]]  # noqa: E731
     method, gpus = calculator.METHODS[figure.method], figure.gpus
-    shared = dict(rows=figure.rows, reply=figure.reply, checkpointing=figure.checkpointing, gpus=gpus)
+    shared = dict(batch_size=figure.rows, reply=figure.reply, gradient_checkpointing=figure.checkpointing, gpus=gpus)
     parts = cost.memory(
         of(policy),
         of(figure.teacher),
@@ -1107,7 +1107,7 @@ def test_the_calculator_plans_as_the_planner_does(node, policy, change):
     time = cost.step(
         of(policy),
         of(figure.teacher),
-        batch=figure.batch,
+        replies=figure.batch,
         prompt=min(figure.prompt, cost.USUAL_PROMPT_TOKENS),
         machine=cost.MACHINES[figure.gpu],
         rank=method["rank"],

@@ -179,7 +179,9 @@ def test_activations_are_what_autograd_keeps(shape, compute, checkpointing):
         attended[0, -5:] = 0
         model.base_model(torch.randint(0, 512, (rows, longest)), attention_mask=attended)
     counted = sum(nbytes for nbytes, _ in saved.values())
-    planned = cost.activations(size, rows * longest, longest, compute=compute, checkpointing=checkpointing)
+    planned = cost.activations(
+        size, rows * longest, longest, compute_dtype=compute, gradient_checkpointing=checkpointing
+    )
     assert counted == pytest.approx(planned, rel=0.1)
 
 
@@ -211,11 +213,11 @@ def test_peaks_are_what_pytorch_allocates(name, changes):
 def test_32_bit_weights_take_16_bytes_and_8_bit_adam_6():
     size = cost.Size(1e9)
     assert sum(cost.training_state(size).values()) == 20e9
-    assert sum(cost.training_state(size, compute="float32").values()) == 16e9
-    assert sum(cost.training_state(size, optimizer="adam8bit", dtype="bfloat16").values()) == pytest.approx(
+    assert sum(cost.training_state(size, compute_dtype="float32").values()) == 16e9
+    assert sum(cost.training_state(size, optimizer="adam8bit", weights_dtype="bfloat16").values()) == pytest.approx(
         6.03e9, rel=1e-3
     )
-    assert sum(cost.training_state(size, compute="float32", gpus=4).values()) == 4e9
+    assert sum(cost.training_state(size, compute_dtype="float32", gpus=4).values()) == 4e9
 
 
 # Fits
@@ -379,7 +381,7 @@ def test_a_plan_of_what_was_measured_takes_the_time_that_it_took():
         assert seconds == pytest.approx(stages["sampling" if engine == "generate" else engine]["seconds"], rel=1e-3)
     # As many tokens, of replies of equal length; the official reward model has no output head.
     length = read / 32 - prompt
-    base = dict(batch=32, rows=32, prompt=prompt, reply=length, machine=gpu, checkpointing=True)
+    base = dict(replies=32, batch_size=32, prompt=prompt, reply=length, machine=gpu, gradient_checkpointing=True)
     judge = cost.MODELS["allenai/llama-3-tulu-2-8b-uf-mean-rm"]
     time = cost.step(model, judge, **base)
     assert time["updating"] == pytest.approx(stages["update"]["seconds"], rel=1e-3)
@@ -472,16 +474,15 @@ def test_the_hub_refuses_or_is_cut_off(load, monkeypatch):
 
 
 def test_a_step_takes_longer_for_more_of_everything():
-    base = dict(batch=32, rows=16, prompt=200, reply=512, machine=cost.MACHINES["H100"])
+    base = dict(replies=32, batch_size=16, prompt=200, reply=512, machine=cost.MACHINES["H100"])
     policy = cost.MODELS["meta-llama/Llama-3.1-8B"]
 
     def time(**change):
         return np.array(list(cost.step(policy, policy, **base | change).values()))
 
-    assert (time(batch=64) > time()).all() and (time(gpus=2) < time()).all()
-    assert time(checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6) and time(rank=8)[2] == pytest.approx(
-        time()[2] * 4 / 6
-    )
+    assert (time(replies=64) > time()).all() and (time(gpus=2) < time()).all()
+    assert time(gradient_checkpointing=True)[2] == pytest.approx(time()[2] * 8 / 6)
+    assert time(rank=8)[2] == pytest.approx(time()[2] * 4 / 6)
 
 
 def test_the_book_has_the_plans_as_they_are():

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
@@ -137,15 +137,15 @@ def assemble(
     return audit
 
 
-def _without_noise(scores: Scores, table: ArrayLike) -> np.ndarray:
+def _without_noise(scores: Scores, table: ArrayLike) -> NDArray[np.float64]:
     """A table of a reward model's rewards, where what rounding alone changes is no difference."""
     return statistics.without_noise(table, scores.record.get("noise", 0.0))
 
 
 def _ended_alone(
-    rewards: np.ndarray,
-    truth: np.ndarray | None,
-    ended: np.ndarray,
+    rewards: NDArray[np.float64],
+    truth: NDArray[np.float64] | None,
+    ended: NDArray[np.bool_],
     different: ArrayLike | None,
     prompts: Sequence[str],
 ) -> dict[str, Interval | None]:
@@ -240,7 +240,7 @@ def made_here(command: str | None = None) -> dict[str, Any]:
     }
 
 
-def _table(name: str, values: Any) -> np.ndarray:
+def _table(name: str, values: Any) -> NDArray[np.float64]:
     """(prompts, replies) rewards as floats, infinities refused."""
     try:
         values = values.detach().double().cpu().numpy() if hasattr(values, "detach") else values  # torch's

@@ -29,9 +29,9 @@ TEACHERS = {
 }
 TRUTH = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 METHODS = {  # what `cost.memory` and `cost.step` are called with
-    "adam8bit": {"optimizer": "adam8bit", "dtype": "bfloat16", "rank": None},
-    "lora": {"optimizer": "adam", "dtype": "float32", "rank": 64},
-    "adam": {"optimizer": "adam", "dtype": "float32", "rank": None},
+    "adam8bit": {"optimizer": "adam8bit", "weights_dtype": "bfloat16", "rank": None},
+    "lora": {"optimizer": "adam", "weights_dtype": "float32", "rank": 64},
+    "adam": {"optimizer": "adam", "weights_dtype": "float32", "rank": None},
 }
 
 

@@ -39,10 +39,21 @@ export function compute(state) {
   const alone = state.method === "adam8bit"; // it runs in one process
   const gpus = alone ? 1 : state.gpus;
   const machine = MACHINES[state.gpu];
-  const setting = { ...state, ...METHODS[state.method], compute: "bfloat16", frozen: "bfloat16", gpus, machine };
+  const setting = {
+    ...METHODS[state.method],
+    compute_dtype: "bfloat16",
+    frozen_dtype: "bfloat16",
+    gradient_checkpointing: state.checkpointing,
+    micro_batch: state.micro_batch,
+    batch_size: state.rows,
+    prompt: state.prompt,
+    reply: state.reply,
+    gpus,
+  };
   const [policy, teacher] = [SIZES[state.policy], SIZES[state.teacher]];
   const parts = memory(policy, teacher, SIZES.truth, setting);
-  const time = step(policy, teacher, { ...setting, prompt: Math.min(state.prompt, USUAL_PROMPT_TOKENS) });
+  const prompt = Math.min(state.prompt, USUAL_PROMPT_TOKENS);
+  const time = step(policy, teacher, { ...setting, prompt, replies: state.batch, machine });
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
   const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};

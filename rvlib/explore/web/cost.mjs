@@ -7,8 +7,9 @@ import { BYTES, LOGITS, MOMENTS } from "./sizes.mjs";
 /** @typedef {keyof typeof BYTES} Type of numbers */
 /** @typedef {{memory: number, bandwidth: number} & Record<string, any>} Machine bytes, bytes and operations a second */
 /**
- * @typedef {{micro_batch: number, rows: number, prompt: number, reply: number, compute: Type, frozen: Type, dtype: Type,
- *   optimizer: keyof typeof MOMENTS, checkpointing: boolean, rank: number | null, gpus: number}} Setting
+ * @typedef {{micro_batch: number, batch_size: number, prompt: number, reply: number, weights_dtype: Type,
+ *   compute_dtype: Type, frozen_dtype: Type, optimizer: keyof typeof MOMENTS, gradient_checkpointing: boolean,
+ *   rank: number | null, gpus: number}} Setting
  */
 
 /** @type {(size: Size, rank: number) => number} */
@@ -16,21 +17,21 @@ const adapter = (size, rank) =>
   rank * size.layers * (4 * size.width + 2 * (size.width + size.keys) + size.matrices * (size.width + size.inner));
 
 /** @type {(size: Size, rows: number, longest: number, reply: number, setting: Setting) => number} */
-function gradientPass(size, rows, longest, reply, { compute, checkpointing, rank }) {
-  const b = BYTES[compute];
+function gradientPass(size, rows, longest, reply, { compute_dtype, gradient_checkpointing, rank }) {
+  const b = BYTES[compute_dtype];
   const [tokens, logits] = [rows * longest, rows * reply];
   const layer = tokens * ((8 * b + 8) * size.width + 2 * (size.matrices - 1) * b * size.inner + b * longest + 8);
-  const kept = size.layers * (checkpointing ? tokens * b * size.width : layer) + tokens * (4 + b) * size.width;
+  const kept = size.layers * (gradient_checkpointing ? tokens * b * size.width : layer) + tokens * (4 + b) * size.width;
   const above = (4 * logits + 8 * Math.min(logits, LOGITS) + (rank ? 0 : size.width * b)) * size.vocabulary;
-  return kept + Math.max(above, checkpointing ? layer : 0);
+  return kept + Math.max(above, gradient_checkpointing ? layer : 0);
 }
 
 /** @type {(size: Size, setting: Setting) => {weights: number, gradients: number, optimiser: number}} */
-function trainingState(size, { optimizer, dtype, compute, rank, gpus }) {
+function trainingState(size, { optimizer, weights_dtype, compute_dtype, rank, gpus }) {
   const learns = rank ? adapter(size, rank) : size.parameters;
-  const number = BYTES[dtype];
-  const copies = dtype === "float32" && compute === "bfloat16" ? 2 : 0;
-  const frozen = rank ? size.parameters * BYTES[compute] : 0;
+  const number = BYTES[weights_dtype];
+  const copies = weights_dtype === "float32" && compute_dtype === "bfloat16" ? 2 : 0;
+  const frozen = rank ? size.parameters * BYTES[compute_dtype] : 0;
   const kept = gpus > 1 && !rank ? 0 : copies;
   return {
     weights: frozen / gpus + learns * (number / gpus + kept),
@@ -39,8 +40,9 @@ function trainingState(size, { optimizer, dtype, compute, rank, gpus }) {
   };
 }
 
-/** @type {(size: Size, tokens: number, compute: Type) => number} */
-const scoringPass = (size, tokens, compute) => tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute];
+/** @type {(size: Size, tokens: number, compute_dtype: Type) => number} */
+const scoringPass = (size, tokens, compute_dtype) =>
+  tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute_dtype];
 
 /**
  * {part: bytes} on each GPU.
@@ -51,21 +53,21 @@ const scoringPass = (size, tokens, compute) => tokens * (4 * size.width + size.m
  * @returns {Record<string, number>}
  */
 export function memory(policy, teacher, truth, setting) {
-  const { micro_batch, rows, prompt, reply, compute, frozen, rank, gpus } = setting;
-  const [b, longest] = [BYTES[compute], prompt + reply];
-  const logits = rows * longest * b * policy.width + Math.min(rows * reply, LOGITS) * policy.vocabulary * 8;
+  const { micro_batch, batch_size, prompt, reply, compute_dtype, frozen_dtype, rank, gpus } = setting;
+  const [b, longest] = [BYTES[compute_dtype], prompt + reply];
+  const logits = batch_size * longest * b * policy.width + Math.min(batch_size * reply, LOGITS) * policy.vocabulary * 8;
   const gathered = gpus > 1 ? policy.parameters * b : 0;
   return {
     ...trainingState(policy, setting),
-    reference: rank ? 0 : policy.parameters * BYTES[frozen],
-    "reward model": teacher.parameters * BYTES[frozen],
-    "ground truth": truth.parameters * BYTES[frozen],
-    "KV cache": rows * longest * policy.layers * policy.keys * 2 * b,
+    reference: rank ? 0 : policy.parameters * BYTES[frozen_dtype],
+    "reward model": teacher.parameters * BYTES[frozen_dtype],
+    "ground truth": truth.parameters * BYTES[frozen_dtype],
+    "KV cache": batch_size * longest * policy.layers * policy.keys * 2 * b,
     "gathered weights": gathered,
     scoring: Math.max(
-      gathered + Math.max(scoringPass(policy, rows * longest, compute), logits),
-      scoringPass(teacher, rows * longest, frozen),
-      scoringPass(truth, rows * longest, frozen),
+      gathered + Math.max(scoringPass(policy, batch_size * longest, compute_dtype), logits),
+      scoringPass(teacher, batch_size * longest, frozen_dtype),
+      scoringPass(truth, batch_size * longest, frozen_dtype),
     ),
     activations: gradientPass(policy, micro_batch, longest, reply, setting),
   };
@@ -88,16 +90,21 @@ export function total(parts) {
  * Seconds of one step.
  * @param {Size} policy
  * @param {Size} teacher
- * @param {Omit<Setting, "micro_batch" | "frozen" | "dtype" | "optimizer"> & {batch: number, machine: Machine}} setting
+ * @param {Omit<Setting, "micro_batch" | "frozen_dtype" | "weights_dtype" | "optimizer"> & {replies: number, machine: Machine}} setting
  * @returns {{sampling: number, scoring: number, updating: number}}
  */
-export function step(policy, teacher, { batch, rows, prompt, reply, machine, compute, checkpointing, rank, gpus }) {
-  const [matrix, tokens, shares] = [machine[compute] * gpus, batch * (prompt + reply), machine.shares];
-  const cache = Math.min(batch, rows) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute];
-  const learnt = 6 + (checkpointing ? 2 : 0) - (rank ? 2 : 0);
+export function step(
+  policy,
+  teacher,
+  { replies, batch_size, prompt, reply, machine, compute_dtype, gradient_checkpointing, rank, gpus },
+) {
+  const [matrix, tokens, shares] = [machine[compute_dtype] * gpus, replies * (prompt + reply), machine.shares];
+  const cache =
+    Math.min(replies, batch_size) * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype];
+  const learnt = 6 + (gradient_checkpointing ? 2 : 0) - (rank ? 2 : 0);
   return {
     sampling:
-      (Math.ceil(batch / (rows * gpus)) * reply * (policy.parameters * BYTES[compute] + cache / 2)) /
+      (Math.ceil(replies / (batch_size * gpus)) * reply * (policy.parameters * BYTES[compute_dtype] + cache / 2)) /
       (machine.bandwidth * shares.sampling),
     scoring: (tokens * 2 * (2 * policy.parameters + teacher.parameters)) / (matrix * shares.scoring),
     updating: (tokens * learnt * policy.parameters) / (matrix * shares.updating),

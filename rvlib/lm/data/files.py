@@ -179,7 +179,7 @@ def _one_object(content: bytes) -> dict[str, Any] | None:
 
 def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[Row]:
     """Rows of a table whose first line names its columns; empty cells are as if they were not there."""
-    import pandas  # datasets brings it
+    import pandas  # slow to import, and only tables need it
 
     try:
         with warnings.catch_warnings(record=True) as skipped:
@@ -215,7 +215,7 @@ def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[
 
 
 def _parquet_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
-    import pyarrow.parquet  # datasets brings it
+    import pyarrow.parquet  # slow to import, and only parquet needs it
 
     try:
         items = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()

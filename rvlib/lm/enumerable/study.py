@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
@@ -84,9 +85,9 @@ def many_transformers(
     (the largest of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains
     of Prop. 2's proof and of the sharper one, {name: array}, for the rows of "gradient".
     """
-    rows: list[np.ndarray] = []
+    rows: list[NDArray[np.float64]] = []
     times: list[list[float]] = []
-    chains: tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]] = ([], [])
+    chains: tuple[list[dict[str, NDArray[np.float64]]], list[dict[str, NDArray[np.float64]]]] = ([], [])
     for group, (vocabulary, length, prompts) in enumerate(groups):
         rng = np.random.default_rng([seed, group])
         enumeration = Enumeration(vocabulary, length, prompts, hidden=4)

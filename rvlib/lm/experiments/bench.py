@@ -323,14 +323,14 @@ class Bench:
             policy,
             replace(policy, parameters=self.reward_model.model.num_parameters()),
             micro_batch=runtime.micro_batch,
-            rows=rows,
+            batch_size=rows,
             prompt=prompt_tokens,
             reply=self.recipe.policy_gradient.max_new_tokens,
             optimizer=runtime.optimizer,
-            dtype=runtime.weights_dtype,
-            compute=runtime.compute_dtype,
-            frozen=runtime.frozen_dtype,
-            checkpointing=runtime.gradient_checkpointing,
+            weights_dtype=runtime.weights_dtype,
+            compute_dtype=runtime.compute_dtype,
+            frozen_dtype=runtime.frozen_dtype,
+            gradient_checkpointing=runtime.gradient_checkpointing,
         )
         return cost.total(
             parts if stage is None else {k: v for k, v in parts.items() if k not in parts_of_other_stages(stage)}

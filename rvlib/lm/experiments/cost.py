@@ -114,26 +114,30 @@ def named(architecture: str) -> str | None:
     )
 
 
-def layer_activations(size: Size, tokens: int, longest: int, compute: str = "bfloat16") -> float:
+def layer_activations(size: Size, tokens: int, longest: int, compute_dtype: str = "bfloat16") -> float:
     """Bytes that one layer keeps for the gradient, of `tokens` tokens in rows of `longest`.
 
     Of Llama: eight tensors of its width, two more in 32 bits for its norms, four of its inner width (two without a
     gate), and its mask.
     """
-    nbytes = BYTES[compute]
+    nbytes = BYTES[compute_dtype]
     wide, inner = (8 * nbytes + 8) * size.width, 2 * (size.matrices - 1) * nbytes * size.inner
     return tokens * (wide + inner + nbytes * longest + 8)
 
 
 def activations(
-    size: Size, tokens: int, longest: int, *, compute: str = "bfloat16", checkpointing: bool = False
+    size: Size, tokens: int, longest: int, *, compute_dtype: str = "bfloat16", gradient_checkpointing: bool = False
 ) -> float:
     """Bytes that a forward pass keeps for the gradient, logits left out.
 
     Of each layer all, or with checkpointing its input alone. longest: tokens of the longest row.
     """
-    nbytes = BYTES[compute]
-    kept = tokens * nbytes * size.width if checkpointing else layer_activations(size, tokens, longest, compute)
+    nbytes = BYTES[compute_dtype]
+    kept = (
+        tokens * nbytes * size.width
+        if gradient_checkpointing
+        else layer_activations(size, tokens, longest, compute_dtype)
+    )
     return size.layers * kept + tokens * (4 + nbytes) * size.width
 
 
@@ -141,18 +145,18 @@ def training_state(
     size: Size,
     *,
     optimizer: str = "adam",
-    dtype: str = "float32",
-    compute: str = "bfloat16",
+    weights_dtype: str = "float32",
+    compute_dtype: str = "bfloat16",
     rank: int | None = None,
     gpus: int = 1,
 ) -> dict[str, float]:
     """{part: bytes} of a model in training, on each of `gpus` that share it: weights, gradients, optimiser.
 
-    dtype: of the weights; compute: of the arithmetic; rank: of an adapter, if only that is trained.
+    weights_dtype: of the weights; compute_dtype: of the arithmetic; rank: of an adapter, if only that is trained.
     """
-    trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[dtype]
-    copies = 2 if (dtype, compute) == ("float32", "bfloat16") else 0
-    frozen = size.parameters * BYTES[compute] if rank else 0
+    trained, itemsize = size.adapter(rank) if rank else size.parameters, BYTES[weights_dtype]
+    copies = 2 if (weights_dtype, compute_dtype) == ("float32", "bfloat16") else 0
+    frozen = size.parameters * BYTES[compute_dtype] if rank else 0
     kept = 0 if gpus > 1 and not rank else copies  # sharded, the copies are made a layer at a time
     return {
         "weights": frozen / gpus + trained * (itemsize / gpus + kept),
@@ -167,8 +171,8 @@ def gradient_pass(
     prompt: int,
     reply: int,
     *,
-    compute: str = "bfloat16",
-    checkpointing: bool = False,
+    compute_dtype: str = "bfloat16",
+    gradient_checkpointing: bool = False,
     rank: int | None = None,
 ) -> float:
     """Bytes at the peak of a forward and backward pass over `rows` replies, beside the gradients of earlier passes.
@@ -178,29 +182,29 @@ def gradient_pass(
     activations computed again.
     """
     tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
-    head = 0 if rank else size.width * BYTES[compute]
+    head = 0 if rank else size.width * BYTES[compute_dtype]
     logits_bytes = (4 * logits + 8 * min(logits, LOGITS_AT_ONCE) + head) * size.vocabulary
-    recomputed = layer_activations(size, tokens, longest, compute) if checkpointing else 0
-    return activations(size, tokens, longest, compute=compute, checkpointing=checkpointing) + max(
-        logits_bytes, recomputed
-    )
+    recomputed = layer_activations(size, tokens, longest, compute_dtype) if gradient_checkpointing else 0
+    return activations(
+        size, tokens, longest, compute_dtype=compute_dtype, gradient_checkpointing=gradient_checkpointing
+    ) + max(logits_bytes, recomputed)
 
 
-def log_prob_pass(size: Size, rows: int, prompt: int, reply: int, *, compute: str = "bfloat16") -> float:
+def log_prob_pass(size: Size, rows: int, prompt: int, reply: int, *, compute_dtype: str = "bfloat16") -> float:
     """Bytes at the peak of a pass that takes the log-probabilities of `rows` replies, without a gradient.
 
     One layer's work, or two 32-bit copies of the logits of `LOGITS_AT_ONCE` tokens.
     """
     tokens = rows * (prompt + reply)
     return max(
-        scoring_pass(size, tokens, compute),
-        tokens * size.width * BYTES[compute] + min(rows * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
+        scoring_pass(size, tokens, compute_dtype),
+        tokens * size.width * BYTES[compute_dtype] + min(rows * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
     )
 
 
-def scoring_pass(size: Size, tokens: int, compute: str) -> float:
+def scoring_pass(size: Size, tokens: int, compute_dtype: str) -> float:
     """Bytes at the peak of a pass over `tokens` tokens without a gradient or logits: one layer's work."""
-    return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute]
+    return tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute_dtype]
 
 
 def memory(
@@ -209,44 +213,55 @@ def memory(
     truth: Size | None = None,
     *,
     micro_batch: int,
-    rows: int,
+    batch_size: int,
     prompt: int,
     reply: int,
     optimizer: str = "adam",
-    dtype: str = "float32",
-    compute: str = "bfloat16",
-    frozen: str = "bfloat16",
-    placement: str = "whole",
-    checkpointing: bool = False,
+    weights_dtype: str = "float32",
+    compute_dtype: str = "bfloat16",
+    frozen_dtype: str = "bfloat16",
+    frozen_placement: str = "whole",
+    gradient_checkpointing: bool = False,
     rank: int | None = None,
     gpus: int = 1,
 ) -> dict[str, float]:
     """{part: bytes} on each GPU during policy gradient; `total` gives the peak.
 
-    micro_batch: replies in a gradient pass; rows: replies sampled or scored in a batch; prompt, reply: tokens of the
-    longest; frozen: type of the weights that are not trained; placement: where these are if there are several GPUs:
-    "whole" on each, "shared" over them, or on the "host", gathered while they are used. With an adapter the reference
-    is the policy without it.
+    micro_batch: replies in a gradient pass; batch_size: replies sampled or scored at once; prompt, reply: tokens of the
+    longest; frozen_dtype: type of the weights that are not trained; frozen_placement: where these are if there are
+    several GPUs: "whole" on each, "shared" over them, or on the "host", gathered while they are used. With an adapter
+    the reference is the policy without it.
     """
-    parts = training_state(policy, optimizer=optimizer, dtype=dtype, compute=compute, rank=rank, gpus=gpus)
-    shared = gpus > 1 and placement != "whole"
-    kept = BYTES[frozen] * ({"shared": 1 / gpus, "host": 0}[placement] if shared else 1)  # bytes a parameter
-    gathered = policy.parameters * BYTES[compute] if gpus > 1 else 0  # while a batch is sampled and read
+    parts = training_state(
+        policy, optimizer=optimizer, weights_dtype=weights_dtype, compute_dtype=compute_dtype, rank=rank, gpus=gpus
+    )
+    shared = gpus > 1 and frozen_placement != "whole"
+    share = {"shared": 1 / gpus, "host": 0}[frozen_placement] if shared else 1
+    kept = BYTES[frozen_dtype] * share  # bytes a parameter
+    gathered = policy.parameters * BYTES[compute_dtype] if gpus > 1 else 0  # while a batch is sampled and read
     if shared and not rank:
-        gathered += policy.parameters * BYTES[frozen]  # the reference, which reads it too
+        gathered += policy.parameters * BYTES[frozen_dtype]  # the reference, which reads it too
     parts["reference"] = 0 if rank else policy.parameters * kept
     parts["reward model"] = teacher.parameters * kept if teacher else 0
     parts["ground truth"] = truth.parameters * kept if truth else 0
-    parts["KV cache"] = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
+    parts["KV cache"] = batch_size * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype]
     parts["gathered weights"] = gathered
     judges = [
-        scoring_pass(size, rows * (prompt + reply), frozen) + shared * size.parameters * BYTES[frozen]
+        scoring_pass(size, batch_size * (prompt + reply), frozen_dtype) + shared * size.parameters * BYTES[frozen_dtype]
         for size in (teacher, truth)
         if size and size.parameters  # a fixed function has none
     ]
-    parts["scoring"] = max([gathered + log_prob_pass(policy, rows, prompt, reply, compute=compute), *judges])
+    parts["scoring"] = max(
+        [gathered + log_prob_pass(policy, batch_size, prompt, reply, compute_dtype=compute_dtype), *judges]
+    )
     parts["activations"] = gradient_pass(
-        policy, micro_batch, prompt, reply, compute=compute, checkpointing=checkpointing, rank=rank
+        policy,
+        micro_batch,
+        prompt,
+        reply,
+        compute_dtype=compute_dtype,
+        gradient_checkpointing=gradient_checkpointing,
+        rank=rank,
     )
     return parts
 
@@ -257,37 +272,39 @@ def total(parts: Mapping[str, float]) -> float:
     return sum(parts.values()) - sum(turns) + max(turns)
 
 
-def operations(checkpointing: bool, rank: int | None = None) -> int:
+def operations(gradient_checkpointing: bool, rank: int | None = None) -> int:
     """Operations of a training step for each parameter and each token."""
-    return 6 + 2 * checkpointing - 2 * bool(rank)
+    return 6 + 2 * gradient_checkpointing - 2 * bool(rank)
 
 
 def step(
     policy: Size,
     teacher: Size | None = None,
     *,
-    batch: int,
-    rows: int,
+    replies: int,
+    batch_size: int,
     prompt: int,
     reply: int,
     machine: Machine,
-    compute: str = "bfloat16",
-    checkpointing: bool = False,
+    compute_dtype: str = "bfloat16",
+    gradient_checkpointing: bool = False,
     rank: int | None = None,
     gpus: int = 1,
     engine: str = "generate",
 ) -> dict[str, float]:
-    """{"sampling", "scoring", "updating": seconds} of one step of policy gradient on `batch` replies of equal length.
+    """{"sampling", "scoring", "updating": seconds} of a step of policy gradient on `replies` replies of equal length.
 
-    rows: replies sampled in a batch; prompt, reply: tokens of each; rank: of an adapter, if only that is trained.
-    Several GPUs share the tokens of scoring and updating; they share sampling only if `batch` is more than `rows`.
+    batch_size: replies sampled at once; prompt, reply: tokens of each; rank: of an adapter, if only that is trained.
+    Several GPUs share the tokens of scoring and updating; they share sampling only if `replies` is more than
+    `batch_size`.
     """
-    rate, tokens = getattr(machine, compute) * gpus, batch * (prompt + reply)
+    rate, tokens = getattr(machine, compute_dtype) * gpus, replies * (prompt + reply)
     read = 2 * policy.parameters + (teacher.parameters if teacher else 0)
+    learnt = operations(gradient_checkpointing, rank)
     return {
-        "sampling": sampling(policy, batch, rows, prompt, reply, machine, compute, gpus, engine),
+        "sampling": sampling(policy, replies, batch_size, prompt, reply, machine, compute_dtype, gpus, engine),
         "scoring": tokens * 2 * read / (rate * machine.shares.scoring),
-        "updating": tokens * operations(checkpointing, rank) * policy.parameters / (rate * machine.shares.updating),
+        "updating": tokens * learnt * policy.parameters / (rate * machine.shares.updating),
     }
 
 
@@ -298,17 +315,17 @@ def sampling(
     prompt: int,
     reply: int,
     machine: Machine,
-    compute: str,
+    compute_dtype: str,
     gpus: int = 1,
     engine: str = "generate",
 ) -> float:
     """Seconds to sample `count` replies in batches of `rows` on each GPU."""
     tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
-    nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute)
+    nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute_dtype)
     return tokens * nbytes / (machine.bandwidth * machine.shares.of_engine(engine))
 
 
-def reading_bytes(policy: Size, rows: int, prompt: float, reply: int, compute: str) -> float:
+def reading_bytes(policy: Size, rows: int, prompt: float, reply: int, compute_dtype: str) -> float:
     """Bytes that a token of each of `rows` replies reads, on average: all weights, and half a full cache."""
-    cache = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute]
-    return policy.parameters * BYTES[compute] + cache / 2
+    cache = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype]
+    return policy.parameters * BYTES[compute_dtype] + cache / 2

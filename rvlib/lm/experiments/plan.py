@@ -189,15 +189,15 @@ class _Plan:
         runtime = self.recipe.runtime
         return {
             "optimizer": runtime.optimizer,
-            "dtype": runtime.weights_dtype,
-            "compute": runtime.compute_dtype,
+            "weights_dtype": runtime.weights_dtype,
+            "compute_dtype": runtime.compute_dtype,
             "gpus": self.gpus,
         }
 
     @property
     def arithmetic(self) -> dict[str, Any]:
         runtime = self.recipe.runtime
-        return {"compute": runtime.compute_dtype, "checkpointing": runtime.gradient_checkpointing}
+        return {"compute_dtype": runtime.compute_dtype, "gradient_checkpointing": runtime.gradient_checkpointing}
 
     def hours(self, share: float, passes: float, tokens: float, parameters: float) -> float:
         """Hours of forward passes over tokens, 2 N operations for each token, at a share of the matrix rate."""
@@ -239,7 +239,7 @@ class _Plan:
             * model.keys
             * 2
             * cost.BYTES[dtype],
-            "scoring": cost.log_prob_pass(model, runtime.batch_size, self.prompt, self.reply, compute=dtype),
+            "scoring": cost.log_prob_pass(model, runtime.batch_size, self.prompt, self.reply, compute_dtype=dtype),
         }
         replies = self.replies(name)
         scoring = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), model.parameters)
@@ -281,12 +281,12 @@ class _Plan:
             teacher if reward_model.holds_weights else None,
             truth,
             micro_batch=runtime.micro_batch,
-            rows=runtime.batch_size,
+            batch_size=runtime.batch_size,
             prompt=self.prompt,
             reply=self.reply,
-            frozen=runtime.frozen_dtype,
-            placement=runtime.frozen_placement,
-            checkpointing=runtime.gradient_checkpointing,
+            frozen_dtype=runtime.frozen_dtype,
+            frozen_placement=runtime.frozen_placement,
+            gradient_checkpointing=runtime.gradient_checkpointing,
             rank=rank,
             **self.shared_out,
         )
@@ -294,8 +294,8 @@ class _Plan:
         seconds_a_step = cost.step(
             model,
             teacher,
-            batch=gradient.batch_size,
-            rows=runtime.batch_size,
+            replies=gradient.batch_size,
+            batch_size=runtime.batch_size,
             prompt=self.usual,
             reply=self.reply,
             machine=self.machine,

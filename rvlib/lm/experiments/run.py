@@ -22,6 +22,7 @@ from typing import Any
 import accelerate.utils.memory
 import filelock
 import numpy as np
+from numpy.typing import NDArray
 
 from rvlib import _checks, metrics
 from rvlib._terminal import Defaults, sentence
@@ -215,7 +216,7 @@ class Run:
 
 
 def _normalized(reward: RewardFunction, normalizer: metrics.Normalizer) -> RewardFunction:
-    def rewards(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> np.ndarray:
+    def rewards(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         return normalizer.transform(reward(prompts, replies))
 
     return rewards
