@@ -288,9 +288,92 @@ def test_two_scores_that_know_no_pair_in_common_are_ordered(tmp_path):
 def test_a_ground_truth_of_none_of_the_replies_is_one_sentence(files, tmp_path):
     scores = by_reply(judge=TRUTH.tolist(), truth=[[None] * 4] * len(PROMPTS))
     scores.append({"prompt": "of another file", "reply": "r", "truth": 1.0})
-    expected = "^ground_truth must be known for at least two replies [^\n]*, got 0 such prompts of 12; [^\n]*\\.$"
+    expected = "^A score, and with it the ground truth, must know [^\n]*, got 0 of 12 by judge; [^\n]*\\.$"
     with pytest.raises(ValueError, match=expected):
         audit_files(files[0], written(tmp_path / "s.jsonl", scores), ground_truth="truth")
+
+
+def test_a_ground_truth_of_few_prompts_is_used_where_that_is_asked_for(files, tmp_path):
+    truth = [[None] * 4 if i > 2 else row for i, row in enumerate(TRUTH.tolist())]
+    scores = written(tmp_path / "s.jsonl", by_reply(judge=TRUTH.tolist(), truth=truth))
+    with pytest.raises(ValueError, match="^A score, and with it the ground truth, [^\n]* got 3 of 12 by judge; "):
+        audit_files(files[0], scores, ground_truth="truth")
+    audit = audit_files(files[0], scores, ground_truth="truth", min_scored=0.2)
+    assert "9 of 12 prompts: fewer than two replies known to judge and the ground truth" in audit.prompts["left_out"]
+
+
+def test_columns_that_hold_no_scores_are_named(files, tmp_path):
+    rows = by_reply(judge=TRUTH.tolist(), why=[["clear"] * 4] * 12)
+    audit = audit_files(files[0], written(tmp_path / "s.jsonl", rows))
+    assert list(audit.teachers) == ["judge"]
+    assert "columns of s.jsonl that hold no scores: why" in audit.prompts["left_out"]
+
+
+@pytest.mark.parametrize("text", ["0.7", "0,7", "12 %", "N/A"])
+def test_a_score_that_is_written_as_text_is_told_by_line(files, tmp_path, text):
+    rows = by_reply(judge=TRUTH.tolist(), truth=TRUTH.tolist())
+    for row in rows[1:] if text != "N/A" else rows[1:2]:
+        row["judge"] = text
+    expected = f"s.jsonl, line 2, must have a number or null as 'judge', got '{text}'; write it as a number.$"
+    with pytest.raises(ValueError, match=expected):
+        audit_files(files[0], written(tmp_path / "s.jsonl", rows), ground_truth="truth")
+
+
+def test_a_ground_truth_alone_is_no_audit(files, tmp_path):
+    scores = written(tmp_path / "s.jsonl", by_reply(truth=TRUTH.tolist()))
+    with pytest.raises(
+        ValueError, match="^There must be a score beside the ground truth, got 'truth' alone; [^\n]*\\.$"
+    ):
+        audit_files(files[0], scores, ground_truth="truth")
+
+
+def test_pairs_without_scores_are_left_out_alone(tmp_path):
+    rows = [row | {"chosen": "good", "rejected": "bad"} for row in by_prompt()]
+    scores = by_reply(judge=TRUTH.tolist())
+    scores += [{"prompt": p, "reply": r, "judge": v} for p in PROMPTS[1:] for r, v in (("good", 1.0), ("bad", 0.0))]
+    audit = audit_files(written(tmp_path / "r.jsonl", rows), written(tmp_path / "s.jsonl", scores))
+    assert audit.teachers["judge"]["pairs"] == 11 and audit.teachers["judge"]["preference_accuracy"][0] == 1
+    assert "1 of 12 pairs: no scores of both replies by judge" in audit.prompts["left_out"]
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ({"log_prob": 2.5}, "must have one log-probability, of the whole reply, for each of 1 replies, got .2.5"),
+        ({"log_prob": -(10**400)}, "must have one log-probability, [^\n]*, got .-1000"),
+        ({"times_drawn": 10**400}, 'must have a whole number of "times_drawn" of one reply, got 1000'),
+        (
+            {"reply": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "thanks"}]},
+            "must have a reply whose last turn is the assistant's, got one of 'user'",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+            "must have a prompt whose last turn is not the assistant's, which is the reply",
+        ),
+    ],
+)
+def test_a_row_that_is_wrong_is_told_by_line(tmp_path, row, expected):
+    path = written(tmp_path / "r.jsonl", [{"prompt": "q", "reply": "a"}, {"prompt": "q", "reply": "b"} | row])
+    with pytest.raises(ValueError, match=f"r.jsonl, line 2, {expected}"):
+        exchange.read_replies(path)
+
+
+def test_what_a_file_names_twice_is_refused(files, tmp_path):
+    table = tmp_path / "s.csv"
+    table.write_text("prompt,reply,judge,judge\nq,a,1,2\n")
+    with pytest.raises(ValueError, match="s.csv must have each column once, got two of the name 'judge'; "):
+        exchange.read_scores(table)
+    table.write_text("prompt;reply;judge\nq;a;1\n")
+    with pytest.raises(ValueError, match="s.csv must have its cells separated by commas, got semicolons; "):
+        exchange.read_scores(table)
+    lines = tmp_path / "s.jsonl"
+    lines.write_text('{"prompt": "q", "reply": "a", "judge": 1, "judge": 2}\n')
+    with pytest.raises(ValueError, match="s.jsonl, line 1, must have each key once, got 'judge' twice; "):
+        exchange.read_scores(lines)
+    with pytest.raises(ValueError, match="^Files of scores must differ in their names, "):
+        audit_files(files[0], [files[1], files[1]])
+    with pytest.raises(ValueError, match="^limit must be a whole number of at least 1, got -1"):
+        exchange.read_replies(files[0], limit=-1)
 
 
 def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_path):
@@ -414,12 +497,26 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
         (["--replies", "R", "--scores", "S", "--group", "9"], "^group must be from 2 to the 4 replies [^\n]*\\.$"),
         (
             ["--replies", "R", "--scores", "S", "--prompts", "p.txt", "--max-new-tokens", "9"],
-            "^Replies that were drawn elsewhere [^\n]* got --prompts, --max-new-tokens beside --replies; [^\n]*\\.$",
+            "^Replies that were drawn elsewhere [^\n]*, got --max-new-tokens, --prompts beside it; leave these out\\.$",
         ),
         (
             ["--replies", "R", "--scores", "S", "--export", "e.jsonl"],
-            "^Either [^\n]* both --export and --scores; leave",
+            "^--export writes [^\n]*, got --scores beside it; ",
         ),
+        (["--replies", "R", "--export", "e.jsonl", "--dry-run"], "^--export writes [^\n]*, got --dry-run beside it; "),
+        (
+            ["--replies", "R", "--export", "R"],
+            "^Replies must be exported to another file than [^\n]*, which has them\\.$",
+        ),
+        (
+            ["--replies", "R", "--scores", "S", "--dtype", "auto"],
+            "^Scores of files need no model, [^\n]*, got --dtype ",
+        ),
+        (
+            ["--compare", "A", "B", "--no-texts"],
+            "^--compare takes two finished audits, [^\n]*, got --no-texts beside it; ",
+        ),
+        (["--replies", "none.jsonl", "--scores", "S", "--dry-run"], "^none.jsonl must be where this command can read "),
         (["--replies", "R", "--export", "e.csv"], "^A file of replies to be scored must end in .jsonl, [^\n]*\\.$"),
     ],
 )

@@ -20,7 +20,8 @@ from rvlib.audit.outcome import Audit
 from rvlib.audit.scored_files import audit_files, names_a_model
 from rvlib.files import data_folder, fingerprint
 
-OF_DRAWING = ("prompts", "column", "max_new_tokens", "temperature", "seed", "engine")  # options about drawing replies
+OF_DRAWING = {"prompts", "column", "max_new_tokens", "temperature", "seed", "engine"}  # options about drawing replies
+OF_SCORING = {"dtype", "compare_dtype", "batch_size", "skip_bad_lines", "trust_remote_code"}  # … about scoring them
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,16 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(arguments)
     try:
-        _check_used(options)
+        _check_used(options, vars(parser().parse_args([])))
         if options.compare:
             _compare(options)
         elif options.replies and options.export:
+            if options.export.resolve() == options.replies.resolve():
+                raise ValueError(f"Replies must be exported to another file than {options.replies}, which has them.")
             drawn = read_replies(options.replies, num_generations=options.num_generations, limit=options.limit)
             known = drawn.prompts, drawn.replies, drawn.pairs, drawn.log_probs, drawn.ended
             print(f"{write_replies(options.export, *known)} replies to be scored: {options.export}")
-        elif (
-            options.replies and options.scores and not options.reward_model and not names_a_model(options.ground_truth)
-        ):
+        elif _of_files_alone(options):
             _audit_files(options, shlex.join(["rvlib", "audit", *arguments]))
         else:
             from rvlib.audit import run  # needs torch
@@ -47,20 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(sentence(error))
 
 
-def _check_used(options: Any) -> None:
+def _check_used(options: Any, defaults: dict[str, Any]) -> None:
     """ValueError, in one sentence, for options that would change nothing."""
-    defaults = vars(parser().parse_args([]))
-    unused = [f"--{name.replace('_', '-')}" for name in OF_DRAWING if getattr(options, name) != defaults[name]]
-    if options.replies and unused:
-        raise ValueError(
-            f"Replies that were drawn elsewhere are audited as they are, got {', '.join(unused)} beside --replies; "
-            "leave these out, or leave out --replies to draw anew."
-        )
-    if options.export and options.scores:
-        raise ValueError(
-            "Either replies are written to be scored or their scores are audited, got both --export and --scores; "
-            "leave out one."
-        )
+    given = {name for name, value in vars(options).items() if value != defaults[name]}
+
+    def refuse(unused: set[str], mode: str) -> None:
+        if unused:
+            names = ", ".join(
+                f"--{'no-texts' if name == 'texts' else name.replace('_', '-')}" for name in sorted(unused)
+            )
+            raise ValueError(f"{mode}, got {names} beside it; leave {'this' if len(unused) == 1 else 'these'} out.")
+
+    if options.compare:
+        refuse(given - {"compare", "folder"}, "--compare takes two finished audits, and --folder for its report")
+    if options.replies:
+        refuse(given & OF_DRAWING, "Replies that were drawn elsewhere are audited as they are with --replies")
+    if options.export:
+        refuse(given & {"scores", "dry_run"}, "--export writes replies to be scored, and stops")
+    if options.replies and options.export:
+        refuse(given - {"replies", "export", "num_generations", "limit"}, "--export writes the replies of --replies")
+    elif _of_files_alone(options):
+        refuse(given & OF_SCORING, "Scores of files need no model, and nothing of how one runs")
+
+
+def _of_files_alone(options: Any) -> bool:
+    """Whether replies and all scores come from files, and nothing is to be scored here."""
+    return bool(
+        options.replies and options.scores and not options.reward_model and not names_a_model(options.ground_truth)
+    )
 
 
 def _compare(options: Any) -> None:
@@ -79,9 +94,6 @@ def _loaded(path: pathlib.Path) -> Audit:
 
 
 def _audit_files(options: Any, command: str) -> None:
-    if options.dry_run:
-        print("Nothing is to be drawn or scored: replies and scores are read from files, which takes seconds.")
-        return
     files = [options.replies, *options.scores]
     key = fingerprint([options.ground_truth, options.group, options.num_generations, options.limit], *files)
     folder = options.folder or data_folder() / "audits" / f"{options.replies.name.split('.')[0]}-{key[:8]}"
@@ -95,8 +107,11 @@ def _audit_files(options: Any, command: str) -> None:
         group=options.group,
         min_scored=options.min_scored,
         texts=options.texts,
-        folder=folder,
+        folder=None if options.dry_run else folder,
         command=command,
     )
+    if options.dry_run:
+        print("Nothing is to be drawn or scored: replies and scores are read from files, which takes seconds.")
+        return
     report.show(audit)
     print(f"Report: {folder / 'audit.html'}")

@@ -19,6 +19,7 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,7 +27,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rvlib.audit.exchange_rows import REPLIES, REPLY, is_number, read_rows
+from rvlib import _checks
+from rvlib.audit.exchange_rows import REPLIES, REPLY, FileRow, is_log_prob, is_number, read_rows
 from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Preference, Prompt
 
@@ -36,6 +38,7 @@ LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
 KNOWN |= {"times_drawn", "prompt_copy"}
+NUMBER_AS_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?\s*%?", re.IGNORECASE)
 EXPORTED = (".jsonl", ".json", ".parquet")  # endings of a file of replies to be scored
 Key = tuple[str, str]  # the texts of a prompt and of a reply
 _Group = tuple[str, int]  # the text of a prompt and the number of its copy
@@ -69,10 +72,14 @@ class Replies:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Named scores of replies: {name: {(prompt, reply): score}}, NaN where a score abstains; source: the file."""
+    """Named scores of replies: {name: {(prompt, reply): score}}, NaN where a score abstains; source: the file.
+
+    no_scores: the columns of the file that hold texts or other things that are no scores.
+    """
 
     source: str
     scores: Mapping[str, Mapping[Key, float]]
+    no_scores: Sequence[str] = ()
 
     def rewards(self, name: str, prompts: Sequence[str], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """The score `name` of every reply, (prompts, replies), NaN where it abstains.
@@ -89,9 +96,14 @@ class ScoreTable:
             )
         return np.array([[table[p, r] for r in row] for p, row in zip(prompts, replies)], dtype=float)
 
-    def has(self, name: str, keys: Sequence[Key]) -> bool:
-        """Whether the score `name` is known for all `keys`."""
-        return all(key in self.scores[name] for key in keys)
+    def preferences(
+        self, name: str, prompts: Sequence[str], pairs: Sequence[Sequence[str]]
+    ) -> NDArray[np.float64] | None:
+        """The score `name` of both replies of each pair, (pairs, 2), NaN where unknown; None if it knows no pair."""
+        table = self.scores[name]
+        known = [[table.get((p, reply), math.nan) for reply in pair] for p, pair in zip(prompts, pairs)]
+        preferences = np.array(known, dtype=float).reshape(-1, 2)
+        return preferences if np.isfinite(preferences).all(-1).any() else None
 
     def unmatched(self, keys: set[Key], *, texts: bool = True) -> str | None:
         """A sentence on the scores of replies that are not among `keys`, if there are any.
@@ -111,6 +123,8 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     Without `num_generations` all prompts must have as many; with it, those with fewer are left out and counted. OSError
     or ValueError, in one sentence, for what is missing or wrong.
     """
+    limit = None if limit is None else _checks.whole("limit", limit)
+    num_generations = None if num_generations is None else _checks.whole("num_generations", num_generations)
     prompts: dict[_Group, Prompt] = {}
     texts: dict[_Group, list[str]] = {}
     log_probs: dict[_Group, list[float | None]] = {}
@@ -125,7 +139,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
         count, columns = len(replies), row.columns
         texts.setdefault(key, []).extend(replies)
         log_probs.setdefault(key, []).extend(
-            row.of_each(row.first_of(LOG_PROBS), count, is_number, "log-probability, of the whole reply,")
+            row.of_each(row.first_of(LOG_PROBS), count, is_log_prob, "log-probability, of the whole reply,")
         )
         ended.setdefault(key, []).extend(
             row.of_each(columns.get("ended"), count, lambda flag: flag in (True, False), '"ended", true or false,')
@@ -167,6 +181,7 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
 def read_scores(path: str | pathlib.Path) -> ScoreTable:
     """The `ScoreTable` of a file. OSError or ValueError, in one sentence, for what is missing or wrong."""
     table: dict[str, dict[Key, float]] = {}
+    no_numbers: dict[str, tuple[FileRow, Any]] = {}  # of each column the first
     twice: list[tuple[Key, str]] = []
     for row in read_rows(path):
         prompt, replies = row.prompt().text, row.replies()
@@ -176,8 +191,10 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
             if name in REPLY + REPLIES:
                 continue
             values = values if isinstance(values, list) else [values]
-            if not all(value is None or is_number(value) for value in values):
-                continue  # a judge's comment, a source: no score
+            wrong = [value for value in values if value is not None and not is_number(value)]
+            if wrong:  # a judge's comment, a source: no score
+                no_numbers.setdefault(name, (row, wrong[0]))
+                continue
             if len(values) != len(replies):
                 raise row.error(f"must have one {name!r} for each of its {len(replies)} replies, got {len(values)}.")
             column = table.setdefault(name, {})
@@ -188,6 +205,10 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
                 known = column.setdefault((prompt, reply), score)
                 if known != score and not (math.isnan(known) and math.isnan(score)):
                     twice.append(((prompt, reply), name))
+    for name, (row, value) in no_numbers.items():
+        has_numbers = any(map(math.isfinite, table.pop(name, {}).values()))
+        if has_numbers or (isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value.strip())):
+            raise row.error(f"must have a number or null as {name!r}, got {str(value)[:40]!r}; write it as a number.")
     if not any(np.isfinite(value) for column in table.values() for value in column.values()):
         raise ValueError(
             f'{path} must have a column of numbers beside "prompt" and "reply", the score of each reply, got none.'
@@ -199,9 +220,10 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
             f"{_shown(key)} ({name!r}); leave one of them out, or name the columns differently."
         )
     scored = {name: column for name, column in table.items() if any(map(math.isfinite, column.values()))}
+    no_scores = [*no_numbers, *(name for name in table if name not in scored)]
     if list(scored) in (["score"], ["reward"]):  # whose name says nothing that the file's does not
         scored = {_stem(path): next(iter(scored.values()))}
-    return ScoreTable(pathlib.Path(path).name, scored)
+    return ScoreTable(pathlib.Path(path).name, scored, no_scores)
 
 
 def write_replies(

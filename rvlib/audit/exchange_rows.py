@@ -4,11 +4,13 @@
 """
 
 import csv
+import decimal
 import gzip
 import io
 import json
 import math
 import pathlib
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.rows import ROLES
 
 REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
+MOST_DRAWN = 1_000_000  # replies of one text
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -50,6 +54,8 @@ class FileRow:
         )
         if are_turns:
             turns = [(str(turn["role"]), self.text("prompt", turn["content"])) for turn in prompt]
+            if turns and _is_assistant(turns[-1][0]):
+                raise self.error("must have a prompt whose last turn is not the assistant's, which is the reply.")
             return Prompt.of_turns(self.place, turns, reference)
         return Prompt(self.place, self.text("prompt", prompt), reference)
 
@@ -70,7 +76,9 @@ class FileRow:
         """
         values = value if isinstance(value, list) else [value] * count
         if len(values) != count or not all(value is None or valid(value) for value in values):
-            raise self.error(f"must have one {entry} for each of {count} replies, got {json.dumps(values)[:60]}.")
+            raise self.error(
+                f"must have one {entry} for each of {count} replies, got {json.dumps(values, default=str)[:60]}."
+            )
         return values
 
     def prompt_copy(self) -> int:
@@ -95,8 +103,13 @@ class FileRow:
 
     def text(self, kind: str, value: Any) -> str:
         """A text, or that of a conversation's last turn. kind: what an error calls it."""
-        if isinstance(value, list) and value and isinstance(value[-1], dict):
-            value = value[-1].get("content")
+        if isinstance(value, list) and value and isinstance(value[-1], dict) and "content" in value[-1]:
+            role = value[-1].get("role", "assistant")
+            if not _is_assistant(role):
+                raise self.error(f"must have a {kind} whose last turn is the assistant's, got one of {role!r}.")
+            value = value[-1]["content"]
+        if isinstance(value, list) and value and all(isinstance(part, dict) and "text" in part for part in value):
+            value = "".join(str(part["text"]) for part in value)  # a content in parts
         if not isinstance(value, str):
             raise self.error(f"must have a {kind} that is a text, got {type(value).__name__}.")
         return value
@@ -119,17 +132,20 @@ def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
     if content.startswith(b"PAR1"):
         import pandas  # slow to import, and only parquet needs it
 
-        frame = pandas.read_parquet(io.BytesIO(content))
-        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records")))
+        try:
+            frame = pandas.read_parquet(io.BytesIO(content))
+        except Exception as error:  # pyarrow's own
+            raise ValueError(f"{path} must be a whole parquet file, but is not ({error}); copy it again.") from None
+        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records"), 1))
     else:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them.") from None
-        if separator := _SEPARATORS.get(pathlib.Path(str(path).removesuffix(".gz")).suffix):
+        if separator := _SEPARATORS.get(pathlib.Path(str(path).lower().removesuffix(".gz")).suffix):
             rows = _table_rows(path, text, separator)
         elif text.lstrip().startswith("["):
-            rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text)))
+            rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text), 1))
         else:
             lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
             rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
@@ -140,14 +156,29 @@ def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, as a log-probability or a score must be."""
-    return isinstance(value, (int, float))
+    """Whether a value is a number, as a score must be."""
+    return isinstance(value, (int, float)) and (isinstance(value, float) or abs(value) <= sys.float_info.max)
+
+
+def _is_assistant(role: Any) -> bool:
+    """Whether a turn of this role is a reply."""
+    return ROLES.get(str(role), role) == "assistant"
+
+
+def is_log_prob(value: Any) -> bool:
+    """Whether a value is the logarithm of a probability above 0."""
+    return is_number(value) and -math.inf < value <= 0
 
 
 def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a table whose first line names its columns."""
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
+        names = list(reader.fieldnames or [])
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"{path} must have each column once, got two of the name {twice[0]!r}; rename one.")
+        if len(names) == 1 and ";" in names[0]:
+            raise ValueError(f"{path} must have its cells separated by commas, got semicolons; save it again.")
         for n, row in enumerate(reader, 1):
             if None in row or None in row.values():
                 raise ValueError(
@@ -171,17 +202,32 @@ def _cell(column: str, text: str) -> Any:
     if word in ("true", "false"):
         return word == "true"
     try:
-        return float(text)
+        return text if "_" in text else float(text)  # Python would read 1_000
     except ValueError:
         return text
 
 
 def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
     """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise _Twice(f"{path}, {place}, must have each key once, got {twice!r} twice; rename one.")
+        return dict(pairs)
+
     try:
-        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+        constant = {"NaN": None}
+        return json.loads(text, parse_constant=lambda name: constant.get(name, float(name)), object_pairs_hook=once)
+    except _Twice as error:
+        raise ValueError(str(error)) from None
     except (ValueError, RecursionError):
         raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
+
+
+class _Twice(Exception):
+    """A key that an object has twice."""
 
 
 def _plain(value: Any) -> Any:
@@ -191,6 +237,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, np.ndarray)):
         return [_plain(entry) for entry in value]
     value = value.item() if isinstance(value, np.generic) else value
+    value = float(value) if isinstance(value, decimal.Decimal) else value
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -198,4 +245,4 @@ def _count(value: Any, *, default: int) -> int | None:
     """`value` as a whole number of at least 0, which a parquet file may hold as a float; None for anything else."""
     value = default if value is None else value
     value = int(value) if isinstance(value, float) and value.is_integer() else value
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_DRAWN else None

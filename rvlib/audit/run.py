@@ -87,8 +87,9 @@ def audit(
     texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
     `sample_replies`; batch_size is also the number of texts in a batch of a reward model. dtype: "auto" is bfloat16 on
     a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes
-    (`rvlib.lm.processes`) share sampling and scoring. What was drawn and scored stays in `folder` (one of the data
-    folder by default), and a run that was cut off goes on from there. OSError or ValueError, in one sentence, for what
+    (`rvlib.lm.processes`) share sampling and scoring. What was drawn, and what models scored, stays in `folder` (one
+    of the data folder by default), and a run that was cut off goes on from there; a function scores anew, since nothing
+    tells whether it is the one of before. OSError or ValueError, in one sentence, for what
     is missing or wrong.
     """
     labelled_models: dict[str, RewardModel] = dict(

@@ -28,11 +28,9 @@ class ScoreColumn:
         pair_prompts: Sequence[str] = (),
         pairs: Sequence[Sequence[str]] = (),
     ) -> Scores:
-        """The `Scores` of the replies, and of the pairs (chosen and rejected reply) where the file has all of those."""
-        keys = [(prompt, reply) for prompt, pair in zip(pair_prompts, pairs) for reply in pair]
-        known = keys and self.table.has(self.name, keys)
-        preferences = self.table.rewards(self.name, pair_prompts, pairs) if known else ()
-        return Scores(self.table.rewards(self.name, prompts, replies), preferences)
+        """The `Scores` of the replies, and of the pairs (chosen and rejected reply), none where the file has none."""
+        preferences = self.table.preferences(self.name, pair_prompts, pairs)
+        return Scores(self.table.rewards(self.name, prompts, replies), () if preferences is None else preferences)
 
 
 def audit_files(
@@ -53,8 +51,8 @@ def audit_files(
 
     replies, scores: as `exchange` describes them. ground_truth: the score that says what you want; all others are
     audited as reward models. policy: what the report calls it. group: replies to a prompt from which a step of training
-    learns. min_scored: the share of the prompts to which each score must know at least two replies. texts: whether the
-    report keeps replies to look at. Written into `folder`, if one is named. OSError or
+    learns. min_scored: the share of the prompts to which each score, and with it the ground truth, must know at least
+    two replies. texts: whether the report keeps replies to look at. Written into `folder`, if one is named. OSError or
     ValueError, in one sentence, for what is wrong.
     """
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
@@ -65,18 +63,15 @@ def audit_files(
     prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in compared]
     pairs = [[pair.chosen, str(pair.rejected)] for pair in compared]
     columns = score_columns(files)
-    names = [name for name in columns if name != ground_truth] or list(columns)
+    no_scores = {c.table.source: ", ".join(c.table.no_scores) for c in columns.values() if c.table.no_scores}
+    names = [name for name in columns if name != ground_truth]
+    if not names:
+        raise ValueError(f"There must be a score beside the ground truth, got {ground_truth!r} alone; add a column.")
     if ground_truth is not None and ground_truth not in columns:
         raise ValueError(f"The ground truth must be one of the scores {', '.join(columns)}, got {ground_truth!r}.")
 
     scores_of = {name: column.scores(prompts, drawn.replies, pair_prompts, pairs) for name, column in columns.items()}
-    for name in names:
-        graded = int((np.isfinite(scores_of[name].rewards).sum(-1) > 1).sum())
-        if graded < min_scored * len(prompts):
-            raise ValueError(
-                f"A score must know at least two replies to at least {min_scored:.0%} of the prompts, got {graded} of "
-                f"{len(prompts)} by {name}; add scores, or lower --min-scored (min_scored)."
-            )
+    few_scores = _few_scores({name: scores_of[name] for name in names}, scores_of.get(str(ground_truth)), min_scored)
     audit = assemble(
         {name: scores_of[name] for name in names},
         None if ground_truth is None else scores_of[ground_truth],
@@ -89,6 +84,8 @@ def audit_files(
             left_out=[
                 *drawn.left_out,
                 *no_pairs,
+                *few_scores,
+                *(f"columns of {source} that hold no scores: {names}" for source, names in no_scores.items()),
                 *unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs, texts=texts),
             ],
             ended=drawn.ended,
@@ -101,6 +98,32 @@ def audit_files(
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         audit.write(folder)
     return audit
+
+
+def _few_scores(teachers: Mapping[str, Scores], truth: Scores | None, min_scored: float) -> list[str]:
+    """A sentence for each score with prompts or pairs that it cannot grade, alone or with the ground truth.
+
+    ValueError, in one sentence, where it grades less than the share `min_scored` of the prompts.
+    """
+    sentences = []
+    for name, scores in teachers.items():
+        known = np.isfinite(scores.rewards) & (True if truth is None else np.isfinite(truth.rewards))
+        graded, prompts = int((known.sum(-1) > 1).sum()), len(known)
+        with_truth = "" if truth is None else ", and with it the ground truth,"
+        if graded < min_scored * prompts:
+            raise ValueError(
+                f"A score{with_truth} must know at least two replies to at least {min_scored:.0%} of the prompts, got "
+                f"{graded} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
+            )
+        if graded < prompts:
+            by_both = "" if truth is None else " and the ground truth"
+            sentences.append(
+                f"{prompts - graded} of {prompts} prompts: fewer than two replies known to {name}{by_both}"
+            )
+        pairs = np.isfinite(np.asarray(scores.preferences, dtype=float).reshape(-1, 2)).all(-1)
+        if not pairs.all():
+            sentences.append(f"{(~pairs).sum()} of {len(pairs)} pairs: no scores of both replies by {name}")
+    return sentences
 
 
 def different_pairs(pairs: Sequence[Preference]) -> tuple[list[Preference], list[str]]:
@@ -133,6 +156,10 @@ def score_columns(files: Sequence[str | pathlib.Path], taken: Iterable[str] = ()
     taken: the labels of reward models, from which scores are told apart in the same way.
     """
     tables = [read_scores(path) for path in files]
+    if len({table.source for table in tables}) < len(tables):
+        raise ValueError(
+            f"Files of scores must differ in their names, got {', '.join(map(str, files))}; rename or leave out one."
+        )
     names = [*taken, *(name for table in tables for name in table.scores)]
     return {
         (name if names.count(name) == 1 else f"{table.source}:{name}"): ScoreColumn(table, name)
