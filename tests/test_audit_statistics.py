@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from rvlib.audit import audit_rewards
 from rvlib.audit import statistics as stats
 
 
@@ -145,3 +146,24 @@ def test_a_prompt_that_comes_twice_counts_once():
     once = stats.within_correlation(rewards, length)
     twice = stats.within_correlation(np.tile(rewards, (2, 1)), np.tile(length, (2, 1)), np.tile(np.arange(10), 2))
     assert twice == pytest.approx(once)
+
+
+def test_missing_rewards_leave_a_correlation_with_itself_1():
+    rng = np.random.default_rng(0)
+    feature, truth = rng.normal(size=(2, 10, 4)) * np.arange(1, 11)[:, None]
+    rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, feature)
+    assert stats.within_correlation(rewards, feature) == pytest.approx([1, 1, 1], abs=1e-12)
+    without = stats.partial_covariance(rewards, truth, feature)  # nothing is left of what the feature explains
+    assert without == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_a_truth_with_missing_rewards_has_its_own_speed():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(10, 4)) * np.arange(1, 11)[:, None]
+    rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, truth)
+    teacher = audit_rewards(3 * rewards, truth).teachers["the reward model"]
+    assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
+    assert teacher["covariance"][0] == pytest.approx(teacher["reward_variance"][0])
+    partly = np.where(rng.random((10, 4)) < 0.3, np.nan, truth)
+    teacher = audit_rewards(rewards, partly).teachers["the reward model"]
+    assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)

@@ -100,8 +100,8 @@ def assemble(
         if features is not None and drawn.replies is not None:
             result["probes"] = probes.correlations(rewards, features, prompt)
             if truth_rewards is not None and "length" in features:
-                scales = [np.nanstd(values, ddof=1) or 1.0 for values in (rewards, truth_rewards)]
-                units = [values / scale for values, scale in zip((rewards, truth_rewards), scales)]
+                common = statistics.jointly_known(rewards, truth_rewards)
+                units = [values / (np.nanstd(values, ddof=1) or 1.0) for values in common]
                 result["covariance_without_length"] = statistics.partial_covariance(
                     units[0], units[1], features["length"], prompt
                 )

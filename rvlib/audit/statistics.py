@@ -49,6 +49,13 @@ class Moments:
     mean_square: NDArray[np.float64]
 
 
+def jointly_known(*columns: ArrayLike) -> list[NDArray[np.float64]]:
+    """The columns, of one shape, with NaN wherever one of them has none: moments of these are of the same replies."""
+    values = [np.asarray(column, dtype=float) for column in columns]
+    known = np.logical_and.reduce([np.isfinite(column) for column in values])
+    return [np.where(known, column, np.nan) for column in values]
+
+
 def covariances(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     """The unbiased sample covariance of each prompt. first, second: (prompts, replies), NaN where there is none.
 
@@ -158,8 +165,8 @@ def relative_speed(
 ) -> Interval | None:
     """The mean covariance with the ground truth in units of the ground truth's own variance, with its 95 % interval.
 
-    covariance, truth_variance: (prompts,), of both rewards in units of their deviations over all replies. It is how
-    fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
+    covariance, truth_variance: (prompts,), of the same replies, in units of the two rewards' deviations over these. It
+    is how fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
     `of_means`.
     """
     return of_means(_ratio, covariance, truth_variance, prompt=prompt)
@@ -173,6 +180,7 @@ def within_correlation(
     Both (prompts, replies); prompt: as in `of_means`. E_x Cov / √(E_x Var E_x Var): that of all replies
     after the mean of their prompt is taken off. None where either has no spread within prompts.
     """
+    rewards, feature = jointly_known(rewards, feature)
     columns = (covariances(rewards, feature), covariances(rewards, rewards), covariances(feature, feature))
     return of_means(_correlation, *columns, prompt=prompt)
 
@@ -185,6 +193,7 @@ def partial_covariance(
     All (prompts, replies); prompt: as in `of_means`. E_x Cov(r, g) - E_x Cov(r, f) E_x Cov(f, g) / E_x Var(f): one
     slope for all prompts. Where the feature has no spread it is the covariance.
     """
+    rewards, ground_truth, feature = jointly_known(rewards, ground_truth, feature)
     columns = (
         covariances(rewards, ground_truth),
         covariances(rewards, feature),
