@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -623,6 +624,20 @@ def test_a_comparison_is_paired_over_prompts():
         compare(first, audit_rewards({"judge": base}))
     with pytest.raises(ValueError, match="^[^\n]* a reward model in common, got judge, gone and other\\.$"):
         compare(first, audit_rewards({"other": base}, truth))
+
+
+def test_a_comparison_and_a_regrading_leave_out_pairs_of_one_text():
+    replies = [[row[0], row[0], *row[2:]] for row in REPLIES]
+    rewards, truth = (np.concatenate([values[:, :1], values[:, :1], values[:, 2:]], 1) for values in (LENGTH, TRUTH))
+    audit = audit_rewards({"judge": rewards}, truth, replies=replies)
+    measures = {change.measure: change.first[0] for change in compare(audit, audit).changes}
+    for measure, key in (("accuracy", "accuracy"), ("harm-aware acc.", "harm_aware")):
+        assert measures[measure] == pytest.approx(audit.teachers["judge"][key][0])
+    assert audit.teachers["judge"]["accuracy"][0] < grade(rewards, truth)["accuracy"][0] - 0.05
+    assert regrade(audit).teachers == audit.teachers
+    older = replace(audit, prompts={key: value for key, value in audit.prompts.items() if key != "first_same"})
+    assert regrade(older).teachers == audit.teachers
+    assert compare(Audit.load(), Audit.load()).changes
 
 
 def test_the_interval_of_a_change_covers_it():

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.grading import grade, order_of_teachers
-from rvlib.audit.outcome import Audit, Grade, listed
+from rvlib.audit.outcome import Audit, Grade, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
+
+OF_PAIRS = ("accuracy", "chance", "tied", "tied_in_error", "harm_aware", "harm_aware_chance")  # of different replies
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ def assemble(
         order=order_of_teachers(grades),
         advice=[],
     )
-    rows = drawn.replies or []
+    rows = [list(row) for row in ([] if drawn.replies is None else drawn.replies)]
     audit.replies["same"] = float(np.mean([1 - len(set(row)) / len(row) for row in rows])) if rows else 0.0
+    if audit.replies["same"]:
+        audit.prompts["first_same"] = [[row.index(text) for text in row] for row in rows]
     audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
     audit.advice.extend(advice(audit))
     return audit
@@ -207,15 +211,21 @@ def audit_rewards(
 def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     """The same rewards graded by this version, which may know more measures, or for groups of another size.
 
-    What rests on the replies' texts, which an audit does not keep, is taken over.
+    What rests on the replies' texts, which an audit does not keep, is taken over; so is what is said of pairs in an
+    audit of an older version that does not tell which replies are one text, though some are.
     """
+    different = different_replies(audit)
+    taken_over = OF_PAIRS if different is None and audit.replies.get("same") else ()
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
     truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
 
     def graded(older: Grade) -> Grade:
         rewards = np.array(older["rewards"], dtype=float)
         preferences = np.array(older["preferences"], dtype=float)
-        return older | grade(rewards, truth, preferences, prompts=names, group=group)
+        result = older | grade(rewards, truth, preferences, different, prompts=names, group=group)
+        if taken_over and "accuracy" in older.get("per_prompt", {}):
+            result["per_prompt"]["accuracy"] = older["per_prompt"]["accuracy"]
+        return result | {key: older[key] for key in taken_over if key in older}  # type: ignore[literal-required, return-value]  # keys of a grade
 
     grades = {name: graded(older) for name, older in audit.teachers.items()}
     result = replace(

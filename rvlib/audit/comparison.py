@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvlib.audit.outcome import Audit
+from rvlib.audit.grading import grade
+from rvlib.audit.outcome import Audit, different_replies
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
 from rvlib.files import write_text
-from rvlib.metrics import Normalizer, ranking_accuracy
+from rvlib.metrics import Normalizer
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,13 @@ def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.floa
         "flat prompts": flat_groups(rewards, rewards.shape[1]),
     }
     if truth is not None:
-        whole = np.isfinite(rewards).all(-1) & np.isfinite(truth).all(-1)
-        accuracy = np.full(len(rewards), np.nan)
-        if whole.any():
-            accuracy[whole] = ranking_accuracy(rewards[whole], truth[whole])
+        different, kept = different_replies(audit), audit.teachers[name].get("per_prompt", {})
+        if len(kept.get("accuracy", ())) != len(rewards):
+            kept = grade(rewards, truth, different=different)["per_prompt"]
         measures |= {
             "mean truth": _row_means(truth),
-            "accuracy": accuracy,
-            "harm-aware acc.": harm_aware_accuracy(rewards, truth).accuracy,
+            "accuracy": np.array(kept["accuracy"], dtype=float),
+            "harm-aware acc.": harm_aware_accuracy(rewards, truth, different).accuracy,
             "covariance": covariances(rewards, truth),
         }
     return measures

@@ -94,8 +94,9 @@ class Audit:
     """The outcome of an audit, all of it made of what JSON can hold; `rvlib.audit.report` shows it.
 
     An interval is [value, low, high]. made: when, with what versions, where, in how many seconds. policy, sampling: as
-    recorded. prompts: {"source", "names", "left_out"}. ground_truth: its name, or None. replies: {"cut_off", "same"},
-    shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
+    recorded. prompts: {"source", "names", "left_out", "fingerprints"}, and where some replies are one text
+    "first_same", (prompts, replies), the first that each is the same as. ground_truth: its name, or None. replies:
+    {"cut_off", "same"}, shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
     `grading.order_of_teachers`. advice: sentences.
     """
 
@@ -128,6 +129,12 @@ class Audit:
         from rvlib.audit import report  # which imports this module
 
         return report.tables(self)
+
+
+def different_replies(audit: Audit) -> NDArray[np.bool_] | None:
+    """(prompts, replies, replies), which two replies differ as texts; None where all do, or it is not known."""
+    first = audit.prompts.get("first_same")
+    return None if first is None else np.not_equal(np.array(first)[:, :, None], np.array(first)[:, None, :])
 
 
 def interval_of(grade: Grade, measure: str) -> Interval:
