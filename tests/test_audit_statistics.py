@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from rvlib.audit import audit_rewards
+from rvlib.audit import audit_rewards, report_rows
 from rvlib.audit import statistics as stats
 
 
@@ -167,3 +167,12 @@ def test_a_truth_with_missing_rewards_has_its_own_speed():
     partly = np.where(rng.random((10, 4)) < 0.3, np.nan, truth)
     teacher = audit_rewards(rewards, partly).teachers["the reward model"]
     assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
+
+
+def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
+    rewards = np.ones((6, 4))
+    rewards[:, 1] = np.nan
+    audit = audit_rewards(rewards, group=4)
+    assert audit.teachers["the reward model"]["flat_groups"] is None
+    assert {row.measure: row.cells for row in report_rows.rows(audit)}["flat groups of 4"] == ["unknown"]
+    assert audit_rewards(rewards, group=3).teachers["the reward model"]["flat_groups"][0] == 1

@@ -73,6 +73,7 @@ def grade(
     truth = None if ground_truth is None else np.asarray(ground_truth, dtype=float)
     group = min(group or rewards.shape[1], rewards.shape[1])
     moments = statistics.group_moments(rewards, truth, group=group)
+    flat_groups = statistics.flat_groups(rewards, group)
     result: Grade = {
         "mean": float(rewards[present].mean()),
         "scale": scale,
@@ -84,7 +85,7 @@ def grade(
         "prompts": len(variances),
         "unscored": int((~present).sum()),
         "group": group,
-        "flat_groups": _share(statistics.flat_groups(rewards, group), prompt),
+        "flat_groups": _share(flat_groups, prompt) if np.isfinite(flat_groups).any() else None,
         "signal_to_noise": statistics.signal_to_noise(moments, prompt),
         "replies_to_halve": statistics.replies_to_halve(rewards, truth),
         "per_prompt": {"reward_variance": listed(normalised)},

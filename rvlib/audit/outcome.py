@@ -40,7 +40,7 @@ class Grade(TypedDict, total=False):
     prompts: int  # that differ, with at least two rewards
     unscored: int  # replies without a reward, which are left out
     group: int  # replies to a prompt from which one step of training learns
-    flat_groups: Interval  # share of the groups of that size whose rewards are all equal
+    flat_groups: Interval | None  # share of the groups of that size whose rewards are all equal
     signal_to_noise: Interval | None  # of one such group
     replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders teachers
     per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
