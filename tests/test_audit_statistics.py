@@ -176,3 +176,20 @@ def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
     assert audit.teachers["the reward model"]["flat_groups"] is None
     assert {row.measure: row.cells for row in report_rows.rows(audit)}["flat groups of 4"] == ["unknown"]
     assert audit_rewards(rewards, group=3).teachers["the reward model"]["flat_groups"][0] == 1
+
+
+@pytest.mark.parametrize(
+    "offset, step",
+    [(1e8, 1.0), (2.0**60, 2.0**8), (1e8 + 0.1, 1e-6)],  # whole numbers, and such as have 64 bits
+)
+def test_exact_scores_are_not_flattened(offset, step):
+    rewards = offset + step * (np.arange(32).reshape(8, 4) % 5)
+    audit = audit_rewards(rewards, rewards)
+    assert audit.teachers["the reward model"]["accuracy"] == [1, 1, 1]
+    assert np.array_equal(audit.teachers["the reward model"]["rewards"], rewards)
+
+
+def test_rounding_in_64_bits_is_no_difference():
+    rewards = 1e8 + 0.1 + np.spacing(1e8) * (np.arange(32).reshape(8, 4) % 3)
+    assert audit_rewards(rewards).teachers["the reward model"]["scale"] == 0
+    assert np.ptp(stats.without_noise(1e8 + np.arange(4.0)[None], noise=1.0)) == 0  # a model's are of 32 bits

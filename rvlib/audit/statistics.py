@@ -309,10 +309,15 @@ def _subsets(count: int, group: int, seed: int) -> NDArray[np.int64]:
 def without_noise(rewards: ArrayLike, noise: float = 0.0) -> NDArray[np.float64]:
     """Rewards (prompts, replies) in which replies that differ by rounding alone, within a prompt, have their mean.
 
-    Each reward is known up to `noise`, and up to the step of a 32-bit number: where all of a prompt lie within twice
-    that, it has no reward variance; and where all of all prompts do, nothing has. NaN stays where there is none.
+    Each reward is known up to `noise` and up to the step to the next number: where all of a prompt lie within twice
+    that, it has no reward variance; and where all of all prompts do, nothing has. The step is that of 32-bit numbers
+    for a model, whose noise is above 0, and where all rewards are such numbers; whole numbers are exact, and all others
+    have the step of 64-bit numbers. NaN stays where there is none.
     """
     values = np.array(rewards, dtype=float)
+    known = values[np.isfinite(values)]
+    whole = not noise and bool((known == np.floor(known)).all())
+    short = noise > 0 or _of_32_bits(known)
     for axis in (1, None):
         present = np.isfinite(values)
         if not present.any():
@@ -322,12 +327,20 @@ def without_noise(rewards: ArrayLike, noise: float = 0.0) -> NDArray[np.float64]
             for edge, start in ((np.min, np.inf), (np.max, -np.inf))
         )
         largest = np.max(np.abs(values), axis=axis, keepdims=True, where=present, initial=0.0)
-        limit = 2.02 * np.maximum(noise, precision_step(largest, MANTISSA["float32"]))
+        step = precision_step(largest, MANTISSA["float32"]) if short else np.spacing(largest)
+        limit = 2.02 * np.maximum(noise, 0.0 if whole else step)
         flat = high - low <= limit  # a hundredth more, since what is kept is in decimals
         count = np.maximum(present.sum(axis=axis, keepdims=True), 1)
         mean = np.sum(values, axis=axis, keepdims=True, where=present) / count
         values = np.where(flat & present, np.broadcast_to(mean, values.shape), values)
     return values
+
+
+def _of_32_bits(values: NDArray[np.float64]) -> bool:
+    """Whether all are 32-bit numbers, in full or in the ten digits in which an audit keeps rewards."""
+    with np.errstate(over="ignore"):
+        short = values.astype(np.float32).astype(float)
+    return all(value == number or value == float(f"{number:.10g}") for value, number in zip(values, short))
 
 
 def precision_step(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
