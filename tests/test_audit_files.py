@@ -321,6 +321,20 @@ def test_a_report_may_keep_no_texts(files, tmp_path):
             assert ("of another file" in file.read_text(encoding="utf-8")) == texts
 
 
+def test_a_report_without_texts_numbers_the_openings(tmp_path):
+    rows = [
+        {"prompt": prompt, "reply": f"{opening} {i} {j}", "judge": float((opening == "Dear Alice") + j * 0.1)}
+        for i, prompt in enumerate(PROMPTS)
+        for j, opening in enumerate(("Dear Alice", "Dear Alice", "Hello Bob", "Hello Bob"))
+    ]
+    path = written(tmp_path / "r.jsonl", rows)
+    for texts, expected in ((True, "begins “dear alice …”"), (False, "opening 1")):
+        audit = audit_files(path, path, texts=texts, folder=tmp_path / str(texts))
+        assert audit.teachers["judge"]["probes"][expected][0] > 0.9
+        for file in (tmp_path / str(texts)).iterdir():
+            assert ("dear alice" in file.read_text(encoding="utf-8").lower()) == texts
+
+
 def test_replies_and_scores_may_be_tables(files, tmp_path):
     """CSV with a row for each reply; an empty cell is a score that is not known, an empty reply is a reply."""
     rows = by_reply(judge=TRUTH.tolist(), truth=TRUTH.tolist())

@@ -193,3 +193,17 @@ def test_rounding_in_64_bits_is_no_difference():
     rewards = 1e8 + 0.1 + np.spacing(1e8) * (np.arange(32).reshape(8, 4) % 3)
     assert audit_rewards(rewards).teachers["the reward model"]["scale"] == 0
     assert np.ptp(stats.without_noise(1e8 + np.arange(4.0)[None], noise=1.0)) == 0  # a model's are of 32 bits
+
+
+def test_signal_to_noise_is_unknown_where_rounding_alone_is_the_noise():
+    for scale in (0.1, 0.3, 1 / 3, 1e5 / 7):
+        alike = np.tile([[0.0, scale, 3 * scale]], (7, 1)) + np.arange(7)[:, None] / 7
+        assert stats.signal_to_noise(stats.group_moments(alike, group=3)) is None
+
+
+def test_too_few_prompts_make_no_advice_on_what_a_reward_goes_by():
+    for prompts, expected in ((2, False), (4, False), (5, True)):
+        replies = [["a", "b" * (20 + i), "c" * (40 + 2 * i)] for i in range(prompts)]
+        audit = audit_rewards([[float(len(reply)) for reply in row] for row in replies], replies=replies)
+        assert audit.teachers["the reward model"]["probes"]["length"][0] > 0.9
+        assert any("rewards length" in sentence for sentence in audit.advice) == expected

@@ -74,14 +74,14 @@ def assemble(
     """The `Audit` of reward models whose rewards are known.
 
     truth: the same of the ground truth, if there is one. group: replies to a prompt from which a step of training
-    learns, all by default. texts: whether to keep replies to look at: the best and the worst, and one as each
-    model read it.
+    learns, all by default. texts: whether to keep words of replies: the best and the worst, one as each model
+    read it, and the phrases that replies begin with.
     """
     different = features = None
     if drawn.replies is not None:
         texts_of_replies = np.array(drawn.replies, dtype=object)
         different = texts_of_replies[:, :, None] != texts_of_replies[:, None, :]
-        features = probes.features(drawn.replies, drawn.log_probs)
+        features = probes.features(drawn.replies, drawn.log_probs, texts=texts)
     prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
     truth_rewards = None if truth is None else _without_noise(truth, truth.rewards)

@@ -25,7 +25,8 @@ from rvlib import _checks
 from rvlib.metrics import reward_covariance
 
 MAX_SUBSETS = 1000  # groups made of the replies to a prompt; where there are more, so many are drawn
-MIN_PROMPTS = 5  # for an interval of signal to noise
+MIN_PROMPTS = 5  # for an interval of signal to noise, and for advice on what a reward goes by
+ROUNDING = 1e-12  # of a mean square: a variance below it is what rounding left
 MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 Interval = list[float]  # [value, low, high], as JSON holds it
 
@@ -154,8 +155,9 @@ def signal_to_noise(moments: Moments, prompt: NDArray[np.int64] | None = None) -
     def ratio(first: Any, squares: Any, second: Any) -> Any:
         # Of different prompts alone, since the square of an estimate is too large by its error.
         square_of_mean = (count * first**2 - squares) / (count - 1)
+        noise = second - square_of_mean
         with np.errstate(invalid="ignore", divide="ignore"):
-            return first / np.sqrt(second - square_of_mean)
+            return first / np.sqrt(np.where(np.abs(noise) > ROUNDING * second, noise, 0.0))
 
     return of_means(ratio, mean, mean**2, mean_square[keep])
 
