@@ -196,13 +196,8 @@ def audit_rewards(
             raise ValueError(f"All rewards must be of the same replies, shape {shape}, got {table.shape} of {label}.")
     if group is not None and group > shape[1]:
         raise ValueError(f"group must be at most the {shape[1]} replies to each prompt, got {group}.")
-    for name, sizes in (
-        ("prompts", None if prompts is None else (len(prompts),)),
-        ("replies", None if replies is None else (len(replies), *{len(row) for row in replies})),
-    ):
-        if sizes is not None and sizes != shape[: len(sizes)]:
-            raise ValueError(f"{name} must be texts for rewards of shape {shape}, got {sizes}.")
-    drawn = ScoredReplies(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
+    names = [f"prompt {i + 1}" for i in range(shape[0])] if prompts is None else _texts("prompts", prompts, shape[:1])
+    drawn = ScoredReplies(names, None if replies is None else _texts("replies", replies, shape))
     records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
@@ -254,8 +249,11 @@ def _table(name: str, values: Any) -> NDArray[np.float64]:
     """(prompts, replies) rewards as floats, infinities refused."""
     try:
         values = values.detach().double().cpu().numpy() if hasattr(values, "detach") else values  # torch's
-        table = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+        if np.iscomplexobj(values):  # whose imaginary part would be lost
+            raise TypeError
+        masked = isinstance(values, np.ma.MaskedArray)
+        table = values.astype(float).filled(np.nan) if masked else np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be numbers of shape (prompts, replies), with as many replies to each.") from None
     if table.ndim != 2 or table.shape[1] < 2:
         raise ValueError(
@@ -269,3 +267,23 @@ def _table(name: str, values: Any) -> NDArray[np.float64]:
             f"{j + 1} of prompt {i + 1}."
         )
     return table
+
+
+def _texts(name: str, values: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Texts (prompts,) or (prompts, replies) as lists of `str`; ValueError, in one sentence, for anything else."""
+
+    def listed_texts(values: Any, shape: tuple[int, ...]) -> Any:
+        if not shape:
+            if not isinstance(values, str):
+                raise ValueError(f"a {type(values).__name__}")
+            return str(values)
+        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+            raise ValueError(f"a {type(values).__name__}")
+        if len(values) != shape[0]:
+            raise ValueError(f"{len(values)} where {shape[0]} are expected")
+        return [listed_texts(value, shape[1:]) for value in values]
+
+    try:
+        return listed_texts(values, shape)
+    except ValueError as error:
+        raise ValueError(f"{name} must be texts of shape {shape}, as the rewards have, got {error}.") from None

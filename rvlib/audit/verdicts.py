@@ -12,7 +12,14 @@ ADVICE_PROBES = ("length", "repetition", "markdown", "thanks or sorry")  # openi
 
 
 def verdict(audit: Audit, name: str) -> str:
-    """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval."""
+    """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval.
+
+    ValueError, in one sentence, for a name that the audit does not have.
+    """
+    if name not in audit.teachers:
+        raise ValueError(
+            f"A verdict must be on a reward model of the audit, {', '.join(audit.teachers)}, got {name!r}."
+        )
     teacher, truth = audit.teachers[name], audit.ground_truth
     if teacher["scale"] == 0:
         return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
