@@ -502,6 +502,7 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
     [
         lambda audit: audit["teachers"]["judge"].pop("rewards"),
         lambda audit: audit["teachers"]["judge"].pop("covariance"),
+        lambda audit: audit["teachers"]["judge"].update(per_prompt=None),
         lambda audit: audit["prompts"].pop("names"),
         lambda audit: audit["prompts"].update(fingerprints=None),
         lambda audit: audit["prompts"].update(first_same=[1]),
@@ -516,6 +517,7 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
         lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, "good"),
         lambda audit: audit["reference"].update(rewards=[[1.0, 2.0]]),
         lambda audit: audit["teachers"]["judge"].update(rewards=5),
+        lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, 10**400),
     ],
 )
 def test_a_damaged_audit_is_one_sentence(tmp_path, damage):

@@ -175,7 +175,7 @@ def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.floa
     }
     if truth is not None:
         different, kept = different_replies(audit), audit.teachers[name].get("per_prompt", {})
-        if len(kept.get("accuracy", ())) != len(rewards):
+        if len(kept.get("accuracy") or ()) != len(rewards):
             kept = grade(rewards, truth, different=different)["per_prompt"]
         measures |= {
             "mean truth": _row_means(truth),

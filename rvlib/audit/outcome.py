@@ -150,7 +150,7 @@ def check(audit: Audit, place: str = "the audit") -> None:
 
     def require(held: bool, what: str) -> None:
         if not held:
-            raise ValueError(f"An audit must have {what}, got another of {place}; audit anew.")
+            raise ValueError(f"An audit must have {what}, and {place} has not; audit anew.")
 
     for name in ("made", "policy", "sampling", "prompts", "replies", "teachers", "order"):
         require(isinstance(getattr(audit, name), dict), f"a dictionary of {name}")
@@ -168,12 +168,11 @@ def check(audit: Audit, place: str = "the audit") -> None:
         *audit.teachers.items(),
         *([] if audit.reference is None else [("the truth", audit.reference)]),
     ]:
-        require(
-            isinstance(grade, dict) and {"scale", "prompts", audit.order["by"]} <= grade.keys(), f"a grade of {name}"
-        )
+        held = isinstance(grade, dict) and {"scale", "prompts", audit.order["by"]} <= grade.keys()
+        require(held and isinstance(grade.get("per_prompt", {}), dict), f"a whole grade of {name}")
         try:
             rewards = np.array([[_number(reward) for reward in row] for row in grade["rewards"]], dtype=float)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             rewards = np.empty(0)
         shape = shape or rewards.shape
         held = rewards.ndim == 2 and rewards.shape == shape and len(rewards) == len(names)
