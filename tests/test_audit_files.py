@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -403,6 +404,20 @@ def test_a_report_may_keep_no_texts(files, tmp_path):
             assert ("of another file" in file.read_text(encoding="utf-8")) == texts
 
 
+def test_a_report_without_texts_numbers_the_openings(tmp_path):
+    rows = [
+        {"prompt": prompt, "reply": f"{opening} {i} {j}", "judge": float((opening == "Dear Alice") + j * 0.1)}
+        for i, prompt in enumerate(PROMPTS)
+        for j, opening in enumerate(("Dear Alice", "Dear Alice", "Hello Bob", "Hello Bob"))
+    ]
+    path = written(tmp_path / "r.jsonl", rows)
+    for texts, expected in ((True, "begins “dear alice …”"), (False, "opening 1")):
+        audit = audit_files(path, path, texts=texts, folder=tmp_path / str(texts))
+        assert audit.teachers["judge"]["probes"][expected][0] > 0.9
+        for file in (tmp_path / str(texts)).iterdir():
+            assert ("dear alice" in file.read_text(encoding="utf-8").lower()) == texts
+
+
 def test_replies_and_scores_may_be_tables(files, tmp_path):
     """CSV with a row for each reply; an empty cell is a score that is not known, an empty reply is a reply."""
     rows = by_reply(judge=TRUTH.tolist(), truth=TRUTH.tolist())
@@ -550,7 +565,15 @@ def test_an_audit_of_arrays_in_three_lines():
         (TRUTH[0], None, {}, r"rewards of the reward model must be finite numbers of shape \(prompts, replies\)"),
         (TRUTH, TRUTH[:, :2], {}, r"All rewards must be of the same replies, shape \(12, 4\), got \(12, 2\)"),
         (TRUTH, None, {"group": 5}, "group must be at most the 4 replies to each prompt, got 5"),
-        (TRUTH, None, {"prompts": PROMPTS[:3]}, r"prompts must be texts for rewards of shape \(12, 4\), got \(3,\)"),
+        (TRUTH, None, {"prompts": PROMPTS[:3]}, r"prompts must be texts of shape \(12,\), as [^\n]* got 3 where 12"),
+        (TRUTH, None, {"prompts": list(range(12))}, r"prompts must be texts of shape \(12,\), [^\n]* got a int"),
+        (TRUTH, None, {"prompts": "a" * 12}, r"prompts must be texts of shape \(12,\), [^\n]* got a str"),
+        (TRUTH, None, {"replies": ["abcd"] * 12}, r"replies must be texts of shape \(12, 4\), [^\n]* got a str"),
+        (TRUTH, None, {"replies": [[1, 2, 3, 4]] * 12}, r"replies must be texts of shape \(12, 4\), [^\n]* got a int"),
+        (TRUTH, None, {"replies": 5}, r"replies must be texts of shape \(12, 4\), [^\n]* got a int"),
+        (TRUTH + 1j, None, {}, "rewards of the reward model must be numbers of shape"),
+        ([[1j, 2.0], [0.0, 1.0]], None, {}, "rewards of the reward model must be numbers of shape"),
+        ([[10**400, 2], [0, 1]], None, {}, "rewards of the reward model must be numbers of shape"),
         ([["a", "b"]], None, {}, "rewards of the reward model must be numbers of shape"),
         (
             [[0.0, 1.0], [2.0, np.inf]],
@@ -561,6 +584,63 @@ def test_an_audit_of_arrays_in_three_lines():
     ):
         with pytest.raises(ValueError, match=f"^{expected}[^\n]*\\.$"):
             audit_rewards(rewards, truth, **options)
+
+
+def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
+    expected = audit_rewards(np.where(TRUTH > 1, np.nan, TRUTH), LENGTH, prompts=PROMPTS, replies=REPLIES)
+    rewards = np.ma.masked_array(TRUTH, mask=TRUTH > 1)
+    audit = audit_rewards(rewards, LENGTH, prompts=np.array(PROMPTS), replies=np.array(REPLIES))
+    assert audit.teachers == expected.teachers and audit.prompts == expected.prompts
+    assert audit.teachers["the reward model"]["unscored"] == (TRUTH > 1).sum() > 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda audit: audit["teachers"]["judge"].pop("rewards"),
+        lambda audit: audit["teachers"]["judge"].pop("covariance"),
+        lambda audit: audit["teachers"]["judge"].update(per_prompt=None),
+        lambda audit: audit["prompts"].pop("names"),
+        lambda audit: audit["prompts"].update(fingerprints=None),
+        lambda audit: audit["prompts"].update(first_same=[1]),
+        lambda audit: audit["policy"].pop("name"),
+        lambda audit: audit.update(teachers=None),
+        lambda audit: audit.update(teachers={"judge": None}),
+        lambda audit: audit.update(teachers={}),
+        lambda audit: audit.update(reference=None),
+        lambda audit: audit.update(order={"by": "covariance", "names": ["other"], "gaps": []}),
+        lambda audit: audit["teachers"]["judge"]["rewards"][0].pop(),
+        lambda audit: audit["teachers"]["judge"]["rewards"].pop(),
+        lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, "good"),
+        lambda audit: audit["reference"].update(rewards=[[1.0, 2.0]]),
+        lambda audit: audit["teachers"]["judge"].update(rewards=5),
+        lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, 10**400),
+    ],
+)
+def test_a_damaged_audit_is_one_sentence(tmp_path, damage):
+    whole = audit_rewards({"judge": TRUTH + LENGTH}, TRUTH)
+    contents = json.loads(json.dumps(asdict(whole)))
+    damage(contents)
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(contents))
+    for attempt in (lambda: Audit.load(tmp_path), lambda: compare(whole, Audit(**contents))):
+        with pytest.raises(ValueError, match="^An audit must have [^\n]*; audit anew\\.$"):
+            attempt()
+
+
+def test_what_is_no_audit_is_one_sentence(tmp_path):
+    audit = audit_rewards({"judge": TRUTH + LENGTH}, TRUTH)
+    for text in ("[1]", "{}", '{"made": {}}', "not JSON"):
+        (tmp_path / "audit.json").write_text(text)
+        with pytest.raises(ValueError, match="^An audit must [^\n]*\\.$"):
+            Audit.load(tmp_path)
+    for other in (str(tmp_path / "absent"), 5, None):
+        with pytest.raises(ValueError, match="^An audit to compare must be [^\n]*\\.$"):
+            compare(audit, other)
+    audit.write(tmp_path)
+    assert compare(str(tmp_path), tmp_path) == compare(audit, audit)
+    with pytest.raises(ValueError, match="^A verdict must be on a reward model of the audit, judge, got 'zz'\\.$"):
+        verdict(audit, "zz")
 
 
 @pytest.mark.parametrize(
@@ -720,6 +800,20 @@ def test_a_comparison_is_paired_over_prompts():
         compare(first, audit_rewards({"judge": base}))
     with pytest.raises(ValueError, match="^[^\n]* a reward model in common, got judge, gone and other\\.$"):
         compare(first, audit_rewards({"other": base}, truth))
+
+
+def test_a_comparison_and_a_regrading_leave_out_pairs_of_one_text():
+    replies = [[row[0], row[0], *row[2:]] for row in REPLIES]
+    rewards, truth = (np.concatenate([values[:, :1], values[:, :1], values[:, 2:]], 1) for values in (LENGTH, TRUTH))
+    audit = audit_rewards({"judge": rewards}, truth, replies=replies)
+    measures = {change.measure: change.first[0] for change in compare(audit, audit).changes}
+    for measure, key in (("accuracy", "accuracy"), ("harm-aware acc.", "harm_aware")):
+        assert measures[measure] == pytest.approx(audit.teachers["judge"][key][0])
+    assert audit.teachers["judge"]["accuracy"][0] < grade(rewards, truth)["accuracy"][0] - 0.05
+    assert regrade(audit).teachers == audit.teachers
+    older = replace(audit, prompts={key: value for key, value in audit.prompts.items() if key != "first_same"})
+    assert regrade(older).teachers == audit.teachers
+    assert compare(Audit.load(), Audit.load()).changes
 
 
 def test_the_interval_of_a_change_covers_it():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from rvlib.audit import audit_rewards, report_rows
 from rvlib.audit import statistics as stats
 
 
@@ -145,3 +146,64 @@ def test_a_prompt_that_comes_twice_counts_once():
     once = stats.within_correlation(rewards, length)
     twice = stats.within_correlation(np.tile(rewards, (2, 1)), np.tile(length, (2, 1)), np.tile(np.arange(10), 2))
     assert twice == pytest.approx(once)
+
+
+def test_missing_rewards_leave_a_correlation_with_itself_1():
+    rng = np.random.default_rng(0)
+    feature, truth = rng.normal(size=(2, 10, 4)) * np.arange(1, 11)[:, None]
+    rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, feature)
+    assert stats.within_correlation(rewards, feature) == pytest.approx([1, 1, 1], abs=1e-12)
+    without = stats.partial_covariance(rewards, truth, feature)  # nothing is left of what the feature explains
+    assert without == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_a_truth_with_missing_rewards_has_its_own_speed():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(10, 4)) * np.arange(1, 11)[:, None]
+    rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, truth)
+    teacher = audit_rewards(3 * rewards, truth).teachers["the reward model"]
+    assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
+    assert teacher["covariance"][0] == pytest.approx(teacher["reward_variance"][0])
+    partly = np.where(rng.random((10, 4)) < 0.3, np.nan, truth)
+    teacher = audit_rewards(rewards, partly).teachers["the reward model"]
+    assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
+
+
+def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
+    rewards = np.ones((6, 4))
+    rewards[:, 1] = np.nan
+    audit = audit_rewards(rewards, group=4)
+    assert audit.teachers["the reward model"]["flat_groups"] is None
+    assert {row.measure: row.cells for row in report_rows.rows(audit)}["flat groups of 4"] == ["unknown"]
+    assert audit_rewards(rewards, group=3).teachers["the reward model"]["flat_groups"][0] == 1
+
+
+@pytest.mark.parametrize(
+    "offset, step",
+    [(1e8, 1.0), (2.0**60, 2.0**8), (1e8 + 0.1, 1e-6)],  # whole numbers, and such as have 64 bits
+)
+def test_exact_scores_are_not_flattened(offset, step):
+    rewards = offset + step * (np.arange(32).reshape(8, 4) % 5)
+    audit = audit_rewards(rewards, rewards)
+    assert audit.teachers["the reward model"]["accuracy"] == [1, 1, 1]
+    assert np.array_equal(audit.teachers["the reward model"]["rewards"], rewards)
+
+
+def test_rounding_in_64_bits_is_no_difference():
+    rewards = 1e8 + 0.1 + np.spacing(1e8) * (np.arange(32).reshape(8, 4) % 3)
+    assert audit_rewards(rewards).teachers["the reward model"]["scale"] == 0
+    assert np.ptp(stats.without_noise(1e8 + np.arange(4.0)[None], noise=1.0)) == 0  # a model's are of 32 bits
+
+
+def test_signal_to_noise_is_unknown_where_rounding_alone_is_the_noise():
+    for scale in (0.1, 0.3, 1 / 3, 1e5 / 7):
+        alike = np.tile([[0.0, scale, 3 * scale]], (7, 1)) + np.arange(7)[:, None] / 7
+        assert stats.signal_to_noise(stats.group_moments(alike, group=3)) is None
+
+
+def test_too_few_prompts_make_no_advice_on_what_a_reward_goes_by():
+    for prompts, expected in ((2, False), (4, False), (5, True)):
+        replies = [["a", "b" * (20 + i), "c" * (40 + 2 * i)] for i in range(prompts)]
+        audit = audit_rewards([[float(len(reply)) for reply in row] for row in replies], replies=replies)
+        assert audit.teachers["the reward model"]["probes"]["length"][0] > 0.9
+        assert any("rewards length" in sentence for sentence in audit.advice) == expected

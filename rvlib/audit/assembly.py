@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.grading import grade, order_of_teachers
-from rvlib.audit.outcome import Audit, Grade, listed
+from rvlib.audit.outcome import Audit, Grade, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
+
+OF_PAIRS = ("accuracy", "chance", "tied", "tied_in_error", "harm_aware", "harm_aware_chance")  # of different replies
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ def assemble(
     """The `Audit` of reward models whose rewards are known.
 
     truth: the same of the ground truth, if there is one. group: replies to a prompt from which a step of training
-    learns, all by default. texts: whether to keep replies to look at: the best and the worst, and one as each
-    model read it.
+    learns, all by default. texts: whether to keep words of replies: the best and the worst, one as each model
+    read it, and the phrases that replies begin with.
     """
     different = features = None
     if drawn.replies is not None:
         texts_of_replies = np.array(drawn.replies, dtype=object)
         different = texts_of_replies[:, :, None] != texts_of_replies[:, None, :]
-        features = probes.features(drawn.replies, drawn.log_probs)
+        features = probes.features(drawn.replies, drawn.log_probs, texts=texts)
     prompt = np.unique(np.array(drawn.prompts, dtype=object), return_inverse=True)[1]
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
     truth_rewards = None if truth is None else _without_noise(truth, truth.rewards)
@@ -100,8 +102,8 @@ def assemble(
         if features is not None and drawn.replies is not None:
             result["probes"] = probes.correlations(rewards, features, prompt)
             if truth_rewards is not None and "length" in features:
-                scales = [np.nanstd(values, ddof=1) or 1.0 for values in (rewards, truth_rewards)]
-                units = [values / scale for values, scale in zip((rewards, truth_rewards), scales)]
+                common = statistics.jointly_known(rewards, truth_rewards)
+                units = [values / (np.nanstd(values, ddof=1) or 1.0) for values in common]
                 result["covariance_without_length"] = statistics.partial_covariance(
                     units[0], units[1], features["length"], prompt
                 )
@@ -130,8 +132,10 @@ def assemble(
         order=order_of_teachers(grades),
         advice=[],
     )
-    rows = drawn.replies or []
+    rows = [list(row) for row in ([] if drawn.replies is None else drawn.replies)]
     audit.replies["same"] = float(np.mean([1 - len(set(row)) / len(row) for row in rows])) if rows else 0.0
+    if audit.replies["same"]:
+        audit.prompts["first_same"] = [[row.index(text) for text in row] for row in rows]
     audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
     audit.advice.extend(advice(audit))
     return audit
@@ -192,13 +196,8 @@ def audit_rewards(
             raise ValueError(f"All rewards must be of the same replies, shape {shape}, got {table.shape} of {label}.")
     if group is not None and group > shape[1]:
         raise ValueError(f"group must be at most the {shape[1]} replies to each prompt, got {group}.")
-    for name, sizes in (
-        ("prompts", None if prompts is None else (len(prompts),)),
-        ("replies", None if replies is None else (len(replies), *{len(row) for row in replies})),
-    ):
-        if sizes is not None and sizes != shape[: len(sizes)]:
-            raise ValueError(f"{name} must be texts for rewards of shape {shape}, got {sizes}.")
-    drawn = ScoredReplies(prompts or [f"prompt {i + 1}" for i in range(shape[0])], replies)
+    names = [f"prompt {i + 1}" for i in range(shape[0])] if prompts is None else _texts("prompts", prompts, shape[:1])
+    drawn = ScoredReplies(names, None if replies is None else _texts("replies", replies, shape))
     records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
@@ -207,15 +206,21 @@ def audit_rewards(
 def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     """The same rewards graded by this version, which may know more measures, or for groups of another size.
 
-    What rests on the replies' texts, which an audit does not keep, is taken over.
+    What rests on the replies' texts, which an audit does not keep, is taken over; so is what is said of pairs in an
+    audit of an older version that does not tell which replies are one text, though some are.
     """
+    different = different_replies(audit)
+    taken_over = OF_PAIRS if different is None and audit.replies.get("same") else ()
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
     truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
 
     def graded(older: Grade) -> Grade:
         rewards = np.array(older["rewards"], dtype=float)
         preferences = np.array(older["preferences"], dtype=float)
-        return older | grade(rewards, truth, preferences, prompts=names, group=group)
+        result = older | grade(rewards, truth, preferences, different, prompts=names, group=group)
+        if taken_over and "accuracy" in older.get("per_prompt", {}):
+            result["per_prompt"]["accuracy"] = older["per_prompt"]["accuracy"]
+        return result | {key: older[key] for key in taken_over if key in older}  # type: ignore[literal-required, return-value]  # keys of a grade
 
     grades = {name: graded(older) for name, older in audit.teachers.items()}
     result = replace(
@@ -244,8 +249,11 @@ def _table(name: str, values: Any) -> NDArray[np.float64]:
     """(prompts, replies) rewards as floats, infinities refused."""
     try:
         values = values.detach().double().cpu().numpy() if hasattr(values, "detach") else values  # torch's
-        table = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+        if np.iscomplexobj(values):  # whose imaginary part would be lost
+            raise TypeError
+        masked = isinstance(values, np.ma.MaskedArray)
+        table = values.astype(float).filled(np.nan) if masked else np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be numbers of shape (prompts, replies), with as many replies to each.") from None
     if table.ndim != 2 or table.shape[1] < 2:
         raise ValueError(
@@ -259,3 +267,23 @@ def _table(name: str, values: Any) -> NDArray[np.float64]:
             f"{j + 1} of prompt {i + 1}."
         )
     return table
+
+
+def _texts(name: str, values: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Texts (prompts,) or (prompts, replies) as lists of `str`; ValueError, in one sentence, for anything else."""
+
+    def listed_texts(values: Any, shape: tuple[int, ...]) -> Any:
+        if not shape:
+            if not isinstance(values, str):
+                raise ValueError(f"a {type(values).__name__}")
+            return str(values)
+        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+            raise ValueError(f"a {type(values).__name__}")
+        if len(values) != shape[0]:
+            raise ValueError(f"{len(values)} where {shape[0]} are expected")
+        return [listed_texts(value, shape[1:]) for value in values]
+
+    try:
+        return listed_texts(values, shape)
+    except ValueError as error:
+        raise ValueError(f"{name} must be texts of shape {shape}, as the rewards have, got {error}.") from None

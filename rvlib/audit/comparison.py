@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvlib.audit.outcome import Audit
+from rvlib.audit.grading import grade
+from rvlib.audit.outcome import Audit, check, different_replies
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
 from rvlib.files import write_text
-from rvlib.metrics import Normalizer, ranking_accuracy
+from rvlib.metrics import Normalizer
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,13 @@ class Comparison:
         write_text(pathlib.Path(folder, "comparison.html"), self.page())
 
 
-def compare(first: Audit, second: Audit) -> Comparison:
+def compare(first: Audit | str | pathlib.Path, second: Audit | str | pathlib.Path) -> Comparison:
     """What changed from the first audit to the second, in prompts and reward models that both have.
 
-    ValueError, in one sentence, where fewer than two prompts or no reward model are common, or the ground truths
-    differ.
+    first, second: audits, or folders that `Audit.load` reads. ValueError, in one sentence, where fewer than two prompts
+    or no reward model are common, the ground truths differ, or one is no whole audit.
     """
+    first, second = _loaded(first, "the first audit"), _loaded(second, "the second audit")
     if first.ground_truth != second.ground_truth:
         raise ValueError(
             f"Two audits that are compared must have one ground truth, got {first.ground_truth} and "
@@ -121,6 +123,20 @@ def compare(first: Audit, second: Audit) -> Comparison:
     if names[0] == names[1]:
         names = [f"{name} ({place})" for name, place in zip(names, ("first", "second"))]
     return Comparison((names[0], names[1]), len(common), changes)
+
+
+def _loaded(audit: Any, place: str) -> Audit:
+    """An audit, read from its folder if need be; ValueError, in one sentence, for anything else."""
+    if isinstance(audit, (str, pathlib.Path)):
+        if not pathlib.Path(audit).exists():
+            raise ValueError(
+                f"An audit to compare must be a folder with audit.json, got {audit}, which does not exist."
+            )
+        return Audit.load(audit)
+    if not isinstance(audit, Audit):
+        raise ValueError(f"An audit to compare must be an Audit or its folder, got {type(audit).__name__}.")
+    check(audit, place)
+    return audit
 
 
 def _row(change: Change) -> str:
@@ -158,14 +174,13 @@ def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.floa
         "flat prompts": flat_groups(rewards, rewards.shape[1]),
     }
     if truth is not None:
-        whole = np.isfinite(rewards).all(-1) & np.isfinite(truth).all(-1)
-        accuracy = np.full(len(rewards), np.nan)
-        if whole.any():
-            accuracy[whole] = ranking_accuracy(rewards[whole], truth[whole])
+        different, kept = different_replies(audit), audit.teachers[name].get("per_prompt", {})
+        if len(kept.get("accuracy") or ()) != len(rewards):
+            kept = grade(rewards, truth, different=different)["per_prompt"]
         measures |= {
             "mean truth": _row_means(truth),
-            "accuracy": accuracy,
-            "harm-aware acc.": harm_aware_accuracy(rewards, truth).accuracy,
+            "accuracy": np.array(kept["accuracy"], dtype=float),
+            "harm-aware acc.": harm_aware_accuracy(rewards, truth, different).accuracy,
             "covariance": covariances(rewards, truth),
         }
     return measures

@@ -73,6 +73,7 @@ def grade(
     truth = None if ground_truth is None else np.asarray(ground_truth, dtype=float)
     group = min(group or rewards.shape[1], rewards.shape[1])
     moments = statistics.group_moments(rewards, truth, group=group)
+    flat_groups = statistics.flat_groups(rewards, group)
     result: Grade = {
         "mean": float(rewards[present].mean()),
         "scale": scale,
@@ -84,7 +85,7 @@ def grade(
         "prompts": len(variances),
         "unscored": int((~present).sum()),
         "group": group,
-        "flat_groups": _share(statistics.flat_groups(rewards, group), prompt),
+        "flat_groups": _share(flat_groups, prompt) if np.isfinite(flat_groups).any() else None,
         "signal_to_noise": statistics.signal_to_noise(moments, prompt),
         "replies_to_halve": statistics.replies_to_halve(rewards, truth),
         "per_prompt": {"reward_variance": listed(normalised)},
@@ -92,7 +93,7 @@ def grade(
     if len(np.unique(prompt)) < len(rewards):
         result["per_prompt"]["prompt"] = prompt.tolist()
     if truth is not None:
-        by_truth = _graded_by_truth(rewards, truth, different, scale or 1.0, prompt)
+        by_truth = _graded_by_truth(rewards, truth, different, prompt)
         result["per_prompt"] |= by_truth.pop("per_prompt")
         result.update(by_truth)  # type: ignore[typeddict-item]  # keys of a grade
     pairs = np.asarray(preferences, dtype=float).reshape(-1, 2)
@@ -139,7 +140,6 @@ def _graded_by_truth(
     rewards: NDArray[np.float64],
     truth: NDArray[np.float64],
     different: ArrayLike | None,
-    scale: float,
     prompt: NDArray[np.int64],
 ) -> dict[str, Any]:
     """What a ground truth adds to a `Grade`, its "per_prompt" too."""
@@ -149,7 +149,7 @@ def _graded_by_truth(
             "ground_truth must be known for at least two replies with a reward to each of at least two prompts, got "
             f"{np.isfinite(common).sum()} such prompts of {len(common)}; score more replies."
         )
-    agreement = _agreement(rewards, truth, different, scale)
+    agreement = _agreement(rewards, truth, different)
     harm_aware = statistics.harm_aware_accuracy(rewards, truth, different)
     enough = np.isfinite(averaged(agreement.accuracy, prompt)).sum() > 1
     ordered = np.isfinite(averaged(harm_aware.accuracy, prompt)).sum() > 1
@@ -166,12 +166,14 @@ def _graded_by_truth(
     }
 
 
-def _agreement(
-    rewards: NDArray[np.float64], truth: NDArray[np.float64], different: ArrayLike | None, scale: float
-) -> _Agreement:
-    """Accuracy on pairs of different replies, and covariance in units of `scale` and of the truth's deviation."""
+def _agreement(rewards: NDArray[np.float64], truth: NDArray[np.float64], different: ArrayLike | None) -> _Agreement:
+    """Accuracy on pairs of different replies, and covariance in units of the deviations of both.
+
+    All of it is of the replies that have both rewards, the units too.
+    """
     prompts, replies = rewards.shape
-    present = np.isfinite(rewards) & np.isfinite(truth)
+    rewards, truth = statistics.jointly_known(rewards, truth)
+    present = np.isfinite(truth)
     pairs = np.ones((prompts, replies, replies)) if different is None else np.array(different, dtype=float)
     pairs *= ~np.eye(replies, dtype=bool) & present[:, :, None] & present[:, None, :]
     counts = pairs.sum((1, 2))
@@ -187,8 +189,7 @@ def _agreement(
     with np.errstate(invalid="ignore"):  # NaN where no two replies differ
         tied = ties.sum((1, 2)) / counts
         truth_tied = truth_ties.sum((1, 2)) / counts
-    all_truth = truth[np.isfinite(truth)]
-    truth_scale = Normalizer.fit(all_truth).scale if np.ptp(all_truth) else 1.0
+    scale, truth_scale = (_unit(values[present]) for values in (rewards, truth))
     ordered = pairs - truth_ties
     return _Agreement(
         accuracy=accuracy,
@@ -198,6 +199,11 @@ def _agreement(
         tied=float(ties.sum() / max(counts.sum(), 1)),
         tied_in_error=float((ties * ordered).sum() / max(ordered.sum(), 1)),
     )
+
+
+def _unit(known: NDArray[np.float64]) -> float:
+    """The standard deviation of all known rewards, or 1 where they are equal."""
+    return Normalizer.fit(known).scale if np.ptp(known) else 1.0
 
 
 def _gap(better: Mapping[int, float], worse: Mapping[int, float]) -> Gap:

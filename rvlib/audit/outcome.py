@@ -5,7 +5,7 @@
 
 import json
 import pathlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypedDict
 
 import numpy as np
@@ -40,7 +40,7 @@ class Grade(TypedDict, total=False):
     prompts: int  # that differ, with at least two rewards
     unscored: int  # replies without a reward, which are left out
     group: int  # replies to a prompt from which one step of training learns
-    flat_groups: Interval  # share of the groups of that size whose rewards are all equal
+    flat_groups: Interval | None  # share of the groups of that size whose rewards are all equal
     signal_to_noise: Interval | None  # of one such group
     replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders teachers
     per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
@@ -94,8 +94,9 @@ class Audit:
     """The outcome of an audit, all of it made of what JSON can hold; `rvlib.audit.report` shows it.
 
     An interval is [value, low, high]. made: when, with what versions, where, in how many seconds. policy, sampling: as
-    recorded. prompts: {"source", "names", "left_out"}. ground_truth: its name, or None. replies: {"cut_off", "same"},
-    shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
+    recorded. prompts: {"source", "names", "left_out", "fingerprints"}, and where some replies are one text
+    "first_same", (prompts, replies), the first that each is the same as. ground_truth: its name, or None. replies:
+    {"cut_off", "same"}, shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
     `grading.order_of_teachers`. advice: sentences.
     """
 
@@ -112,9 +113,23 @@ class Audit:
 
     @classmethod
     def load(cls, path: str | pathlib.Path = BOOK) -> "Audit":
-        """The audit in an audit.json, or in the folder that has it; the book's by default."""
+        """The audit in an audit.json, or in the folder that has it; the book's by default.
+
+        ValueError, in one sentence, for a file that is damaged or of a version that this one cannot read.
+        """
         path = pathlib.Path(path)
-        return cls(**json.loads((path / "audit.json" if path.is_dir() else path).read_text(encoding="utf-8")))
+        path = path / "audit.json" if path.is_dir() else path
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"An audit must be JSON, got {path} ({str(error).rstrip('.')}).") from None
+        names = {field.name for field in fields(cls)}
+        if not isinstance(contents, dict) or set(contents) != names:
+            got = "no such names" if not isinstance(contents, dict) else ", ".join(sorted(contents)) or "none"
+            raise ValueError(f"An audit must have {', '.join(sorted(names))}, got {got} in {path}; audit anew.")
+        audit = cls(**contents)
+        check(audit, str(path))
+        return audit
 
     def write(self, folder: str | pathlib.Path) -> None:
         """Write audit.json and audit.html into `folder`."""
@@ -128,6 +143,63 @@ class Audit:
         from rvlib.audit import report  # which imports this module
 
         return report.tables(self)
+
+
+def check(audit: Audit, place: str = "the audit") -> None:
+    """ValueError, in one sentence, unless an audit has what a report and a comparison read; place: what to call it."""
+
+    def require(held: bool, what: str) -> None:
+        if not held:
+            raise ValueError(f"An audit must have {what}, and {place} has not; audit anew.")
+
+    for name in ("made", "policy", "sampling", "prompts", "replies", "teachers", "order"):
+        require(isinstance(getattr(audit, name), dict), f"a dictionary of {name}")
+    require(isinstance(audit.advice, list), "a list of advice")
+    require(isinstance(audit.policy.get("name"), str), "a policy with a name")
+    require((audit.reference is None) == (audit.ground_truth is None), "a reference where it has a ground truth")
+    names: Any = audit.prompts.get("names")
+    require(_texts(names), "the names of its prompts")
+    require(len(audit.teachers) > 0, "a grade of at least one reward model")
+    require(_texts(audit.order.get("names")) and set(audit.order["names"]) == set(audit.teachers), "an order of these")
+    require(audit.order.get("by") in MEASURES, "a measure that it is ordered by")
+    require("fingerprints" not in audit.prompts or _texts(audit.prompts["fingerprints"], names), "a fingerprint each")
+    shape = None
+    for name, grade in [
+        *audit.teachers.items(),
+        *([] if audit.reference is None else [("the truth", audit.reference)]),
+    ]:
+        held = isinstance(grade, dict) and {"scale", "prompts", audit.order["by"]} <= grade.keys()
+        require(held and isinstance(grade.get("per_prompt", {}), dict), f"a whole grade of {name}")
+        try:
+            rewards = np.array([[_number(reward) for reward in row] for row in grade["rewards"]], dtype=float)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            rewards = np.empty(0)
+        shape = shape or rewards.shape
+        held = rewards.ndim == 2 and rewards.shape == shape and len(rewards) == len(names)
+        require(held and bool(np.isfinite(rewards).any()), f"a number or null for each reply as rewards of {name}")
+    if "first_same" in audit.prompts:
+        first = audit.prompts["first_same"]
+        held = isinstance(first, list) and all(isinstance(row, list) for row in first)
+        require(held and (len(first), *{len(row) for row in first}) == shape, "a number of each reply's text")
+
+
+def _texts(values: Any, beside: Any = None) -> bool:
+    """Whether these are texts, as many as `beside` if that is given."""
+    texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return texts and (beside is None or len(values) == len(beside))
+
+
+def _number(value: Any) -> float:
+    """A reward as JSON holds it, NaN for null."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError
+    return float("nan") if value is None else float(value)
+
+
+def different_replies(audit: Audit) -> NDArray[np.bool_] | None:
+    """(prompts, replies, replies), which two replies differ as texts; None where all do, or it is not known."""
+    first = audit.prompts.get("first_same")
+    return None if first is None else np.not_equal(np.array(first)[:, :, None], np.array(first)[:, None, :])
 
 
 def interval_of(grade: Grade, measure: str) -> Interval:

@@ -40,11 +40,14 @@ class BestAndWorst(TypedDict):
     measure: float  # the covariance with the ground truth in this prompt, or the reward variance
 
 
-def features(replies: ReplyTexts, log_probs: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+def features(
+    replies: ReplyTexts, log_probs: ArrayLike | None = None, *, texts: bool = True
+) -> dict[str, NDArray[np.float64]]:
     """{probe: (prompts, replies)}: length, repetition, markdown, thanks, openings and, where known, log-probability.
 
     replies: as many texts for each prompt; log_probs: (prompts, replies) of whole replies under the policy. A probe
-    that differs among the replies to fewer than `VARIED` prompts, if there are as many, is left out.
+    that differs among the replies to fewer than `VARIED` prompts, if there are as many, is left out. texts: whether a
+    probe may be named by the phrase that replies begin with, which has a number otherwise.
     """
     probes = {
         "length": _each(replies, len),
@@ -52,8 +55,10 @@ def features(replies: ReplyTexts, log_probs: ArrayLike | None = None) -> dict[st
         "markdown": _each(replies, lambda reply: len(_MARKDOWN.findall(reply))),
         "thanks or sorry": _each(replies, lambda reply: bool(_THANKS.search(reply))),
     }
-    for phrase in openings(replies):
-        probes[f"begins “{phrase} …”"] = _each(replies, lambda reply, phrase=phrase: opening(reply) == phrase)
+    for number, phrase in enumerate(openings(replies), start=1):
+        probes[f"begins “{phrase} …”" if texts else f"opening {number}"] = _each(
+            replies, lambda reply, phrase=phrase: opening(reply) == phrase
+        )
     if log_probs is not None:
         probes["log-probability"] = np.asarray(log_probs, dtype=float)
     enough = min(VARIED, len(replies))

@@ -25,7 +25,8 @@ from rvlib import _checks
 from rvlib.metrics import reward_covariance
 
 MAX_SUBSETS = 1000  # groups made of the replies to a prompt; where there are more, so many are drawn
-MIN_PROMPTS = 5  # for an interval of signal to noise
+MIN_PROMPTS = 5  # for an interval of signal to noise, and for advice on what a reward goes by
+ROUNDING = 1e-12  # of a mean square: a variance below it is what rounding left
 MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 Interval = list[float]  # [value, low, high], as JSON holds it
 
@@ -47,6 +48,13 @@ class Moments:
 
     mean: NDArray[np.float64]
     mean_square: NDArray[np.float64]
+
+
+def jointly_known(*columns: ArrayLike) -> list[NDArray[np.float64]]:
+    """The columns, of one shape, with NaN wherever one of them has none: moments of these are of the same replies."""
+    values = [np.asarray(column, dtype=float) for column in columns]
+    known = np.logical_and.reduce([np.isfinite(column) for column in values])
+    return [np.where(known, column, np.nan) for column in values]
 
 
 def covariances(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
@@ -147,8 +155,9 @@ def signal_to_noise(moments: Moments, prompt: NDArray[np.int64] | None = None) -
     def ratio(first: Any, squares: Any, second: Any) -> Any:
         # Of different prompts alone, since the square of an estimate is too large by its error.
         square_of_mean = (count * first**2 - squares) / (count - 1)
+        noise = second - square_of_mean
         with np.errstate(invalid="ignore", divide="ignore"):
-            return first / np.sqrt(second - square_of_mean)
+            return first / np.sqrt(np.where(np.abs(noise) > ROUNDING * second, noise, 0.0))
 
     return of_means(ratio, mean, mean**2, mean_square[keep])
 
@@ -158,8 +167,8 @@ def relative_speed(
 ) -> Interval | None:
     """The mean covariance with the ground truth in units of the ground truth's own variance, with its 95 % interval.
 
-    covariance, truth_variance: (prompts,), of both rewards in units of their deviations over all replies. It is how
-    fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
+    covariance, truth_variance: (prompts,), of the same replies, in units of the two rewards' deviations over these. It
+    is how fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
     `of_means`.
     """
     return of_means(_ratio, covariance, truth_variance, prompt=prompt)
@@ -173,6 +182,7 @@ def within_correlation(
     Both (prompts, replies); prompt: as in `of_means`. E_x Cov / √(E_x Var E_x Var): that of all replies
     after the mean of their prompt is taken off. None where either has no spread within prompts.
     """
+    rewards, feature = jointly_known(rewards, feature)
     columns = (covariances(rewards, feature), covariances(rewards, rewards), covariances(feature, feature))
     return of_means(_correlation, *columns, prompt=prompt)
 
@@ -185,6 +195,7 @@ def partial_covariance(
     All (prompts, replies); prompt: as in `of_means`. E_x Cov(r, g) - E_x Cov(r, f) E_x Cov(f, g) / E_x Var(f): one
     slope for all prompts. Where the feature has no spread it is the covariance.
     """
+    rewards, ground_truth, feature = jointly_known(rewards, ground_truth, feature)
     columns = (
         covariances(rewards, ground_truth),
         covariances(rewards, feature),
@@ -300,10 +311,15 @@ def _subsets(count: int, group: int, seed: int) -> NDArray[np.int64]:
 def without_noise(rewards: ArrayLike, noise: float = 0.0) -> NDArray[np.float64]:
     """Rewards (prompts, replies) in which replies that differ by rounding alone, within a prompt, have their mean.
 
-    Each reward is known up to `noise`, and up to the step of a 32-bit number: where all of a prompt lie within twice
-    that, it has no reward variance; and where all of all prompts do, nothing has. NaN stays where there is none.
+    Each reward is known up to `noise` and up to the step to the next number: where all of a prompt lie within twice
+    that, it has no reward variance; and where all of all prompts do, nothing has. The step is that of 32-bit numbers
+    for a model, whose noise is above 0, and where all rewards are such numbers; whole numbers are exact, and all others
+    have the step of 64-bit numbers. NaN stays where there is none.
     """
     values = np.array(rewards, dtype=float)
+    known = values[np.isfinite(values)]
+    whole = not noise and bool((known == np.floor(known)).all())
+    short = noise > 0 or _of_32_bits(known)
     for axis in (1, None):
         present = np.isfinite(values)
         if not present.any():
@@ -313,12 +329,20 @@ def without_noise(rewards: ArrayLike, noise: float = 0.0) -> NDArray[np.float64]
             for edge, start in ((np.min, np.inf), (np.max, -np.inf))
         )
         largest = np.max(np.abs(values), axis=axis, keepdims=True, where=present, initial=0.0)
-        limit = 2.02 * np.maximum(noise, precision_step(largest, MANTISSA["float32"]))
+        step = precision_step(largest, MANTISSA["float32"]) if short else np.spacing(largest)
+        limit = 2.02 * np.maximum(noise, 0.0 if whole else step)
         flat = high - low <= limit  # a hundredth more, since what is kept is in decimals
         count = np.maximum(present.sum(axis=axis, keepdims=True), 1)
         mean = np.sum(values, axis=axis, keepdims=True, where=present) / count
         values = np.where(flat & present, np.broadcast_to(mean, values.shape), values)
     return values
+
+
+def _of_32_bits(values: NDArray[np.float64]) -> bool:
+    """Whether all are 32-bit numbers, in full or in the ten digits in which an audit keeps rewards."""
+    with np.errstate(over="ignore"):
+        short = values.astype(np.float32).astype(float)
+    return all(value == number or value == float(f"{number:.10g}") for value, number in zip(values, short))
 
 
 def precision_step(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import functools
 
 from rvlib import teacher_study
 from rvlib.audit.outcome import Audit, Grade
-from rvlib.audit.statistics import Interval
+from rvlib.audit.statistics import MIN_PROMPTS, Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
 NOTABLE = 0.3  # a correlation with a probe from which on the advice mentions it
@@ -12,7 +12,14 @@ ADVICE_PROBES = ("length", "repetition", "markdown", "thanks or sorry")  # openi
 
 
 def verdict(audit: Audit, name: str) -> str:
-    """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval."""
+    """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval.
+
+    ValueError, in one sentence, for a name that the audit does not have.
+    """
+    if name not in audit.teachers:
+        raise ValueError(
+            f"A verdict must be on a reward model of the audit, {', '.join(audit.teachers)}, got {name!r}."
+        )
     teacher, truth = audit.teachers[name], audit.ground_truth
     if teacher["scale"] == 0:
         return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
@@ -178,7 +185,9 @@ def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str
 
 
 def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
-    """A sentence on features with which the reward is correlated more than the ground truth is."""
+    """A sentence on features with which the reward is correlated more than the ground truth is, from enough prompts."""
+    if teacher["prompts"] < MIN_PROMPTS:
+        return []
     of_truth = audit.reference.get("probes", {}) if audit.reference else {}
     leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
     for probe, (value, low, high) in teacher.get("probes", {}).items():
