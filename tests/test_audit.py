@@ -32,6 +32,7 @@ from rvlib.audit.stamps import stamp
 from rvlib.audit.verdicts import advice
 from rvlib.lm import missing
 from rvlib.lm.data import files, tiny
+from rvlib.lm.experiments import cost
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.tiny import make_tiny_model
 from rvlib.lm.sampling import replies as sampling_module
@@ -514,10 +515,11 @@ def test_a_dry_run_says_what_would_be_done_and_draws_nothing(judges, file, tmp_p
 
 def test_planned_time_grows_with_replies_and_parameters(judges):
     def seconds(count, tokens, name=judges[0]):
-        return planning.plan(None, {"judge": name}, ["x" * 40] * count, 1, tokens, "float32")[0].seconds
+        texts, machine = ["x" * 40] * count, cost.MACHINES["H100"]
+        return planning.plan(None, {"judge": name}, texts, 1, tokens, "float32", machine=machine)[0].seconds
 
     few, large, long = seconds(10, 10), seconds(1000, 10), seconds(1000, 190)
-    assert large > 20 * few and long > 4 * large  # 100 and 10 times, but for the machine
+    assert large == pytest.approx(100 * few) and long == pytest.approx(10 * large)
     assert planning.plan(None, {"judge": "no/such/model"}, ["x"], 1, 1, "float32")[0].seconds is None
     assert [planning.duration(s) for s in (0.2, 90, 7200)] == ["about 1 second", "about 1.5 minutes", "about 2 hours"]
     assert planning.resolved_dtype("auto") == ("bfloat16" if torch.cuda.is_available() else "float32")

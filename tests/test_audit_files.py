@@ -504,7 +504,10 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
             ["--replies", "none.jsonl", "--scores", "s.jsonl"],
             "^none.jsonl must be where this command can read [^\n]*\\.$",
         ),
-        (["--compare", "none", "none"], "^none must be where this command can read [^\n]*\\.$"),
+        (
+            ["--compare", "none", "none"],
+            "^An audit to compare must be a folder with audit.json, got none, which does not ",
+        ),
         (
             ["--replies", "R", "--scores", "S", "--ground-truth", "x"],
             "^The ground truth must be one of the scores noisy",

@@ -548,7 +548,7 @@ def test_nothing_jumps_while_a_page_opens(browser, site, name, size):
         page.wait_for_function(TYPESET)
         if (figures := page.locator(".rv-explorable:visible, .rv-plotly:visible")).count():
             figures.first.scroll_into_view_if_needed()
-            page.wait_for_selector(".rv-svg[aria-label] text, .rv-plotly .main-svg")
+            figures.first.locator(".rv-svg[aria-label] text, .main-svg").first.wait_for()
         settle(page)
         assert page.evaluate("jumped") <= 0.1
 

@@ -5,7 +5,6 @@ rvlib audit --replies FILE --export FILE      those replies in the form in which
 rvlib audit --compare A B                     two audits, paired over their prompts
 """
 
-import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from rvlib.audit import report
 from rvlib.audit.arguments import parser
 from rvlib.audit.comparison import compare
 from rvlib.audit.exchange import read_replies, write_replies
-from rvlib.audit.outcome import Audit
 from rvlib.audit.scored_files import audit_files, names_a_model
 from rvlib.files import data_folder, fingerprint
 
@@ -79,18 +77,11 @@ def _of_files_alone(options: Any) -> bool:
 
 
 def _compare(options: Any) -> None:
-    comparison = compare(*(_loaded(path) for path in options.compare))
+    comparison = compare(*options.compare)
     print(comparison.text())
     if options.folder:
         comparison.write(options.folder)
         print(f"Report: {options.folder / 'comparison.html'}")
-
-
-def _loaded(path: pathlib.Path) -> Audit:
-    try:
-        return Audit.load(path)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"An audit must be a folder with audit.json, or that file, got {path} ({error}).") from None
 
 
 def _audit_files(options: Any, command: str) -> None:
