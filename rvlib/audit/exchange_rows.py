@@ -175,8 +175,8 @@ def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         names = list(reader.fieldnames or [])
-        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise ValueError(f"{path} must have each column once, got two of the name {twice[0]!r}; rename one.")
+        if (twice := _twice(names)) is not None:
+            raise ValueError(f"{path} must have each column once, got two of the name {twice!r}; rename one.")
         if len(names) == 1 and ";" in names[0]:
             raise ValueError(f"{path} must have its cells separated by commas, got semicolons; save it again.")
         for n, row in enumerate(reader, 1):
@@ -211,15 +211,12 @@ def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
     """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
+        if (twice := _twice([name for name, _ in pairs])) is not None:
             raise _Twice(f"{path}, {place}, must have each key once, got {twice!r} twice; rename one.")
         return dict(pairs)
 
     try:
-        constant = {"NaN": None}
-        return json.loads(text, parse_constant=lambda name: constant.get(name, float(name)), object_pairs_hook=once)
+        return json.loads(text, parse_constant=_constant, object_pairs_hook=once)
     except _Twice as error:
         raise ValueError(str(error)) from None
     except (ValueError, RecursionError):
@@ -228,6 +225,16 @@ def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
 
 class _Twice(Exception):
     """A key that an object has twice."""
+
+
+def _constant(name: str) -> float | None:
+    """A number that JSON has no word for, as Python writes it; None for NaN, which is one that is missing."""
+    return None if name == "NaN" else float(name)
+
+
+def _twice(names: list[str]) -> str | None:
+    """The first name that comes a second time."""
+    return next((name for i, name in enumerate(names) if name in names[:i]), None)
 
 
 def _plain(value: Any) -> Any:

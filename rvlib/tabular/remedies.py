@@ -233,10 +233,8 @@ def train(
 
     policies: by default tabular ones that start at the worlds' logits. ValueError on bad arguments.
     """
-    steps, group_size = _checks.whole("steps", steps), _checks.whole("group_size", group_size, low=2)
-    learning_rate = _checks.number("learning_rate", learning_rate, above=0.0)
+    group_size = _checks.whole("group_size", group_size, low=2)
     rng, reward = np.random.default_rng(seed), remedy.reward(worlds)
-    policies = TabularPolicies(worlds.logits) if policies is None else policies
     return _follow(
         worlds, reward, policies, lambda probs: _update(probs, reward, remedy, group_size, rng), steps, learning_rate
     )
@@ -259,9 +257,7 @@ def train_in_expectation(
     the rewards (`dither`) has no part in the expectation; samples are selected before it. ValueError on bad arguments,
     and for a remedy that compares prompts with one another.
     """
-    steps, group_size = _checks.whole("steps", steps), _checks.whole("group_size", group_size, low=2)
-    learning_rate, reward = _checks.number("learning_rate", learning_rate, above=0.0), remedy.reward(worlds)
-    policies = TabularPolicies(worlds.logits) if policies is None else policies
+    group_size, reward = _checks.whole("group_size", group_size, low=2), remedy.reward(worlds)
     expected = expected_update(reward, remedy, group_size, ranks)
     return _follow(worlds, reward, policies, expected, steps, learning_rate)
 
@@ -269,12 +265,14 @@ def train_in_expectation(
 def _follow(
     worlds: Worlds,
     reward: Array,
-    policies: Policies,
+    policies: Policies | None,
     update: Callable[[Array], Array],
     steps: int,
     learning_rate: float,
 ) -> Outcome:
-    """Take the steps, and say how they went."""
+    """Take the steps, and say how they went. ValueError on bad arguments."""
+    steps, learning_rate = _checks.whole("steps", steps), _checks.number("learning_rate", learning_rate, above=0.0)
+    policies = TabularPolicies(worlds.logits) if policies is None else policies
     initial = probs = policies.probs()
     truth = [(initial * worlds.ground_truth).sum(-1).mean(1)]
     for _ in range(steps):
