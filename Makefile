@@ -43,10 +43,10 @@ lint: $(VENV)/lint $(if $(wildcard package.json),node_modules/.installed) ## che
 	test -z "$$failed"
 
 quick: $(VENV)/test ## run the fast tests on all cores, with few random instances of every bound: minutes
-	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -q -n auto --dist loadgroup $(QUICK)
+	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -q -n auto --dist loadfile $(QUICK)
 
 test: $(VENV)/test ## run all tests on all cores, those in a browser included
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 nightly: $(VENV)/test ## run all tests with 100,000 random instances of every bound: hours
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest

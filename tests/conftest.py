@@ -47,15 +47,6 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together where several processes share the work: they share what is slow to make.
-
-    Those of the notebooks share nothing. Small groups come last, so they keep every process busy to the end.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.name if item.path.stem == "test_notebooks" else item.path.stem))
-
-
 def find_browser(playwright: "Playwright") -> str | None:
     """Path of a Chromium: $RVLIB_BROWSER, else the system's, else Playwright's own; None if there is none of them."""
     if named := os.environ.get("RVLIB_BROWSER"):
