@@ -28,7 +28,7 @@ ON_POLICY, BOTH = "accuracy, on-policy pairs", ("rloo", "grpo")
 HYPOTHESES = [
     Hypothesis(
         "H1",
-        "early, covariance goes with the gain more than reward variance and on-policy accuracy do",
+        "covariance has a higher correlation with the early gain than reward variance and on-policy accuracy have",
         ("rloo",),
         "early gain",
         "spearman",
@@ -37,7 +37,7 @@ HYPOTHESES = [
     ),
     Hypothesis(
         "H2",
-        "the pick of covariance costs less than that of on-policy accuracy",
+        "the reward model that covariance picks has a lower regret than the one that on-policy accuracy picks",
         ("rloo",),
         "gain",
         "regret",
@@ -46,7 +46,7 @@ HYPOTHESES = [
     ),
     Hypothesis(
         "H3",
-        "under GRPO the within-prompt correlation goes with the gain more than covariance does",
+        "under GRPO the within-prompt correlation has a higher correlation with the gain than covariance has",
         ("grpo",),
         "gain",
         "spearman",
@@ -55,7 +55,7 @@ HYPOTHESES = [
     ),
     Hypothesis(
         "H5",
-        "at equal KL, on-policy accuracy goes with the gain more than reward variance does",
+        "on-policy accuracy has a higher correlation with the gain at equal KL than reward variance has",
         BOTH,
         "gain at equal KL",
         "spearman",
@@ -64,7 +64,7 @@ HYPOTHESES = [
     ),
     Hypothesis(
         "H7",
-        "on-policy accuracy goes with the gain more than off-policy accuracy does",
+        "on-policy accuracy has a higher correlation with the gain than off-policy accuracy has",
         BOTH,
         "gain",
         "spearman",
@@ -73,7 +73,7 @@ HYPOTHESES = [
     ),
     Hypothesis(
         "H8",
-        "the gain of best-of-16 goes with the gain more than on-policy accuracy does",
+        "the gain of best-of-16 has a higher correlation with the gain of training than on-policy accuracy has",
         BOTH,
         "gain",
         "spearman",
@@ -121,7 +121,7 @@ def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
             if predictor not in ("reward variance", "1 − group-collapse rate"):
                 ahead = lead(study, algorithm, "gain", predictor, "reward variance", resamples=resamples)
                 leads.append((algorithm, ahead))
-    claim = "every other predictor but the collapse rate over reward variance, correlation with the gain"
+    claim = "every other predictor but the collapse rate has a higher correlation with the gain than reward variance has"
     return _judged("H4", claim, leads, complete=len(study.algorithms) == 2)
 
 

@@ -6,8 +6,8 @@ and g of the ground truth; V is a prompt's mean; each is a mean over prompts. A 
     accuracy, uniform pairs         Def. 1, arXiv 2503.15477, over pairs of different replies, each counted once
     accuracy, on-policy pairs       Def. 1 over pairs of draws
     accuracy, off-policy pairs      Def. 1 over pairs of others' replies, as RewardBench has it (arXiv 2403.13787)
-    harm-aware accuracy             arXiv 2604.25872: a pair counts if it is ranked right, or if g of the reply that is
-                                    wrongly preferred lies below V_G
+    harm-aware accuracy             arXiv 2604.25872: a pair counts if it is ranked right, or if r of its worse reply
+                                    lies below V_RM
     reward variance                 Def. 2, arXiv 2503.15477
     variance and accuracy           the mean of the variance and the two accuracies' mean, its Table 2
     deviation × (2 accuracy − 1)    √Var(r) (2 accuracy − 1), on-policy pairs, this book's
@@ -76,11 +76,11 @@ def off_policy_accuracy(replies: MeasuredReplies) -> float:
 
 
 def harm_aware_accuracy(replies: MeasuredReplies) -> float:
-    """Accuracy that forgives a wrongly preferred reply whose ground truth lies below the policy's mean."""
+    """Accuracy that forgives a wrong order if the worse reply has less reward than the policy's replies on average."""
     proxy, truth = replies.proxy, replies.ground_truth
     better = truth[:, :, None] > truth[:, None, :]
     right = proxy[:, :, None] > proxy[:, None, :]
-    harmless = (truth < truth.mean(-1, keepdims=True))[:, None, :]  # the reply that is worse in truth
+    harmless = (proxy < proxy.mean(-1, keepdims=True))[:, None, :]  # of the worse reply: its logit falls anyway
     share = (better & (right | harmless)).sum((-1, -2)) / np.maximum(better.sum((-1, -2)), 1)
     return float(share.mean())
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rvlib import hypotheses, predictors, teacher_study
+from rvlib.audit import statistics
 from rvlib.predictors import PREDICTORS, MeasuredReplies
 from rvlib.tabular import scores
 
@@ -40,12 +41,18 @@ def test_the_collapse_rate_counts_the_groups_whose_rewards_are_all_equal():
     assert predictors.spread_probability(RANDOM, 4) == pytest.approx(1 - np.mean(flat))
 
 
-def test_harm_aware_accuracy_forgives_a_wrongly_preferred_reply_that_is_worse_than_the_mean():
-    truth = [[0.0, 1.0, 2.0, 10.0]]  # the mean is 3.25
-    assert predictors.harm_aware_accuracy(replies([[3.0, 2.0, 1.0, 9.0]], truth)) == 1
-    assert predictors.on_policy_accuracy(replies([[3.0, 2.0, 1.0, 9.0]], truth)) == pytest.approx(0.5)
-    high = [[0.0, 10.0, 11.0, 12.0]]  # the mean is 8.25: a wrong order of the last three does harm
-    assert predictors.harm_aware_accuracy(replies([[0.0, 3.0, 2.0, 1.0]], high)) == pytest.approx(0.5)
+def test_harm_aware_accuracy_forgives_a_wrong_order_of_replies_with_less_reward_than_the_mean():
+    truth = [[0.0, 1.0, 2.0, 10.0]]
+    low = replies([[3.0, 2.0, 1.0, 9.0]], truth)  # the mean reward is 3.75: a wrong order of the first three is harmless
+    assert predictors.harm_aware_accuracy(low) == 1
+    assert predictors.on_policy_accuracy(low) == pytest.approx(0.5)
+    high = replies([[12.0, 11.0, 10.0, 13.0]], truth)  # the mean is 11.5: the first is praised above it, wrongly
+    assert predictors.harm_aware_accuracy(high) == pytest.approx(4 / 6)
+
+
+def test_harm_aware_accuracy_is_the_audits():
+    audited = statistics.harm_aware_accuracy(RANDOM.proxy, RANDOM.ground_truth)
+    assert predictors.harm_aware_accuracy(RANDOM) == pytest.approx(audited.accuracy.mean())
 
 
 def test_uniform_accuracy_counts_a_reply_once_however_often_it_was_drawn():

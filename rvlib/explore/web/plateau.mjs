@@ -50,7 +50,7 @@ function plateaus(logits, reward, probs) {
 
 /**
  * Share of the pairs drawn from the policy that the reward orders rightly, or whose worse output has less than the mean reward:
- * policy gradient makes that one rarer all the same. rvlib.audit.statistics.harm_aware_accuracy has it for sampled replies.
+ * policy gradient lowers that one's logit all the same. rvlib.audit.statistics.harm_aware_accuracy has it for sampled replies.
  * @type {(reward: Numbers, truth: Numbers, probs: Numbers) => number}
  */
 function harmAwareAccuracy(reward, truth, probs) {
@@ -301,7 +301,7 @@ const readouts = ({ run, reference, kind, accuracy, harmAware }) => [
     "harm-aware accuracy",
     number(harmAware, 2),
     "proxy",
-    "A pair also counts if its worse output has less reward than the initial policy on average, for training makes it rarer",
+    "A pair also counts if its worse output has less reward than the initial policy on average, since training then lowers its logit",
   ],
 ];
 
