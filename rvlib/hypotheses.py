@@ -121,7 +121,9 @@ def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
             if predictor not in ("reward variance", "1 − group-collapse rate"):
                 ahead = lead(study, algorithm, "gain", predictor, "reward variance", resamples=resamples)
                 leads.append((algorithm, ahead))
-    claim = "every other predictor but the collapse rate has a higher correlation with the gain than reward variance has"
+    claim = (
+        "every other predictor but the collapse rate has a higher correlation with the gain than reward variance has"
+    )
     return _judged("H4", claim, leads, complete=len(study.algorithms) == 2)
 
 

@@ -389,6 +389,30 @@ def test_a_plan_of_what_was_measured_takes_the_time_that_it_took():
     assert judged == pytest.approx(stages["scoring"]["seconds"], rel=1e-3)
 
 
+def test_a_small_model_is_planned_no_faster_than_its_kernels_are_launched():
+    smollm2 = cost.MODELS["SmolLM2-135M-Instruct"]
+    measured = json.loads((rates.MEASURED / "gpu-h200-llama-3.1-8b.json").read_text(encoding="utf-8"))["profile"]
+    assert cost.launching(smollm2, measured["steps"]) == pytest.approx(measured["seconds"])
+    assert cost.launching(smollm2, measured["steps"], replayed=True) == pytest.approx(measured["gpu_seconds"])
+    settings = recipe.load("small-4.1")
+    step = next(stage for stage in plan.plan(settings) if stage.name.startswith("policy-gradient/"))
+    launches = settings.policy_gradient.batch_size / settings.runtime.micro_batch * 3 * cost.launching(smollm2, 1)
+    steps = len(settings.seeds) * settings.policy_gradient.steps(425)
+    assert step.hours > steps * launches / 3600 > step.busy_hours / 3
+    # A large model's kernels take longer than launching them.
+    stages = plan.plan(recipe.load("scale-8b"), machine=cost.MACHINES["H200"])
+    assert all(stage.hours == pytest.approx(stage.busy_hours, rel=0.05) for stage in stages)
+
+
+def test_trainings_at_once_share_the_launching_of_kernels_but_not_the_gpus_work():
+    stages = [
+        plan.PlannedStage("samples/a", {}, 2.0, 1.0),
+        plan.PlannedStage("policy-gradient/a/b", {}, 6.0, 1.0),
+        plan.PlannedStage("policy-gradient/a/c", {}, 6.0, 1.0),
+    ]
+    assert [plan.hours(stages, jobs) for jobs in (1, 2, 4, 100)] == [14.0, 8.0, 5.0, 4.0]
+
+
 def test_an_engine_that_was_not_measured_is_planned_as_the_best_that_was():
     shares = cost.MACHINES["H200"].shares
     assert shares.of_engine("generate") < shares.of_engine("static") == shares.of_engine("continuous")

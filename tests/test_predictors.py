@@ -43,7 +43,9 @@ def test_the_collapse_rate_counts_the_groups_whose_rewards_are_all_equal():
 
 def test_harm_aware_accuracy_forgives_a_wrong_order_of_replies_with_less_reward_than_the_mean():
     truth = [[0.0, 1.0, 2.0, 10.0]]
-    low = replies([[3.0, 2.0, 1.0, 9.0]], truth)  # the mean reward is 3.75: a wrong order of the first three is harmless
+    low = replies(
+        [[3.0, 2.0, 1.0, 9.0]], truth
+    )  # the mean reward is 3.75: a wrong order of the first three is harmless
     assert predictors.harm_aware_accuracy(low) == 1
     assert predictors.on_policy_accuracy(low) == pytest.approx(0.5)
     high = replies([[12.0, 11.0, 10.0, 13.0]], truth)  # the mean is 11.5: the first is praised above it, wrongly

@@ -7,7 +7,8 @@
 Time is that of a roofline: 2 N operations for each token that is scored, 6 N for each in training (2 N more if
 activations are computed twice, 2 N fewer if only an adapter is trained). Sampling reads all weights and half a full
 cache once for each token of the longest reply. Each stage runs at the share of the GPU's stated rates that was measured
-for it (`rates`, `Machine.shares`). A page computes the same (web/cost.mjs).
+for it (`rates`, `Machine.shares`). A page computes the same (web/cost.mjs). A small model takes longer than that, since
+launching a kernel takes a time of its own (`launching`), which a plan counts too.
 """
 
 import json
@@ -26,6 +27,11 @@ MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}
 # Sampling, scoring and training take turns, so only the largest of these groups of parts counts.
 TURNS = (("KV cache", "gathered weights"), ("scoring",), ("activations",))
 USUAL_PROMPT_TOKENS = 200  # few prompts have more; for time alone, since memory is for the longest
+# 16 token steps of 64 rows through SmolLM2-135M's 30 layers by `generate`, profiled on an H200 on 2026-11-26 (the profile
+# in benchmarks/results/gpu-h200-llama-3.1-8b.json): 16,642 launches, 376 ms on the host and 49 ms on the GPU.
+KERNELS_PER_LAYER = 16_642 / 16 / 30  # of a forward pass; a backward pass has about twice as many
+LAUNCH_SECONDS = 0.376 / 16_642  # of a kernel that Python launches
+REPLAY_SECONDS = 0.049 / 16_642  # of a kernel as small as these on the GPU, as when a CUDA graph replays it
 
 
 @dataclass(frozen=True)
@@ -323,6 +329,14 @@ def sampling(
     tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
     nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute_dtype)
     return tokens * nbytes / (machine.bandwidth * machine.shares.of_engine(engine))
+
+
+def launching(size: Size, passes: float, *, replayed: bool = False) -> float:
+    """Seconds below which `passes` forward passes do not go, however few rows they have: those of launching kernels.
+
+    replayed: whether a CUDA graph launches them, as in sampling by the engine graph, and not Python.
+    """
+    return passes * size.layers * KERNELS_PER_LAYER * (REPLAY_SECONDS if replayed else LAUNCH_SECONDS)
 
 
 def reading_bytes(policy: Size, rows: int, prompt: float, reply: int, compute_dtype: str) -> float:

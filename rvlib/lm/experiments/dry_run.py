@@ -37,7 +37,7 @@ RECIPES_IN_BOOK = (
     "scale-8b-lora",
     "scale-8b",
 )
-STUDY = "small-study"  # the recipe that a chapter describes in full
+STUDY, JOBS = "small-study", 8  # the recipe that a chapter describes in full, and how many of its trainings at once
 NEEDS_GPU = 0.9e9  # parameters from which on a policy is too slow on a CPU
 LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
@@ -177,10 +177,11 @@ def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[plan.PlannedS
     return lacks
 
 
-def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
+def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1, jobs: int = 1) -> str | None:
     """Print the plan; returns what is missing as one text, or None where nothing is.
 
-    ValueError for several GPUs where one is all it can use.
+    gpus: that share what is trained; jobs: trainings by policy gradient at once on one GPU. ValueError for several GPUs
+    where one is all it can use.
     """
     from rich.console import Console  # slow to import, and only a dry run prints
     from rich.markup import escape
@@ -196,10 +197,12 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
     stage = plan.largest(stages)
     console.print(f"[bold]{escape(recipe.title)}[/bold]")
     console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
-    hours = sum(s.hours for s in stages)
+    hours = plan.hours(stages)
     unit, of_an_hour, digits = ("hours", 1, 2) if hours >= 1 else ("minutes", 60, 1)
     rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours * of_an_hour, digits)) for s in stages]
     rows.append(("all", "", "", _amount(hours * of_an_hour)))
+    if jobs > 1:
+        rows.append((f"all, {jobs} trainings at once", "", "", _amount(plan.hours(stages, jobs) * of_an_hour)))
     console.print(_table(("stage", "GB", "mostly", unit), rows))
     on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
@@ -213,8 +216,9 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1) -> str | None:
         "\nKV cache, scoring and activations take turns: the largest of them counts. Times are estimates for "
         f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on {shares.date}: "
         f"sampling {shares.of_engine(recipe.runtime.engine):.0%} of the bandwidth, scoring {shares.scoring:.0%} and "
-        f"learning {shares.updating:.0%} of the matrix rate. Files take {_amount(disk(recipe) / GB)} GB: models that "
-        "are downloaded and made, and checkpoints. Nothing was downloaded."
+        f"learning {shares.updating:.0%} of the matrix rate, but no faster than kernels are launched. Files take "
+        f"{_amount(disk(recipe) / GB)} GB: models that are downloaded and made, and checkpoints. Nothing was "
+        "downloaded."
     )
     return "\n".join(missing(resolved, folder, stages, gpus)) or None
 
@@ -264,20 +268,23 @@ def table() -> dict[str, dict[str, Any]]:
             "parts": {part: round(amount, 1) for part, amount in stage.memory.items()},
             "peak": round(stage.peak, 1),
             "hours": {
-                key: round(sum(planned.hours for planned in plan.plan(recipe, machine=machine)), 1)
-                for key, machine in cost.MACHINES.items()
+                key: round(plan.hours(plan.plan(recipe, machine=machine)), 1) for key, machine in cost.MACHINES.items()
             },
         }
     return plans
 
 
 def study() -> dict[str, Any]:
-    """What the recipe `STUDY` does and takes, for the book: {"recipe": its settings, "gpu", "minutes", "disk": GB}."""
+    """What the recipe `STUDY` does and takes, for the book.
+
+    {"recipe": its settings, "gpu", "jobs": trainings at once, "minutes", "disk": GB}.
+    """
     recipe = recipes.load(STUDY)
     return {
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "gpu": plan.MACHINE.name,
-        "minutes": round(60 * sum(stage.hours for stage in plan.plan(recipe, machine=plan.MACHINE)), 1),
+        "jobs": JOBS,
+        "minutes": round(60 * plan.hours(plan.plan(recipe, machine=plan.MACHINE), JOBS), 1),
         "disk": round(disk(recipe) / GB, 1),
     }
 

@@ -8,6 +8,7 @@ transformers are imported only where this machine or the hub is asked. `dry_run`
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,16 @@ PROMPTS = {
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage as planned: its name, GB of memory by part, and hours, on each GPU."""
+    """A stage as planned: its name, GB of memory by part, and hours, on each GPU.
+
+    busy_hours: of these, the hours in which the GPU works at its measured rates. The rest is launching of kernels,
+    which several trainings on one GPU can do at the same time.
+    """
 
     name: str
     memory: dict[str, float]
     hours: float
+    busy_hours: float
 
     @property
     def peak(self) -> float:
@@ -49,6 +55,25 @@ class PlannedStage:
     def largest_part(self) -> str:
         """What takes most of its memory."""
         return max(self.memory, key=lambda part: self.memory[part])
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long work takes, and how much of that the GPU works at its measured rates."""
+
+    all: float = 0.0
+    busy: float = 0.0
+
+    @classmethod
+    def of(cls, busy: float, launching: float) -> "Seconds":
+        """Work that the GPU does in `busy` seconds while its kernels are launched, which takes `launching`."""
+        return cls(max(busy, launching), busy)
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(self.all + other.all, self.busy + other.busy)
+
+    def __mul__(self, times: float) -> "Seconds":
+        return Seconds(self.all * times, self.busy * times)
 
 
 @functools.lru_cache
@@ -124,8 +149,8 @@ def choose(recipe: Recipe, memory: float, gpus: int = 1, machine: Machine | None
         runtime = recipe.runtime.model_copy(update=settings)
         resolved = recipe.model_copy(update={"runtime": runtime})
         stages = plan(resolved, gpus, machine)
-        peak, hours = largest(stages).peak * GB, sum(stage.hours for stage in stages)
-        order = (hours, -runtime.micro_batch, runtime.batch_size)
+        peak = largest(stages).peak * GB
+        order = (hours(stages), -runtime.micro_batch, runtime.batch_size)
         candidates.append(((False, *order) if peak <= USABLE * memory else (True, peak, *order), resolved))
     return min(candidates, key=lambda candidate: candidate[0])[1]
 
@@ -176,11 +201,6 @@ class _Plan:
         return self.recipe.policy_gradient.max_new_tokens
 
     @property
-    def passes_of_training(self) -> int:
-        """How many forward passes take as long as a training step on the same row."""
-        return 3 + self.recipe.runtime.gradient_checkpointing
-
-    @property
     def ground_truth(self) -> Size:
         return size(self.recipe.ground_truth.model)
 
@@ -199,16 +219,33 @@ class _Plan:
         runtime = self.recipe.runtime
         return {"compute_dtype": runtime.compute_dtype, "gradient_checkpointing": runtime.gradient_checkpointing}
 
-    def hours(self, share: float, passes: float, tokens: float, parameters: float) -> float:
-        """Hours of forward passes over tokens, 2 N operations for each token, at a share of the matrix rate."""
-        rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * share * self.gpus
-        return 2 * passes * tokens * parameters / rate / 3600
+    def passes(self, model: Size, share: float, passes: float, rows: float, tokens: int, batch_size: int) -> Seconds:
+        """Forward passes over `rows` texts of `tokens` tokens, `batch_size` texts at once, each `passes` times.
 
-    def sampling_hours(self, policy: Size, replies: int, dtype: str) -> float:
+        2 N operations for each token, at a share of the matrix rate.
+        """
+        rate = getattr(self.machine, self.recipe.runtime.compute_dtype) * share * self.gpus
+        batches = math.ceil(rows / (batch_size * self.gpus))
+        return Seconds.of(2 * passes * rows * tokens * model.parameters / rate, cost.launching(model, passes * batches))
+
+    def drawing(self, policy: Size, replies: int, dtype: str) -> Seconds:
+        """Sampling of so many replies."""
         runtime = self.recipe.runtime
         prompt, reply, rows = self.usual, self.reply, runtime.batch_size
-        seconds = cost.sampling(policy, replies, rows, prompt, reply, self.machine, dtype, self.gpus, runtime.engine)
-        return seconds / 3600
+        busy = cost.sampling(policy, replies, rows, prompt, reply, self.machine, dtype, self.gpus, runtime.engine)
+        steps = math.ceil(replies / (rows * self.gpus)) * reply
+        return Seconds.of(busy, cost.launching(policy, steps, replayed=runtime.engine in ("auto", "graph")))
+
+    def scoring(self, models: Sequence[Size], replies: int) -> Seconds:
+        """A forward pass of each model over so many replies and their prompts."""
+        share, rows = self.machine.shares.scoring, self.recipe.runtime.batch_size
+        seconds = [self.passes(model, share, 1, replies, self.usual + self.reply, rows) for model in models]
+        return sum(seconds, Seconds())
+
+    def learning(self, model: Size, rows: float, tokens: int, micro_batch: int, rank: int | None = None) -> Seconds:
+        """Gradients of so many texts of `tokens` tokens; rank: of an adapter, if only that is trained."""
+        passes = cost.operations(self.recipe.runtime.gradient_checkpointing, rank) / 2
+        return self.passes(model, self.machine.shares.updating, passes, rows, tokens, micro_batch)
 
     def trained(self, model: Size, rows: int, reply: int) -> dict[str, float]:
         """Bytes by part while a whole model is trained on micro-batches of `rows`."""
@@ -221,11 +258,11 @@ class _Plan:
         return _stage(
             f"sft/{name}",
             self.trained(model, self.recipe.runtime.micro_batch, self.reply),
-            self.hours(
-                self.machine.shares.updating,
-                self.passes_of_training * self.recipe.sft.epochs,
-                demonstrations * (self.usual + self.reply),
-                model.parameters,
+            self.learning(
+                model,
+                self.recipe.sft.epochs * demonstrations,
+                self.usual + self.reply,
+                self.recipe.runtime.micro_batch,
             ),
         )
 
@@ -242,8 +279,7 @@ class _Plan:
             "scoring": cost.log_prob_pass(model, runtime.batch_size, self.prompt, self.reply, compute_dtype=dtype),
         }
         replies = self.replies(name)
-        scoring = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), model.parameters)
-        return _stage(f"samples/{name}", memory, self.sampling_hours(model, replies, dtype) + scoring)
+        return _stage(f"samples/{name}", memory, self.drawing(model, replies, dtype) + self.scoring([model], replies))
 
     def labels(self, name: str) -> PlannedStage:
         runtime, truth = self.recipe.runtime, self.ground_truth
@@ -252,9 +288,7 @@ class _Plan:
             "ground truth": truth.parameters * cost.BYTES[runtime.frozen_dtype],
             "scoring": cost.scoring_pass(truth, tokens, runtime.frozen_dtype) if truth.parameters else 0,
         }
-        replies = self.replies(name)
-        hours = self.hours(self.machine.shares.scoring, 1, replies * (self.usual + self.reply), truth.parameters)
-        return _stage(f"labels/{name}", memory, hours)
+        return _stage(f"labels/{name}", memory, self.scoring([truth], self.replies(name)))
 
     def replies(self, name: str) -> int:
         """Replies of a policy that are drawn and labelled before policy gradient."""
@@ -262,12 +296,12 @@ class _Plan:
         return 2 * self.pairs * self.recipe.draws_pairs(name) + measure.prompts * measure.outputs
 
     def reward_model(self, key: str, policy: PolicySettings, reward_model: RewardModelSettings) -> PlannedStage:
-        model, passes = size(policy.model), 2 * self.passes_of_training * self.recipe.reward_training.epochs
-        tokens = reward_model.training_pairs(self.pairs) * (self.usual + self.reply)
+        model, rows_at_once = size(policy.model), 2 * self.recipe.runtime.micro_batch
+        rows = 2 * self.recipe.reward_training.epochs * reward_model.training_pairs(self.pairs)
         return _stage(
             f"reward-models/{key}",
-            self.trained(model, 2 * self.recipe.runtime.micro_batch, 0),
-            self.hours(self.machine.shares.updating, passes, tokens, model.parameters),
+            self.trained(model, rows_at_once, 0),
+            self.learning(model, rows, self.usual + self.reply, rows_at_once),
         )
 
     def policy_gradient(
@@ -290,36 +324,31 @@ class _Plan:
             rank=rank,
             **self.shared_out,
         )
-        steps = gradient.steps(self.prompts - self.pairs)
-        seconds_a_step = cost.step(
-            model,
-            teacher,
-            replies=gradient.batch_size,
-            batch_size=runtime.batch_size,
-            prompt=self.usual,
-            reply=self.reply,
-            machine=self.machine,
-            rank=rank,
-            gpus=self.gpus,
-            engine=runtime.engine,
-            **self.arithmetic,
-        )
-        evaluation = recipe.evaluation
-        evaluations = round(gradient.epochs * evaluation.per_epoch) + 1
-        replies = evaluation.prompts * evaluation.outputs * evaluations
-        evaluating = self.sampling_hours(model, replies, runtime.compute_dtype) + self.hours(
-            self.machine.shares.scoring,
-            1,
-            replies * (self.usual + self.reply),
-            2 * model.parameters + teacher.parameters + truth.parameters,
-        )
-        hours = steps * sum(seconds_a_step.values()) / 3600 + evaluating
-        return _stage(f"policy-gradient/{name}/{key}", memory, hours * len(recipe.seeds))
+        replies = gradient.batch_size
+        step = self.drawing(model, replies, runtime.compute_dtype) + self.scoring([model, model, teacher], replies)
+        step += self.learning(model, replies, self.usual + self.reply, runtime.micro_batch, rank)
+        evaluated = recipe.evaluation.prompts * recipe.evaluation.outputs
+        evaluation = self.drawing(model, evaluated, runtime.compute_dtype)
+        evaluation += self.scoring([model, model, teacher, truth], evaluated)
+        evaluations = round(gradient.epochs * recipe.evaluation.per_epoch) + 1
+        training = step * gradient.steps(self.prompts - self.pairs) + evaluation * evaluations
+        return _stage(f"policy-gradient/{name}/{key}", memory, training * len(recipe.seeds))
 
 
-def _stage(name: str, memory: dict[str, float], hours: float) -> PlannedStage:
+def _stage(name: str, memory: dict[str, float], seconds: Seconds) -> PlannedStage:
     """A planned stage, of bytes by part."""
-    return PlannedStage(name, {part: amount / GB for part, amount in memory.items() if amount}, hours)
+    parts = {part: amount / GB for part, amount in memory.items() if amount}
+    return PlannedStage(name, parts, seconds.all / 3600, seconds.busy / 3600)
+
+
+def hours(stages: Sequence[PlannedStage], jobs: int = 1) -> float:
+    """Hours of all stages, with `jobs` trainings by policy gradient at once on one GPU.
+
+    These take as long as the GPU works for all of them, or as launching their kernels, which they do at the same time.
+    """
+    trainings = [stage for stage in stages if stage.name.startswith("policy-gradient/")]
+    others = sum(stage.hours for stage in stages if stage not in trainings)
+    return others + max(sum(each.busy_hours for each in trainings), sum(each.hours for each in trainings) / jobs)
 
 
 def largest(stages: Sequence[PlannedStage]) -> PlannedStage:

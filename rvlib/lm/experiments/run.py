@@ -288,7 +288,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         processes.start()
         recipe = recipes.load(options.recipe, options.set)
         if options.dry_run:
-            sys.exit(processes.only_first(lambda: dry_run.show(recipe, folder, options.gpus)))
+            sys.exit(
+                processes.only_first(
+                    lambda: dry_run.show(recipe, folder, options.gpus, _checks.whole("jobs", options.jobs))
+                )
+            )
         if lacks := dry_run.hardware(recipe):
             sys.exit(processes.exit_message("\n".join(lacks)))
         part = Part.parse(options.part) if options.part else None
