@@ -27,8 +27,8 @@ MOMENTS = {"adam": 8, "adam8bit": 2 + 2 * 4 / 256}
 # Sampling, scoring and training take turns, so only the largest of these groups of parts counts.
 TURNS = (("KV cache", "gathered weights"), ("scoring",), ("activations",))
 USUAL_PROMPT_TOKENS = 200  # few prompts have more; for time alone, since memory is for the longest
-# 16 token steps of 64 rows through SmolLM2-135M's 30 layers by `generate`, profiled on an H200 on 2026-11-26 (`profile` in
-# benchmarks/results/gpu-h200-llama-3.1-8b.json): 16,642 launches, 376 ms on the host and 49 ms on the GPU.
+# 16 token steps of 64 rows through SmolLM2-135M's 30 layers by `generate`, profiled on an H200 on 2026-11-26 (`profile`
+# in benchmarks/results/gpu-h200-llama-3.1-8b.json): 16,642 launches, 376 ms on the host and 49 ms on the GPU.
 KERNELS_PER_LAYER = 16_642 / 16 / 30  # of a forward pass; a backward pass has about twice as many
 LAUNCH_SECONDS = 0.376 / 16_642  # of a kernel that Python launches
 REPLAY_SECONDS = 0.049 / 16_642  # of a kernel as small as these on the GPU, as when a CUDA graph replays it
