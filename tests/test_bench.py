@@ -26,6 +26,7 @@ from rvlib.lm.experiments import architectures, bench, bench_report, generated, 
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.models.policies import Policy
+from rvlib.lm.models.reward_functions import forward
 from rvlib.lm.optim import adam
 from rvlib.lm.sampling.encoding import encode_prompt
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
@@ -133,7 +134,15 @@ def test_both_ways_of_a_step_compute_the_same():
     models.sampling("generate", 8, 8)
     prompt_ids, completion_ids = models.generated.prompt_ids, models.generated.completion_ids
     together = log_probs(models.policy, prompt_ids, completion_ids)
-    alone = [official.one_log_prob(models.policy.model, *row).item() for row in zip(prompt_ids, completion_ids)]
+    alone = [
+        official.official_log_probs(
+            models.policy.model,
+            torch.tensor([prompt + completion]),
+            torch.ones(1, len(prompt + completion), dtype=torch.long),
+            len(prompt),
+        ).item()
+        for prompt, completion in zip(prompt_ids, completion_ids)
+    ]
     assert np.allclose(together, alone, atol=1e-3)
     models.scoring()
     texts = models._texts(completion_ids)
@@ -143,6 +152,20 @@ def test_both_ways_of_a_step_compute_the_same():
     ]
     assert np.allclose(models.rewards, alone, atol=1e-4)
     ends = models.policy.model.generation_config.eos_token_id
+    drawn = official.official_rollout(
+        official.OfficialModels(models.policy.model, models.reference.model, models.reward_model),
+        prompt_ids,
+        max_new_tokens=24,
+        eos_token_ids=ends,
+    )
+    mask = drawn.attention_mask == 1
+    replies = [row[drawn.start :][kept[drawn.start :]].tolist() for row, kept in zip(drawn.token_ids, mask)]
+    assert drawn.reply_tokens == sum(map(len, replies)) and all(len(r) == 24 or r[-1] in ends for r in replies)
+    for policy, logprobs in ((models.policy, drawn.logprobs), (models.reference, drawn.ref_logprobs)):
+        assert np.allclose(log_probs(policy, prompt_ids, replies), logprobs, atol=2e-2)  # in bfloat16
+    judge, tokenizer = models.reward_model.model, models.reward_model.tokenizer
+    alone = [forward(judge, tokenizer, [prompt + reply]).item() for prompt, reply in zip(prompt_ids, replies)]
+    assert np.allclose(alone, drawn.rewards, atol=1e-4)
     assert all(len(completion) == 24 or completion[-1] in ends for completion in completion_ids)
 
 

@@ -7,14 +7,13 @@ The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activat
 sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
 attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
 Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
-whole step, a step on `LARGE` replies, the same step as the official code does it (replies scored one by one, and log-
-probabilities taken one reply at a time with the logits of every position), the memory of a step at its longest beside
-what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded. Random weights know
-no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are nearly geometric with
-that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib bench`.
+whole step, a step on `LARGE` replies, the same step as the official code makes it (`official`), the memory of a step at
+its longest beside what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded.
+Random weights know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are
+nearly geometric with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib
+bench`.
 """
 
-import functools
 import tempfile
 import time
 from collections.abc import Callable
@@ -272,19 +271,19 @@ class Bench:
         return {"seconds": seconds, "tokens": numbers["reply_tokens"], "replies": settings.batch_size}
 
     def official(self) -> dict[str, Any]:
-        """The same as the official code does it, on the same number of prompts."""
-        generate = functools.partial(self._generate, "generate", rows=self.recipe.runtime.batch_size)
-        settings = self.recipe.policy_gradient
-
-        def step() -> int:
-            generated = generate(settings.batch_size)
-            models = OfficialModels(self.policy.model, self.reference.model, self.reward_model)
-            texts = self._texts(generated.completion_ids)
-            rows = list(zip(generated.prompt_ids, generated.completion_ids))
-            official_step(models, self.trainer, self.prompts, texts, rows, settings.num_mini_batches)
-            return sum(map(len, generated.completion_ids))
-
-        seconds, tokens = self._timed(step)
+        """The same as the official code makes it, on the same number of prompts."""
+        settings, generation_config = self.recipe.policy_gradient, self.policy.model.generation_config
+        seconds, tokens = self._timed(
+            lambda: official_step(
+                OfficialModels(self.policy.model, self.reference.model, self.reward_model),
+                self.trainer,
+                [encode_prompt(self.tokenizer, prompt.text) for prompt in self.prompts],
+                settings.num_generations,
+                max_new_tokens=settings.max_new_tokens,
+                eos_token_ids=generation_config.eos_token_id,
+                num_mini_batches=settings.num_mini_batches,
+            )
+        )
         return {"seconds": seconds, "tokens": tokens}
 
     def memory(self) -> dict[str, Any]:

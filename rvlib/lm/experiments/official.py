@@ -1,6 +1,10 @@
-"""A step of policy gradient as the official code does it (princeton-pli/what-makes-good-rm), to compare ours with.
+"""A step of policy gradient as the official code makes it, to compare ours with.
 
-Replies are scored one by one, and log-probabilities are taken one reply at a time with the logits of every position.
+That code is princeton-pli/what-makes-good-rm, `custom_rloo_trainer.py`, with the defaults of TRL 0.12. All replies of a
+batch go through each model together, padded to the longest: `generate` draws them and gives the logits of every token
+that it drew, from which ln π_old is taken; the reference computes the logits of every position, prompts too; the reward
+model scores them. The policy then learns from micro-batches of `MICRO_BATCH` rows, as long as the longest reply of all,
+with the logits of every position.
 """
 
 from collections.abc import Sequence
@@ -10,12 +14,14 @@ import numpy as np
 import torch
 import transformers
 
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models import RewardFunction
+from rvlib.lm.models.reward_functions import SequenceReward, forward
+from rvlib.lm.training.policy_gradient import clipped_loss
 from rvlib.lm.training.trainer import Trainer
+from rvlib.tabular.estimators import advantages as estimate_advantages
 
-Row = tuple[list[int], list[int]]
-"""The ids of a prompt and of a reply to it."""
+ROWS_AT_ONCE = 64  # TRL's default of local_rollout_forward_batch_size, which no configuration of the code sets
+MICRO_BATCH = 2  # per_device_train_batch_size of its configuration for Section 4.1
+KL_COEF, CLIP_RANGE = 0.05, 0.2
 
 
 @dataclass(frozen=True)
@@ -24,37 +30,109 @@ class OfficialModels:
 
     policy: transformers.PreTrainedModel
     reference: transformers.PreTrainedModel
-    reward_model: RewardFunction
+    reward_model: SequenceReward
+
+
+@dataclass(frozen=True)
+class OfficialRollout:
+    """A batch of replies, padded on both sides; tensors have one row a reply.
+
+    token_ids: of prompts and replies, (rows, longest); attention_mask: the same shape, 0 where there is no text; start:
+    where replies begin; logprobs, ref_logprobs: (rows,), of whole replies in nats; rewards: (rows,).
+    """
+
+    token_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    start: int
+    logprobs: torch.Tensor
+    ref_logprobs: torch.Tensor
+    rewards: torch.Tensor
+
+    @property
+    def reply_tokens(self) -> int:
+        """Tokens of all replies."""
+        return int(self.attention_mask[:, self.start :].sum())
+
+
+@torch.no_grad()
+def official_rollout(
+    models: OfficialModels, prompt_ids: Sequence[list[int]], *, max_new_tokens: int, eos_token_ids: Sequence[int]
+) -> OfficialRollout:
+    """Draw a reply to each of `prompt_ids` (at most `ROWS_AT_ONCE`), and take its log-probabilities and its reward."""
+    device, start = models.policy.device, max(map(len, prompt_ids))
+    padded = torch.tensor([[0] * (start - len(ids)) + ids for ids in prompt_ids], device=device)
+    lengths = torch.tensor([[len(ids)] for ids in prompt_ids], device=device)
+    prompt_mask = (torch.arange(start, device=device) >= start - lengths).long()
+    drawn = models.policy.generate(
+        padded,
+        attention_mask=prompt_mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=True,
+        top_k=0,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    completion_ids = drawn.sequences[:, start:]
+    ends = torch.isin(completion_ids, torch.tensor(eos_token_ids, device=device))
+    completion_mask = (ends.cumsum(-1) - ends.long() == 0).long()  # the first ending token is part of a reply
+    attention_mask = torch.cat([prompt_mask, completion_mask], -1)
+    logprobs = _gather(torch.stack(drawn.scores, 1), completion_ids, completion_mask)
+    texts = [row[mask == 1].tolist() for row, mask in zip(drawn.sequences, attention_mask)]
+    return OfficialRollout(
+        token_ids=drawn.sequences,
+        attention_mask=attention_mask,
+        start=start,
+        logprobs=logprobs,
+        ref_logprobs=official_log_probs(models.reference, drawn.sequences, attention_mask, start),
+        rewards=forward(models.reward_model.model, models.reward_model.tokenizer, texts),
+    )
+
+
+def official_log_probs(
+    model: transformers.PreTrainedModel, token_ids: torch.Tensor, attention_mask: torch.Tensor, start: int
+) -> torch.Tensor:
+    """ln π(y|x) of each row, (rows,), by the logits of every position; replies begin at `start`."""
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(token_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False).logits
+    return _gather(logits[:, start - 1 : -1], token_ids[:, start:], attention_mask[:, start:])
+
+
+def _gather(logits: torch.Tensor, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The log-probability of each row's tokens, (rows,)."""
+    logprobs = logits.float().log_softmax(-1).gather(-1, token_ids[..., None]).squeeze(-1)
+    return (logprobs * mask).sum(-1, dtype=torch.float64)
 
 
 def official_step(
     models: OfficialModels,
     trainer: Trainer,
-    prompts: Sequence[Prompt],
-    texts: Sequence[Sequence[str]],
-    rows: Sequence[Row],
+    prompt_ids: Sequence[list[int]],
+    num_generations: int,
+    *,
+    max_new_tokens: int,
+    eos_token_ids: Sequence[int],
     num_mini_batches: int,
-) -> None:
-    """Score the replies `texts` to `prompts`, and learn from the `rows`, which are their ids, one reply at a time."""
-    for prompt, replies in zip(prompts, texts):
-        for text in replies:
-            models.reward_model([prompt], [[text]])
-    with torch.inference_mode():
-        for model in (models.policy, models.reference):
-            for prompt_ids, completion_ids in rows:
-                one_log_prob(model, prompt_ids, completion_ids)
+) -> int:
+    """A whole step by RLOO on `num_generations` replies to each prompt; returns how many tokens the replies have.
+
+    ValueError for more than `ROWS_AT_ONCE` replies, which that code reads in several parts.
+    """
+    rows = [ids for ids in prompt_ids for _ in range(num_generations)]
+    if len(rows) > ROWS_AT_ONCE:
+        raise ValueError(f"A step must have at most {ROWS_AT_ONCE} replies, got {len(rows)}; set a smaller batch_size.")
+    drawn = official_rollout(models, rows, max_new_tokens=max_new_tokens, eos_token_ids=eos_token_ids)
+    regularised = drawn.rewards.double() - KL_COEF * (drawn.logprobs - drawn.ref_logprobs)
+    by_prompt = regularised.reshape(-1, num_generations).cpu().numpy()
+    advantages = torch.from_numpy(estimate_advantages(by_prompt, "rloo").ravel()).to(drawn.token_ids.device)
 
     def loss_of(indices: list[int]) -> torch.Tensor:
-        return torch.stack([-one_log_prob(models.policy, *rows[i]) for i in indices])
+        token_ids, attention_mask = drawn.token_ids[indices], drawn.attention_mask[indices]
+        logprobs = official_log_probs(models.policy, token_ids, attention_mask, drawn.start)
+        return clipped_loss(logprobs, drawn.logprobs[indices], advantages[indices], CLIP_RANGE)
 
-    micro_batch, trainer.micro_batch = trainer.micro_batch, 1
+    micro_batch, trainer.micro_batch = trainer.micro_batch, MICRO_BATCH
     for mini_batch in np.arange(len(rows)).reshape(num_mini_batches, -1):
         trainer.update(mini_batch.tolist(), loss_of)
     trainer.micro_batch = micro_batch
-
-
-def one_log_prob(model: transformers.PreTrainedModel, prompt_ids: list[int], completion_ids: list[int]) -> torch.Tensor:
-    """ln π(y|x) of one reply, a number, by the logits of every position."""
-    tokens = torch.tensor([prompt_ids + completion_ids], device=model.device)
-    logits = model(tokens, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
-    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt_ids) :, None]).sum().double()
+    return drawn.reply_tokens
