@@ -8,9 +8,11 @@ mini-batch ρ = 1, and -∇L is their unbiased estimate of ∇φ.
 
 As in the paper's code (section 4, arXiv 2503.15477, and princeton-pli/what-makes-good-rm): probabilities of whole
 replies, the KL term inside the reward, an epoch of as many replies as there are prompts, a constant learning rate.
-It differs from the paper's code in four ways: prompts run through a new permutation in each epoch, and none is dropped;
-a reply's random numbers depend on seed and step alone; the KL term is inside the reward for GRPO too, so that its
-gradient is that of λ KL(π‖π_ref); and the group's standard deviation is the sample's, of the regularised rewards.
+It differs from the paper's code in five ways. No prompt is dropped at the end of an epoch. A group's replies stay in
+one mini-batch. A reply's random numbers depend on seed and step alone. The KL term is inside the reward for GRPO too,
+so that its gradient is that of λ KL(π‖π_ref); the official GRPO trainer subtracts it from the loss as a number without
+a gradient. And GRPO divides by s + 1e-4, s the sample's deviation of the regularised rewards; there it is √(s² + 1e-8),
+of the rewards alone.
 """
 
 from __future__ import annotations
