@@ -1,8 +1,9 @@
 """A step of RLOO on a real language model: this book's loop, and TRL's RLOOTrainer with its defaults at the same batch.
 
 TRL is also measured without gradient checkpointing, which is on by default there and off here. How it is measured: both
-train SmolLM2-135M-Instruct on the same 8 prompts of AlpacaEval × 4 replies of at most 24 tokens a step, by the same reward (VADER's sentiment), learning rate, KL coefficient and group size, on the same
-machine, one after the other in one process, alternating. The first step of each is left out.
+train SmolLM2-135M-Instruct on the same 8 prompts of AlpacaEval × 4 replies of at most 24 tokens a step, by the same
+reward (VADER's sentiment), learning rate, KL coefficient and group size, on the same machine, one after the other in
+one process, alternating. The first step of each is left out.
 
 That both learn the same is seen where learning is quick: the tiny policy of recipe tiny-4.1, as many replies a step,
 its learning rate, constant for both (TRL's falls to nothing by default), several seeds each; the reward of each step

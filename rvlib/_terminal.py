@@ -1,6 +1,7 @@
 """What the commands share in a terminal: help that gives defaults, and an error as one sentence."""
 
 import argparse
+import difflib
 import errno
 import pathlib
 
@@ -33,10 +34,22 @@ def sentence(error: BaseException) -> str:
         return FULL
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)
+    reason = f"it is not there{nearest(error.filename)}" if error.errno == errno.ENOENT else error.strerror
     return (
-        f"{error.filename} must be where this command can read and write, but is not ({error.strerror}); "
-        "choose another place, or correct it."
+        f"{error.filename} must be where this command can read and write, but is not ({reason}); choose another "
+        "place, or correct it."
     )
+
+
+def nearest(name: str | pathlib.Path) -> str:
+    """The file or folder here that is spelt most like `name`, in words; nothing where none is."""
+    path = pathlib.Path(name)
+    try:
+        neighbours = [entry.name for entry in path.parent.iterdir()]
+    except OSError:  # it is no folder, or may not be read
+        neighbours = []
+    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
+    return f"; {path.parent / similar[0]} is here" if similar else ""
 
 
 def first_line(error: BaseException | None) -> str:

@@ -180,6 +180,12 @@ def test_a_score_of_null_abstains_and_is_counted(files, tmp_path):
             "must have one 'judge' for each of its 2",
         ),
         (lambda rows: ["text"], "line 1, must be an object with a prompt and replies, got str"),
+        (lambda rows: [rows[0] | {"judge": 10**400}], "line 1, must have finite scores, got 'judge' = 1000"),
+        (lambda rows: [rows[0] | {"judge": 2**60 + 1}], "line 1, must have scores that a number of 64 bits tells from"),
+        (
+            lambda rows: [rows[0] | {"scores": {"judge": 1}}],
+            "line 1, must have each score once, got 'judge' beside \"scores\" and in them.",
+        ),
     ],
 )
 def test_scores_that_do_not_fit_are_one_sentence(files, tmp_path, change, expected):
@@ -250,8 +256,14 @@ def test_prompts_must_have_as_many_replies_or_be_cut(tmp_path):
     brought = exchange.read_replies(path, num_generations=3)
     assert len(brought.prompts) == 12 and {len(row) for row in brought.replies} == {3}
     assert brought.left_out == ["line 48: 1 replies, fewer than 3"]
-    with pytest.raises(ValueError, match="^An audit needs at least two prompts and two replies to each, got 1 and 4 "):
+    expected = "^An audit needs at least two prompts and two replies to each, got "
+    with pytest.raises(ValueError, match=f"{expected}1 and 4 "):
         exchange.read_replies(path, limit=1, num_generations=4)
+    with pytest.raises(ValueError, match=f"{expected}0 and 9 [^\n]* \\(13 prompts have fewer than 9 replies\\); "):
+        exchange.read_replies(path, num_generations=9)
+    copies = [{"prompt": "p", "prompt_copy": i // 4, "reply": row["reply"]} for i, row in enumerate(rows)]
+    with pytest.raises(ValueError, match=f"{expected}1 different and 4 in "):
+        exchange.read_replies(written(tmp_path / "copies.jsonl", copies))
 
 
 @pytest.mark.parametrize(
@@ -326,6 +338,9 @@ def test_a_ground_truth_alone_is_no_audit(files, tmp_path):
         ValueError, match="^There must be a score beside the ground truth, got 'truth' alone; [^\n]*\\.$"
     ):
         audit_files(files[0], scores, ground_truth="truth")
+    written(scores, by_reply(truth=TRUTH.tolist(), judge=[["good"] * 4] * 12))
+    with pytest.raises(ValueError, match="^There must be a score [^\n]*, got 'truth' beside judge, without numbers; "):
+        audit_files(files[0], scores, ground_truth="truth")
 
 
 def test_pairs_without_scores_are_left_out_alone(tmp_path):
@@ -347,6 +362,9 @@ def test_pairs_without_scores_are_left_out_alone(tmp_path):
             {"reply": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "thanks"}]},
             "must have a reply whose last turn is the assistant's, got one of 'user'",
         ),
+        ({"reply": None}, 'must have one "reply" or a list of "replies", got prompt\\.$'),
+        ({"reply": "\ud83d"}, "must have a reply of whole characters, got half a one, which UTF-8 cannot write"),
+        ({"prompt": []}, "must have a prompt that is a text, got list"),
         (
             {"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
             "must have a prompt whose last turn is not the assistant's, which is the reply",
@@ -359,6 +377,27 @@ def test_a_row_that_is_wrong_is_told_by_line(tmp_path, row, expected):
         exchange.read_replies(path)
 
 
+def test_a_row_without_a_prompt_is_told_by_its_keys(tmp_path):
+    turns = [{"role": "user", "content": "q"}]
+    for row, expected in (
+        ({"messages": turns, "reply": "a"}, "messages, reply"),
+        ({"text": "q", "documents": [{"title": "t"}], "reply": "a"}, "text, documents, reply"),
+        (
+            {f"column {i}": i for i in range(100)},
+            ", ".join(f"column {i}" for i in range(12)) + " and 88 more",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f'line 1, must have a "prompt", got {expected}\\.$'):
+            exchange.read_replies(written(tmp_path / "r.jsonl", [row]))
+
+
+def test_columns_of_the_rows_numbers_are_no_scores(files, tmp_path):
+    """They are what pandas writes beside the columns of a table, and how it reads them again."""
+    for name in ("", "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"):
+        rows = [{name: i} | row for i, row in enumerate(by_reply(judge=TRUTH.tolist()))]
+        assert list(exchange.read_scores(written(tmp_path / "s.jsonl", rows)).scores) == ["judge"]
+
+
 def test_what_a_file_names_twice_is_refused(files, tmp_path):
     table = tmp_path / "s.csv"
     table.write_text("prompt,reply,judge,judge\nq,a,1,2\n")
@@ -367,6 +406,13 @@ def test_what_a_file_names_twice_is_refused(files, tmp_path):
     table.write_text("prompt;reply;judge\nq;a;1\n")
     with pytest.raises(ValueError, match="s.csv must have its cells separated by commas, got semicolons; "):
         exchange.read_scores(table)
+    table.write_text("prompt\treply\tjudge\nq\ta\t1\n")
+    with pytest.raises(ValueError, match="s.csv must have its cells separated by commas, got tabs; [^\n]* .tsv\\.$"):
+        exchange.read_scores(table)
+    text = tmp_path / "s.txt"
+    text.write_text("prompt,reply,judge\nq,a,1\n")
+    with pytest.raises(ValueError, match="line 1 is none; end the name of a table in .csv or .tsv\\.$"):
+        exchange.read_scores(text)
     lines = tmp_path / "s.jsonl"
     lines.write_text('{"prompt": "q", "reply": "a", "judge": 1, "judge": 2}\n')
     with pytest.raises(ValueError, match="s.jsonl, line 1, must have each key once, got 'judge' twice; "):
@@ -434,6 +480,9 @@ def test_replies_and_scores_may_be_tables(files, tmp_path):
         assert replies.replies[1][1] == "" and replies.replies[1][3] == rows[7]["reply"]
         judge = audit_files(path, path, ground_truth="truth").teachers["judge"]
         assert judge["unscored"] == 1 and judge["rewards"][0][1] == TRUTH[0, 1] and judge["accuracy"][0] == 1
+    (tmp_path / "s.csv").write_text(f"prompt,reply,judge\nq,{'long ' * 50_000},{2**60 + 1}\n")
+    with pytest.raises(ValueError, match=f"s.csv, row 1, must have scores [^\n]* got 'judge' = {2**60 + 1}; "):
+        exchange.read_scores(tmp_path / "s.csv")
     (tmp_path / "s.csv").write_text("prompt,reply,judge\nq,one, two,3\n")
     with pytest.raises(ValueError, match="s.csv, row 1, must have as many cells as the first line names; [^\n]*\\.$"):
         exchange.read_scores(tmp_path / "s.csv")
@@ -447,6 +496,20 @@ def test_a_score_of_too_few_prompts_is_one_sentence(files, tmp_path):
     with pytest.raises(ValueError, match=expected):
         audit_files(files[0], scores)
     assert audit_files(files[0], scores, min_scored=0.8).teachers["judge"]["prompts"] == 10
+
+
+@pytest.mark.parametrize("layout", [{"indent": 1}, {}])
+@pytest.mark.parametrize("key, path", [("data", ".data"), ("my rows", '.["my rows"]')])
+def test_an_array_within_an_object_is_told_by_its_key(files, tmp_path, layout, key, path):
+    wrapped = tmp_path / "wrapped.json"
+    wrapped.write_text(json.dumps({"version": 2, key: by_reply(judge=TRUTH.tolist())}, **layout))
+    for read in (exchange.read_replies, exchange.read_scores):
+        with pytest.raises(ValueError) as error:
+            read(wrapped)
+        assert str(error.value) == (
+            f"{wrapped} must hold a row a line or an array of rows, but is one object whose key {key} has an array of "
+            f"48 rows; save that array alone, as `jq '{path}'` does."
+        )
 
 
 # The command
@@ -502,11 +565,25 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
     [
         (
             ["--replies", "none.jsonl", "--scores", "s.jsonl"],
-            "^none.jsonl must be where this command can read [^\n]*\\.$",
+            "^none.jsonl must be where this command can read [^\n]* is not \\(it is not there\\); [^\n]*\\.$",
+        ),
+        (
+            ["--replies", "R1", "--scores", "S"],
+            "^[^\n]*/replise.jsonl must be [^\n]*there; [^\n]*/replies.jsonl is here",
+        ),
+        (["--replies", "R", "--scores", "S1"], "^[^\n]*/score.jsonl must be [^\n]*there; [^\n]*/scores.jsonl is here"),
+        (["--replies", "R1", "--export", "e.jsonl"], "^[^\n]*there; [^\n]*/replies.jsonl is here"),
+        (
+            ["--replies", "R1", "--scores", "S", "--reward-model", "sentiment"],
+            "^[^\n]*there; [^\n]*/replies.jsonl is here",
         ),
         (
             ["--compare", "none", "none"],
-            "^An audit to compare must be a folder with audit.json, got none, which does not ",
+            "^An audit to compare must be a folder with audit.json, got none, but it is not there\\.$",
+        ),
+        (
+            ["--compare", "C1", "C"],
+            "^An audit to compare must be [^\n]*, but it is not there; [^\n]*/run-a is here\\.$",
         ),
         (
             ["--replies", "R", "--scores", "S", "--ground-truth", "x"],
@@ -540,7 +617,9 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
 )
 def test_what_is_wrong_with_files_is_one_sentence(files, tmp_path, monkeypatch, arguments, expected):
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
-    places = {"R": str(files[0]), "S": str(files[1])}
+    places = {"R": str(files[0]), "S": str(files[1]), "R1": str(tmp_path / "replise.jsonl")}
+    places |= {"S1": str(tmp_path / "score.jsonl"), "C": str(tmp_path / "run-a"), "C1": str(tmp_path / "run-b")}
+    (tmp_path / "run-a").mkdir()
     with pytest.raises(SystemExit) as stopped:
         main([places.get(argument, argument) for argument in arguments])
     assert re.search(expected, str(stopped.value.code))
@@ -616,6 +695,7 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
         lambda audit: audit["teachers"]["judge"]["rewards"].pop(),
         lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, "good"),
         lambda audit: audit["reference"].update(rewards=[[1.0, 2.0]]),
+        lambda audit: audit["reference"].pop("reward_variance"),
         lambda audit: audit["teachers"]["judge"].update(rewards=5),
         lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, 10**400),
     ],
@@ -651,6 +731,7 @@ def test_what_is_no_audit_is_one_sentence(tmp_path):
     [
         (TRUTH, "Yes: judge gives the very rewards of the ground truth"),
         (np.ones((12, 4)), "No: judge gives every reply the same reward"),
+        (np.arange(12)[:, None] * np.ones((12, 4)), "No: judge gives all replies to a prompt the same reward"),
         (-TRUTH, "No: judge pulls against the ground truth and would lower it (covariance -"),
         (np.random.default_rng(5).normal(size=(12, 4)), "It cannot be told: judge may have nothing to do with"),
         (2 * TRUTH + 1e-3 * LENGTH, "Yes: training on judge begins to raise the ground truth "),
@@ -664,6 +745,16 @@ def test_the_titles_question_is_answered_in_a_sentence(rewards, expected):
     page = report.page(audit)
     heading = page.index("</h1>")
     assert page[heading:].startswith(f'</h1><div><p class="answer"><strong>{answer.split("(")[0][:40]}')
+
+
+def test_a_ground_truth_that_tells_no_replies_apart_says_nothing_of_a_reward_model():
+    audit = audit_rewards({"judge": TRUTH}, np.arange(12)[:, None] * np.ones((12, 4)))
+    expected = (
+        "It cannot be told: the ground truth tells no two replies to one prompt apart, and says nothing of judge."
+    )
+    assert verdict(audit, "judge") == expected
+    assert audit.advice[-1] == "the ground truth gives all replies to a prompt the same reward: take another."
+    assert not any("Go by the covariance" in sentence for sentence in audit.advice)
 
 
 def test_a_report_in_a_terminal_is_one_screen_of_80_columns(monkeypatch):

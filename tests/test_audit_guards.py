@@ -22,6 +22,7 @@ from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokeniz
 
 from rvlib.audit import command as audit_command
 from rvlib.audit import report, scoring, statistics
+from rvlib.audit.outcome import Audit
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
@@ -343,6 +344,35 @@ def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path
     assert rewards["judge"] != [[1, 3], [1, 3]]
     with pytest.raises(ValueError, match="^The ground truth must be one of the scores [^\n]*, got 'jugde'\\.$"):
         audit(None, [models / "judge"], ground_truth="jugde", progress=False, folder=tmp_path / "run", **files)
+
+
+@pytest.mark.parametrize("beside", [[], ["--reward-model", "positivity"]])
+def test_a_score_called_like_a_fixed_reward_is_the_ground_truth_only_by_its_file(tmp_path, beside):
+    rows = [{"prompt": p, "reply": r, "sentiment": len(r), "judge": 2.0 * len(r)} for p in "ab" for r in ("c", "d e")]
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["--replies", str(path), "--scores", str(path), "--folder", str(tmp_path / "run"), *beside]
+    with pytest.raises(
+        SystemExit,
+        match="^The ground truth must be a name of one thing, got 'sentiment', a reward model and a score of s.jsonl; "
+        "name the score by s.jsonl:sentiment, or rename it for the reward model\\.$",
+    ):
+        audit_command.main([*command, "--ground-truth", "sentiment"])
+    audit_command.main([*command, "--ground-truth", "s.jsonl:sentiment"])
+    result = Audit.load(tmp_path / "run")
+    assert result.reference is not None and result.reference["rewards"] == [[1, 3], [1, 3]]
+    assert result.ground_truth == "sentiment" and "sentiment" not in result.teachers
+
+
+def test_a_score_may_have_a_name_like_one_on_the_hub(tmp_path):
+    rows = [{"prompt": p, "reply": r, "judges/a": len(r), "judges/b": -len(r)} for p in "ab" for r in ("c", "d e")]
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for beside in ([], ["--reward-model", "positivity"]):
+        command = ["--replies", str(path), "--scores", str(path), *beside]
+        audit_command.main([*command, "--ground-truth", "judges/a", "--folder", str(tmp_path / "run")])
+        result = Audit.load(tmp_path / "run")
+        assert result.ground_truth == "judges/a" and "judges/b" in result.teachers
 
 
 def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(models, prompts, tmp_path):

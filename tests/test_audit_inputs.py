@@ -245,6 +245,42 @@ def test_arrays_objects_and_parquet(tmp_path):
     assert texts(tmp_path / "d.parquet") == ([("row 1", "q", "c")], [])
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("indent", [1, None])
+@pytest.mark.parametrize(
+    "key, entries, expected",
+    [
+        ("data", [{"prompt": "p"}] * 12, "data has an array of 12 rows; save that array alone, as `jq '.data'` does."),
+        (
+            "prompts",
+            ["p"] * 12,
+            "prompts has an array of 12 texts; save them as rows, as `jq '.prompts | map({prompt: .})'` does.",
+        ),
+    ],
+)
+def test_an_array_within_an_object_is_told_by_its_key(tmp_path, name, indent, key, entries, expected):
+    path = written(tmp_path, json.dumps({"version": 2, key: entries}, indent=indent), name)
+    for settings in ({}, {"column": "prompt"}, {"skip_bad_lines": True}):
+        with pytest.raises(
+            ValueError, match=re.escape(f"{path} must hold a row a line or an array of rows, but is one ")
+        ) as error:
+            files.read_examples(path, **settings)
+        assert str(error.value).endswith(f"one object whose key {expected}")
+    rows = [{"prompt": "p"}, {"prompt": "q"}]
+    assert [text for _, text, _ in texts(written(tmp_path, json.dumps(rows, indent=indent), name))[0]] == ["p", "q"]
+
+
+def test_a_row_with_an_array_is_no_wrapping(tmp_path):
+    rows = [{"query": "p", "answers": ["a", "b"], "documents": [{"title": "t"}]}, {"query": "q", "documents": []}]
+    assert [text for text, *_ in read(tmp_path, rows[:1], column="query")] == ["p"]
+    with pytest.raises(ValueError, match="got line 1: no prompt, but the keys query, answers, documents; known are "):
+        read(tmp_path, rows)
+    with pytest.raises(
+        ValueError, match="line 1: no prompt, but the keys dialogue; known are [^\n]*; correct them\\.$"
+    ):
+        read(tmp_path, [{"dialogue": [user("q")]}])
+
+
 NO_PROMPTS = {
     "gzip's": ("prompts.txt", gzip.compress(b"a\nb\n")),
     "not packed by gzip": ("prompts.txt.gz", b"a\nb\n"),
@@ -273,6 +309,8 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
         ('"id"\t"question"\n1\ta\n', "that of a table with the columns id, question; end its name in .tsv"),
         ("prompt\na b\n", "that of a table with the column prompt; end its name in .csv"),
         ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
+        ('{\n "data": [\n  {"prompt": "a"}\n ]\n}\n', "that of JSON; end its name in .json"),
+        ('[\n {\n  "prompt": "a"\n }\n]\n', "that of JSON; end its name in .json"),
     ],
 )
 def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason):

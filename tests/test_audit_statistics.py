@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from rvlib.audit import audit_rewards, report_rows
+from rvlib.audit import audit_rewards, grade, report_rows
 from rvlib.audit import statistics as stats
 
 
@@ -163,10 +163,25 @@ def test_a_truth_with_missing_rewards_has_its_own_speed():
     rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, truth)
     teacher = audit_rewards(3 * rewards, truth).teachers["the reward model"]
     assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
-    assert teacher["covariance"][0] == pytest.approx(teacher["reward_variance"][0])
     partly = np.where(rng.random((10, 4)) < 0.3, np.nan, truth)
     teacher = audit_rewards(rewards, partly).teachers["the reward model"]
     assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
+
+
+def test_covariances_of_reward_models_that_abstain_from_different_replies_are_in_one_unit():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(12, 4)) * np.repeat([1.0, 9.0], 6)[:, None]
+    quiet, loud = (np.where(np.arange(12)[:, None] // 6 == half, truth, np.nan) for half in (0, 1))
+    replies = [["a" * int(rng.integers(1, 99)) for _ in range(4)] for _ in range(12)]
+    audit = audit_rewards({"all": truth, "quiet": quiet, "loud": loud}, truth, replies=replies)
+    unit = truth.std(ddof=1)
+    for name, rewards in (("all", truth), ("quiet", quiet), ("loud", loud)):
+        expected = np.nanmean(stats.covariances(rewards, truth)) / (np.nanstd(rewards, ddof=1) * unit)
+        assert audit.teachers[name]["covariance"][0] == pytest.approx(expected)
+        value, *_ = stats.partial_covariance(rewards, truth, [[len(reply) for reply in row] for row in replies])
+        in_units = value / (np.nanstd(rewards, ddof=1) * unit)
+        assert audit.teachers[name]["covariance_without_length"][0] == pytest.approx(in_units)
+    assert audit.teachers["loud"]["covariance"][0] > 5 * audit.teachers["quiet"]["covariance"][0]
 
 
 def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
@@ -187,6 +202,35 @@ def test_exact_scores_are_not_flattened(offset, step):
     audit = audit_rewards(rewards, rewards)
     assert audit.teachers["the reward model"]["accuracy"] == [1, 1, 1]
     assert np.array_equal(audit.teachers["the reward model"]["rewards"], rewards)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [2.0**160, 2.0**-160])
+def test_the_unit_of_a_reward_changes_nothing_but_what_is_in_it(factor):
+    rewards, truth = np.random.default_rng(0).normal(size=(2, 12, 4))
+    rewards[0, 0] = np.nan
+    replies = [[f"{'word ' * (1 + (5 * i + 3 * j) % 7)}" for j in range(4)] for i in range(12)]
+    of_one, of_another = (
+        audit_rewards({"r": by * rewards}, truth * other, replies=replies).teachers["r"]
+        for by, other in ((1.0, 1.0), (factor, 1 / factor))
+    )
+    for key in of_one.keys() - {"mean", "scale", "reward_variance_own_unit", "rewards", "examples"}:
+        assert of_another[key] == of_one[key], key
+    in_its_unit = [end * factor**2 for end in of_one["reward_variance_own_unit"]]
+    assert of_another["reward_variance_own_unit"] == pytest.approx(in_its_unit)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor, got", [(1e300, "one of"), (1e60, "one of"), (1e-300, "a difference of at most")])
+def test_rewards_whose_powers_are_no_numbers_are_one_sentence(factor, got):
+    rewards, truth = np.random.default_rng(0).normal(size=(2, 12, 4))
+    sentence = f"must be at most 1e\\+50 in size and differ by 1e-50 or more, got {got} [^\n]*; multiply all [^\n]*\\.$"
+    with pytest.raises(ValueError, match=f"^Rewards of mine {sentence}"):
+        audit_rewards({"mine": factor * rewards}, truth)
+    with pytest.raises(ValueError, match=f"^Rewards of the ground truth {sentence}"):
+        audit_rewards({"mine": rewards}, factor * truth)
+    with pytest.raises(ValueError, match=f"^rewards {sentence}"):
+        grade(factor * rewards)
 
 
 def test_rounding_in_64_bits_is_no_difference():

@@ -134,9 +134,9 @@ CASES = {
     ),
     "twice the same good output": (lambda: policy_specific_teachers(3, 1, 1), "other_good must be another output"),
     "negative variance": (lambda: bounds.tabular_slow_time_bound(-0.1, 0.1), "variance must be in [0, inf], got -0.1"),
-    "a reward bound of one": (
-        lambda: bounds.gradient_norm_bound(0.1, 2, 1, 1.0),
-        "reward_bound must be greater than 1, got 1",
+    "a negative reward bound": (
+        lambda: bounds.gradient_norm_bound(0.1, 2, 1, -1.0),
+        "reward_bound must be in [0, inf], got -1",
     ),
     "rewards beyond [-1, 1]": (
         lambda: bounds.tabular_fast_time_bound(PROBS, [2.0, 0, 0], REWARD, 0.1, [0]),

@@ -26,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
         help="a file (.jsonl, .json, .csv, .tsv, .parquet, .txt, perhaps .gz), a data set's name[:split], alpaca-eval "
         "or demo-preferences",
     )
-    audited.add_argument("--ground-truth", help="what you want, named as a reward model is, or a column of --scores")
+    audited.add_argument(
+        "--ground-truth",
+        help="what you want, named as a reward model is, or a column of --scores, perhaps as FILE:COLUMN",
+    )
     audited.add_argument("--num-generations", type=int, help="replies to each prompt (default: 8, or all of --replies)")
     audited.add_argument("--max-new-tokens", type=int, default=64, help="the longest reply")
     audited.add_argument("--temperature", type=float, default=1.0, help="of sampling")

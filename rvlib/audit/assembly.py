@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
-from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.grading import check_size, grade, order_of_teachers, unit
 from rvlib.audit.outcome import Audit, Grade, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
@@ -77,6 +77,8 @@ def assemble(
     learns, all by default. texts: whether to keep words of replies: the best and the worst, one as each model
     read it, and the phrases that replies begin with.
     """
+    for label, scores in [*teachers.items(), *([] if truth is None else [("the ground truth", truth)])]:
+        check_size(f"Rewards of {label}", scores.rewards, scores.preferences)
     different = features = None
     if drawn.replies is not None:
         texts_of_replies = np.array(drawn.replies, dtype=object)
@@ -102,10 +104,9 @@ def assemble(
         if features is not None and drawn.replies is not None:
             result["probes"] = probes.correlations(rewards, features, prompt)
             if truth_rewards is not None and "length" in features:
-                common = statistics.jointly_known(rewards, truth_rewards)
-                units = [values / (np.nanstd(values, ddof=1) or 1.0) for values in common]
+                known, _ = statistics.jointly_known(rewards, truth_rewards)  # in the units of the covariance
                 result["covariance_without_length"] = statistics.partial_covariance(
-                    units[0], units[1], features["length"], prompt
+                    known / unit(known), truth_rewards / unit(truth_rewards), features["length"], prompt
                 )
             if texts and not reference:
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)

@@ -15,7 +15,7 @@ from rvlib.audit import report
 from rvlib.audit.arguments import parser
 from rvlib.audit.comparison import compare
 from rvlib.audit.exchange import read_replies, write_replies
-from rvlib.audit.scored_files import audit_files, names_a_model
+from rvlib.audit.scored_files import audit_files, check_one_meaning, names_a_model, score_columns, score_label
 from rvlib.files import data_folder, fingerprint
 
 OF_DRAWING = {"prompts", "column", "max_new_tokens", "temperature", "seed", "engine"}  # options about drawing replies
@@ -71,9 +71,13 @@ def _check_used(options: Any, defaults: dict[str, Any]) -> None:
 
 def _of_files_alone(options: Any) -> bool:
     """Whether replies and all scores come from files, and nothing is to be scored here."""
-    return bool(
-        options.replies and options.scores and not options.reward_model and not names_a_model(options.ground_truth)
-    )
+    if not options.replies or not options.scores or options.reward_model:
+        return False
+    if not names_a_model(options.ground_truth):
+        return True
+    columns = score_columns(options.scores)
+    check_one_meaning(columns, options.ground_truth)
+    return score_label(columns, options.ground_truth) is not None
 
 
 def _compare(options: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rvlib._terminal import nearest
 from rvlib.audit.grading import grade
 from rvlib.audit.outcome import Audit, check, different_replies
 from rvlib.audit.report import STYLE, cell
@@ -130,7 +131,8 @@ def _loaded(audit: Any, place: str) -> Audit:
     if isinstance(audit, (str, pathlib.Path)):
         if not pathlib.Path(audit).exists():
             raise ValueError(
-                f"An audit to compare must be a folder with audit.json, got {audit}, which does not exist."
+                f"An audit to compare must be a folder with audit.json, got {audit}, but it is not there"
+                f"{nearest(audit)}."
             )
         return Audit.load(audit)
     if not isinstance(audit, Audit):

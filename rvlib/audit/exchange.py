@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import _checks
-from rvlib.audit.exchange_rows import REPLIES, REPLY, FileRow, is_log_prob, is_number, read_rows
+from rvlib.audit.exchange_rows import REPLIES, REPLY, FileRow, is_log_prob, read_rows
 from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Preference, Prompt
 
@@ -38,6 +38,7 @@ LOG_PROBS = ("log_prob", "logprob", "log_probs", "logprobs")
 # Columns that are no scores.
 KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "rejected", "tokens"}
 KNOWN |= {"times_drawn", "prompt_copy"}
+INDEX = re.compile(r"\s*|Unnamed: [\d.]+|__index_level_\d+__")  # a column of the rows' numbers, as pandas writes it
 NUMBER_AS_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?\s*%?", re.IGNORECASE)
 EXPORTED = (".jsonl", ".json", ".parquet")  # endings of a file of replies to be scored
 Key = tuple[str, str]  # the texts of a prompt and of a reply
@@ -163,10 +164,13 @@ def read_replies(path: str | pathlib.Path, *, num_generations: int | None = None
     keys = [key for key in keys if len(texts[key]) >= num_generations]
     left_out += [f"{prompts[key].name}: {len(texts[key])} replies, fewer than {num_generations}" for key in too_few]
     kept = set(keys)
-    if len(keys) < 2 or num_generations < 2:
+    count = len({text for text, _ in keys})
+    if count < 2 or num_generations < 2:
+        different = " different" * (count < len(keys))
+        why = f" ({len(too_few)} prompts have fewer than {num_generations} replies)" * bool(too_few)
         raise ValueError(
             "An audit needs at least two prompts and two replies to each, "
-            f"got {len(keys)} and {num_generations} in {path}; its intervals are over prompts."
+            f"got {count}{different} and {num_generations} in {path}{why}; its intervals are over prompts."
         )
     return Replies(
         prompts=[prompts[key] for key in keys],
@@ -185,13 +189,20 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
     twice: list[tuple[Key, str]] = []
     for row in read_rows(path):
         prompt, replies = row.prompt().text, row.replies()
-        columns = {name: value for name, value in row.columns.items() if name not in KNOWN and name not in LOG_PROBS}
-        columns |= columns.pop("scores") if isinstance(columns.get("scores"), dict) else {}
+        columns = {
+            name: value
+            for name, value in row.columns.items()
+            if name not in KNOWN and name not in LOG_PROBS and not INDEX.fullmatch(name)
+        }
+        nested = columns.pop("scores") if isinstance(columns.get("scores"), dict) else {}
+        if twice_in_row := sorted(columns.keys() & nested.keys()):
+            raise row.error(f'must have each score once, got {twice_in_row[0]!r} beside "scores" and in them.')
+        columns |= nested
         for name, values in columns.items():
             if name in REPLY + REPLIES:
                 continue
             values = values if isinstance(values, list) else [values]
-            wrong = [value for value in values if value is not None and not is_number(value)]
+            wrong = [value for value in values if not isinstance(value, (int, float, type(None)))]
             if wrong:  # a judge's comment, a source: no score
                 no_numbers.setdefault(name, (row, wrong[0]))
                 continue
@@ -199,9 +210,14 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
                 raise row.error(f"must have one {name!r} for each of its {len(replies)} replies, got {len(values)}.")
             column = table.setdefault(name, {})
             for reply, value in zip(replies, values):
-                score = math.nan if value is None else float(value)
+                score = _score(value)
                 if math.isinf(score):
-                    raise row.error(f"must have finite scores, got {name!r} = {value}.")
+                    raise row.error(f"must have finite scores, got {name!r} = {str(value)[:40]}.")
+                if score != value and not math.isnan(score):
+                    raise row.error(
+                        f"must have scores that a number of 64 bits tells from the next, got {name!r} = {value}; leave "
+                        "the column out, or take off its scores what they have in common."
+                    )
                 known = column.setdefault((prompt, reply), score)
                 if known != score and not (math.isnan(known) and math.isnan(score)):
                     twice.append(((prompt, reply), name))
@@ -297,6 +313,14 @@ def _all_known(rows: list[list[_Value | None]]) -> list[list[_Value]] | None:
     """The rows, or None where any of their values is not known."""
     known = [[value for value in row if value is not None] for row in rows]
     return known if known == rows else None
+
+
+def _score(value: float | None) -> float:
+    """A score as a number of 64 bits, NaN for one that is missing."""
+    try:
+        return math.nan if value is None else float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _stem(path: str | pathlib.Path) -> str:

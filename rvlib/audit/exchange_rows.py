@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.data.rows import ROLES
+from rvlib.lm.data.rows import ROLES, listed_keys, refuse_wrapped
 
 REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
@@ -46,15 +46,15 @@ class FileRow:
     def prompt(self) -> Prompt:
         """Its prompt, named after its place; replies and scores find each other by its text."""
         if "prompt" not in self.columns:
-            raise self.error(f'must have a "prompt", got {", ".join(map(str, self.columns)) or "nothing"}.')
+            raise self.error(f'must have a "prompt", got {listed_keys(self.columns)}.')
         prompt, reference = self.columns["prompt"], self.columns.get("reference")
         reference = "" if reference is None else self.text("reference", reference)
         are_turns = isinstance(prompt, list) and all(
             isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in prompt
         )
-        if are_turns:
+        if prompt and are_turns:
             turns = [(str(turn["role"]), self.text("prompt", turn["content"])) for turn in prompt]
-            if turns and _is_assistant(turns[-1][0]):
+            if _is_assistant(turns[-1][0]):
                 raise self.error("must have a prompt whose last turn is not the assistant's, which is the reply.")
             return Prompt.of_turns(self.place, turns, reference)
         return Prompt(self.place, self.text("prompt", prompt), reference)
@@ -66,7 +66,8 @@ class FileRow:
             return [self.text("reply", reply) for reply in several]
         single = [self.columns[name] for name in REPLY if self.columns.get(name) is not None]
         if len(single) != 1:
-            raise self.error(f'must have one "reply" or a list of "replies", got {", ".join(map(str, self.columns))}.')
+            known = listed_keys({name: value for name, value in self.columns.items() if value is not None})
+            raise self.error(f'must have one "reply" or a list of "replies", got {known}.')
         return [self.text("reply", single[0])]
 
     def of_each(self, value: Any, count: int, valid: Callable[[Any], bool], entry: str) -> list[Any]:
@@ -112,6 +113,8 @@ class FileRow:
             value = "".join(str(part["text"]) for part in value)  # a content in parts
         if not isinstance(value, str):
             raise self.error(f"must have a {kind} that is a text, got {type(value).__name__}.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise self.error(f"must have a {kind} of whole characters, got half a one, which UTF-8 cannot write.")
         return value
 
 
@@ -147,6 +150,8 @@ def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
         elif text.lstrip().startswith("["):
             rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text), 1))
         else:
+            if text.lstrip().startswith("{"):
+                _check_lines(path, text)
             lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
             rows = ((f"line {n}", _json(path, f"line {n}", line)) for n, line in lines)
     for place, row in rows:
@@ -155,9 +160,13 @@ def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
         yield FileRow(path, place, row)
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, as a score must be."""
-    return isinstance(value, (int, float)) and (isinstance(value, float) or abs(value) <= sys.float_info.max)
+def _check_lines(path: str | pathlib.Path, text: str) -> None:
+    """ValueError, in one sentence, where a file is one object and not one a line."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    refuse_wrapped(path, value, ("prompt", *REPLY))
 
 
 def _is_assistant(role: Any) -> bool:
@@ -167,18 +176,20 @@ def _is_assistant(role: Any) -> bool:
 
 def is_log_prob(value: Any) -> bool:
     """Whether a value is the logarithm of a probability above 0."""
-    return is_number(value) and -math.inf < value <= 0
+    return isinstance(value, (int, float)) and -sys.float_info.max <= value <= 0
 
 
 def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a table whose first line names its columns."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         names = list(reader.fieldnames or [])
         if (twice := _twice(names)) is not None:
             raise ValueError(f"{path} must have each column once, got two of the name {twice!r}; rename one.")
-        if len(names) == 1 and ";" in names[0]:
-            raise ValueError(f"{path} must have its cells separated by commas, got semicolons; save it again.")
+        for mark, got in ((";", "semicolons; save it again"), ("\t", "tabs; end its name in .tsv")):
+            if len(names) == 1 and mark in names[0]:
+                raise ValueError(f"{path} must have its cells separated by commas, got {got}.")
         for n, row in enumerate(reader, 1):
             if None in row or None in row.values():
                 raise ValueError(
@@ -202,7 +213,9 @@ def _cell(column: str, text: str) -> Any:
     if word in ("true", "false"):
         return word == "true"
     try:
-        return text if "_" in text else float(text)  # Python would read 1_000
+        if "_" in text:  # Python would read 1_000
+            return text
+        return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)
     except ValueError:
         return text
 
@@ -219,8 +232,10 @@ def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
         return json.loads(text, parse_constant=_constant, object_pairs_hook=once)
     except _Twice as error:
         raise ValueError(str(error)) from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} must hold JSON, a row a line, but {place} is none.") from None
+    except (ValueError, RecursionError) as error:
+        is_table = place == "line 1" and not str(path).lower().removesuffix(".gz").endswith(("json", "jsonl"))
+        reason = f" ({error})" if place == "the whole" else "; end the name of a table in .csv or .tsv" * is_table
+        raise ValueError(f"{path} must hold JSON, a row a line or an array, but {place} is none{reason}.") from None
 
 
 class _Twice(Exception):

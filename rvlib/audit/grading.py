@@ -18,19 +18,21 @@ from rvlib.audit.statistics import Interval, averaged, covariances
 from rvlib.metrics import Normalizer, ranking_accuracy
 
 ALMOST_NONE = 0.01  # of the mean reward variance: below it a prompt counts as having (almost) none
+LARGEST = 1e50  # of a reward in size, and one over the least by which rewards may differ: beyond it, powers overflow
 
 
 @dataclass(frozen=True)
 class _Agreement:
     """How a reward agrees with a ground truth, prompt by prompt, and what share of all pairs it ties.
 
-    accuracy, chance: (prompts,), NaN where no two replies differ. covariance, truth_variance: (prompts,), in units.
+    accuracy, chance: (prompts,), NaN where no two replies differ. covariance: (prompts,), in units of both rewards;
+    truth_covariance: the same of the ground truth in the reward's place, over the same replies.
     """
 
     accuracy: NDArray[np.float64]
     chance: NDArray[np.float64]
     covariance: NDArray[np.float64]
-    truth_variance: NDArray[np.float64]
+    truth_covariance: NDArray[np.float64]
     tied: float
     tied_in_error: float
 
@@ -52,10 +54,15 @@ def grade(
     texts, all by default; a reply that was drawn twice is no pair for accuracy. prompts, pair_prompts: the texts, all
     different by default; equal ones count as one prompt, whose value is their mean. group: replies to a prompt from
     which a step of training learns, all by default. "per_prompt" has "reward_variance", and with a ground truth
-    "covariance" and "accuracy" (None where no two differ), a value for every row of `rewards`. ValueError unless two
-    prompts have two rewards each, and with a ground truth two replies each of which both are known.
+    "covariance" and "accuracy" (None where no two differ), a value for every row of `rewards`. The unit of the ground
+    truth is its deviation over all replies where it is known, with a reward or without, so that covariances of several
+    reward models compare. ValueError unless two prompts have two rewards each, and with a ground truth two replies each
+    of which both are known, and for rewards that `check_size` refuses.
     """
     rewards = np.asarray(rewards, dtype=float)
+    check_size("rewards", rewards, preferences)
+    if ground_truth is not None:
+        check_size("ground_truth", ground_truth)
     prompt = _numbered(prompts, len(rewards))
     present = np.isfinite(rewards)
     own_unit = covariances(rewards, rewards)
@@ -68,6 +75,7 @@ def grade(
         )
     scale = Normalizer.fit(rewards[present]).scale if np.ptp(rewards[present]) else 0.0
     normalised = own_unit / (scale**2 or 1)
+    variance = _mean(normalised, prompt)
     flat = np.where(np.isfinite(own_unit), own_unit <= ALMOST_NONE * variances.mean(), np.nan)
     deciles = [0.1, 0.5, 0.9]
     truth = None if ground_truth is None else np.asarray(ground_truth, dtype=float)
@@ -77,8 +85,8 @@ def grade(
     result: Grade = {
         "mean": float(rewards[present].mean()),
         "scale": scale,
-        "reward_variance": _mean(normalised, prompt),
-        "reward_variance_own_unit": _mean(variances),
+        "reward_variance": variance,
+        "reward_variance_own_unit": [end * (scale**2 or 1) for end in variance],
         "spread": np.nanquantile(averaged(normalised, prompt), deciles).tolist(),
         "spread_of_mean": (np.quantile(variances, deciles) / (variances.mean() or 1)).tolist(),
         "flat": _share(flat, prompt),
@@ -110,6 +118,20 @@ def grade(
         if len(set(pair_prompt)) < len(pairs) or not scored.all():
             result["per_prompt"]["pair_prompt"] = pair_prompt.tolist()
     return result
+
+
+def check_size(name: str, rewards: ArrayLike, preferences: ArrayLike = ()) -> None:
+    """ValueError, in one sentence, for rewards so large, or so nearly equal, that their powers are no numbers."""
+    tables = [np.asarray(table, dtype=float) for table in (rewards, preferences)]
+    known, pairs = (table[np.isfinite(table)] for table in tables)
+    largest = max(np.abs(values).max(initial=0.0) for values in (known, pairs))
+    spread = np.ptp(known) if len(known) and largest <= LARGEST else 0.0
+    if largest > LARGEST or 0 < spread < 1 / LARGEST:
+        got = f"one of {largest:g}" if largest > LARGEST else f"a difference of at most {spread:g}"
+        raise ValueError(
+            f"{name} must be at most {LARGEST:g} in size and differ by {1 / LARGEST:g} or more, got {got}; multiply "
+            "all of them by one number, which changes nothing but their own unit."
+        )
 
 
 def order_of_teachers(teachers: Mapping[str, Grade]) -> Order:
@@ -156,7 +178,7 @@ def _graded_by_truth(
     return {
         "accuracy": _mean(agreement.accuracy, prompt) if enough else None,
         "covariance": _mean(agreement.covariance, prompt),
-        "relative_speed": statistics.relative_speed(agreement.covariance, agreement.truth_variance, prompt),
+        "relative_speed": statistics.relative_speed(agreement.covariance, agreement.truth_covariance, prompt),
         "chance": float(np.nanmean(averaged(agreement.chance, prompt))) if enough else 0.5,
         "tied": agreement.tied,
         "tied_in_error": agreement.tied_in_error,
@@ -169,9 +191,11 @@ def _graded_by_truth(
 def _agreement(rewards: NDArray[np.float64], truth: NDArray[np.float64], different: ArrayLike | None) -> _Agreement:
     """Accuracy on pairs of different replies, and covariance in units of the deviations of both.
 
-    All of it is of the replies that have both rewards, the units too.
+    All of it is of the replies that have both rewards, and so is the reward's unit; the ground truth's is of all
+    replies where it is known, the same for every reward model, whichever replies that one abstains from.
     """
     prompts, replies = rewards.shape
+    truth_unit = unit(truth)
     rewards, truth = statistics.jointly_known(rewards, truth)
     present = np.isfinite(truth)
     pairs = np.ones((prompts, replies, replies)) if different is None else np.array(different, dtype=float)
@@ -189,20 +213,20 @@ def _agreement(rewards: NDArray[np.float64], truth: NDArray[np.float64], differe
     with np.errstate(invalid="ignore"):  # NaN where no two replies differ
         tied = ties.sum((1, 2)) / counts
         truth_tied = truth_ties.sum((1, 2)) / counts
-    scale, truth_scale = (_unit(values[present]) for values in (rewards, truth))
     ordered = pairs - truth_ties
     return _Agreement(
         accuracy=accuracy,
         chance=tied * truth_tied + (1 - tied) * (1 - truth_tied) / 2,
-        covariance=covariances(rewards, truth) / (scale * truth_scale),
-        truth_variance=covariances(truth, truth) / truth_scale**2,
+        covariance=covariances(rewards, truth) / (unit(rewards) * truth_unit),
+        truth_covariance=covariances(truth, truth) / (unit(truth) * truth_unit),
         tied=float(ties.sum() / max(counts.sum(), 1)),
         tied_in_error=float((ties * ordered).sum() / max(ordered.sum(), 1)),
     )
 
 
-def _unit(known: NDArray[np.float64]) -> float:
-    """The standard deviation of all known rewards, or 1 where they are equal."""
+def unit(rewards: NDArray[np.float64]) -> float:
+    """The standard deviation of all rewards that are known, or 1 where they are equal."""
+    known = rewards[np.isfinite(rewards)]
     return Normalizer.fit(known).scale if np.ptp(known) else 1.0
 
 

@@ -168,7 +168,7 @@ def check(audit: Audit, place: str = "the audit") -> None:
         *audit.teachers.items(),
         *([] if audit.reference is None else [("the truth", audit.reference)]),
     ]:
-        held = isinstance(grade, dict) and {"scale", "prompts", audit.order["by"]} <= grade.keys()
+        held = isinstance(grade, dict) and {"scale", "prompts", "reward_variance", audit.order["by"]} <= grade.keys()
         require(held and isinstance(grade.get("per_prompt", {}), dict), f"a whole grade of {name}")
         try:
             rewards = np.array([[_number(reward) for reward in row] for row in grade["rewards"]], dtype=float)

@@ -25,7 +25,15 @@ from rvlib.audit.exchange import check_export, write_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
 from rvlib.audit.outcome import Audit
 from rvlib.audit.planning import resolved_dtype, show_plan
-from rvlib.audit.scored_files import ScoreColumn, check_group, names_a_model, score_columns, unmatched_scores
+from rvlib.audit.scored_files import (
+    ScoreColumn,
+    check_group,
+    check_one_meaning,
+    names_a_model,
+    notes_on_scores,
+    score_columns,
+    score_label,
+)
 from rvlib.audit.statistics import MANTISSA
 from rvlib.audit.steps import (
     GROUND_TRUTH_LABEL,
@@ -88,9 +96,9 @@ def audit(
     `sample_replies`; batch_size is also the number of texts in a batch of a reward model. dtype: "auto" is bfloat16 on
     a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes
     (`rvlib.lm.processes`) share sampling and scoring. What was drawn, and what models scored, stays in `folder` (one
-    of the data folder by default), and a run that was cut off goes on from there; a function scores anew, since nothing
-    tells whether it is the one of before. OSError or ValueError, in one sentence, for what
-    is missing or wrong.
+    of the data folder by default), and a run that was cut off goes on from there. A function scores anew: not even its
+    source would tell whether what it calls, holds or asks is still the same, and a score of before would be a wrong
+    number that nobody sees. OSError or ValueError, in one sentence, for what is missing or wrong.
     """
     labelled_models: dict[str, RewardModel] = dict(
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
@@ -105,7 +113,9 @@ def audit(
     if replies is not None:
         request = read_request(replies, num_generations, limit)
     elif policy is None or prompts is None:
-        raise ValueError("An audit needs a policy and prompts, or a file of replies; name --policy and --prompts.")
+        raise ValueError(
+            "An audit needs a policy and prompts, or a file of replies; name --policy and --prompts, or --replies."
+        )
     else:
         examples, bad_lines = read_examples(
             prompts, limit=limit, skip_bad_lines=skip_bad_lines, seed=seed, column=column
@@ -119,13 +129,19 @@ def audit(
     if compare_dtype not in (None, *MANTISSA):
         raise ValueError(f"compare_dtype must be one of {', '.join(MANTISSA)}, got {compare_dtype!r}.")
     columns = score_columns(scores, taken=labelled_models)
-    truth_model = columns.pop(ground_truth, ground_truth) if isinstance(ground_truth, str) else ground_truth
+    truth_label = None
+    if isinstance(ground_truth, str):
+        check_one_meaning(columns, ground_truth)
+        truth_label = score_label(columns, ground_truth)
+    truth_model = ground_truth if truth_label is None else columns[truth_label]
     if columns and isinstance(truth_model, str) and not names_a_model(truth_model):
         raise ValueError(
             f"The ground truth must be one of the scores {', '.join(columns)}, or a reward model by its folder or its "
             f"name on the hub, got {truth_model!r}."
         )
-    labelled_models |= columns
+    labelled_models |= {label: column for label, column in columns.items() if label != truth_label}
+    if not labelled_models and export is None:
+        raise ValueError(f"There must be a score beside the ground truth, got {ground_truth!r} alone; add a column.")
     if GROUND_TRUTH_LABEL in labelled_models:
         raise ValueError(
             f"reward_models must not be called {GROUND_TRUTH_LABEL!r}, the label of ground_truth; rename it."
@@ -184,7 +200,7 @@ def audit(
         return None
     settings = ScoringSettings(audited.folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
     scored = score(audited, scorers, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
-    unmatched = unmatched_scores(columns, *texts_of(drawn), *texts_of(preferred), texts=texts)
+    of_scores = notes_on_scores(columns, *texts_of(drawn), *texts_of(preferred), texts=texts)
     result = assembly.assemble(
         {label: scored.scores[label] for label in labelled_models},
         scored.scores.get(GROUND_TRUTH_LABEL),
@@ -194,7 +210,7 @@ def audit(
             log_probs=known_of_all(scored.records, "log_probs"),
             pair_prompts=[prompt.text for prompt in scored.preferred.prompts],
             names=[prompt.name for prompt in scored.drawn.prompts],
-            left_out=[*request.left_out, *audited.left_out, *scored.left_out, *unmatched],
+            left_out=[*request.left_out, *audited.left_out, *scored.left_out, *of_scores],
             ended=known_of_all(scored.records, "ended"),
         ),
         assembly.Records(
@@ -202,7 +218,7 @@ def audit(
             source=file.name if file.is_file() else str(prompts),
             sampling={"num_generations": num_generations} if request.replies else asdict(sampling),
             made=origin.record() | {"command": command, "seconds": audited.seconds | scored.seconds},
-            ground_truth=None if ground_truth is None else _name(ground_truth),
+            ground_truth=None if ground_truth is None else truth_label or _name(ground_truth),
         ),
         group=group,
         texts=texts,

@@ -1,5 +1,6 @@
 """An audit of replies and scores from files: nothing is drawn or scored here, and no language model is needed."""
 
+import os.path
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,11 +50,11 @@ def audit_files(
 ) -> Audit:
     """The `Audit` of replies and scores from files; nothing is drawn, and neither torch nor transformers is needed.
 
-    replies, scores: as `exchange` describes them. ground_truth: the score that says what you want; all others are
-    audited as reward models. policy: what the report calls it. group: replies to a prompt from which a step of training
-    learns. min_scored: the share of the prompts to which each score, and with it the ground truth, must know at least
-    two replies. texts: whether the report keeps replies to look at. Written into `folder`, if one is named. OSError or
-    ValueError, in one sentence, for what is wrong.
+    replies, scores: as `exchange` describes them. ground_truth: the score that says what you want, "FILE:name" where
+    two files have one of that name; all others are audited as reward models. policy: what the report calls it. group:
+    replies to a prompt from which a step of training learns. min_scored: the share of the prompts to which each score,
+    and with it the ground truth, must know at least two replies. texts: whether the report keeps replies to look at.
+    Written into `folder`, if one is named. OSError or ValueError, in one sentence, for what is wrong.
     """
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
@@ -63,18 +64,21 @@ def audit_files(
     prompts, pair_prompts = [prompt.text for prompt in drawn.prompts], [pair.prompt.text for pair in compared]
     pairs = [[pair.chosen, str(pair.rejected)] for pair in compared]
     columns = score_columns(files)
-    no_scores = {c.table.source: ", ".join(c.table.no_scores) for c in columns.values() if c.table.no_scores}
-    names = [name for name in columns if name != ground_truth]
+    truth_label = None if ground_truth is None else score_label(columns, ground_truth)
+    names = [name for name in columns if name != truth_label]
     if not names:
-        raise ValueError(f"There must be a score beside the ground truth, got {ground_truth!r} alone; add a column.")
-    if ground_truth is not None and ground_truth not in columns:
+        no_scores = [name for column in columns.values() for name in column.table.no_scores]
+        beside = f" beside {', '.join(no_scores)}, without numbers" if no_scores else " alone"
+        raise ValueError(f"There must be a score beside the ground truth, got {ground_truth!r}{beside}; add a column.")
+    if ground_truth is not None and truth_label is None:
         raise ValueError(f"The ground truth must be one of the scores {', '.join(columns)}, got {ground_truth!r}.")
 
     scores_of = {name: column.scores(prompts, drawn.replies, pair_prompts, pairs) for name, column in columns.items()}
-    few_scores = _few_scores({name: scores_of[name] for name in names}, scores_of.get(str(ground_truth)), min_scored)
+    truth = None if truth_label is None else scores_of[truth_label]
+    few_scores = _few_scores({name: scores_of[name] for name in names}, truth, min_scored)
     audit = assemble(
         {name: scores_of[name] for name in names},
-        None if ground_truth is None else scores_of[ground_truth],
+        truth,
         ScoredReplies(
             prompts=prompts,
             replies=drawn.replies,
@@ -85,12 +89,11 @@ def audit_files(
                 *drawn.left_out,
                 *no_pairs,
                 *few_scores,
-                *(f"columns of {source} that hold no scores: {names}" for source, names in no_scores.items()),
-                *unmatched_scores(columns, prompts, drawn.replies, pair_prompts, pairs, texts=texts),
+                *notes_on_scores(columns, prompts, drawn.replies, pair_prompts, pairs, texts=texts),
             ],
             ended=drawn.ended,
         ),
-        Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), ground_truth),
+        Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), truth_label),
         group=group,
         texts=texts,
     )
@@ -138,7 +141,7 @@ def different_pairs(pairs: Sequence[Preference]) -> tuple[list[Preference], list
 
 def names_a_model(name: str | None) -> bool:
     """Whether the ground truth is a model to score with, and not a column of scores."""
-    return name is not None and ("/" in name or name in cost.MODELS or pathlib.Path(name).is_dir())
+    return name is not None and ("/" in name or name in cost.MODELS or os.path.isdir(name))
 
 
 def check_group(group: int | None, num_generations: int) -> None:
@@ -168,7 +171,24 @@ def score_columns(files: Sequence[str | pathlib.Path], taken: Iterable[str] = ()
     }
 
 
-def unmatched_scores(
+def score_label(columns: Mapping[str, ScoreColumn], name: str) -> str | None:
+    """The label of the score that one calls so, or by its file too, "FILE:name"; None where there is none."""
+    return next(
+        (label for label, score in columns.items() if name in (label, f"{score.table.source}:{score.name}")), None
+    )
+
+
+def check_one_meaning(columns: Mapping[str, ScoreColumn], ground_truth: str) -> None:
+    """ValueError, in one sentence, where the name of a score is also that of a model to score with."""
+    files = [score.table.source for score in columns.values() if score.name == ground_truth]
+    if files and (ground_truth in cost.MODELS or os.path.isdir(ground_truth)):
+        raise ValueError(
+            f"The ground truth must be a name of one thing, got {ground_truth!r}, a reward model and a score of "
+            f"{' and '.join(files)}; name the score by {files[0]}:{ground_truth}, or rename it for the reward model."
+        )
+
+
+def notes_on_scores(
     columns: Mapping[str, ScoreColumn],
     prompts: Sequence[str],
     replies: Sequence[Sequence[str]],
@@ -177,9 +197,14 @@ def unmatched_scores(
     *,
     texts: bool = True,
 ) -> list[str]:
-    """Sentences on scores of none of these replies, one for each file that has such; texts: with an example."""
+    """Sentences on columns that hold no scores, and on scores of none of these replies; texts: with an example."""
     rows = [*zip(prompts, replies), *zip(pair_prompts, pairs)]
     keys = {(prompt, reply) for prompt, row in rows for reply in row}
     tables = {id(column.table): column.table for column in columns.values()}
-    sentences = [table.unmatched(keys, texts=texts) for table in tables.values()]
-    return [sentence for sentence in sentences if sentence is not None]
+    no_scores = [
+        f"columns of {table.source} that hold no scores: {', '.join(table.no_scores)}"
+        for table in tables.values()
+        if table.no_scores
+    ]
+    unmatched = [table.unmatched(keys, texts=texts) for table in tables.values()]
+    return [*no_scores, *(sentence for sentence in unmatched if sentence is not None)]

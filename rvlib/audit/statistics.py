@@ -167,9 +167,9 @@ def relative_speed(
 ) -> Interval | None:
     """The mean covariance with the ground truth in units of the ground truth's own variance, with its 95 % interval.
 
-    covariance, truth_variance: (prompts,), of the same replies, in units of the two rewards' deviations over these. It
-    is how fast the reward begins to raise the ground truth beside the ground truth itself, which has 1. prompt: as in
-    `of_means`.
+    covariance, truth_variance: (prompts,), of the same replies, both in one unit of the ground truth, and the reward,
+    or the ground truth in its place, in units of its deviation over these. It is how fast the reward begins to raise
+    the ground truth beside the ground truth itself, which has 1. prompt: as in `of_means`.
     """
     return of_means(_ratio, covariance, truth_variance, prompt=prompt)
 
@@ -267,6 +267,7 @@ def _bca(value: float, drawn: NDArray[np.float64], without_one: NDArray[np.float
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
     deviations = without_one.mean() - without_one
+    deviations /= np.abs(deviations).max(initial=0.0) or 1.0  # so that the cubes are numbers, whatever the unit
     size = (deviations**2).sum()
     acceleration = (deviations**3).sum() / (6 * size**1.5) if size > 0 else 0.0
     shifted = bias + ndtri([0.025, 0.975])

@@ -23,6 +23,10 @@ def verdict(audit: Audit, name: str) -> str:
     teacher, truth = audit.teachers[name], audit.ground_truth
     if teacher["scale"] == 0:
         return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
+    if teacher["reward_variance"][0] == 0:
+        return f"No: {name} gives all replies to a prompt the same reward, from which nothing can be learnt."
+    if _truth_is_flat(audit):
+        return f"It cannot be told: {truth} tells no two replies to one prompt apart, and says nothing of {name}."
     if "covariance" in teacher:
         covariance = f"covariance {interval(teacher['covariance'])}"
         _, low, high = teacher["covariance"]
@@ -66,7 +70,9 @@ def advice(audit: Audit) -> list[str]:
     for name, teacher in audit.teachers.items():
         sentences += _advice_on_a_teacher(audit, name, teacher)
     names, tied = audit.order["names"], share_the_truth_ties(audit)
-    if tied > 0.1:
+    if _truth_is_flat(audit):
+        sentences.append(f"{audit.ground_truth} gives all replies to a prompt the same reward: take another.")
+    elif tied > 0.1:
         sentences.append(
             f"{audit.ground_truth} itself ties {tied:.0%} of the pairs, and accuracy counts a tie as right only where "
             f"both tie: a reward that ties none has at most {1 - tied:.2f}, and {(1 - tied) / 2:.2f} by chance. "
@@ -123,6 +129,11 @@ def share_the_truth_ties(audit: Audit) -> float:
     return audit.reference["tied"] if audit.reference else 0.0
 
 
+def _truth_is_flat(audit: Audit) -> bool:
+    """Whether there is a ground truth that tells no two replies to one prompt apart."""
+    return audit.reference is not None and audit.reference["reward_variance"][0] == 0
+
+
 def _advice_on_the_order(audit: Audit) -> list[str]:
     sentences, order = [], audit.order
     if order["by"] == "reward_variance":
@@ -145,6 +156,8 @@ def _advice_on_the_order(audit: Audit) -> list[str]:
 def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
     if teacher["scale"] == 0:
         return [f"{name} gives every reply the same reward: it cannot teach."]
+    if teacher["reward_variance"][0] == 0:
+        return [f"{name} gives all replies to a prompt the same reward: it cannot teach."]
     sentences = []
     if teacher.get("unscored"):
         sentences.append(f"{teacher['unscored']} replies have no reward of {name}, and are left out of its numbers.")

@@ -8,6 +8,7 @@
 `rows.example` says which keys of a row hold a prompt, a reference and a pair of replies.
 """
 
+import contextlib
 import functools
 import gzip
 import io
@@ -67,7 +68,7 @@ def read_examples(
         return sources.load_examples(str(source), limit, seed=seed), []
     examples: list[Example] = []
     bad: list[str] = []
-    for place, make in _rows(str(source)):
+    for place, make in _rows(str(source), column):
         if limit is not None and len(examples) == limit:
             break
         try:
@@ -76,8 +77,9 @@ def read_examples(
             bad.append(f"{place}: {error}")
     if bad and not skip_bad_lines:
         raise ValueError(
-            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; correct them, or leave them out "
-            "with --skip-bad-lines (skip_bad_lines=True)."
+            f"Each line of {source} must hold a prompt, got {list_bad_lines(bad)}; correct them"
+            + ", or leave them out with --skip-bad-lines (skip_bad_lines=True)" * bool(examples)
+            + "."
         )
     if not examples:
         reasons = f" ({list_bad_lines(bad)})" * bool(bad)
@@ -98,18 +100,18 @@ def list_bad_lines(bad: Sequence[str]) -> str:
     return "; ".join(listed) + f" and {unlisted} more" * bool(unlisted)
 
 
-def _rows(source: str) -> Iterator[Row]:
+def _rows(source: str, column: str | None) -> Iterator[Row]:
     """The rows of a file or a data set."""
     path = pathlib.Path(source)
     if path.is_file():
-        return _file_rows(path)
+        return _file_rows(path, column)
     name = source.partition(":")[0]
     if not pathlib.Path(name).is_dir() and (misspelt := hub.misspelt_path(name)):
         raise _not_loaded(source, misspelt)
     return _data_set_rows(source)
 
 
-def _file_rows(path: pathlib.Path) -> Iterator[Row]:
+def _file_rows(path: pathlib.Path, column: str | None) -> Iterator[Row]:
     """The rows of a file, by the ending of its name. ValueError, in one sentence, for a file of another kind."""
     ending = pathlib.Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     content = path.read_bytes()
@@ -127,10 +129,8 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
         raise ValueError(f"{path} must be a text file in UTF-8, but has NUL bytes; save it as UTF-8.")
     if ending in (".csv", ".tsv"):
         return _table_rows(path, content, "," if ending == ".csv" else "\t")
-    if ending == ".json" and content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
-        return _array_rows(path, content)
-    if ending == ".json" and (item := _one_object(content)) is not None:
-        return iter([("item 1", functools.partial(_same, item))])
+    if ending in (*JSON_LINES, ".json") and (items := _items(path, ending, content, column)) is not None:
+        return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
     if ending not in (*JSON_LINES, ".json", *TEXT):
         raise ValueError(
             f"A file of prompts must end in {', '.join(ENDINGS)}, perhaps with .gz, got {path.name}; rename it."
@@ -144,13 +144,14 @@ def _file_rows(path: pathlib.Path) -> Iterator[Row]:
 
 def _other_kind(lines: list[bytes]) -> str | None:
     """What the first line is, if it is none of a text: of JSON lines, or the names of a table's columns."""
-    text = lines[0].decode("utf-8-sig", errors="replace").strip()
-    if text.startswith(("{", "[{")):
-        try:
-            json.loads(text)
-            return "JSON; end its name in .jsonl or .json"
-        except (ValueError, RecursionError):
-            return None
+    text, whole = (part.decode("utf-8-sig", errors="replace").strip() for part in (lines[0], b"\n".join(lines)))
+    for value, kind in (
+        (text, "JSON; end its name in .jsonl or .json"),
+        (whole, "that of JSON; end its name in .json"),
+    ):
+        with contextlib.suppress(ValueError, RecursionError):
+            if re.match(r"\{|\[\s*\{", value) and json.loads(value) is not None:
+                return kind
     for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
         cells = [cell.strip().strip('"') for cell in text.split(separator)]
         if len(cells) == len(lines) == 1:
@@ -161,20 +162,17 @@ def _other_kind(lines: list[bytes]) -> str | None:
     return None
 
 
-def _array_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
+def _items(path: pathlib.Path, ending: str, content: bytes, column: str | None) -> list[Any] | None:
+    """The entries of an array that a file is, or the object over several lines that it is one of; None of any other."""
     try:
-        items = json.loads(content.decode("utf-8-sig"))
+        value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be JSON, an array or an object a line, but is not ({error}).") from error
-    return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
-
-
-def _one_object(content: bytes) -> dict[str, Any] | None:
-    """The object that a file is one of, over several lines; None of a file of lines."""
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        if ending == ".json" and content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
+            raise ValueError(f"{path} must be JSON, an array or an object a line, but is not ({error}).") from error
         return None
+    rows.refuse_wrapped(path, value, [*rows.KEYS, *([] if column is None else [column])], texts=True)
+    one_line = b"\n" not in content.strip()
+    return value if isinstance(value, list) else None if one_line else [value]
 
 
 def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[Row]:

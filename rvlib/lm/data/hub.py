@@ -3,9 +3,10 @@
 transformers and datasets try five times over 25 seconds before they say that a name does not exist.
 """
 
-import difflib
 import functools
 import pathlib
+
+from rvlib._terminal import nearest
 
 TIMEOUT = 10  # seconds for the one question to the hub
 FILE_ENDINGS = (
@@ -33,7 +34,7 @@ def misspelt_path(name: str) -> str | None:
     It is a path where it has more than one "/", a leading "." or "~", or a file's ending.
     """
     is_path = name.count("/") > 1 or name.startswith((".", "~", "/")) or name.endswith(FILE_ENDINGS)
-    return f"it is not there{_nearest(name)}" if is_path else None
+    return f"it is not there{nearest(name)}" if is_path else None
 
 
 def revision(name: str, kind: str = "model") -> str | None:
@@ -65,23 +66,15 @@ def repository(name: str, kind: str) -> tuple[str | None, tuple[str, ...] | None
         return _cached(name, kind), None  # the error is raised when its files are asked for
     except RepositoryNotFoundError as error:
         raise NotThere(
-            f"it is neither here nor on the hub{_nearest(name)}; a private one needs `hf auth login`"
+            f"it is neither here nor on the hub{nearest(name)}; a private one needs `hf auth login`"
         ) from error
     except HfHubHTTPError:
         return _cached(name, kind), None  # an answer without a commit, such as a mirror's
     except Exception as error:  # whatever a network can do
         cached = _cached(name, kind)
         if cached is None:
-            raise NotThere(f"it is not here, and the hub is out of reach{_nearest(name)}") from error
+            raise NotThere(f"it is not here, and the hub is out of reach{nearest(name)}") from error
         return cached, _cached_files(name, kind, cached)
-
-
-def _nearest(name: str) -> str:
-    """The file or folder here that is spelt most like `name`, in words; nothing where none is."""
-    path = pathlib.Path(name)
-    neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.75)
-    return f"; {path.parent / similar[0]} is here" if similar else ""
 
 
 def _cached(name: str, kind: str) -> str | None:

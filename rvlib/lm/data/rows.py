@@ -16,6 +16,7 @@ import ast
 import json
 import os.path
 import re
+from collections.abc import Collection
 from typing import Any
 
 from rvlib.lm.data.prompts import Example, Prompt
@@ -34,6 +35,7 @@ ROLES = {
     "developer": "developer",
     "tool": "tool",
 }
+MOST_KEYS = 12  # of a row, in an error
 MARKS = re.compile(r"\n\nHuman:|\n\nAssistant:")  # of turns in texts, as Anthropic's preferences have them
 WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:.*\}\s*\]\s*""", re.DOTALL)
 
@@ -65,7 +67,7 @@ def example(place: str, row: Any, column: str | None = None) -> Example:
 
 def _prompt_key(row: dict[str, Any], column: str | None) -> str:
     """The key of a row that holds the prompt; ValueError, in a few words that name the keys, for none."""
-    keys = ", ".join(map(str, row)) or "none"
+    keys = listed_keys(row)
     if column is not None:
         if column not in row:
             raise ValueError(f"no key {column}, but the keys {keys}")
@@ -75,6 +77,33 @@ def _prompt_key(row: dict[str, Any], column: str | None) -> str:
         known = ", ".join((*KEYS[:-1], "chosen with rejected"))
         raise ValueError(f"no prompt, but the keys {keys}; known are {known}, and --column names another")
     return key
+
+
+def listed_keys(row: dict[str, Any]) -> str:
+    """The keys of a row as an error shows them, the first ones of many."""
+    keys, more = list(map(str, row))[:MOST_KEYS], len(row) - MOST_KEYS
+    return (", ".join(keys) or "none") + f" and {more} more" * (more > 0)
+
+
+def refuse_wrapped(path: object, value: Any, keys: Collection[str], *, texts: bool = False) -> None:
+    """ValueError, in one sentence, where all that a file holds is an object that wraps an array of rows.
+
+    keys: such that an object with one of them is a row itself. texts: whether rows may be texts, each of them a prompt.
+    """
+    if not isinstance(value, dict) or not value.keys().isdisjoint(keys):
+        return
+    for key, entries in value.items():
+        filter = f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
+        entries = entries if isinstance(entries, list) else []
+        kind = "rows; save that array alone"
+        are_rows = all(isinstance(entry, dict) and not entry.keys() & {"role", "from"} for entry in entries)
+        if texts and key.removesuffix("s") in keys and all(isinstance(entry, str) for entry in entries):
+            kind, filter, are_rows = "texts; save them as rows", f"{filter} | map({{prompt: .}})", True
+        if entries and are_rows:
+            raise ValueError(
+                f"{path} must hold a row a line or an array of rows, but is one object whose key {key} has an array of "
+                f"{len(entries)} {kind}, as `jq '{filter}'` does."
+            )
 
 
 def _prompt(row: dict[str, Any], key: str) -> tuple[list[Turn], str | None]:
@@ -168,7 +197,8 @@ def _turns(kind: str, value: Any) -> list[Turn]:
     turns = []
     for message in messages:
         if not isinstance(message, dict):
-            raise ValueError(f"a {kind} that is no text but {type(message).__name__}")
+            several = "a list of " * isinstance(value, list)
+            raise ValueError(f"a {kind} that is no text but {several}{type(message).__name__}")
         role = message.get("role", message.get("from"))
         if str(role).lower() not in ROLES:
             raise ValueError(
