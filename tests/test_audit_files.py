@@ -490,9 +490,7 @@ def test_replies_and_scores_may_be_tables(files, tmp_path):
 
 def test_a_score_of_too_few_prompts_is_one_sentence(files, tmp_path):
     scores = written(tmp_path / "s.jsonl", by_reply(judge=TRUTH[:10].tolist() + [[None] * 4] * 2))
-    expected = (
-        "^A score must know at least two replies to at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
-    )
+    expected = "^A score must be there for at least two replies to at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
     with pytest.raises(ValueError, match=expected):
         audit_files(files[0], scores)
     assert audit_files(files[0], scores, min_scored=0.8).teachers["judge"]["prompts"] == 10

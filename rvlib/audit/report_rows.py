@@ -59,7 +59,7 @@ def rows(audit: Audit) -> list[Row]:
         *row(
             "reward_variance_own_unit",
             "in its own unit, squared",
-            "as the reward comes; compares nothing",
+            "without that division; it cannot be compared between reward models",
             lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
         ),
         *_rows_of_ended_replies(audit, row),
@@ -73,7 +73,7 @@ def rows(audit: Audit) -> list[Row]:
         *row(
             "flat",
             "prompts with (almost) none",
-            f"reward variance under {ALMOST_NONE:.0%} of the mean: nothing is learnt from them",
+            f"reward variance under {ALMOST_NONE:.0%} of the mean: training learns almost nothing from them",
             lambda grade: interval(grade["flat"], ".0%"),
             True,
         ),
@@ -110,7 +110,7 @@ def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
             "covariance",
             "covariance",
             f"how far its rewards of replies to one prompt rise and fall with {truth}, in units of both: how fast it "
-            f"teaches {truth}, and what the order goes by",
+            f"teaches {truth}. Reward models are ordered by it",
             lambda grade: interval(grade["covariance"], ".3f"),
             True,
         ),
@@ -139,15 +139,15 @@ def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
         *row(
             "harm_aware",
             "harm-aware accuracy",
-            f"share of the pairs that {truth} orders which it orders rightly, or whose worse reply it puts below the "
-            "mean of the prompt's replies, so that training makes that one rarer all the same",
+            f"of the pairs that {truth} orders, the share that it orders rightly, or whose worse reply it puts below the "
+            "mean of the prompt's replies, so that training lowers its logit anyway",
             lambda grade: interval(grade["harm_aware"]),
             True,
         ),
         *row(
             "harm_aware_chance",
             "the same by chance",
-            "of the same rewards, dealt to the replies at random; above one half, since many are below a mean",
+            "of the same rewards, assigned to the replies at random; above one half, since many are below a mean",
             lambda grade: "unknown" if grade["harm_aware_chance"] is None else f"{grade['harm_aware_chance']:.2f}",
             True,
         ),

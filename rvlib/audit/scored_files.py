@@ -52,8 +52,8 @@ def audit_files(
 
     replies, scores: as `exchange` describes them. ground_truth: the score that says what you want, "FILE:name" where
     two files have one of that name; all others are audited as reward models. policy: what the report calls it. group:
-    replies to a prompt from which a step of training learns. min_scored: the share of the prompts to which each score,
-    and with it the ground truth, must know at least two replies. texts: whether the report keeps replies to look at.
+    replies to a prompt from which a step of training learns. min_scored: the share of the prompts of which at least two
+    replies must have each score, and with it the ground truth. texts: whether the report keeps replies to look at.
     Written into `folder`, if one is named. OSError or ValueError, in one sentence, for what is wrong.
     """
     files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
@@ -115,7 +115,7 @@ def _few_scores(teachers: Mapping[str, Scores], truth: Scores | None, min_scored
         with_truth = "" if truth is None else ", and with it the ground truth,"
         if graded < min_scored * prompts:
             raise ValueError(
-                f"A score{with_truth} must know at least two replies to at least {min_scored:.0%} of the prompts, got "
+                f"A score{with_truth} must be there for at least two replies to at least {min_scored:.0%} of the prompts, got "
                 f"{graded} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
             )
         if graded < prompts:
