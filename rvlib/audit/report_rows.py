@@ -139,8 +139,8 @@ def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
         *row(
             "harm_aware",
             "harm-aware accuracy",
-            f"of the pairs that {truth} orders, the share that it orders rightly, or whose worse reply it puts below the "
-            "mean of the prompt's replies, so that training lowers its logit anyway",
+            f"of the pairs that {truth} orders, the share that it orders rightly, or whose worse reply it puts below "
+            "the mean of the prompt's replies, so that training lowers its logit anyway",
             lambda grade: interval(grade["harm_aware"]),
             True,
         ),

@@ -115,8 +115,8 @@ def _few_scores(teachers: Mapping[str, Scores], truth: Scores | None, min_scored
         with_truth = "" if truth is None else ", and with it the ground truth,"
         if graded < min_scored * prompts:
             raise ValueError(
-                f"A score{with_truth} must be there for at least two replies to at least {min_scored:.0%} of the prompts, got "
-                f"{graded} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
+                f"A score{with_truth} must be there for at least two replies to at least {min_scored:.0%} of the "
+                f"prompts, got {graded} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
             )
         if graded < prompts:
             by_both = "" if truth is None else " and the ground truth"

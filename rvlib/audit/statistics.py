@@ -75,7 +75,8 @@ def covariances(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 def harm_aware_accuracy(rewards: ArrayLike, ground_truth: ArrayLike, different: ArrayLike | None = None) -> HarmAware:
     """Share of the pairs that the reward orders rightly, or whose worse reply has less than the mean reward.
 
-    A wrong order does no harm there, since policy gradient lowers the logit of a reply below the mean (arXiv 2604.25872).
+    A wrong order does no harm there, since policy gradient lowers the logit of a reply below the mean (arXiv
+    2604.25872).
     rewards, ground_truth: (prompts, replies), NaN where there is none. different: (prompts, replies, replies), which
     two replies differ, all by default. The mean is that of the prompt's replies; pairs that the ground truth ties are
     left out. chance is the expectation if the ground truth's values were assigned to the replies at random.
