@@ -3,7 +3,8 @@
 // reader sees first, and the formulas of a long page take a slow computer seconds.
 
 const PATIENCE = 3000; // ms after which the formulas wait for no figure
-const BATCH = 25; // formulas between which the page answers its reader
+const BATCH = 10; // formulas between which the page answers its reader
+const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for the page to be idle
 
 /** Until a figure shows itself. @param {HTMLElement} figure */
 const mounted = (figure) =>
@@ -20,6 +21,12 @@ await Promise.race([
   Promise.all(inSight.map((figure) => mounted(/** @type {HTMLElement} */ (figure)))),
   new Promise((resolve) => setTimeout(resolve, PATIENCE)),
 ]);
+
+/** Until the page has nothing else to do: a figure that its reader moves is drawn before the next formulas. */
+const idle = () =>
+  new Promise((resolve) =>
+    "requestIdleCallback" in window ? requestIdleCallback(resolve, { timeout: LONGEST_WAIT }) : setTimeout(resolve, 50),
+  );
 
 // MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
 const zero = new URL("vendor/mathjax/font/chtml/woff2/mjx-ncm-zero.woff2", import.meta.url);
@@ -60,11 +67,12 @@ page.MathJax = {
         await page.MathJax.typesetPromise(batch);
         for (const formula of batch)
           formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
-        await new Promise((resolve) => setTimeout(resolve));
+        await idle();
       }
     },
   },
 };
+await idle();
 document.head.append(
   Object.assign(document.createElement("script"), {
     src: new URL("vendor/mathjax/startup.js", import.meta.url).href,
