@@ -1,10 +1,11 @@
 """Numbers measured before training that may say which reward model teaches best: `PREDICTORS`, each with its source.
 
-All are computed on the same replies y_1 … y_n ~ π(·|x) of the initial policy, with normalised rewards r of the teacher
-and g of the ground truth; V is a prompt's mean; each is a mean over prompts. A larger number is the better one.
+All but off-policy accuracy are computed on the same replies y_1 … y_n ~ π(·|x) of the initial policy, with normalised
+rewards r of the teacher and g of the ground truth; V is a prompt's mean; each but the signal-to-noise ratio is a mean
+over prompts. A larger number is the better one.
 
     accuracy, uniform pairs         Def. 1, arXiv 2503.15477, over pairs of different replies, each counted once
-    accuracy, on-policy pairs       Def. 1 over pairs of draws
+    accuracy, on-policy pairs       Def. 1 over pairs of draws, two draws of the same reply being ordered right
     accuracy, off-policy pairs      Def. 1 over pairs of others' replies, as RewardBench has it (arXiv 2403.13787)
     harm-aware accuracy             arXiv 2604.25872: a pair counts if it is ranked right, or if r of its worse reply
                                     lies below V_RM
@@ -14,10 +15,13 @@ and g of the ground truth; V is a prompt's mean; each is a mean over prompts. A 
     correlation                     of r and g within a prompt, 0 where either has no spread, this book's
     covariance                      of r and g within a prompt, this book's
     π²-weighted covariance          E_π[ π (r - V_RM)(g - V_G) ], dV_G/dt of a tabular policy at t = 0, this book's
-    1 − group-collapse rate         the probability that k replies do not all have the same reward
-    signal-to-noise ratio           mean over deviation of A_i (g_i - V_G), A_i the RLOO advantages in groups of k
-    best-of-4 gain, best-of-16 gain E g of the best of m replies by r, less V_G: arXiv 2505.12763's curve at the KL
-                                    divergences ln m - (m - 1)/m = 0.64 and 1.84 nats
+    1 − group-collapse rate         the probability, before training, that k replies do not all have the same reward;
+                                    arXiv 2605.21125 counts the batches of a training whose groups do
+    signal-to-noise ratio           mean over deviation of A_i (g_i - V_G), A_i the RLOO advantages in groups of k, over
+                                    all replies to all prompts
+    best-of-4 gain, best-of-16 gain E g of the best of m replies by r, less V_G: on the gold-against-KL curve of arXiv
+                                    2210.10760, at a divergence of at most ln m - (m - 1)/m = 0.64 and 1.84 nats; arXiv
+                                    2505.12763 compares such a curve with the proxy's
 """
 
 from collections.abc import Callable
@@ -41,6 +45,7 @@ class MeasuredReplies:
 
     proxy, ground_truth: normalised rewards (prompts, replies). outputs: (prompts, replies), equal for equal replies.
     probs: π(y|x) of each reply. off_policy_proxy, off_policy_truth: rewards of pairs by others (prompts, pairs, 2).
+    Variances and covariances of the n replies to a prompt divide by n - 1; `weighted_covariance` divides by n.
     """
 
     proxy: Array
@@ -66,7 +71,7 @@ def uniform_accuracy(replies: MeasuredReplies) -> float:
 
 
 def on_policy_accuracy(replies: MeasuredReplies) -> float:
-    """Accuracy over pairs of draws."""
+    """Accuracy over pairs of draws. Two draws of the same reply tie in both rewards: a pair that is ordered right."""
     return float(metrics.ranking_accuracy(replies.proxy, replies.ground_truth).mean())
 
 
@@ -76,13 +81,17 @@ def off_policy_accuracy(replies: MeasuredReplies) -> float:
 
 
 def harm_aware_accuracy(replies: MeasuredReplies) -> float:
-    """Accuracy that forgives a wrong order if the worse reply has less reward than the policy's replies on average."""
+    """Accuracy that forgives a wrong order if the worse reply has less reward than the policy's replies on average.
+
+    Prompts of which the ground truth orders no pair are left out; NaN where these are all.
+    """
     proxy, truth = replies.proxy, replies.ground_truth
     better = truth[:, :, None] > truth[:, None, :]
     right = proxy[:, :, None] > proxy[:, None, :]
     harmless = (proxy < proxy.mean(-1, keepdims=True))[:, None, :]  # of the worse reply: its logit falls anyway
-    share = (better & (right | harmless)).sum((-1, -2)) / np.maximum(better.sum((-1, -2)), 1)
-    return float(share.mean())
+    ordered = better.any((-1, -2))
+    share = (better & (right | harmless))[ordered].sum((-1, -2)) / better[ordered].sum((-1, -2))
+    return float(share.mean()) if ordered.any() else float("nan")
 
 
 def reward_variance(replies: MeasuredReplies) -> float:
@@ -115,7 +124,7 @@ def covariance(replies: MeasuredReplies) -> float:
 
 
 def weighted_covariance(replies: MeasuredReplies) -> float:
-    """E_π[ π (r - V_RM)(g - V_G) ], the mean over prompts."""
+    """E_π[ π (r - V_RM)(g - V_G) ], the mean over prompts, of all n replies to a prompt: the divisor is n."""
     first, last = (values - values.mean(-1, keepdims=True) for values in (replies.proxy, replies.ground_truth))
     return float((replies.probs * first * last).mean())
 

@@ -53,8 +53,11 @@ def test_harm_aware_accuracy_forgives_a_wrong_order_of_replies_with_less_reward_
 
 
 def test_harm_aware_accuracy_is_the_audits():
-    audited = statistics.harm_aware_accuracy(RANDOM.proxy, RANDOM.ground_truth)
-    assert predictors.harm_aware_accuracy(RANDOM) == pytest.approx(audited.accuracy.mean())
+    truth = np.vstack([RANDOM.ground_truth, np.ones(8)])  # which orders no pair of the last prompt: it is left out
+    measured = replies(np.vstack([RANDOM.proxy, np.arange(8)]), truth)
+    audited = statistics.harm_aware_accuracy(measured.proxy, measured.ground_truth)
+    assert predictors.harm_aware_accuracy(measured) == pytest.approx(np.nanmean(audited.accuracy))
+    assert np.isnan(audited.accuracy[-1]) and np.isnan(predictors.harm_aware_accuracy(replies([[1.0, 2.0]], [[1, 1]])))
 
 
 def test_uniform_accuracy_counts_a_reply_once_however_often_it_was_drawn():

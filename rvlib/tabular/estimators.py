@@ -3,7 +3,7 @@
     ĝ = (1/k) Σ_i A_i ∇_θ ln π(y_i) = (1/k) Σ_i A_i (e_{y_i} - π),     y_1 … y_k ~ π, a group
 
     rloo           A_i = r_i - mean of the other k - 1 rewards     Ahmadian et al. 2024, arXiv 2402.14740
-    grpo           A_i = (r_i - mean) / (deviation + 1e-4)         Shao et al. 2024, arXiv 2402.03300
+    grpo           A_i = (r_i - mean) / (deviation + 1e-4)         Shao et al. 2024, arXiv 2402.03300; TRL adds 1e-4
     dr_grpo        A_i = r_i - mean                                Dr. GRPO: Liu et al. 2025, arXiv 2503.20783
     reinforce      A_i = r_i                                       Williams 1992
 

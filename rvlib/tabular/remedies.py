@@ -141,10 +141,13 @@ REMEDIES: dict[str, Remedy] = {
         lambda worlds: discretised(worlds.reward),
         dither=0.05,
     ),
-    "spread the ranking": Remedy("The same ranking, with evenly spread rewards (as GRPOVI aims at).", _spread_out),
+    "spread the ranking": Remedy(
+        "The same ranking, with evenly spread rewards (GRPOVI has the largest variance at the same ranking and mean).",
+        _spread_out,
+    ),
     "group normalisation": Remedy("Advantages are divided by their group's deviation (GRPO).", algorithm="grpo"),
     "drop silent groups": Remedy(
-        "Four levels on each prompt; prompts whose group has no spread are replaced (DAPO).",
+        "Four levels on each prompt; prompts whose group has no spread are replaced (DAPO's dynamic sampling).",
         lambda worlds: discretised(worlds.reward),
         prompts="spread",
     ),

@@ -68,7 +68,7 @@ function* prepare(state) {
   const count = Math.floor(Math.min(MOST, WORK / outputs));
   const drifting = normals(random(seed + 1000)); // its own, so that λ does not exchange the policies
   const points = [];
-  let largest = 1; // the paper's Prop. 2 asks for M > 1
+  let largest = 0; // M of the paper's Prop. 2, the least that holds for all of them
   for (let i = 0; i < count; i++) {
     const kind = i % KINDS.length;
     const logits = rows(4 * uniform() ** 2, initial);

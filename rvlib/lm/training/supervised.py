@@ -1,6 +1,6 @@
 """Training on examples, beside policy gradient: batches of them for some epochs, and the loss of a reward model.
 
-    L = -ln σ(r(y) - r(y')) + c (r(y) + r(y'))²        Bradley and Terry's, centred by c as TRL's `center_rewards_coef`
+    L = -ln σ(r(y) - r(y')) + c (r(y) + r(y'))²     Bradley and Terry's, centred by TRL's `center_rewards_coefficient` c
 
 The loss of fine-tuning is -ln π of the replies (`sampling.log_probs`).
 """

@@ -20,12 +20,13 @@ def gradient_norm_bound(
     """Largest ‖∇φ(θ; x)‖₂ for an autoregressive policy, 6 M^{1/3} L J Var^{1/3} (the paper's Prop. 2).
 
     variance: of r^KL under the policy, >= 0. length: L >= 1 tokens. jacobian_norm: J >= 0, the largest spectral norm of
-    the logits' Jacobian over outputs and positions. reward_bound: M > 1 with r^KL in [-M, M].
+    the logits' Jacobian over outputs and positions. reward_bound: M >= 0 with r^KL in [-M, M]; the paper
+    asks for M > 1, which its proof does not need.
     """
     variance = _checks.real("variance", variance, low=0.0)
     length = _checks.real("length", length, low=1.0)
     jacobian_norm = _checks.real("jacobian_norm", jacobian_norm, low=0.0)
-    reward_bound = _checks.real("reward_bound", reward_bound, above=1.0)
+    reward_bound = _checks.real("reward_bound", reward_bound, low=0.0)
     return (6 * np.cbrt(reward_bound * variance) * length * jacobian_norm)[()]
 
 
