@@ -3,7 +3,8 @@
     rvlib exercises make --seed 7 --folder homework   problems.md, answers.json and, for the teacher, key.json
     rvlib exercises grade --key homework/key.json answers/*.json > marks.csv
 
-An answer is right if it is within half a per cent of the key's, so three digits are enough.
+An answer is right if it is within half a per cent of the key's, so three digits are enough. A count, which the key has
+as an integer, must be exact.
 """
 
 import argparse
@@ -42,8 +43,8 @@ def write_sheet(folder: pathlib.Path, seed: int, slugs: Sequence[str] = ()) -> l
     sheet = [problems.make(slug, seed) for slug in slugs or problems.names()]
     folder.mkdir(parents=True, exist_ok=True)
     head = (
-        f"# Problems\n\nSheet {seed}. Write each answer as a number, to three digits at least, or as a list of numbers "
-        "where two are asked for, into `answers.json`, with your name.\n"
+        f"# Problems\n\nSheet {seed}. Write each answer as a number, to three digits at least and a count exactly, or "
+        "as a list of numbers where two are asked for, into `answers.json`, with your name.\n"
     )
     body = "\n".join(f"## {count}. {problem.slug}\n\n{problem.text}\n" for count, problem in enumerate(sheet, 1))
     write_text(folder / "problems.md", f"{head}\n{body}")
@@ -82,7 +83,10 @@ def _right(answer: Any, right: list[float]) -> tuple[bool, str]:
         return False, "no answer"
     if len(numbers) != len(right) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
         return False, f"not {len(right)} number{'s' * (len(right) > 1)}"
-    close = [abs(given - value) <= TOLERANCE * abs(value) for given, value in zip(numbers, right)]
+    close = [
+        given == value if isinstance(value, int) else abs(given - value) <= TOLERANCE * abs(value)
+        for given, value in zip(numbers, right)
+    ]
     return all(close), "" if all(close) else "wrong"
 
 

@@ -275,6 +275,13 @@ def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_s
     assert {"large", "memory"} | {f"{engine}-{rows}" for engine in bench.ENGINES for rows in (32, 256)} < set(names)
 
 
+@pytest.mark.parametrize("batch_size, again", [(4, True), (8, False), (16, False)])
+def test_the_engine_that_samples_is_measured_again_at_another_number_of_rows(batch_size, again):
+    models = bench.Bench("tiny", recipes.load("tiny-4.1", [*CHANGES, f"runtime.batch_size={batch_size}"]), "cpu")
+    used = bench.engines.resolved(models.recipe.runtime.engine, models.policy.model)
+    assert (f"{used}-8" in models.stages()) == again
+
+
 def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measured(monkeypatch):
     monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
     recipe = recipes.load("scale-8b")

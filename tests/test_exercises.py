@@ -47,7 +47,10 @@ ANSWERS = {
     "swapped-best": ((0.3, 0.45), [((0.45, 0.3), "left side")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
     "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
-    "enough-prompts": (32, [(31.25, "whole"), (25, "square root"), (31, "still contains"), (40, "fewer")]),
+    "enough-prompts": (
+        32,
+        [(31.25, "whole"), (0, "at least 1"), (-5, "at least 1"), (25, "square root"), (31, "below 0"), (40, "fewer")],
+    ),
     "whole-reply": (8.192, [(2.1033, "exponential"), (0.4, "single tokens"), (0.12207, "each short"), (5, "multiply")]),
     "drawn-four-times": (
         -2 / 7,

@@ -63,9 +63,9 @@ def answers(sheet: pathlib.Path, name: str, **changed: object) -> pathlib.Path:
     filled = json.loads((sheet / "answers.json").read_text())
     key = json.loads((sheet / "key.json").read_text())["answers"]
     filled["name"] = name
-    filled["answers"] = {slug: [float(f"{x:.3g}") for x in right] for slug, right in key.items()} | {
-        slug.replace("_", "-"): value for slug, value in changed.items()
-    }
+    filled["answers"] = {
+        slug: [x if isinstance(x, int) else float(f"{x:.3g}") for x in right] for slug, right in key.items()
+    } | {slug.replace("_", "-"): value for slug, value in changed.items()}
     path = sheet / f"{name}.json"
     path.write_text(json.dumps(filled))
     return path
@@ -82,6 +82,16 @@ def test_right_answers_to_three_digits_are_right(sheet):
     marks = problem_sets.grade(sheet / "key.json", [answers(sheet, "ada")])
     assert [mark.problem for mark in marks] == ["silent-group", "two-reasons", "prefixes"]
     assert all(mark.right and mark.name == "ada" and not mark.remark for mark in marks)
+
+
+def test_a_count_must_be_exact(tmp_path):
+    counts = [slug for slug in problems.names() if any(isinstance(x, int) for x in problems.make(slug, 0).answers)]
+    assert counts == ["enough-samples", "enough-group", "prefixes", "enough-prompts", "unseen"]
+    problem_sets.write_sheet(tmp_path, 0, ["prefixes", "million-to-one"])
+    rows, time = (problems.make(slug, 0).answers[0] for slug in ("prefixes", "million-to-one"))
+    for added, right in ((0, True), (1, False), (1e-3 * rows, False)):
+        file = answers(tmp_path, "cy", prefixes=rows + added, million_to_one=1.004 * time)
+        assert [mark.right for mark in problem_sets.grade(tmp_path / "key.json", [file])] == [right, True]
 
 
 def test_what_is_wrong_or_missing_is_marked_so(sheet):

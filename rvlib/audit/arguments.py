@@ -38,13 +38,13 @@ def parser() -> argparse.ArgumentParser:
     audited.add_argument("--column", help="the key or column that holds the prompt, where it is none of the known")
     audited.add_argument("--group", type=int, help="replies from which a step of training learns (default: all)")
     files = result.add_argument_group("bring your own, or send it out")
-    files.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines, CSV or parquet")
+    files.add_argument("--replies", type=pathlib.Path, help="replies drawn elsewhere: JSON lines, CSV, TSV or parquet")
     files.add_argument(
         "--scores",
         type=pathlib.Path,
         action="append",
         default=[],
-        help="scores from anywhere, by prompt and reply: JSON lines, CSV or parquet; once for each file",
+        help="scores from anywhere, by prompt and reply: JSON lines, CSV, TSV or parquet; once for each file",
     )
     files.add_argument("--export", type=pathlib.Path, help="write the replies to be scored to this file, and stop")
     files.add_argument(

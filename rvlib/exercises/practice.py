@@ -22,13 +22,13 @@ def price_of_ties(accuracy: float) -> str | None:
 
 @exercise
 def enough_prompts(n: float) -> str | None:
-    """Prompts at which an interval of ±0.15 over 20 prompts about 0.12 leaves out 0."""
-    if n != round(n):
-        return "the number of prompts is a whole number."
+    """Prompts at which an interval of ±0.15 over 20 prompts about 0.12 does not extend below 0."""
+    if n < 1 or n != round(n):
+        return "the number of prompts is a whole number, and at least 1."
     if near(n, 20 * 0.15 / 0.12):
         return "an interval narrows as the square root of the prompts."
     if 0.15 * np.sqrt(20 / n) > 0.12:
-        return "with so many prompts the interval still contains 0."
+        return "with so many prompts the interval still extends below 0."
     if 0.15 * np.sqrt(20 / (n - 1)) <= 0.12:
         return "fewer prompts are enough."
     return None

@@ -19,9 +19,9 @@ class Constructions(Explorable):
 
     alt = (
         "Two panels. On the left, ground truth reward against time on a logarithmic axis: under the inaccurate "
-        "teacher B it rises to its best within the first hundredth of the axis, under the accurate teacher A far "
-        "later. On the right, time to gain against T, both logarithmic: A's grows in proportion to T, above the line "
-        "of its lower bound; B's is level, under its upper bound."
+        "teacher B it rises to its best within the first third of the axis, under the accurate teacher A far later. "
+        "On the right, time to gain against T, both logarithmic: A's grows in proportion to T, above the line of its "
+        "lower bound; B's is level, under its upper bound."
     )
     caption = traitlets.Unicode(
         "A has the accuracy that you choose and rewards between 0 and 1/<i>T</i>. B ranks one good output first and "

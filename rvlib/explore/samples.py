@@ -57,7 +57,7 @@ class Samples(Explorable):
         tone="proxy",
         log=True,
         zero=True,
-        help="Standard deviation of the noise in each mark",
+        help="Standard deviation of the noise in each reward",
     )
     estimator = choice(
         {algorithm: LABELS[algorithm] for algorithm in ADVANTAGES},

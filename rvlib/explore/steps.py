@@ -20,8 +20,9 @@ class Steps(Explorable):
     alt = (
         "Two groups of bars on a logarithmic axis, each from a transformer's true gradient norm at the top, over the "
         "links of a proof, to a bound at the bottom. In the first group the bound of "
-        "the paper's Prop. 2 is a hundred times the gradient or more, and most of it comes in the last two steps; in "
-        "the second the bound of this book is some five to ten times the gradient."
+        "the paper's Prop. 2 is a hundred times the gradient or more, and most of it comes from taking the "
+        "Jacobian out and from replacing every output by the worst one; in the second the bound of this book is some "
+        "five to ten times the gradient."
     )
     caption = traitlets.Unicode(
         "A GPT-2 of one layer with random weights and a random reward model, computed here. Every bar is the exact "
@@ -49,7 +50,7 @@ class Steps(Explorable):
         1,
         0.05,
         group="Reward",
-        label="size of the marks",
+        label="size of the rewards",
         tone="proxy",
         log=True,
         help="The reward model's rewards are uniform between minus this and this",

@@ -14,9 +14,9 @@ class Teachers(Explorable):
 
     alt = (
         "Grid of small panels, three policies by four teachers; each shows the ground truth reward against time on a "
-        "logarithmic axis. The policy that says y learns at once from the teacher that likes y and not from the one "
-        "that likes y prime; for the policy that says y prime it is the other way round; the perfectly accurate "
-        "teacher of low variance is slow with both."
+        "logarithmic axis. The policy that says y learns at once from the teacher that likes y, and some hundred times "
+        "later from the one that likes y prime; for the policy that says y prime it is the other way round; the "
+        "perfectly accurate teacher of low variance is slow with both."
     )
     caption = traitlets.Unicode(
         "Two outputs are good, <i>y</i> and <i>y′</i>. Each row is a policy and each column a reward model. Each cell "
@@ -60,7 +60,7 @@ class Teachers(Explorable):
         1,
         0.05,
         group="The teachers",
-        label="marks of the accurate one, ×",
+        label="rewards of the accurate one, ×",
         log=True,
         tone="proxy",
         help="The fourth teacher is the ground truth, multiplied by this",

@@ -35,7 +35,7 @@ def enough_group(rng: np.random.Generator) -> Question:
     text = f"""A reward model has reward variance {variance} under a policy that is uniform over {outputs} outputs,
     and its rewards have independent noise with standard deviation {noise}. At least how many samples must a group
     have for a signal-to-noise ratio of 1 not to be excluded by the cap of the chapter on samples?"""
-    return text, float(np.ceil(2 * (1 - 1 / outputs) * noise**2 / variance - 1e-9))
+    return text, int(np.ceil(2 * (1 - 1 / outputs) * noise**2 / variance - 1e-9))
 
 
 # ---- A language model you can enumerate ------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def prefixes(rng: np.random.Generator) -> Question:
     """Rows of a table of logits."""
     length, vocabulary = int(pick(rng, 3, 4, 6)), int(pick(rng, 5, 8, 20))
     text = f"How many rows has the table of logits of a model that writes {length} tokens from {vocabulary}?"
-    return text, float(autoregressive.shape_of(vocabulary, length)[0])
+    return text, int(autoregressive.shape_of(vocabulary, length)[0])
 
 
 @problem
@@ -95,12 +95,14 @@ def first_spread(rng: np.random.Generator) -> Question:
 @problem
 def which_bound(rng: np.random.Generator) -> Question:
     """Ratio of two lower bounds when praise is rare."""
-    rare, gain = pick(rng, 1e-3, 1e-5), pick(rng, 0.2, 0.5)
+    digits, gain = int(pick(rng, 3, 5)), pick(rng, 0.2, 0.5)
+    rare = 10.0**-digits
     ratio = bounds.gradient_slow_time_bound(2 * rare, gain) / (
         2 * bounds.tabular_slow_time_bound(4 * rare * (1 - rare), gain)
     )
-    text = f"""A reward model gives 1 to an output of probability {rare:g} and $-1$ to many others of small
-    probability each; $\\gamma={gain}$, $\\lambda=0$, one prompt, and its gradient has norm $2\\cdot{rare:g}$. How
+    text = f"""A reward model gives 1 to an output of probability $10^{{-{digits}}}$ and $-1$ to many others
+    of small probability each; $\\gamma={gain}$, $\\lambda=0$, one prompt, and its gradient has norm
+    $2\\cdot10^{{-{digits}}}$. How
     many times as large as the sharper bound by the variance is the bound from the gradient?"""
     return text, float(ratio)
 

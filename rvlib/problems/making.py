@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 Question = tuple[str, float | tuple[float, ...]]
+"""A text and its answer or answers; a count is an int, and has to be given exactly."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A question in Markdown, and the numbers that answer it."""
+    """A question in Markdown, and the numbers that answer it: an int if it is a count, else a float."""
 
     slug: str
     text: str
@@ -31,7 +32,8 @@ def make(slug: str, seed: int) -> Problem:
     if slug not in _PROBLEMS:
         raise ValueError(f"slug must name a problem, got {slug!r}; there are {', '.join(_PROBLEMS)}.")
     text, answers = _PROBLEMS[slug](np.random.default_rng([seed, zlib.crc32(slug.encode())]))
-    return Problem(slug, " ".join(text.split()), tuple(map(float, np.atleast_1d(answers))))
+    numbers = answers if isinstance(answers, tuple) else (answers,)
+    return Problem(slug, " ".join(text.split()), tuple(n if isinstance(n, int) else float(n) for n in numbers))
 
 
 def problem(function: Callable[[np.random.Generator], Question]) -> Callable[[np.random.Generator], Question]:

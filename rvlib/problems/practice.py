@@ -23,11 +23,12 @@ def price_of_ties(rng: np.random.Generator) -> Question:
 
 @problem
 def enough_prompts(rng: np.random.Generator) -> Question:
-    """Prompts until an interval leaves out 0."""
+    """Prompts until an interval does not extend below 0."""
     now, half, difference = int(pick(rng, 25, 40, 50)), pick(rng, 0.2, 0.25), pick(rng, 0.1, 0.16)
     text = f"""An audit of {now} prompts finds a difference of {difference} with an interval of $\\pm{half}$. If the
-    difference stays as it is, how many prompts does it take at least until the interval no longer contains 0?"""
-    return text, float(np.ceil(now * (half / difference) ** 2 - 1e-9))
+    difference stays as it is, what is the smallest number of prompts for which the interval does not extend
+    below 0?"""
+    return text, int(np.ceil(now * (half / difference) ** 2 - 1e-9))
 
 
 @problem
@@ -148,7 +149,7 @@ def unseen(rng: np.random.Generator) -> Question:
     text = (
         f"""An output has probability {rare}. How many draws does it take at least to see it with probability {sure}?"""
     )
-    return text, float(np.ceil(np.log(1 - sure) / np.log(1 - rare)))
+    return text, int(np.ceil(np.log(1 - sure) / np.log(1 - rare)))
 
 
 # ---- Live RLHF -------------------------------------------------------------------------------------------------------

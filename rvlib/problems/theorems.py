@@ -15,8 +15,8 @@ from rvlib.tabular import autoregressive, best_of_n, bounds, rlhf_gradient
 def many_prompts(rng: np.random.Generator) -> Question:
     """Least time until quiet prompts have risen."""
     prompts, deviation, gain = int(pick(rng, 20, 100, 200)), pick(rng, 0.02, 0.05), pick(rng, 0.3, 0.8)
-    text = f"""A training set has {prompts} prompts. On a third of them the standard deviation of the reward under the
-    initial policy is at most {deviation}. Before which time cannot a reward in $[-1,1]$, averaged over that third,
+    text = f"""A training set has {prompts} prompts. On a quarter of them the standard deviation of the reward under the
+    initial policy is at most {deviation}. Before which time cannot a reward in $[-1,1]$, averaged over that quarter,
     have risen by {gain}? Use the theorem with the paper's constant, $2\\lvert\\mathcal
     S\\rvert(1-e^{{-\\gamma/2}})$."""
     return text, float(bounds.tabular_slow_time_bound(deviation**2, gain, prompts))
@@ -29,7 +29,7 @@ def many_prompts(rng: np.random.Generator) -> Question:
 def best_cut(rng: np.random.Generator) -> Question:
     """The least of a/c² + bc."""
     a, b = pick(rng, 2, 3, 5, 6), pick(rng, 1, 3, 4)
-    return f"What is the least value of ${a}/c^2+{b}c$ over $c>0$?", 3 * (a * b * b / 4) ** (1 / 3)
+    return f"What is the least value of ${a}/c^2+{b if b > 1 else ''}c$ over $c>0$?", 3 * (a * b * b / 4) ** (1 / 3)
 
 
 @problem
@@ -151,4 +151,4 @@ def enough_samples(rng: np.random.Generator) -> Question:
     rare, sure = pick(rng, 0.005, 0.02, 0.03), pick(rng, 0.9, 0.99)
     text = f"""The policy gives the best output with probability {rare}, and the reward model ranks it first. What is
     the smallest $N$ for which Best-of-N keeps it with probability at least {sure}?"""
-    return text, float(np.ceil(np.log(1 - sure) / np.log(1 - rare)))
+    return text, int(np.ceil(np.log(1 - sure) / np.log(1 - rare)))

@@ -15,7 +15,7 @@ const RUNS = 20; // of each kind
 const PART = 4; // runs that are drawn at once
 const LOW = 1e-8;
 const KINDS = [
-  ["proxy", "the proxy's marks are small"],
+  ["proxy", "the proxy's rewards are small"],
   ["good", "the policy is nearly sure"],
 ];
 
@@ -174,7 +174,7 @@ const readouts = ({ points, seen, at, binding, state }) => [
 const describe = ({ state, seen, points, at }) =>
   `Least time to gain ${number(state.gain)} against initial reward variance, both logarithmic, for ${state.length} tokens, Jacobian norm ${number(state.jacobian)} and KL coefficient ${number(state.kl_coef)}. ` +
   `At variance ${number(state.variance)} the paper's Theorem 4 says ${number(at.paper)} and our bound ${number(at.ours)}. ${seen.length} of ${points.length} trained policies gain it, all above both lines: ` +
-  `where the proxy's marks are small, along slope minus one half; where the policy is nearly sure, more steeply.`;
+  `where the proxy's rewards are small, along slope minus one half; where the policy is nearly sure, more steeply.`;
 
 export default explorable({
   name: "exponents",

@@ -98,7 +98,7 @@ export const klDivergence = (p, q) =>
     sum(p.length, (i) => (p[i] > 0 ? p[i] * Math.log(p[i] / q[i]) - p[i] + q[i] : q[i])),
   );
 
-// ---- gradient flow: the implicit steps of rvlib/tabular/integrator.py, one problem at a time ------------------------------
+// ---- gradient flow: implicit steps at all times, where rvlib/tabular/integrator.py takes Taylor's for most ----------------
 
 /** One problem, and the space in which its steps are taken. */
 class Problem {

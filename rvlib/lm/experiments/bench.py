@@ -1,11 +1,12 @@
 """How near each stage of a run comes to what the machine can do, on a real architecture with random weights.
 
-    share of the matrix rate = f (N tokens + H reply tokens) / (seconds × rate)
+    share of the matrix rate = (f N tokens + h H reply tokens) / (seconds × rate)
     share of the bandwidth   = (weights + mean keys and values) × steps / (seconds × bandwidth)
 
-The first is of scoring (f = 2, H = 0) and of updating (f = 6, or 8 with activations computed twice), the second of
-sampling. N parameters of the layers and H of the output head: the table of embeddings is looked up, not multiplied, and
-attention between tokens is left out; so is the last matrix of a layer that is computed twice, which stops before it.
+The first is of scoring (f = 2, h = 0) and of updating (f = 6, or 8 with activations computed twice; h = 6, since the
+head is never computed twice), the second of sampling. N parameters of the layers and H of the output head: the table
+of embeddings is looked up, not multiplied, and attention between tokens is left out; so is the last matrix of a layer
+that is computed twice, which stops before it.
 Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
 whole step, a step on `LARGE` replies, the same step as the official code makes it (`official`), the memory of a step at
 its longest beside what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded.
@@ -113,6 +114,7 @@ class Bench:
         """The stages by name, the most important first."""
         runtime, replies = self.recipe.runtime, self.recipe.policy_gradient.batch_size
         default = engines.resolved(runtime.engine, self.policy.model)
+        measured = (default, min(runtime.batch_size, replies))  # as "sampling"
 
         def engine_stage(engine: str, replies: int, rows: int) -> Stage:
             return Stage(
@@ -135,7 +137,7 @@ class Bench:
             del stages["large"], stages["memory"]
         for rows in ROWS if self.device.type == "cuda" else (replies,):
             for engine in ENGINES:
-                if (engine, rows) != (default, replies):
+                if (engine, rows) != measured:
                     stages[f"{engine}-{rows}"] = engine_stage(engine, rows, rows)
         return stages
 

@@ -1,4 +1,4 @@
-"""Policy gradient on the tiny language model while you watch, under teachers of a chosen accuracy and variance.
+"""Policy gradient on the tiny language model, live, under teachers of a chosen noise and share of flattened prompts.
 
     r(x, y) = s(x) · ( √(1 - ν²) r_G(x, y) + ν σ ξ(x, y) ),      s(x) = 0.001 on a share of the prompts, 1 on the rest
 
