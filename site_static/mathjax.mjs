@@ -69,6 +69,8 @@ page.MathJax = {
           formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
         await idle();
       }
+      document.documentElement.dataset.typeset = ""; // plots out of sight wait for it
+      dispatchEvent(new Event("typeset"));
     },
   },
 };

@@ -1,7 +1,7 @@
 // @ts-check
 // Draws the Plotly figures of a static page: the page holds their JSON, and one copy of Plotly, of which only the charts in
-// two dimensions, draws them: first those near the screen, then the others while nothing else happens, so that all are
-// there when the page is printed. Pages without figures never load it.
+// two dimensions, draws them: first those near the screen, then, when the formulas are set, the others while nothing else
+// happens, so that all are there when the page is printed. Pages without figures never load it.
 
 const SOURCE = new URL("vendor/plotly/plotly-cartesian.min.js", import.meta.url);
 const PAPER = 640; // pixels of a figure on paper
@@ -123,7 +123,11 @@ const rest = async () => {
   if (next) await first(next);
   if (waiting.size) idle(rest);
 };
-if (figures.length) addEventListener("load", () => setTimeout(() => idle(rest), 1500));
+const typeset = () =>
+  !document.querySelector(".math") || "typeset" in document.documentElement.dataset
+    ? Promise.resolve()
+    : new Promise((resolve) => addEventListener("typeset", resolve, { once: true }));
+if (figures.length) addEventListener("load", () => setTimeout(() => typeset().then(() => idle(rest)), 1500));
 
 const again = (boxes) => boxes.forEach((box) => "drawn" in box.dataset && draw(box));
 const sizes = new ResizeObserver((entries) => {
