@@ -30,7 +30,9 @@ def pack(file: str | pathlib.Path = ROOT / "_build/offline.zip") -> pathlib.Path
         )
         (static / "offline.js").write_text(loader, encoding="utf-8")
         script = re.compile(r'<script\b[^>]*\bsrc="([^"]*?_static/)([\w/-]+\.mjs)[^"]*"[^>]*></script>')
-        ahead = re.compile(r'<link rel="preload"[^>]*>\n?')  # which a browser asks a host for, and a file is none
+        ahead = re.compile(
+            r'<link rel="(?:module)?preload"[^>]*>\n?'
+        )  # which a browser asks a host for, and a file is none
         for page in book.rglob("*.html"):
             text = ahead.sub("", page.read_text(encoding="utf-8"))
             if scripts := script.findall(text):

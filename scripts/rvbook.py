@@ -7,6 +7,7 @@ What it does, and why it cannot be a line of `_config.yml`:
 - runs as many notebooks at a time as the machine has cores, where MyST-NB would run one after the other;
 - leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
 - shows formulas without scripts too, as MathML, and says on such a page what stands in place of figures;
+- lets a page fetch the modules of its first figure ahead;
 - writes computed numbers with a real minus and powers of ten;
 - lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
   open it on Colab or Binder and suggest an edit of any page;
@@ -18,6 +19,7 @@ What it does, and why it cannot be a line of `_config.yml`:
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -57,6 +59,7 @@ CODE = [
     "requirements-book.txt",
 ]
 # What a page depends on besides its own text and outputs.
+WEB = ROOT / "rvlib/explore/web"
 STATIC = ["rvlib/explore/web/*", "site_static/**/*", "book/teaching/slides/*", "scripts/*.py", "scripts/templates/**/*"]
 # What the themes write, and what stands in its place.
 MENDED = [
@@ -103,7 +106,7 @@ def gather(app: Sphinx, config: Config) -> None:
     built = pathlib.Path(app.outdir).parent
     static = built / "static"
     shutil.rmtree(static, ignore_errors=True)
-    shutil.copytree(ROOT / "rvlib/explore/web", static / "explore")
+    shutil.copytree(WEB, static / "explore")
     config.html_static_path = [*config.html_static_path, str(static)]
 
     slides.write(static / "slides")
@@ -183,6 +186,20 @@ def without_scripts(app: Sphinx, page: str, template: str, context: dict[str, An
     body = context.get("body", "")
     if "rv-explorable" in body or "rv-plotly" in body:
         context["body"] = f'<noscript><p class="rv-note">{NO_SCRIPTS}</p></noscript>{body}'
+
+
+@functools.cache
+def with_imports(module: str) -> frozenset[str]:
+    """A module of the figures, and all that it imports."""
+    source = (WEB / module).read_text(encoding="utf-8")
+    imports = re.findall(r'^import\b[^"]*"\./([\w-]+\.mjs)"', source, re.MULTILINE)
+    return frozenset({module}).union(*map(with_imports, imports))
+
+
+def fetch_ahead(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """The modules of a page's first figure are fetched with the page, and not each when another has asked for it."""
+    if first := re.search(r'data-explorable="([\w-]+)"', context.get("body", "")):
+        context["modules"] = sorted(with_imports(f"{first[1]}.mjs") | with_imports("mount.mjs") - {"mount.mjs"})
 
 
 def page_not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -284,6 +301,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-updated", drop_widgets)
     app.connect("html-page-context", lead_on, priority=900)  # after the theme's own buttons
     app.connect("html-page-context", without_scripts)
+    app.connect("html-page-context", fetch_ahead)
     app.connect("doctree-resolved", typeset)
     app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)

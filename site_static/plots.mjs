@@ -110,14 +110,19 @@ const figures = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(".rv
 const waiting = new Set(figures);
 const first = (box) => waiting.delete(box) && draw(box);
 
+const idle = (work) => ("requestIdleCallback" in window ? requestIdleCallback(work) : setTimeout(work, 200));
+const inSight = ({ top, bottom }) => top < innerHeight && bottom > 0;
 const seen = new IntersectionObserver(
-  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => first(entry.target)),
+  (entries) => {
+    for (const { isIntersecting, boundingClientRect, target } of entries)
+      if (isIntersecting && inSight(boundingClientRect)) first(target);
+      else if (isIntersecting) idle(() => first(target)); // it takes as long as many frames
+  },
   { rootMargin: "600px" },
 );
 figures.forEach((box) => seen.observe(box));
 
 /** The others, one at a time, when the browser has nothing else to do. */
-const idle = (work) => ("requestIdleCallback" in window ? requestIdleCallback(work) : setTimeout(work, 200));
 const rest = async () => {
   const [next] = waiting;
   if (next) await first(next);

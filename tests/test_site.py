@@ -296,6 +296,15 @@ def test_a_page_is_whole_and_asks_nobody_else(visit, name):
     assert visit(name).page | SOUND == visit(name).page
 
 
+@pytest.mark.parametrize("name", ["book/index", "notebooks/what-makes-a-good-teacher"])
+def test_the_modules_of_the_first_figure_are_fetched_with_the_page(site, name):
+    page = (HTML / f"{name}.html").read_text(encoding="utf-8")
+    first = re.search(r'data-explorable="([\w-]+)"', page)[1]
+    ahead = {pathlib.Path(link).name for link in re.findall(r'<link rel="modulepreload" href="([^"]+)"', page)}
+    assert {f"{first}.mjs", "ui.mjs", "state.mjs", "plot.mjs"} <= ahead
+    assert all((HTML / "_static/explore" / module).is_file() for module in ahead)
+
+
 @EVERY_PAGE
 def test_a_page_is_light(visit, name):
     assert visit(name).weight <= 1_500_000
