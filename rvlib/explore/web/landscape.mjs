@@ -17,6 +17,7 @@ const LEAST = 0.01; // probability of any output at the start
 const END = 1e5;
 const GRID = [0, ...Array.from({ length: 60 }, (_, i) => 0.03 * (END / 0.03) ** (i / 59))];
 const CLOCK = [1, 10, 100, 1000];
+const LAST = 1e4; // where the slider of the time ends
 
 function compute(state) {
   const best = clamp(state.best, LEAST, 1 - 2 * LEAST);
@@ -109,7 +110,8 @@ function draw({ state, start, teachers }, width, id) {
     (frame.narrow ? facts : [facts.join(", ")]).forEach(
       (words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })),
     );
-    out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${teacher.time < Infinity ? " =" : ""} ${when(teacher.time)}`, {
+    const reached = gained(teacher, state);
+    out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${/^[^a-z]/.test(reached) ? " =" : ""} ${reached}`, {
       style,
       "font-weight": 600,
     });
@@ -196,22 +198,18 @@ function contourLines(teacher, start, { plane, gain }, at) {
   ].join("");
 }
 
-/** The way from the start, walked so far and still to go, with a clock on it. */
+// A reader who predicts the times is not told them before they are there.
+const gained = (teacher, { time }) => (teacher.time <= time || time >= LAST ? when(teacher.time) : "not yet");
+
+/** The way from the start that the student has walked so far, with a clock on it. */
 function route({ letter, times, route, clock, now }, place, start, { time }, plane, labelled = false) {
   const tone = `var(--rv-${letter.toLowerCase()})`;
   const left = route.findIndex((probs) => Math.hypot(...plane.place(probs)) > 1); // the disc of logits ends, the way does not
   if (left > 0) route = route.slice(0, left);
   const walked = times.filter((t) => t <= time).length;
-  const ahead = path(route.map(place));
   const seen = Math.hypot(...plane.place(now)) <= 1;
   const behind = path([...route.slice(0, walked), ...(seen ? [now] : [])].map(place));
   let out = tag("path", {
-    d: ahead,
-    style: `stroke:${tone}`,
-    "stroke-width": "1.4",
-    "stroke-dasharray": "2 3",
-  });
-  out += tag("path", {
     d: behind,
     style: `stroke:${tone}`,
     "stroke-width": 3,
@@ -222,7 +220,7 @@ function route({ letter, times, route, clock, now }, place, start, { time }, pla
     let last = place(start);
     clock.forEach((probs, i) => {
       const [x, y] = place(probs);
-      if (Math.hypot(x - last[0], y - last[1]) < 14 || Math.hypot(...plane.place(probs)) > 1) return;
+      if (CLOCK[i] > time || Math.hypot(x - last[0], y - last[1]) < 14 || Math.hypot(...plane.place(probs)) > 1) return;
       last = [x, y];
       out += tag("circle", { cx: x, cy: y, r: 2.2, style: `fill:var(--rv-paper);stroke:${tone}` });
       out += text(x + 6, y + 4, String(CLOCK[i]), { class: "rv-tick rv-halo" });
@@ -248,7 +246,7 @@ const describe = ({ state, start, teachers }) =>
   teachers
     .map(
       ({ letter, reward, accuracy, variance, time }) =>
-        `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${when(time)}. `,
+        `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${gained({ time }, state)}. `,
     )
     .join("");
 

@@ -62,7 +62,8 @@ function compute(state) {
       limit,
     ]),
   );
-  return { state, groundTruth, start, students, now, limits: Object.fromEntries(reach) };
+  const penalty = state.time <= START && state.kl_coef > 0 ? { kl_coef: { hint: "shows when time runs" } } : {};
+  return { state, groundTruth, start, students, now, limits: { ...Object.fromEntries(reach), ...penalty } };
 }
 
 function draw({ state, groundTruth, start, students, now }, width) {
