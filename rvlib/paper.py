@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 
 FOLDER = pathlib.Path(__file__).parent / "data/paper"
+Column = NDArray[np.float64] | NDArray[np.str_]  # numbers, or texts
 TABLES = tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
-def table(name: str) -> dict[str, NDArray]:
+def table(name: str) -> dict[str, Column]:
     """A table as {column: array (rows,)}, numbers where the column has numbers only; `table` is its number.
 
     name: one of `TABLES`: correlations_after_one_epoch (Tables 2, 4, 6, 8, 9), public_reward_models (Tables 10 to 12)
@@ -28,7 +29,7 @@ def table(name: str) -> dict[str, NDArray]:
     return {column: _column([row[column] for row in rows]) for column in rows[0]}
 
 
-def _column(cells: list[str]) -> NDArray:
+def _column(cells: list[str]) -> Column:
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:

@@ -347,7 +347,9 @@ def test_advice_on_ties_knows_those_of_the_ground_truth():
     )
     table = {row.measure: row for row in report.rows(result)}
     assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
-    assert re.search(r"the verifier itself ties \d\d\.\d% of the pairs", table["accuracy by chance"].meaning)
+    share = f"{result.reference['tied']:.1%}"
+    assert re.fullmatch(r"\d\d\.\d%", share) and table["pairs that the ground truth ties"].cells == [share] * 3
+    assert "the verifier" in table["pairs that the ground truth ties"].meaning
     line = report.plane_figure(result).layout.shapes[0]
     assert line.x0 == line.x1 == (1 - result.reference["tied"]) / 2
     finer = made_up({"coarse": np.round(score), "score": score}, score)
@@ -746,6 +748,23 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
         command.main([word for pair in options.items() for word in pair])
     assert re.search(expected, str(stopped.value.code))
     assert not list(tmp_path.rglob("batch-*"))  # said before anything was drawn
+
+
+@pytest.mark.parametrize("teachers", [2, 6])
+def test_the_terminal_shows_the_noise_of_several_reward_models_in_a_line(monkeypatch, capsys, teachers):
+    book = Audit.load()
+    grades: dict[str, Any] = {f"judge-{i}": book.teachers["similarity"] | {"noise": 0.0} for i in range(teachers)}
+    shown = dataclasses.replace(book, teachers=grades, order=order_of_teachers(grades), advice=[])
+    monkeypatch.setenv("COLUMNS", "80")
+    report.show(shown)
+    assert "noise" not in capsys.readouterr().out
+    for i, of_judge in enumerate(grades.values()):
+        of_judge["noise"] = 0.0023 + i
+    report.show(shown)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "noise" in line]
+    more = ", more in the report" * (teachers > 2)
+    assert line.startswith("noise, in its own unit: judge-0 0.0023, judge-1 1")
+    assert line.endswith(f"{more}.") and len(line) <= 80
 
 
 def test_without_torch_the_command_is_one_sentence():

@@ -602,7 +602,7 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
             "^Replies must be exported to another file than [^\n]*, which has them\\.$",
         ),
         (
-            ["--replies", "R", "--scores", "S", "--dtype", "auto"],
+            ["--replies", "R", "--scores", "S", "--dtype", "bfloat16"],
             "^Scores of files need no model, [^\n]*, got --dtype ",
         ),
         (
@@ -719,7 +719,7 @@ def test_what_is_no_audit_is_one_sentence(tmp_path):
         with pytest.raises(ValueError, match="^An audit to compare must be [^\n]*\\.$"):
             compare(audit, other)
     audit.write(tmp_path)
-    assert compare(str(tmp_path), tmp_path) == compare(audit, audit)
+    assert compare(str(tmp_path), tmp_path).changes == compare(audit, audit).changes
     with pytest.raises(ValueError, match="^A verdict must be on a reward model of the audit, judge, got 'zz'\\.$"):
         verdict(audit, "zz")
 
@@ -892,6 +892,17 @@ def test_a_comparison_is_paired_over_prompts():
         compare(first, audit_rewards({"judge": base}))
     with pytest.raises(ValueError, match="^[^\n]* a reward model in common, got judge, gone and other\\.$"):
         compare(first, audit_rewards({"other": base}, truth))
+
+
+def test_a_comparison_names_audits_of_files_by_their_folders(files, tmp_path):
+    names = [("before", None), ("after", None), ("named", "judge's pupil"), ("deeper/after", None)]
+    for folder, policy in names:
+        audit_files(*files, policy=policy, folder=tmp_path / folder)
+    before, after, named, other = (tmp_path / folder for folder, _ in names)
+    assert compare(before, after / "audit.json").names == ("before", "after")
+    assert compare(named, str(after)).names == ("judge's pupil", "after")
+    assert compare(after, other).names == ("after (first)", "after (second)")
+    assert compare(*map(Audit.load, (before, after))).names == ("the policy (first)", "the policy (second)")
 
 
 def test_a_comparison_and_a_regrading_leave_out_pairs_of_one_text():

@@ -21,7 +21,9 @@ transformers = pytest.importorskip(
 from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
 from rvlib.audit import command as audit_command
-from rvlib.audit import report, scoring, statistics
+from rvlib.audit import model_scores, report, scoring, statistics
+from rvlib.audit import run as audit_run
+from rvlib.audit.arguments import parser
 from rvlib.audit.outcome import Audit
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.run import audit
@@ -536,6 +538,28 @@ def test_another_engine_has_another_folder(models, prompts, tmp_path, monkeypatc
     assert len(list(tmp_path.glob("audits/*/audit.json"))) == 2
 
 
+def test_the_precision_is_that_of_the_device_and_a_folder_is_known_by_it(models, prompts, tmp_path, monkeypatch):
+    asked, resolved_dtype = [], audit_run.resolved_dtype
+    monkeypatch.setattr(audit_run, "resolved_dtype", lambda dtype: asked.append(dtype) or resolved_dtype(dtype))
+    monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
+    for settings in (SETTINGS, SETTINGS | {"dtype": resolved_dtype("auto")}):
+        audit(models / "policy", [models / "judge"], prompts(), **settings)
+    assert len(list(tmp_path.glob("audits/*/scores-*.json"))) == 1  # in one folder, and scored once
+    assert asked[0] == "auto" == parser().parse_args([]).dtype
+
+
+def test_scores_of_texts_that_were_read_otherwise_are_made_again(models, prompts, tmp_path, monkeypatch):
+    path = prompts()
+    before = audit(models / "policy", [models / "judge"], path, folder=tmp_path, **SETTINGS)
+    score = SequenceReward.__call__
+    monkeypatch.setattr(SequenceReward, "__call__", lambda self, prompts, replies: score(self, prompts, replies) + 1)
+    for number, rise in ((model_scores.FORMAT, 0), (model_scores.FORMAT + 1, 1)):
+        monkeypatch.setattr(model_scores, "FORMAT", number)
+        after = audit(models / "policy", [models / "judge"], path, folder=tmp_path, **SETTINGS)
+        rewards = [np.array(result.teachers["judge"]["rewards"]) for result in (before, after)]
+        assert np.allclose(rewards[1], rewards[0] + rise)
+
+
 def test_the_bars_move_within_a_batch(models, prompts, tmp_path, monkeypatch):
     moves: dict[str, list[int]] = {}
 
@@ -569,6 +593,37 @@ def test_a_full_disk_is_one_sentence(models, prompts, tmp_path, monkeypatch):
     command = f"--policy {models}/policy --reward-model {models}/judge --prompts {prompts()} --num-generations 2"
     with pytest.raises(SystemExit, match="^The disk is full; [^\n]* the same command goes on from what is on it\\.$"):
         audit_command.main([*command.split(), "--max-new-tokens", "2", "--folder", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore."),
+            r"Memory ran out \(CUDA out of memory. Tried to allocate 2.00 GiB\); give a lower --batch-size than 3, "
+            r"and the same command goes on from what was drawn and scored\.",
+        ),
+        (MemoryError(), r"Memory ran out \(MemoryError\); give a lower --batch-size than 3, [^\n]*\."),
+        (
+            RuntimeError("CUDA error: misaligned address\nMore."),
+            r"All replies must be drawn and scored, but that stopped \(CUDA error: misaligned address\); try "
+            r"--engine generate or --dtype float32, [^\n]*\.",
+        ),
+        (RuntimeError("One thing must hold, but does not; do another."), "One thing must hold, but does not; [^\n]*"),
+    ],
+    ids=["memory of a GPU", "memory of the host", "torch's", "a sentence"],
+)
+@pytest.mark.parametrize("place", ["rvlib.lm.sampling.replies._draw", "rvlib.audit.scoring.score_all"])
+def test_what_stops_sampling_or_scoring_is_one_sentence(models, prompts, tmp_path, monkeypatch, place, error, expected):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(place, stop)
+    command = f"--policy {models}/policy --reward-model {models}/judge --prompts {prompts()} --num-generations 2"
+    with pytest.raises(SystemExit, match=f"^{expected}$"):
+        audit_command.main(
+            [*command.split(), "--max-new-tokens", "2", "--batch-size", "3", "--folder", str(tmp_path / "run")]
+        )
 
 
 def repository_info(commit, files=None):

@@ -219,6 +219,20 @@ def test_tables_are_read_by_their_columns(tmp_path):
     assert texts(written(tmp_path, f"messages\n{turns}\n", "c.csv")) == ([("row 1", "q", None)], [])
 
 
+@pytest.mark.parametrize(
+    "name, text, reason",
+    [
+        ("a.csv", "id;Größe der Stadt\n1;a, b\n2;c\n", "commas, got semicolons; save it again"),
+        ("a.csv", "prompt\tn\na\t1\n", "commas, got tabs; end its name in .tsv"),
+        ("a.tsv", "prompt,n\na,1\n", "tabs, got commas; end its name in .csv"),
+    ],
+)
+def test_a_table_with_another_separator_says_which(tmp_path, name, text, reason):
+    with pytest.raises(ValueError, match=f"^[^\n]* must have its cells separated by {reason}\\.$"):
+        files.read_examples(written(tmp_path, text, name))
+    assert texts(written(tmp_path, "prompt\na; b\n", "b.csv")) == ([("row 1", "a; b", None)], [])
+
+
 def test_lines_of_a_table_that_are_no_rows_are_told(tmp_path):
     path = written(tmp_path, "prompt,n\na,1\nb, then,2\nc,3\n,4\n", "a.csv")
     with pytest.raises(ValueError, match="got row 3: an empty prompt; line 3: 3 cells instead of 2; "):
@@ -239,6 +253,10 @@ def test_arrays_objects_and_parquet(tmp_path):
     assert texts(written(tmp_path, json.dumps(rows, indent=1), "a.json")) == (expected, [])
     assert texts(written(tmp_path, json.dumps(rows[1], indent=1), "b.json")) == ([("item 1", "q", "c")], [])
     assert texts(written(tmp_path, "\n".join(map(json.dumps, rows)), "c.json"))[0][1] == ("line 2", "q", "c")
+    for name in ("e.json", "e.jsonl"):
+        assert texts(written(tmp_path, '["p", "q"]', name)) == ([("item 1", "p", None), ("item 2", "q", None)], [])
+    with pytest.raises(ValueError, match="got item 2: not an object with a prompt; item 3: an empty prompt; "):
+        files.read_examples(written(tmp_path, '["p", 3, ""]', "f.json"))
     conversations = [[assistant(reply)] for reply in "cd"]
     table = pandas.DataFrame({"prompt": [[user("q")]], "chosen": conversations[:1], "rejected": conversations[1:]})
     table.to_parquet(tmp_path / "d.parquet")
@@ -311,13 +329,45 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
         ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
         ('{\n "data": [\n  {"prompt": "a"}\n ]\n}\n', "that of JSON; end its name in .json"),
         ('[\n {\n  "prompt": "a"\n }\n]\n', "that of JSON; end its name in .json"),
+        ('[\n "a",\n "b"\n]\n', "that of JSON; end its name in .json"),
+        (
+            'id,text,label\n1,"rain, sun",3\n2,wind and snow,4\n',
+            "that of a table with the columns id, text, label; end its name in .csv, and name the one with the prompts "
+            "by --column",
+        ),
+        (
+            "Category\tUser_Input\na\tWhat, then\n",
+            "that of a table with the columns Category, User_Input; end its name in .tsv, and name the one with the "
+            "prompts by --column",
+        ),
     ],
 )
 def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason):
     with pytest.raises(ValueError, match=f"^[^\n]* must hold a prompt a line, but its first line is {reason}\\.$"):
         files.read_examples(written(tmp_path, text, "prompts.txt"))
-    for prompt in ("question, or not?", "{braces} are prompts too", "a\tb", "prompt"):
-        assert files.read_examples(written(tmp_path, prompt, "prompts.txt"))[0][0].prompt.text == prompt
+    for prompt in (
+        "question, or not?",
+        "{braces} are prompts too",
+        "a\tb",
+        "prompt",
+        "red,green\nname a colour, any colour, at all",  # not as many cells
+        "Well,hello\nrain,sun",  # words alone
+        "First, why?\nThen, how?",
+        'Say "a, b\nand, c',
+        "Add 1,2\nAdd 3,4",
+    ):
+        first = prompt.splitlines()[0]
+        assert files.read_examples(written(tmp_path, prompt, "prompts.txt"))[0][0].prompt.text == first
+
+
+@pytest.mark.parametrize("character", ["\x01", "\x07", "\x0c", "\x1b", "\x7f"], ids=ascii)
+def test_a_line_with_control_characters_is_no_text(tmp_path, character):
+    path = written(tmp_path, f"a\tb\r\nc{character}d\ne\n", "prompts.txt")
+    with pytest.raises(
+        ValueError, match=f"got line 2: not text, with the control character U\\+{ord(character):04X}; correct them, "
+    ):
+        files.read_examples(path)
+    assert [text for _, text, _ in texts(path, skip_bad_lines=True)[0]] == ["a\tb", "e"]
 
 
 def test_a_misspelt_file_is_told_at_once_with_the_nearest(tmp_path, monkeypatch):

@@ -177,7 +177,9 @@ def test_sharper_bounds_are_sharper(variance, gain, length, kl_coef):
 
 @pytest.mark.parametrize("size", [(2, 1), (3, 2), (2, 4)])
 def test_against_brute_force(size):
-    """Probabilities output by output, the gradient by differences, and the split of the variance."""
+    """Probabilities output by output (`def-policy`), the gradient by differences (`lem-log-derivative`), and the split
+    of the variance (`lem-tokens`).
+    """
     rng = np.random.default_rng(0)
     prefixes, outputs = ar.shape_of(*size)
     logits, reference, reward = (
@@ -205,6 +207,7 @@ def test_against_brute_force(size):
 
 
 def test_one_token_is_the_tabular_policy():
+    """`def-policy`: of one token it is a table, and by `lem-log-derivative` and `lem-tokens` so is its gradient."""
     rng = np.random.default_rng(1)
     logits, reference, reward = rng.normal(size=(3, 5))
     values = ar.kl_reward(logits[None], reward, reference[None], 0.2)

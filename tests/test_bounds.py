@@ -624,7 +624,10 @@ def test_the_variance_moves_as_the_check_of_its_growth_says():
 
 
 def test_the_ground_truth_moves_at_the_covariance_weighted_by_squared_probabilities():
-    """`prop-law`: dV_G/dt at the start = (1/|S|) Σ π² (r_RM - V_RM)(r_G - V_G)."""
+    """`prop-law`: dV_G/dt at the start = (1/|S|) Σ π² (r_RM - V_RM)(r_G - V_G).
+
+    For a uniform policy that is `prop-audit-rate`.
+    """
     rng = np.random.default_rng(1)
     logits, proxy, truth = rng.normal(size=(3, 40, 7))
     probs, step = softmax(logits), 1e-5
@@ -637,6 +640,7 @@ def test_the_ground_truth_moves_at_the_covariance_weighted_by_squared_probabilit
         (uniform**2 * (proxy - proxy.mean(-1, keepdims=True)) * (truth - truth.mean(-1, keepdims=True))).sum(-1),
         reward_covariance(proxy, truth, uniform) / 7,
     )
+    assert np.allclose(reward_covariance(proxy, truth, uniform) / 7, 6 / 7**2 * reward_covariance(proxy, truth))
 
 
 # ---- would a wrong theorem be noticed? -------------------------------------------------------------------------------

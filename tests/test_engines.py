@@ -108,7 +108,7 @@ def test_an_engine_that_stops_is_a_sentence(policy, monkeypatch):
     with pytest.raises(
         RuntimeError,
         match="All 30 replies must be drawn, but continuous batching stopped .*a page is missing.*; "
-        r"set runtime.engine to generate\.$",
+        r"draw by the engine generate \(runtime.engine of a recipe, --engine of an audit\)\.$",
     ):
         drawn(policy, "continuous", 10)
     fail(torch.OutOfMemoryError("CUDA out of memory."))

@@ -39,6 +39,7 @@ def small():
 
 
 def test_the_table_is_what_the_transformer_says(small):
+    """`def-policy`: π(y) is the product of its tokens' softmax."""
     enumeration, vectors = small
     model = enumeration.model
     torch.nn.utils.vector_to_parameters(torch.tensor(vectors[1]), model.parameters())
@@ -54,6 +55,7 @@ def test_the_table_is_what_the_transformer_says(small):
 
 
 def test_automatic_differentiation_meets_the_formula(small):
+    """`prop-bridge`, with G from `lem-log-derivative` and `lem-tokens`."""
     enumeration, vectors = small
     rng = np.random.default_rng(0)
     reward = rng.uniform(-1, 1, (2, 2, enumeration.outputs))
@@ -196,6 +198,7 @@ def test_the_page_runs_the_same_transformer(node, tmp_path):
 
 
 def test_the_natural_gradient_of_a_transformer_rises_at_the_rate_of_the_variance():
+    """`prop-natural-network`, where the scores span every direction."""
     students = rarity.Students(4)
     probs, step = students.praised_probs(students.vectors), 1e-5
     for direction, rate in (

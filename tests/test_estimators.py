@@ -36,6 +36,7 @@ def expected(algorithm, group_size, kl_coef=0.0):
 @pytest.mark.parametrize("group_size", [2, 3, 5])
 @pytest.mark.parametrize("kl_coef", [0.0, 0.3])
 def test_reinforce_and_rloo_are_unbiased(group_size, kl_coef):
+    """`prop-unbiased`, and GRPO without division is (k - 1)/k of it."""
     exact = rlhf_gradient(LOGITS, REWARD, REFERENCE, kl_coef)
     for algorithm in ("reinforce", "rloo"):
         assert np.allclose(expected(algorithm, group_size, kl_coef), exact, atol=1e-14)
@@ -90,7 +91,7 @@ def win_rates(probs, reward):
 
 @pytest.mark.parametrize("reward", [REWARD, np.array([0.5, 0.5, -1.0]), 1e3 * REWARD])
 def test_grpo_of_two_follows_the_win_rate(reward):
-    """E ĝ = ∇E[win rate]/√2: of the marks only their order is left, but for the floor under the standard deviation."""
+    """`thm-grpo-of-two`: E ĝ = ∇E[win rate]/√2, but for the floor under the standard deviation."""
     probs, groups = softmax(LOGITS), np.array(list(itertools.product(range(3), repeat=2)))
     estimates = gradient_estimate(LOGITS, groups, advantages(reward[groups], "grpo"))
     rates = win_rates(probs, reward)
@@ -101,6 +102,7 @@ def test_grpo_of_two_follows_the_win_rate(reward):
 
 @pytest.mark.parametrize("noise", [0.0, 0.7])
 def test_signal_to_noise_is_that_of_sampled_gradients(noise):
+    """`prop-snr`, and one factor on reward and noise cancels."""
     rng, probs, k = np.random.default_rng(0), softmax(LOGITS), 3
     outputs = sample_outputs(probs, k, rng, draws=200_000)
     marks = REWARD[outputs] - probs @ REWARD + noise * rng.normal(size=outputs.shape)
@@ -113,7 +115,7 @@ def test_signal_to_noise_is_that_of_sampled_gradients(noise):
 
 
 def test_noise_in_the_marks_caps_the_signal_by_the_variance():
-    """SNR² ≤ k Var/(2 τ² (1 - ‖π‖²)) on random problems; and not with a smaller constant."""
+    """`prop-snr`: SNR² ≤ k Var/(2 τ² (1 - ‖π‖²)) on random problems; and not with a smaller constant."""
     rng = np.random.default_rng(1)
     outputs = rng.integers(2, 9, 2000)
     shares = []

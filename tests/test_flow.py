@@ -39,6 +39,7 @@ def test_flow_matches_the_reference(case):
 
 @by_name
 def test_time_to_gain_matches_the_reference(case):
+    """`def-time-to-gain`, for the proxy itself."""
     for gain, time in zip(case["gains"], case["gain_times"]):
         t_gain = time_to_gain(
             outputs(case, "logits"), outputs(case, "reward"), gain, kl_coef=case["kl_coef"], n_prompts=case["n_prompts"]
@@ -53,10 +54,10 @@ def test_the_page_matches_the_reference(node):
 
 @pytest.mark.parametrize("n, spread, scale", [(5_000, 3, 1), (1_000, 50, 1), (300, 1, 1e-6), (2, 50, 1)])
 def test_without_kl_every_flow_is_a_line_in_exp_of_minus_logits(n, spread, scale):
-    """For λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z: what exp(-θ_y) has gained is affine in r_y, the same line for all
-    outputs.
+    """`thm-exact-flow`: for λ = 0, d/dt exp(-θ_y) = -(r_y - V)/Z, so what exp(-θ_y) has gained is affine in r_y, the
+    same line for all outputs.
 
-    Also Σ θ is constant. Neither is used by the integrator, so together they check sizes that no reference reaches.
+    Also Σ θ is constant (`prop-flow-facts`, part 3). Together they check sizes that no reference reaches.
     """
     rng = np.random.default_rng(n)
     logits, reward = rng.uniform(-spread, spread, n), scale * rng.uniform(-1, 1, n)
@@ -141,6 +142,7 @@ def test_a_batch_that_is_not_integrated_at_once_is_the_same(monkeypatch):
 
 
 def test_prompts_slow_time_down():
+    """`prop-flow-facts`, part 2: a prompt of seven is seven times as slow."""
     logits, reward = [0.0, 1.0, -1.0], [0.2, -0.4, 0.9]
     assert np.allclose(
         gradient_flow(logits, reward, 70.0, n_prompts=7).probs[-1],
@@ -162,7 +164,9 @@ def test_the_trajectory_obeys_the_equation_and_climbs():
 
 
 def test_first_crossing_against_brute_force():
-    """The measured reward rises and falls; the first crossing, not any other, on a fine grid of times."""
+    """`def-time-to-gain`, `def-better-teacher`: the measured reward rises and falls; the first crossing, not any other,
+    on a fine grid of times.
+    """
     rng = np.random.default_rng(3)
     problems, gain, horizon = 120, 0.1, 1e4
     logits, reward, measured = (

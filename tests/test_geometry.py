@@ -20,6 +20,7 @@ LOGITS, REWARD, TRUTH = RNG.normal(size=(4, 6)), RNG.uniform(-1, 1, (4, 6)), RNG
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.3])
 def test_the_closed_form_solves_the_flow(kl_coef):
+    """`prop-natural`, part 2: the tilted reference, against an integrator."""
     times = np.linspace(0, 5, 6)
 
     def field(_, theta):
@@ -33,6 +34,7 @@ def test_the_closed_form_solves_the_flow(kl_coef):
 
 
 def test_the_objective_rises_at_the_rate_of_the_variance():
+    """`prop-natural`, part 1: dφ/dt is the variance of r^KL."""
     for kl_coef in (0.0, 0.3):
         t, step = 0.7, 1e-4
         before, now, after = np.moveaxis(
@@ -44,6 +46,7 @@ def test_the_objective_rises_at_the_rate_of_the_variance():
 
 
 def test_the_natural_direction_is_the_gradient_in_the_fisher_metric():
+    """`def-metric`: for a table F (r - V) = ∇V."""
     probs = softmax(LOGITS[0])
     fisher = np.diag(probs) - np.outer(probs, probs)
     value = probs @ REWARD[0]
@@ -182,10 +185,13 @@ def slow_enough(outputs, spread, scale, kl_coef, seed, bound):
 @problems
 @settings(max_examples=-(-settings().max_examples // 20))
 def test_low_variance_is_slow_under_the_natural_gradient_too(seed, outputs, spread, scale, kl_coef):
+    """`thm-natural-slow`, for any measured reward and λ."""
     assert slow_enough(outputs, spread, scale, kl_coef, seed, geometry.natural_slow_time_bound)
 
 
 def test_a_bound_with_another_constant_would_be_caught():
+    """`thm-natural-slow`: the check fails for 1.6 times the bound."""
+
     def wrong(*arguments):
         return 1.6 * geometry.natural_slow_time_bound(*arguments)
 
@@ -195,6 +201,7 @@ def test_a_bound_with_another_constant_would_be_caught():
 @problems
 @settings(max_examples=-(-settings().max_examples // 20))
 def test_rarity_costs_at_most_its_logarithm(seed, outputs, spread, scale, kl_coef):
+    """`thm-natural-rare`: r_max - V ≤ ln(1/P₀)/t."""
     rng = np.random.default_rng(seed)
     logits, reward = spread * rng.normal(size=(20, outputs)), scale * rng.choice([-1, 0.5, 1], (20, outputs))
     times = np.geomspace(1e-3, 1e5, 100) / scale
@@ -205,6 +212,7 @@ def test_rarity_costs_at_most_its_logarithm(seed, outputs, spread, scale, kl_coe
 
 
 def test_between_the_two_metrics_rarity_has_every_exponent():
+    """`prop-power`: the time grows like p^-α, up to α = 1."""
     rare = np.array([1e-6, 1e-8])
     for power in (0.5, 1.0, 2.0):
         time = geometry.two_output_time(rare, 0.5, power=power)

@@ -37,6 +37,7 @@ def test_accuracy_ignores_any_increasing_transformation_variance_does_not():
 
 
 def test_variance_is_half_the_mean_squared_difference_of_a_pair():
+    """`def-variance` by `prop-pairwise`."""
     rng = np.random.default_rng(1)
     reward, probs = rng.uniform(-1, 1, 6), softmax(rng.normal(size=6))
     squared = (reward[:, None] - reward[None, :]) ** 2
@@ -69,6 +70,7 @@ def test_normalised_reward_models_compare_whatever_their_unit(scheme):
 
 
 def test_objective_and_gradient():
+    """`def-objective`, and `lem-gradient` by differences."""
     rng = np.random.default_rng(4)
     logits, reference, reward = rng.normal(size=(3, 5))
     probs, reference_probs = softmax(logits), softmax(reference)

@@ -80,6 +80,7 @@ def spacing(values):
 
 
 def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighbour():
+    """`prop-stochastic-rounding`: the mean of one rounding."""
     rounded = pytest.importorskip("torchao.optim.quant_utils", reason=f"torchao {WITHOUT}")._fp32_to_bf16_sr
     value = torch.full((400_000,), 0.7 + 1e-4)
     with torch_seed(0):
@@ -91,7 +92,9 @@ def test_stochastic_rounding_is_right_on_average_and_never_farther_than_a_neighb
 
 
 def test_a_weight_whose_step_is_below_half_the_spacing_stays_and_at_random_it_moves(tmp_path):
-    """Both sides of the unit roundoff: w - η is w where η is below half the distance to its neighbour, not above it."""
+    """`prop-lost-steps`, on both sides of the unit roundoff: w + η is w where η is below half the distance to its
+    neighbour, not above it.
+    """
     for weight in (0.02, 0.5, 1.0, 3.0):
         w = torch.tensor(weight, dtype=torch.bfloat16)
         half = float(spacing(w.double())) / 2
@@ -108,7 +111,7 @@ def a_hundred_steps(tmp_path_factory):
 def test_bfloat16_rounded_at_random_follows_32_bits_and_rounded_to_nearest_does_not_move(
     tmp_path, kind, monkeypatch, a_hundred_steps
 ):
-    """100 steps of 1e-7, from the same weights.
+    """`prop-stochastic-rounding` and `prop-lost-steps`: 100 steps of 1e-7, from the same weights.
 
     The projection of one displacement on the other, over its own length squared, is 1 for equal ones; the standard
     deviation that rounding gives it is known: each step of η moves a weight by its spacing u with probability η/u.

@@ -72,6 +72,7 @@ def enumerable():
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("algorithm", ["reinforce", "rloo", "grpo", "dr_grpo"])
 def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
+    """`prop-loop-unbiased`, by the first part of `prop-ppo`."""
     kl_coef = 0.3
     world = enumerable()
     vectors, model, reward, reference = world.vectors, world.model, world.reward, world.reference
@@ -100,6 +101,7 @@ def test_the_mean_gradient_over_every_group_is_the_exact_gradient(algorithm, k):
 
 
 def test_the_ratio_is_clipped_only_on_the_side_that_would_gain():
+    """`prop-ppo`: the objective is constant beyond 1 ± ε on that side alone."""
     new, old = torch.log(torch.tensor([2.0, 2.0, 0.5, 0.5])), torch.zeros(4)
     loss = policy_gradient.clipped_loss(new, old, torch.tensor([1.0, -1.0, 1.0, -1.0]), 0.2)
     assert torch.allclose(loss, torch.tensor([-1.2, 2.0, -0.5, 0.8]))
@@ -322,6 +324,7 @@ def test_no_log_probability_that_is_known_is_taken_again(tmp_path, monkeypatch, 
 
 
 def test_bfloat16_weights_would_not_move():
+    """`prop-lost-steps`, at the paper's learning rate."""
     weights = torch.full((1000,), 0.02, dtype=torch.bfloat16)
     assert torch.equal(weights - 1e-7, weights)
 

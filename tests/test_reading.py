@@ -123,6 +123,20 @@ def test_a_classifier_is_not_sampled_with_a_random_head(tmp_path):
         policies.load_policy(tmp_path)
 
 
+@pytest.mark.parametrize("says_so", [True, False], ids=["by its configuration", "by its weights"])
+def test_a_classifier_is_no_policy_where_its_embeddings_could_draw_tokens(tmp_path, says_so):
+    config = transformers.LlamaConfig.from_pretrained(make_llama(tmp_path))
+    config.tie_word_embeddings = True
+    transformers.LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    if not says_so:
+        config.architectures = None
+        config.save_pretrained(tmp_path)
+    kind = "LlamaForSequenceClassification" if says_so else "score.weight"
+    expected = f"^The policy must be a causal language model, got [^\n]* a classifier \\({kind}\\); [^\n]*\\.$"
+    with pytest.raises(ValueError, match=expected):
+        policies.load_policy(tmp_path)
+
+
 def test_weights_that_are_tied_are_all_there(tmp_path):
     config = transformers.LlamaConfig.from_pretrained(make_llama(tmp_path, architecture="LlamaForCausalLM"))
     config.tie_word_embeddings = True

@@ -244,7 +244,10 @@ def test_best_of_n_against_every_draw():
 
 
 def test_best_of_n_perfect_accuracy_is_optimal():
-    """Prop. 1: no reward model gets more from n samples than one that ranks as the ground truth does."""
+    """Prop. 1: no reward model gets more from n samples than one that ranks as the ground truth does.
+
+    What such a one keeps does not depend on its values: `cor-ranking-only`.
+    """
     rng = np.random.default_rng(3)
     for _ in range(300):
         outputs, n = rng.integers(2, 9), int(rng.integers(1, 40))
@@ -252,6 +255,7 @@ def test_best_of_n_perfect_accuracy_is_optimal():
         most = best_of_n(probs, truth**3 * 1e-3, truth, n)  # the same ranking, hardly any variance
         assert best_of_n(probs, rng.integers(-3, 4, outputs), truth, n) <= most + 1e-12
         assert best_of_n_probs(probs, truth, n).sum() == pytest.approx(1)
+        assert np.array_equal(best_of_n_probs(probs, truth**3 * 1e-3, n), best_of_n_probs(probs, truth, n))
     assert best_of_n(probs, truth, truth, 10**9) == pytest.approx(truth.max())
 
 

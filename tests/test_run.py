@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+import rich.console
 import yaml
 
 torch = pytest.importorskip(
@@ -26,7 +27,7 @@ transformers = pytest.importorskip(
 
 psutil = pytest.importorskip("psutil", reason="psutil is not installed: pip install -r requirements-lm.txt")
 
-from rvlib import cli, results
+from rvlib import cli, predictors, results
 from rvlib.files import write_folder, write_whole
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.data.prompts import Prompt
@@ -212,7 +213,7 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
 def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
     teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
     assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
-    heads = report.tables(report.load(whole), "tiny")[0].header
+    heads = report.tables(report.load(whole), "tiny")[1].header
     assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
 
@@ -865,6 +866,34 @@ def test_the_list_of_recipes_is_readable_in_80_columns(monkeypatch, capsys):
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == recipe.names()
     words = " ".join(" ".join(lines).split())
     assert all(f"{name} {recipe.load(name).title}" in words for name in recipe.names())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in report.BOOK.glob("*.json")))
+def test_a_report_is_readable_in_80_columns(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    cli.main(["report", name])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80 and "…" not in out
+    made = report.load(name)
+    shown = [table for policy in made["policies"] for table in report.tables(made, policy) if table.rows]
+    assert {word for table in shown for head in table.header for word in head.split()} <= set(out.split())
+    cells = [cell for table in shown for row in table.rows for cell in row[1:]]
+    assert all(part in out for cell in cells for part in cell.replace(" [", "|[").split("|"))
+
+
+@pytest.mark.parametrize("cell", ["-0.93 [-0.99, -0.50]", "-0.933 ± 0.321"])
+def test_a_wide_table_breaks_no_heading_and_no_interval_at_80_columns(cell):
+    heads = ["candidate", "Spearman, gain", "top-1 regret, gain", "gain at equal KL", "Spearman, loss to hacking"]
+    table = report.Table("Which?", heads, [[name, *[cell] * 4] for name in predictors.PREDICTORS])
+    console = rich.console.Console(width=80)
+    with console.capture() as capture:
+        console.print(report._in_terminal(table, 80))
+    out = capture.get()
+    assert max(map(len, out.splitlines())) <= 80 and "…" not in out
+    words = [word for text in [*heads, *predictors.PREDICTORS] for word in text.split()]
+    assert set(words) <= set(out.split())
+    parts = cell.replace(" [", "|[").split("|")
+    assert all(out.count(part) == 4 * len(predictors.PREDICTORS) for part in parts)
 
 
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):

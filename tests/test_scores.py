@@ -18,6 +18,7 @@ MODELS = RNG.uniform(-1, 1, (5, 12, 7))
 
 
 def test_the_weighted_covariance_is_the_rate_of_the_true_reward():
+    """`prop-law`, for each teacher."""
     scores = teacher_scores(softmax(LOGITS), MODELS, TRUTH)
     assert tuple(scores) == SCORES and all(value.shape == (5, 12) for value in scores.values())
     step = 1e-5

@@ -198,7 +198,7 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
 def test_a_report_made_before_there_were_candidates_has_the_tables_that_it_had(name):
     kept = report.load(name)
     (policy,) = kept["policies"]
-    assert teacher_choice.study(kept, policy) is None and len(report.tables(kept, policy)) == 2
+    assert teacher_choice.study(kept, policy) is None and len(report.tables(kept, policy)) == 5
 
 
 def test_few_teachers_have_candidates_but_no_comparison(made):

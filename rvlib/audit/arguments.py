@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     runtime = result.add_argument_group("how it runs")
     runtime.add_argument(
-        "--dtype", default="float32", help="float32, bfloat16, or auto: bfloat16 on a GPU, else float32"
+        "--dtype", default="auto", help="float32, bfloat16, or auto: bfloat16 on a GPU, float32 elsewhere"
     )
     runtime.add_argument("--compare-dtype", help="a second precision, whose difference from --dtype counts as noise")
     runtime.add_argument(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.grading import check_size, grade, order_of_teachers, unit
-from rvlib.audit.outcome import Audit, Grade, different_replies, listed
+from rvlib.audit.outcome import UNNAMED_POLICY, Audit, Grade, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
@@ -171,7 +171,7 @@ def audit_rewards(
     prompts: Sequence[str] | None = None,
     replies: Sequence[Sequence[str]] | None = None,
     group: int | None = None,
-    policy: str = "the policy",
+    policy: str = UNNAMED_POLICY,
 ) -> Audit:
     """The audit of rewards that you have, from a training loop of your own or from anywhere.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rvlib._terminal import nearest
 from rvlib.audit.grading import grade
-from rvlib.audit.outcome import Audit, check, different_replies
+from rvlib.audit.outcome import UNNAMED_POLICY, Audit, check, different_replies
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
 from rvlib.audit.verdicts import interval
@@ -90,6 +90,7 @@ def compare(first: Audit | str | pathlib.Path, second: Audit | str | pathlib.Pat
     first, second: audits, or folders that `Audit.load` reads. ValueError, in one sentence, where fewer than two prompts
     or no reward model are common, the ground truths differ, or one is no whole audit.
     """
+    places = first, second
     first, second = _loaded(first, "the first audit"), _loaded(second, "the second audit")
     if first.ground_truth != second.ground_truth:
         raise ValueError(
@@ -120,7 +121,7 @@ def compare(first: Audit | str | pathlib.Path, second: Audit | str | pathlib.Pat
                 # What is the same in both differs by rounding alone.
                 difference = np.where(np.isclose(after, before, rtol=1e-9, atol=1e-12), 0.0, after - before)
                 changes.append(Change(name, measure, _mean(before), _mean(after), _mean(difference)))
-    names = [str(audit.policy["name"]) for audit in (first, second)]
+    names = [_named(audit, place) for audit, place in zip((first, second), places)]
     if names[0] == names[1]:
         names = [f"{name} ({place})" for name, place in zip(names, ("first", "second"))]
     return Comparison((names[0], names[1]), len(common), changes)
@@ -139,6 +140,15 @@ def _loaded(audit: Any, place: str) -> Audit:
         raise ValueError(f"An audit to compare must be an Audit or its folder, got {type(audit).__name__}.")
     check(audit, place)
     return audit
+
+
+def _named(audit: Audit, place: Audit | str | pathlib.Path) -> str:
+    """What a comparison calls an audit: by its policy, or by its folder where the policy has no name."""
+    name = str(audit.policy["name"])
+    if name != UNNAMED_POLICY or isinstance(place, Audit):
+        return name
+    path = pathlib.Path(place).resolve()
+    return (path if path.is_dir() else path.parent).name or name
 
 
 def _row(change: Change) -> str:

@@ -18,6 +18,8 @@ from rvlib.lm import processes
 from rvlib.lm.models import reward_models
 from rvlib.lm.models.reward_functions import SequenceReward
 
+FORMAT = 1  # of how models read texts: one more, and what was scored before is scored again
+
 RewardModel = str | pathlib.Path | Score | ScoreColumn
 
 
@@ -51,7 +53,7 @@ def model_scores(
         )
     contents = [[[vars(prompt) for prompt in texts.prompts], texts.replies] for texts in (drawn, preferred)]
     dtype, compare_dtype = settings.dtype, settings.compare_dtype
-    key = fingerprint([str(reward_model), dtype, compare_dtype, stamp(reward_model), contents])[:12]
+    key = fingerprint([FORMAT, str(reward_model), dtype, compare_dtype, stamp(reward_model), contents])[:12]
     path, chunks = settings.folder / f"scores-{key}.json", settings.folder / f"scores-{key}.partial.jsonl"
     if not path.exists():
 

@@ -87,7 +87,8 @@ class GroupStatistics(TrainerCallback):
 def group_statistics(rewards: NDArray[np.float64], ground_truth: NDArray[np.float64] | None = None) -> dict[str, float]:
     """What is logged of one batch: {name: number}, NaN for what the batch does not tell.
 
-    rewards, ground_truth: (groups, replies), NaN where there is none.
+    rewards, ground_truth: (groups, replies), NaN where there is none. The variance's share is that of the book's
+    `prop-share`, of unbiased variances.
     """
     variances = statistics.covariances(rewards, rewards)
     known = rewards[np.isfinite(rewards)]

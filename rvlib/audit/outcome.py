@@ -20,6 +20,7 @@ MEASURES = {  # by which teachers may be ordered, and what a report calls them
     "preference_covariance": "covariance with the preferences",
     "reward_variance": "reward variance",
 }
+UNNAMED_POLICY = "the policy"  # where replies come from a file and nobody said whose they are
 BOOK = RESULTS / "audit.json"  # what the book's chapter reads
 
 

@@ -262,7 +262,23 @@ def _ranking(audit: Audit, width: int) -> list[str]:
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(line, widths)).rstrip() for line in zip(*columns)]
     truth = f" with {audit.ground_truth}" * (by == "covariance")
-    return [f"Predicted order of teachers, by {MEASURES[by]}{truth}:", *lines, "; ".join(notes) + "."]
+    return [
+        f"Predicted order of teachers, by {MEASURES[by]}{truth}:",
+        *lines,
+        "; ".join(notes) + ".",
+        *_noise(grades, names, width),
+    ]
+
+
+def _noise(grades: dict[str, Grade], names: dict[str, str], width: int) -> list[str]:
+    """A line with the noise of the reward models of which it is known, as many as have room; none without noise."""
+    known = [f"{names[name]} {grade['noise']:.2g}" for name, grade in grades.items() if grade.get("noise")]
+    for count in range(len(known), 0, -1):
+        more = ", more in the report" * (count < len(known))
+        line = f"noise, in its own unit: {', '.join(known[:count])}{more}."
+        if len(line) <= width or count == 1:
+            return [line]
+    return []
 
 
 def _value(grade: Grade, key: str, spec: str) -> str:

@@ -131,8 +131,7 @@ def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
         *row(
             "chance",
             "accuracy by chance",
-            f"of a reward that ties as many and has nothing to do with {truth}; "
-            f"{truth} itself ties {share_the_truth_ties(audit):.1%} of the pairs",
+            f"of a reward that ties as many and has nothing to do with {truth}",
             lambda grade: f"{grade['chance']:.2f}",
             True,
         ),
@@ -156,6 +155,12 @@ def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
             "pairs that it ties",
             f"accuracy counts them as wrong, unless {truth} ties them too",
             lambda grade: f"{grade['tied']:.1%}",
+        ),
+        *row(
+            "tied",
+            "pairs that the ground truth ties",
+            f"of all pairs, as {truth} has them: a reward model that ties none is wrong on them",
+            lambda _: f"{share_the_truth_ties(audit):.1%}",
         ),
         *row(
             "covariance_without_length",

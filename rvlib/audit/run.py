@@ -17,13 +17,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import accelerate.utils.memory
+
 from rvlib._checks import number, whole
-from rvlib._terminal import sentence
+from rvlib._terminal import first_line, sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
 from rvlib.audit.exchange import check_export, write_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
-from rvlib.audit.outcome import Audit
+from rvlib.audit.outcome import UNNAMED_POLICY, Audit
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import (
     ScoreColumn,
@@ -68,7 +70,7 @@ def audit(
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     seed: int = 0,
-    dtype: str = "float32",
+    dtype: str = "auto",
     engine: str = "auto",
     batch_size: int | None = None,
     limit: int | None = None,
@@ -94,11 +96,11 @@ def audit(
     were drawn to this file and return None, as dry_run does when it has shown the plan. group: as in `grade`.
     texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
     `sample_replies`; batch_size is also the number of texts in a batch of a reward model. dtype: "auto" is bfloat16 on
-    a GPU; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several processes
-    (`rvlib.lm.processes`) share sampling and scoring. What was drawn, and what models scored, stays in `folder` (one
-    of the data folder by default), and a run that was cut off goes on from there. A function scores anew: not even its
-    source would tell whether what it calls, holds or asks is still the same, and a score of before would be a wrong
-    number that nobody sees. OSError or ValueError, in one sentence, for what is missing or wrong.
+    a GPU, float32 elsewhere; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several
+    processes (`rvlib.lm.processes`) share sampling and scoring. What was drawn, and what models scored, stays in
+    `folder` (one of the data folder by default), and a run that was cut off goes on from there. A function scores anew:
+    not even its source would tell whether what it calls, holds or asks is still the same, and a score of before would
+    be a wrong number that nobody sees. OSError or ValueError, in one sentence, for what is missing or wrong.
     """
     labelled_models: dict[str, RewardModel] = dict(
         reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
@@ -174,7 +176,7 @@ def audit(
             return None
     file = pathlib.Path(str(replies or prompts))
     if request.replies:
-        audited = from_file(request, str(policy or "the policy"), file, folder)
+        audited = from_file(request, str(policy or UNNAMED_POLICY), file, folder)
     else:
         audited = draw(
             request,
@@ -247,6 +249,21 @@ def _name(ground_truth: RewardModel) -> str:
     return next(iter(_labelled([ground_truth])))
 
 
+def _explained(error: RuntimeError | MemoryError, batch_size: int | None) -> str:
+    """What stopped sampling or scoring, as a sentence that says what to do."""
+    goes_on = "the same command goes on from what was drawn and scored"
+    if isinstance(error, MemoryError) or accelerate.utils.memory.should_reduce_batch_size(error):
+        given = "" if batch_size is None else f" than {batch_size}"
+        return f"Memory ran out ({first_line(error)}); give a lower --batch-size{given}, and {goes_on}."
+    text = str(error)
+    if text.endswith(".") and "\n" not in text:  # a sentence of this library's
+        return text
+    return (
+        f"All replies must be drawn and scored, but that stopped ({first_line(error)}); try --engine generate or "
+        f"--dtype float32, and otherwise {goes_on}."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib audit` where it needs a language model; exits with one sentence for what is wrong."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -261,8 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **options,
             command=shlex.join(["rvlib", "audit", *arguments]),
         )
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(processes.exit_message(sentence(error)))
+    except (RuntimeError, MemoryError) as error:
+        sys.exit(processes.exit_message(_explained(error, options["batch_size"])))
     except KeyboardInterrupt:
         sys.exit(processes.exit_message("Stopped; the same command goes on from what was drawn and scored."))
     if result is not None and processes.first():

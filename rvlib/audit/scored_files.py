@@ -10,7 +10,7 @@ import numpy as np
 from rvlib import _checks
 from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
-from rvlib.audit.outcome import Audit
+from rvlib.audit.outcome import UNNAMED_POLICY, Audit
 from rvlib.lm.data.prompts import Preference
 from rvlib.lm.experiments import cost
 
@@ -93,7 +93,7 @@ def audit_files(
             ],
             ended=drawn.ended,
         ),
-        Records({"name": policy or "the policy"}, pathlib.Path(replies).name, {}, made_here(command), truth_label),
+        Records({"name": policy or UNNAMED_POLICY}, pathlib.Path(replies).name, {}, made_here(command), truth_label),
         group=group,
         texts=texts,
     )

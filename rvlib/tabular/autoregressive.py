@@ -28,7 +28,7 @@ def shape_of(vocabulary: int, length: int) -> tuple[int, int]:
 def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
     """ln π of every output, (..., V^L), from logits (..., prefixes, V).
 
-    ValueError if the prefixes are not those of one length.
+    An autoregressive policy of the book's `def-policy`. ValueError if the prefixes are not those of one length.
     """
     total = np.zeros(1)
     for rows in _levels(_checked(logits)):
@@ -94,7 +94,8 @@ def proof_steps(
 
     logits (..., prefixes, V), values r^KL (..., V^L), jacobian of the logits in a network's parameters (..., prefixes,
     V, parameters), the identity by default. Returns two dictionaries {step: (...,)}, the first with the bound of the
-    paper's Prop. 2 as its last entry, the second with J sqrt(L W/2); both begin with the gradient norm.
+    paper's Prop. 2 as its last entry, the second with J sqrt(L W/2); both begin with the gradient norm. The second's
+    first inequality is that of the book's `prop-bridge`.
     """
     probs, reach, advantage = tokens(logits, values)
     values, outputs = np.asarray(values, dtype=float), np.exp(log_probs(logits))
@@ -147,7 +148,8 @@ def time_to_gain(
 ) -> float:
     """t_γ of one table policy (prefixes, V) under gradient flow, to a relative 1e-6; inf if not reached by t_max.
 
-    reward, measured: (V^L,); measured is `reward` by default. Source: section 2.1, arXiv 2503.15477.
+    reward, measured: (V^L,); measured is `reward` by default. Source: section 2.1, arXiv 2503.15477; the book's
+    `def-time-to-gain`.
     """
     # Here, since scipy.integrate takes a second to import, and most of what the library does has no need of it.
     from scipy.integrate import solve_ivp

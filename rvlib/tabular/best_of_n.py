@@ -17,7 +17,7 @@ from rvlib import _checks
 def best_of_n_probs(probs: ArrayLike, reward: ArrayLike, n: int) -> NDArray[np.float64]:
     """Distribution (outputs,) of the output that Best-of-n keeps, by the book's `prop-best-of-n`.
 
-    probs and reward: (outputs,); n >= 1 samples.
+    probs and reward: (outputs,); n >= 1 samples. Only the ranking by the reward matters, the book's `cor-ranking-only`.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)

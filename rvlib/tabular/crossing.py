@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.tabular.flow import FOREVER, centred, per_problem, problem_of
-from rvlib.tabular.integrator import Problem, Steps, in_chunks, march
+from rvlib.tabular.integrator import FlowProblem, IntegratorSteps, in_chunks, march
 from rvlib.tabular.policy import kl_divergence, softmax
 
 
@@ -28,7 +28,7 @@ def time_to_gain(
     0, kl_coef λ >= 0, t_max: numbers or (...). Returns (...), a float for one problem, accurate to 1e-8 of itself;
     `inf` if the gain is not reached by t_max or, where t_max is infinite, ever: then the flow is followed until its
     distance to its limit, which is known, is too small for the gain. ValueError on bad arguments. Source: section 2.1,
-    arXiv 2503.15477.
+    arXiv 2503.15477; the book's `def-time-to-gain`, by which its `def-better-teacher` compares two teachers.
     """
     logits, reward, measured = _checks.broadcast(
         logits=_checks.array("logits", logits),
@@ -59,7 +59,7 @@ def time_to_gain(
 
 
 def _times_to_gain(
-    problem: Problem, measured: NDArray[np.float64], gain: NDArray[np.float64], tau_max: NDArray[np.float64]
+    problem: FlowProblem, measured: NDArray[np.float64], gain: NDArray[np.float64], tau_max: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """τ_γ of each problem (B,), inf where the gain is not reached by τ_max."""
     times, alive = np.full(len(gain), np.inf), ~_never(problem, np.zeros_like(problem.logits0), measured, gain)
@@ -73,10 +73,10 @@ def _times_to_gain(
 
 
 def _first_crossing(
-    problem: Problem,
+    problem: FlowProblem,
     measured: NDArray[np.float64],
     gain: NDArray[np.float64],
-    steps: Steps,
+    steps: IntegratorSteps,
 ) -> NDArray[np.float64]:
     """Where within each step the expected measured reward first reaches the gain, inf where it does not.
 
@@ -142,7 +142,7 @@ def _first_crossing(
 
 
 def _reward_and_slope(
-    problem: Problem, u: NDArray[np.float64], measured: NDArray[np.float64]
+    problem: FlowProblem, u: NDArray[np.float64], measured: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """E_π measured and its derivative in τ, d/dτ E_π m = Σ_y π (m - E_π m) (a - E_π a), each (B,)."""
     probs, a = problem.field(u)
@@ -151,7 +151,7 @@ def _reward_and_slope(
 
 
 def _never(
-    problem: Problem, u: NDArray[np.float64], measured: NDArray[np.float64], gain: NDArray[np.float64]
+    problem: FlowProblem, u: NDArray[np.float64], measured: NDArray[np.float64], gain: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Where it is certain that the expected measured reward, now below the gain, will stay below it: (B,) booleans.
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.metrics import reward_variance
-from rvlib.tabular.integrator import Problem, in_chunks, march, within_steps
+from rvlib.tabular.integrator import FlowProblem, in_chunks, march, within_steps
 from rvlib.tabular.policy import kl_divergence, rlhf_gradient, softmax
 
 FOREVER = 1e300  # a flow that has neither gained nor provably stopped by then never will, in double precision
@@ -166,7 +166,7 @@ def gradient_flow(
     )
 
 
-def _knots(problem: Problem, t_max: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _knots(problem: FlowProblem, t_max: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The integrator's own times τ (B, K) and the logits (B, K, n) there; a flow with fewer repeats its last."""
     made, rounds = np.zeros(len(t_max), dtype=int), []
     for steps in march(problem, t_max, np.ones(len(t_max), dtype=bool)):
@@ -189,9 +189,9 @@ def centred(logits: NDArray[np.float64], reward: NDArray[np.float64]) -> NDArray
     return reward - (softmax(logits) * reward).sum(-1, keepdims=True)
 
 
-def problem_of(logits: NDArray[np.float64], reward: NDArray[np.float64], kl_coef: NDArray[np.float64]) -> Problem:
+def problem_of(logits: NDArray[np.float64], reward: NDArray[np.float64], kl_coef: NDArray[np.float64]) -> FlowProblem:
     """The batch of flows from logits on rewards (B, n), at kl_coef (B,)."""
-    return Problem(logits, centred(logits, reward), kl_coef[:, None])
+    return FlowProblem(logits, centred(logits, reward), kl_coef[:, None])
 
 
 def per_problem(batch: tuple[int, ...], **numbers: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:

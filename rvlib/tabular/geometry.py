@@ -24,7 +24,7 @@ def natural_gradient_flow(
     """The policy at each time under the natural gradient, exactly: probabilities (..., times, n).
 
     logits: of the initial policy, which is the reference; reward: (..., n) each. times: (times,), all >= 0. kl_coef: λ
-    >= 0, (...). ValueError on bad arguments.
+    >= 0, (...). ValueError on bad arguments. The book's `prop-natural`.
     """
     logits, reward = _checks.broadcast(logits=_checks.array("logits", logits), reward=_checks.array("reward", reward))
     times, kl_coef = _checks.real("times", times, low=0.0), _checks.real("kl_coef", kl_coef, low=0.0)
@@ -111,7 +111,7 @@ def natural_slow_time_bound(variance: ArrayLike, gain: ArrayLike, reward_range: 
 
     variance: reward variance of the proxy under the initial policy, >= 0; where it is 0 the bound is inf. gain: γ > 0.
     reward_range: R, the largest less the least value of the proxy, >= 0; at R = 0 the limit γ/√Var is meant. It holds
-    for every λ >= 0.
+    for every λ >= 0. The book's `thm-natural-slow`.
     """
     deviation = np.sqrt(_checks.real("variance", variance, low=0.0))
     gain, reward_range = _checks.real("gain", gain, above=0.0), _checks.real("reward_range", reward_range, low=0.0)
@@ -125,7 +125,7 @@ def natural_shortfall_bound(probability: ArrayLike, time: ArrayLike) -> NDArray[
     """Most that V is short of the best reward under the natural gradient without penalty: ln(1/P₀)/t.
 
     probability: P₀ in (0, 1], the initial probability of the outputs of the best reward. time: t > 0. The standard
-    bound for mirror ascent.
+    bound for mirror ascent; the book's `thm-natural-rare`.
     """
     probability = _checks.real("probability", probability, above=0.0, high=1.0)
     return (-np.log(probability) / _checks.real("time", time, above=0.0))[()]
@@ -138,6 +138,7 @@ def two_output_time(start: ArrayLike, end: float, gap: float = 2.0, power: float
 
     start: (...), in (0, end); end: in (0, 1). gap: the difference of the two rewards, > 0. power: 0 for the natural
     gradient, 1 for the book's flow, anything >= 0 between and beyond: the gradient in the metric diag(π^{1-power}).
+    The book's `prop-power` says how it grows as `start` falls to 0.
     """
     start = _checks.real("start", start, above=0.0)
     end, gap = float(_checks.real("end", end, above=0.0)), float(_checks.real("gap", gap, above=0.0))

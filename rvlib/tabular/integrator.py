@@ -34,15 +34,15 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Problem:
+class FlowProblem:
     """A batch of flows in the time τ = t/|S|: logits0 and reward (B, n), centred at τ = 0, and kl_coef (B, 1)."""
 
     logits0: NDArray[np.float64]
     reward: NDArray[np.float64]
     kl_coef: NDArray[np.float64]
 
-    def __getitem__(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Problem":
-        return Problem(self.logits0[index], self.reward[index], self.kl_coef[index])
+    def __getitem__(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "FlowProblem":
+        return FlowProblem(self.logits0[index], self.reward[index], self.kl_coef[index])
 
     def kind(self, tau: NDArray[np.float64]) -> NDArray[np.intp]:
         """Of the step from time τ (B,): 0 explicit for λ = 0, 1 explicit for λ > 0, 2 implicit."""
@@ -115,7 +115,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Steps:
+class IntegratorSteps:
     """A step of each problem in `index` (K,): its `start`, `end` and `length` (K,), u `before` it and the `increment`
     (K, n).
 
@@ -136,8 +136,8 @@ class Steps:
         return self.before + self.increment
 
 
-def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]) -> Iterator[Steps]:
-    """Integrate to t_max (B,), yielding after each round the `Steps` of the problems that made one.
+def march(problem: FlowProblem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]) -> Iterator[IntegratorSteps]:
+    """Integrate to t_max (B,), yielding after each round the `IntegratorSteps` of the problems that made one.
 
     A problem goes on while its entry of `alive`, which the caller may clear between rounds, is true. One that ends
     makes room for the next, so that the rounds stay wide until few problems are left.
@@ -168,13 +168,13 @@ def march(problem: Problem, t_max: NDArray[np.float64], alive: NDArray[np.bool_]
 
 
 def _explicit_steps(
-    problem: Problem,
+    problem: FlowProblem,
     rows: NDArray[np.intp],
     t: NDArray[np.float64],
     u: NDArray[np.float64],
     t_max: NDArray[np.float64],
     h: NDArray[np.float64],
-) -> Steps:
+) -> IntegratorSteps:
     """A step of each of these problems as far as its Taylor series holds; h: its length, where an implicit one
     follows.
     """
@@ -187,17 +187,17 @@ def _explicit_steps(
         increment = series.at(slice(None), zeta)
         end = start + length
     h[rows], end[last] = length, t_max[rows[last]]
-    return Steps(rows, start, end, before, length, increment, series.moved)
+    return IntegratorSteps(rows, start, end, before, length, increment, series.moved)
 
 
 def _implicit_steps(
-    problem: Problem,
+    problem: FlowProblem,
     rows: NDArray[np.intp],
     t: NDArray[np.float64],
     u: NDArray[np.float64],
     t_max: NDArray[np.float64],
     h: NDArray[np.float64],
-) -> Steps:
+) -> IntegratorSteps:
     """A step of length h of those of these problems where its estimated error allows it; h is adapted for the next."""
     left = t_max[rows] - t[rows]
     length = np.minimum(h[rows], left)
@@ -209,13 +209,13 @@ def _implicit_steps(
     end = np.where(length == left, t_max[rows], t[rows] + length)[accepted]
     rows, length, increment = rows[accepted], length[accepted], increment[accepted]
     before, here = u[rows], problem[rows]
-    return Steps(
+    return IntegratorSteps(
         rows, t[rows], end, before, length, increment, lambda step, x: here[step].implicit_step(before[step], x)[0]
     )
 
 
 def within_steps(
-    problem: Problem,
+    problem: FlowProblem,
     tau: NDArray[np.float64],
     u: NDArray[np.float64],
     left: NDArray[np.float64],

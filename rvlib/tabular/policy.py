@@ -16,7 +16,7 @@ from rvlib import _checks
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities (..., n) of finite logits (..., n)."""
+    """Probabilities (..., n) of finite logits (..., n): a tabular policy of the book's `def-policy`."""
     return _softmax(_checks.array("logits", logits), axis=-1)
 
 

@@ -156,7 +156,8 @@ def policy_specific_teachers(
 
     outputs: n >= 2. A policy that gives `good` often and `other_good` hardly ever learns fast from the first and slowly
     from the second; one that gives them the other way round learns the other way round:
-    `bounds.matching_teacher_time_bound` and `bounds.mismatched_teacher_time_bound`.
+    `bounds.matching_teacher_time_bound` and `bounds.mismatched_teacher_time_bound`. So neither is better for all
+    policies, the book's `cor-no-order`.
     """
     outputs = _checks.whole("outputs", outputs, low=2)
     good, other_good = (_index(name, y, outputs) for name, y in [("good", good), ("other_good", other_good)])

@@ -31,8 +31,8 @@ def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) 
     the policy, different outputs. variance and accuracy: the mean of the variance and the on-policy accuracy, where
     the paper's Tables 2 to 9 have the mean of on- and off-policy accuracy, and normalised rewards. deviation ×
     (2 accuracy − 1): the standard deviation times the on-policy accuracy's excess. covariance: of the rewards under
-    the policy. π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training.
-    ValueError on bad arguments.
+    the policy. π²-weighted covariance: Σ π² (r_RM - V_RM)(r_G - V_G), which is |S| dV_G/dt at the start of training,
+    by the book's `prop-law`. ValueError on bad arguments.
     """
     probs, proxy, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

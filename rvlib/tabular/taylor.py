@@ -137,7 +137,7 @@ def series(
 def series_without_kl(
     p: NDArray[np.float64], g: NDArray[np.float64], left: NDArray[np.float64], tolerance: float
 ) -> Series:
-    """Flows with λ = 0, as in `series`: the last terms are within the tolerance in 1/e."""
+    """Flows with λ = 0, as in `series`, by the book's `thm-exact-flow`: the last terms are within tolerance in 1/e."""
     p, g, left = _aligned(p, g, left)
     pg = p * g
     e, fall = np.empty((2, TERMS, *p.shape))  # fall: -1/e from its first power on

@@ -1,6 +1,7 @@
 """Prompts from anywhere: a file, a name that `datasets` knows, or one of the book's sources.
 
-    FILE.jsonl, .json, .csv, .tsv, .parquet       rows with the keys below; .json may be an array; each may end in .gz
+    FILE.jsonl, .json, .csv, .tsv, .parquet       rows with the keys below; each may end in .gz; .json may be an array,
+                                                  of rows or of texts, each a prompt
     FILE.txt, or a file without an ending         one prompt a line
     trl-lib/ultrafeedback_binarized:test[:100]    a data set, its split ("train" by default); columns as the keys below
     alpaca-eval, demo-preferences, …              `prompts` and `sources`
@@ -9,6 +10,7 @@
 """
 
 import contextlib
+import csv
 import functools
 import gzip
 import io
@@ -42,6 +44,9 @@ MAGIC = {
     b"SQLite format 3": "a data base's; save the table as CSV",
     b"\x89PNG": "a picture's",
 }
+
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # characters that no text has
+NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)  # of a table's column, where a prompt would have words
 
 Row = tuple[str, Callable[[], Any]]  # its place, and a function that makes it or raises ValueError in a few words
 
@@ -130,7 +135,7 @@ def _file_rows(path: pathlib.Path, column: str | None) -> Iterator[Row]:
     if ending in (".csv", ".tsv"):
         return _table_rows(path, content, "," if ending == ".csv" else "\t")
     if ending in (*JSON_LINES, ".json") and (items := _items(path, ending, content, column)) is not None:
-        return ((f"item {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
+        return ((f"item {n}", functools.partial(_item, item)) for n, item in enumerate(items, 1))
     if ending not in (*JSON_LINES, ".json", *TEXT):
         raise ValueError(
             f"A file of prompts must end in {', '.join(ENDINGS)}, perhaps with .gz, got {path.name}; rename it."
@@ -145,12 +150,12 @@ def _file_rows(path: pathlib.Path, column: str | None) -> Iterator[Row]:
 def _other_kind(lines: list[bytes]) -> str | None:
     """What the first line is, if it is none of a text: of JSON lines, or the names of a table's columns."""
     text, whole = (part.decode("utf-8-sig", errors="replace").strip() for part in (lines[0], b"\n".join(lines)))
-    for value, kind in (
-        (text, "JSON; end its name in .jsonl or .json"),
-        (whole, "that of JSON; end its name in .json"),
+    for value, beginning, kind in (
+        (text, r"\{|\[\s*\{", "JSON; end its name in .jsonl or .json"),
+        (whole, r'\{|\[\s*[{"]', "that of JSON; end its name in .json"),
     ):
         with contextlib.suppress(ValueError, RecursionError):
-            if re.match(r"\{|\[\s*\{", value) and json.loads(value) is not None:
+            if re.match(beginning, value) and json.loads(value) is not None:
                 return kind
     for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
         cells = [cell.strip().strip('"') for cell in text.split(separator)]
@@ -159,7 +164,22 @@ def _other_kind(lines: list[bytes]) -> str | None:
         if set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
             columns = f"columns {', '.join(cells)}" if len(cells) > 1 else f"column {cells[0]}"
             return f"that of a table with the {columns}; end its name in {ending}"
+        if _is_table(whole.split("\n"), separator):
+            names = f"that of a table with the columns {', '.join(cells)}"
+            return f"{names}; end its name in {ending}, and name the one with the prompts by --column"
     return None
+
+
+def _is_table(lines: list[str], separator: str) -> bool:
+    """Whether lines are a table whose first line names its columns: names alone, and as many cells in each line."""
+    try:
+        rows_of_cells = list(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error:
+        return False
+    named = [all(NAME.fullmatch(cell.strip()) for cell in row) for row in rows_of_cells]
+    header = rows_of_cells[0]
+    as_many = len(header) > 1 and len(set(header)) == len(header) and {len(header)} == set(map(len, rows_of_cells))
+    return as_many and named[0] and not all(named)  # lists of single words have no line of names
 
 
 def _items(path: pathlib.Path, ending: str, content: bytes, column: str | None) -> list[Any] | None:
@@ -179,6 +199,7 @@ def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[
     """Rows of a table whose first line names its columns; empty cells are as if they were not there."""
     import pandas  # slow to import, and only tables need it
 
+    _check_separator(path, content, separator)
     try:
         with warnings.catch_warnings(record=True) as skipped:
             warnings.simplefilter("always")
@@ -210,6 +231,18 @@ def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[
     for line, expected, seen in (match.groups() for match in skipped_lines if match):
         reason = f"{seen} cells instead of {expected}; cells that hold a separator need quotes"
         yield f"line {line}", functools.partial(_refuse, reason)
+
+
+def _check_separator(path: pathlib.Path, content: bytes, separator: str) -> None:
+    """ValueError, in one sentence, where the first line has but one name, with separators of another kind."""
+    first = content.decode("utf-8-sig", errors="replace").lstrip().partition("\n")[0]
+    if separator in first:
+        return
+    kind = {",": "commas", "\t": "tabs"}
+    advice = {";": "semicolons; save it again", "\t": "tabs; end its name in .tsv", ",": "commas; end its name in .csv"}
+    for mark, got in advice.items():
+        if mark in first and all(re.fullmatch(r'\s*"?[^\W\d][\w .-]*"?\s*', cell) for cell in first.split(mark)):
+            raise ValueError(f"{path} must have its cells separated by {kind[separator]}, got {got}.")
 
 
 def _parquet_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
@@ -257,7 +290,14 @@ def _decode(line: bytes) -> str:
 
 
 def _parse_text(line: bytes) -> dict[str, str]:
-    return {"prompt": _decode(line).strip()}
+    return {"prompt": _as_text(_decode(line)).strip()}
+
+
+def _as_text(text: str) -> str:
+    """The same text; ValueError, in a few words, for what has control characters and so is none."""
+    if control := CONTROL.search(text):
+        raise ValueError(f"not text, with the control character U+{ord(control[0]):04X}")
+    return text
 
 
 def _parse_json(line: bytes) -> Any:
@@ -270,6 +310,11 @@ def _parse_json(line: bytes) -> Any:
 
 def _same(item: Any) -> Any:
     return item
+
+
+def _item(item: Any) -> Any:
+    """An entry of an array, of which a text is a prompt."""
+    return {"prompt": item} if isinstance(item, str) else item
 
 
 def _refuse(reason: str) -> Any:

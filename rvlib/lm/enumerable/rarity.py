@@ -27,7 +27,10 @@ VOCABULARY, LENGTH = 3, 3
 
 
 class Students:
-    """A batch of transformers, each with its one praised output: parameters (B, P), rewards (B, 1, 27)."""
+    """A batch of transformers, each with its one praised output: parameters (B, P), rewards (B, 1, 27).
+
+    `gradient` and `natural_direction` are those of the book's `def-metric`, in the Euclidean and the Fisher metric.
+    """
 
     def __init__(self, models: int, spread: float = 0.6) -> None:
         self.enumeration = Enumeration(VOCABULARY, LENGTH, hidden=8)

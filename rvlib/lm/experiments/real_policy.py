@@ -22,8 +22,6 @@ from rvlib.lm.models.policies import load_policy
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 from rvlib.results import REAL_POLICY
 
-MEASURED = ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib samples`. Exits with one sentence for what is wrong."""

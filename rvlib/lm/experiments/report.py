@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from rvlib import plots, teacher_study
 from rvlib.correlations import correlations, properties
 from rvlib.files import RESULTS, data_folder
 from rvlib.lm.experiments import teacher_choice
+
+if TYPE_CHECKING:
+    import rich.table
 
 BOOK = RESULTS / "runs"
 MEASURED = (
@@ -30,14 +33,6 @@ MEASURED = (
     "reward_variance_table_9",
     "on_policy_chance",
     "off_policy_chance",
-)
-PROPERTY_COLUMNS = (  # of the table of teachers
-    "reward_variance",
-    "on_policy_accuracy",
-    "on_policy_chance",
-    "off_policy_accuracy",
-    "off_policy_chance",
-    "covariance",
 )
 OUTCOMES = ("proxy", "ground_truth")
 NAMES = {"spearman": "Spearman", "regret": "top-1 regret"}
@@ -193,47 +188,65 @@ def increase_against(
 
 
 def tables(report: Report, policy: str) -> list[Table]:
-    """The properties of the teachers and what they taught; the correlations of the two (no rows for few teachers).
+    """The properties of the teachers, what they taught, and the correlations of the two (no rows for few teachers).
 
     Of a run with `teacher_choice.FEWEST_TEACHERS` also the outcomes of each teacher, and how well each number that was
     measured before training picks among them.
     """
-    teachers = report["policies"][policy]
     gains = {outcome: increase(report, policy, outcome) for outcome in OUTCOMES}
-    properties_of_teachers = Table(
-        f"Teachers of {policy}: 95 % intervals over prompts; increases after one epoch with standard errors over seeds",
-        [
-            "teacher",
-            "reward variance",
-            "on-policy accuracy",
-            "by chance",
-            "off-policy accuracy",
-            "by chance",
-            "covariance",
-            "proxy increase",
-            "ground truth increase",
-        ],
+    increases = Table(
+        f"Increases after one epoch under the teachers of {policy}: means and standard errors over seeds",
+        ["teacher", "proxy", "ground truth"],
         [
             [
                 _name(key),
-                *(_measured(teacher, quantity) for quantity in PROPERTY_COLUMNS),
                 *(f"{gains[outcome][key].mean():.3f} ± {_error(gains[outcome][key]):.3f}" for outcome in OUTCOMES),
             ]
-            for key, teacher in teachers.items()
+            for key in report["policies"][policy]
         ],
     )
     enough = len(gains["proxy"].keys() - {"ground-truth"}) > 2
-    by_outcome = {outcome: correlation_table(report, policy, outcome) for outcome in OUTCOMES} if enough else {}
-    cell = "{pearson:.2f} [{low:.2f}, {high:.2f}], {spearman:.2f}"
-    correlations_with_increase = Table(
-        "Correlation with the increase: Pearson's with Fisher's 95 % interval, Spearman's",
-        ["property", "proxy", "ground truth"],
-        [
-            [name, *(cell.format(**by_outcome[outcome][name]) for outcome in OUTCOMES)]
-            for name in next(iter(by_outcome.values()), {})
-        ],
+    correlations_with_increases = [
+        Table(
+            f"Correlation with the increase of the {outcome.replace('_', ' ')}: Pearson's with Fisher's 95 % interval, "
+            "Spearman's",
+            ["property", "Pearson", "Spearman"],
+            [
+                [name, "{pearson:.2f} [{low:.2f}, {high:.2f}]".format(**cells), f"{cells['spearman']:.2f}"]
+                for name, cells in (correlation_table(report, policy, outcome) if enough else {}).items()
+            ],
+        )
+        for outcome in OUTCOMES
+    ]
+    return [
+        _property_table(
+            f"Variance and covariance of the teachers of {policy}: 95 % intervals over prompts",
+            report["policies"][policy],
+            [("reward variance", "reward_variance"), ("covariance", "covariance")],
+        ),
+        _property_table(
+            f"Accuracy of the teachers of {policy}: 95 % intervals over prompts, and what chance gives",
+            report["policies"][policy],
+            [
+                ("on-policy accuracy", "on_policy_accuracy"),
+                ("by chance", "on_policy_chance"),
+                ("off-policy accuracy", "off_policy_accuracy"),
+                ("by chance", "off_policy_chance"),
+            ],
+        ),
+        increases,
+        *correlations_with_increases,
+        *_choice_tables(report, policy),
+    ]
+
+
+def _property_table(title: str, teachers: Report, columns: list[tuple[str, str]]) -> Table:
+    """Properties that were measured before policy gradient, a row a teacher. columns: of each the head and quantity."""
+    return Table(
+        title,
+        ["teacher", *(head for head, _ in columns)],
+        [[_name(key), *(_measured(teacher, quantity) for _, quantity in columns)] for key, teacher in teachers.items()],
     )
-    return [properties_of_teachers, correlations_with_increase, *_choice_tables(report, policy)]
 
 
 def _choice_tables(report: Report, policy: str) -> list[Table]:
@@ -294,9 +307,7 @@ def page(report: Report) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `rvlib report`. Exits with one sentence where there is no report."""
-    import rich.console  # the book, which draws runs by this module, has no rich
-    import rich.markup
-    import rich.table
+    from rich.console import Console  # as in `_in_terminal`
 
     parser = argparse.ArgumentParser(
         prog="rvlib report", description="Show the tables of a run; its figures are in report.html beside it."
@@ -308,15 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = load(folder if folder.is_dir() else options.run)
     except ValueError as error:
         sys.exit(str(error))
-    console = rich.console.Console()
+    console = Console()
     console.print(origin(report), markup=False)
     for policy in report["policies"]:
         for table in tables(report, policy):
-            printed = rich.table.Table(*table.header, title=rich.markup.escape(table.title))
-            for row in table.rows:
-                printed.add_row(*map(rich.markup.escape, row))
-            console.print(printed)
-    print("Deviations from the paper's settings (here, the paper's):")
+            if table.rows:
+                console.print(f"\n{table.title}", style="bold", markup=False, highlight=False)
+                console.print(_in_terminal(table, console.width))
+    print("\nDeviations from the paper's settings (here, the paper's):")
     print("\n".join(f"  {key}: {value}, {papers}" for key, (value, papers) in report["deviations"].items()) or "  none")
 
 
@@ -326,6 +336,35 @@ def _measured(teacher: Report, quantity: str) -> str:
     if mean is None:
         return "–"
     return f"{mean:.3f}" if quantity.endswith("_chance") else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _in_terminal(table: Table, width: int) -> "rich.table.Table":
+    """The table, without its title, for a terminal of so many columns.
+
+    Where it would be too wide, an interval stands under its value. Heads and the first column are broken between words.
+    """
+    import rich.table  # the book, which draws runs by this module, has no rich
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+
+    rows, room = table.rows, width - 2 * len(table.header) + 1  # two spaces between columns, one at the end
+    if sum(_widths(table.header, rows, room)) > room:
+        rows = [[name, *(cell.replace(" [", "\n[") for cell in cells)] for name, *cells in rows]
+    printed = rich.table.Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for head, size in zip(table.header, _widths(table.header, rows, room)):
+        printed.add_column(head, width=size)
+    for row in rows:
+        printed.add_row(*map(escape, row))
+    return printed
+
+
+def _widths(header: list[str], rows: list[list[str]], room: int) -> list[int]:
+    """How wide each column is, if only the first breaks its cells, between words, to leave all others their room."""
+    words = [max(map(len, head.split())) for head in header]
+    lines = [max(len(line) for cell in column for line in cell.split("\n")) for column in zip(*rows)]
+    first, *others = map(max, words, lines)
+    narrowest = max(words[0], *(len(word) for name, *_ in rows for word in name.split()))
+    return [max(narrowest, min(first, room - sum(others))), *others]
 
 
 def _name(key: str) -> str:

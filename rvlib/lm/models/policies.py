@@ -6,7 +6,7 @@ once and kept as safetensors: that is the policy of the book, not the original w
 
 import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ def load_policy(
     device: a GPU if there is one and none is named. dtype: "float32" or "bfloat16", whichever is faster: on processors
     without matrix units for it, bfloat16 is the slower. Weights are read from safetensors only and no code from the hub
     is run. ModuleNotFoundError or OSError, in one sentence, for what is missing; ValueError for a model that lacks
-    weights, as a classifier lacks the head that draws tokens, or that reads from both sides, as an encoder does.
+    weights, that is a classifier, or that reads from both sides, as an encoder does.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
@@ -113,6 +113,7 @@ def load_policy(
             f"The policy must come with all its weights, got {str(name)!r} without {missing}, so that it would draw at "
             "random; name a causal language model, not one with another head."
         )
+    _check_no_classifier(model.config.architectures or [], loading_info["unexpected_keys"], name)
     _check_causal(model.eval(), name)
     # Of the model's own settings for sampling only the special tokens are kept: a penalty on repetition, for example,
     # would draw from another distribution than π.
@@ -122,6 +123,21 @@ def load_policy(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     source |= {"parameters": model.num_parameters(), "dtype": dtype}
     return Policy(model.eval().to(device), tokenizer, source)
+
+
+def _check_no_classifier(architectures: Iterable[str], unused: Iterable[str], name: str | pathlib.Path) -> None:
+    """ValueError, in one sentence, for a classifier, whose embeddings would draw tokens where they are tied.
+
+    architectures: as its configuration names them; unused: weights that a causal language model has no place for.
+    """
+    kinds = ("ForSequenceClassification", "ForTokenClassification")
+    classifiers = [architecture for architecture in architectures if architecture.endswith(kinds)]
+    heads = sorted(key for key in unused if key.startswith("score."))
+    if classifiers or heads:
+        raise ValueError(
+            f"The policy must be a causal language model, got {str(name)!r}, which is a classifier "
+            f"({[*classifiers, *heads][0]}); name a model that was trained to write, not one with another head."
+        )
 
 
 def _check_causal(model: transformers.PreTrainedModel, name: str | pathlib.Path) -> None:

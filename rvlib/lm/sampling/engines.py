@@ -95,7 +95,8 @@ def continuous(
     if error or len(outputs) < total:
         raise RuntimeError(
             f"All {total} replies must be drawn, but continuous batching stopped at {len(outputs)} "
-            f"({error or 'its thread ended'}); set runtime.engine to generate."
+            f"({error or 'its thread ended'}); draw by the engine generate "
+            "(runtime.engine of a recipe, --engine of an audit)."
         )
     # The other replies to a prompt are made from its first.
     suffixes = [*(f"__child#{i}" for i in range(num_generations - 1)), ""]

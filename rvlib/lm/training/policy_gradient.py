@@ -201,7 +201,10 @@ def policy_gradient_step(
 def clipped_loss(
     logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, clip_range: float
 ) -> torch.Tensor:
-    """-min(ρ A, clip(ρ) A) of each reply, (replies,): log-probabilities under π_θ and π_old, and its advantage."""
+    """-min(ρ A, clip(ρ) A) of each reply, (replies,): log-probabilities under π_θ and π_old, and its advantage.
+
+    The book's `prop-ppo` has its gradient and, for RLOO where π_θ = π_old, `prop-loop-unbiased` the gradient's mean.
+    """
     ratio = (logprobs - old_logprobs).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     return -torch.minimum(ratio * advantages, clipped * advantages)
