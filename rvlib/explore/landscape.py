@@ -26,8 +26,8 @@ class Landscape(Explorable):
     alt = (
         "Two surfaces side by side over the triangle of policies on three outputs, and below each its contours. "
         "Teacher A ranks all three outputs correctly with rewards 0.1, 0 and -0.1: "
-        "its surface is almost flat, and by time 10 the way of gradient flow is short. Teacher B, with rewards 1, -1 and "
-        "-0.4, has one pair wrong: its surface is steep, and the way leads to the best output."
+        "its surface is almost flat, and by time 10 the way of gradient flow is short. Teacher B, with rewards 1, -1 "
+        "and -0.4, has one pair wrong: its surface is steep, and the way leads to the best output."
     )
     caption = traitlets.Unicode(
         "The height is the objective under each teacher, to the same scale; contours are 0.1 apart. The ring is where "
