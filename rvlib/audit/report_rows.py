@@ -52,13 +52,13 @@ def rows(audit: Audit) -> list[Row]:
         ),
         *row(
             "spread_of_mean",
-            "the same, of its mean",
-            "where the mean variance is the unit, so that it is 1",
+            "spread, relative to the mean",
+            "the same three numbers, each divided by the mean reward variance",
             lambda grade: _numbers(grade["spread_of_mean"]),
         ),
         *row(
             "reward_variance_own_unit",
-            "in its own unit, squared",
+            "reward variance, own unit",
             "without that division; it cannot be compared between reward models",
             lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
         ),
@@ -192,7 +192,7 @@ def _rows_of_preferences(grades: list[Any], row: Callable[..., list[Row]]) -> li
 
 def _rows_of_ended_replies(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
     """What is left of the measures without the replies that were cut off."""
-    measures = ("covariance", "accuracy") if audit.ground_truth else ("reward_variance",)
+    measures = ("covariance", "accuracy", "reward_variance") if audit.ground_truth else ("reward_variance",)
     share = f"{audit.replies.get('cut_off', 0):.0%}"
     return [
         line
