@@ -3,7 +3,8 @@
 // reader sees first, and the formulas of a long page take a slow computer seconds.
 
 const PATIENCE = 3000; // ms after which the formulas wait for no figure
-const BATCH = 10; // formulas between which the page answers its reader
+const hasFigures = document.querySelector("figure[data-explorable]") !== null;
+const BATCH = hasFigures ? 10 : 200; // formulas between which the page answers its reader
 const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for the page to be idle
 
 /** Until a figure shows itself. @param {HTMLElement} figure */
@@ -22,10 +23,13 @@ await Promise.race([
   new Promise((resolve) => setTimeout(resolve, PATIENCE)),
 ]);
 
-/** Until the page has nothing else to do: a figure that its reader moves is drawn before the next formulas. */
+/** Until the page has nothing else to do: a figure that its reader moves is drawn before the next formulas. A page without
+ * figures does not wait, since its lines would move longer. */
 const idle = () =>
   new Promise((resolve) =>
-    "requestIdleCallback" in window ? requestIdleCallback(resolve, { timeout: LONGEST_WAIT }) : setTimeout(resolve, 50),
+    hasFigures && "requestIdleCallback" in window
+      ? requestIdleCallback(resolve, { timeout: LONGEST_WAIT })
+      : setTimeout(resolve),
   );
 
 // MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
