@@ -2,8 +2,10 @@
 
     accuracy   P_{(y,y')~D} [ sign(r(y) - r(y')) = sign(r_G(y) - r_G(y')) ]              Def. 1, arXiv 2503.15477
     variance   Var_{y~π} r(y) = ½ E_{y,y'~π} (r(y) - r(y'))²                              Def. 2
+    harm-aware accuracy   P[ r(better) > r(worse)  or  r(worse) < E_{y~π} r(y) ]          arXiv 2604.25872
 
-Arrays have the outputs on their last axis; leading axes are prompts and broadcast; results have the leading axes.
+The better and the worse of a pair are so by the ground truth. Arrays have the outputs on their last axis; leading axes
+are prompts and broadcast; results have the leading axes.
 """
 
 from dataclasses import dataclass
@@ -107,6 +109,44 @@ def _covariance(probs: ArrayLike | None, **rewards: ArrayLike) -> NDArray[np.flo
     pair = [values - values[..., :1] for values in pair]  # so that equal samples deviate by 0 exactly
     first, last = (values - values.mean(-1, keepdims=True) for values in (pair[0], pair[-1]))
     return (first * last).sum(-1) / (draws - 1)
+
+
+@dataclass(frozen=True)
+class HarmAware:
+    """Harm-aware accuracy of each prompt, and its expectation if the reward had nothing to do with the ground truth.
+
+    accuracy, chance: (prompts,), NaN where the ground truth orders no pair.
+    """
+
+    accuracy: NDArray[np.float64]
+    chance: NDArray[np.float64]
+
+
+def harm_aware_accuracy(rewards: ArrayLike, ground_truth: ArrayLike, different: ArrayLike | None = None) -> HarmAware:
+    """Share of the pairs that the reward orders rightly, or whose worse reply has less than the mean reward.
+
+    A wrong order does no harm there, since policy gradient lowers the logit of a reply below the mean (arXiv
+    2604.25872).
+    rewards, ground_truth: (prompts, replies), NaN where there is none. different: (prompts, replies, replies), which
+    two replies differ, all by default. The mean is that of the prompt's replies; pairs that the ground truth ties are
+    left out. chance is the expectation if the ground truth's values were assigned to the replies at random.
+    """
+    rewards, truth = np.asarray(rewards, dtype=float), np.asarray(ground_truth, dtype=float)
+    present = np.isfinite(rewards) & np.isfinite(truth)
+    pairs = present[:, :, None] & present[:, None, :]
+    if different is not None:
+        pairs &= np.asarray(different, dtype=bool)
+    count = present.sum(-1, keepdims=True)
+    below = rewards < np.where(present, rewards, 0.0).sum(-1, keepdims=True) / np.maximum(count, 1)
+    # [prompt, y, y']: whether a pair in which y is the better reply does no harm.
+    harmless = (rewards[:, :, None] > rewards[:, None, :]) | below[:, None, :]
+    ordered = pairs & (truth[:, :, None] > truth[:, None, :])
+    pairs &= ~np.eye(rewards.shape[-1], dtype=bool)
+    orders = ordered.any((1, 2))
+    with np.errstate(invalid="ignore"):
+        accuracy = (harmless & ordered).sum((1, 2)) / ordered.sum((1, 2))
+        chance = (harmless & pairs).sum((1, 2)) / pairs.sum((1, 2))
+    return HarmAware(np.where(orders, accuracy, np.nan), np.where(orders, chance, np.nan))
 
 
 @dataclass(frozen=True)

@@ -85,13 +85,9 @@ def harm_aware_accuracy(replies: MeasuredReplies) -> float:
 
     Prompts of which the ground truth orders no pair are left out; NaN where these are all.
     """
-    proxy, truth = replies.proxy, replies.ground_truth
-    better = truth[:, :, None] > truth[:, None, :]
-    right = proxy[:, :, None] > proxy[:, None, :]
-    harmless = (proxy < proxy.mean(-1, keepdims=True))[:, None, :]  # of the worse reply: its logit falls anyway
-    ordered = better.any((-1, -2))
-    share = (better & (right | harmless))[ordered].sum((-1, -2)) / better[ordered].sum((-1, -2))
-    return float(share.mean()) if ordered.any() else float("nan")
+    accuracy = metrics.harm_aware_accuracy(replies.proxy, replies.ground_truth).accuracy
+    known = accuracy[np.isfinite(accuracy)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def reward_variance(replies: MeasuredReplies) -> float:

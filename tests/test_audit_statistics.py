@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from rvlib import metrics
 from rvlib.audit import audit_rewards, grade, report_rows
 from rvlib.audit import statistics as stats
 
@@ -14,7 +15,7 @@ def test_harm_aware_accuracy_of_a_case_by_hand():
     # The mean reward is 2. Of the six pairs (better, worse): the truth orders the replies 3 > 2 > 1 > 0.
     rewards, truth = [[1.0, 4.0, 0.0, 3.0]], [[0.0, 1.0, 2.0, 3.0]]
     # right: (1,0), (3,0), (3,2); wrong but harmless, since the worse has 1 < 2: (2,0); harmful: (2,1), (3,1).
-    result = stats.harm_aware_accuracy(rewards, truth)
+    result = metrics.harm_aware_accuracy(rewards, truth)
     assert result.accuracy == pytest.approx([4 / 6])
     # By chance each pair counts if ranked rightly (½), or both are below the mean: 0 and 1 alone.
     assert result.chance == pytest.approx([(5 * 0.5 + 1) / 6])
@@ -22,18 +23,18 @@ def test_harm_aware_accuracy_of_a_case_by_hand():
 
 def test_harm_aware_accuracy_leaves_out_ties_of_the_truth_and_what_is_missing():
     nan = np.nan
-    result = stats.harm_aware_accuracy(
+    result = metrics.harm_aware_accuracy(
         [[0.0, 1.0, 5.0], [1.0, 2.0, nan], [1.0, 2.0, 3.0]], [[0.0, 1.0, 1.0], [1.0, 0.0, 7.0], [1.0, 1.0, 1.0]]
     )
     assert result.accuracy[:2] == pytest.approx([1, 0]) and np.isnan(result.accuracy[2])
     twice = np.array([[[0, 0, 1], [0, 0, 1], [1, 1, 0]]], dtype=bool)  # the first two are one text
-    assert stats.harm_aware_accuracy([[0.0, 9.0, 1.0]], [[0.0, 1.0, 2.0]], twice).accuracy == pytest.approx([0.5])
+    assert metrics.harm_aware_accuracy([[0.0, 9.0, 1.0]], [[0.0, 1.0, 2.0]], twice).accuracy == pytest.approx([0.5])
 
 
 def test_the_chance_of_harm_aware_accuracy_is_its_mean_over_all_deals_of_the_truth():
     rewards = np.array([[0.3, 2.0, 2.0, -1.0, 0.3]])
     deals = np.array(list(itertools.permutations([0.0, 1.0, 1.0, 2.0, 3.0])))
-    results = stats.harm_aware_accuracy(np.repeat(rewards, len(deals), 0), deals)
+    results = metrics.harm_aware_accuracy(np.repeat(rewards, len(deals), 0), deals)
     assert results.accuracy.mean() == pytest.approx(results.chance[0])
 
 

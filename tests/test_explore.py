@@ -18,7 +18,6 @@ import traitlets
 from browser import served, watched
 
 from rvlib import paper, teacher_study
-from rvlib.audit.statistics import harm_aware_accuracy
 from rvlib.correlations import correlations, properties
 from rvlib.explore import (
     Calculator,
@@ -39,7 +38,7 @@ from rvlib.explore._explorable import PICTURES, WEB
 from rvlib.explore.problem import problem, teacher
 from rvlib.explore.remedies import two_prompts
 from rvlib.lm.experiments import cost
-from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
+from rvlib.metrics import harm_aware_accuracy, ranking_accuracy, reward_covariance, reward_variance
 from rvlib.tabular import bounds, geometry, gradient_flow, softmax, time_to_gain
 from rvlib.tabular import remedies as treatments
 

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rvlib import hypotheses, predictors, teacher_study
-from rvlib.audit import statistics
+from rvlib import hypotheses, metrics, predictors, teacher_study
 from rvlib.predictors import PREDICTORS, MeasuredReplies
 from rvlib.tabular import scores
 
@@ -55,7 +54,7 @@ def test_harm_aware_accuracy_forgives_a_wrong_order_of_replies_with_less_reward_
 def test_harm_aware_accuracy_is_the_audits():
     truth = np.vstack([RANDOM.ground_truth, np.ones(8)])  # which orders no pair of the last prompt: it is left out
     measured = replies(np.vstack([RANDOM.proxy, np.arange(8)]), truth)
-    audited = statistics.harm_aware_accuracy(measured.proxy, measured.ground_truth)
+    audited = metrics.harm_aware_accuracy(measured.proxy, measured.ground_truth)
     assert predictors.harm_aware_accuracy(measured) == pytest.approx(np.nanmean(audited.accuracy))
     assert np.isnan(audited.accuracy[-1]) and np.isnan(predictors.harm_aware_accuracy(replies([[1.0, 2.0]], [[1, 1]])))
 

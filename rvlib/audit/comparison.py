@@ -16,10 +16,10 @@ from rvlib._terminal import nearest
 from rvlib.audit.grading import grade
 from rvlib.audit.outcome import UNNAMED_POLICY, Audit, check, different_replies
 from rvlib.audit.report import STYLE, cell
-from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, harm_aware_accuracy, of_means
+from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, of_means
 from rvlib.audit.verdicts import interval
 from rvlib.files import write_text
-from rvlib.metrics import Normalizer
+from rvlib.metrics import Normalizer, harm_aware_accuracy
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rvlib import estimates
 from rvlib.audit import statistics
 from rvlib.audit.outcome import Gap, Grade, Order, interval_of, listed
 from rvlib.audit.statistics import Interval, averaged, covariances
-from rvlib.metrics import Normalizer, ranking_accuracy
+from rvlib.metrics import Normalizer, harm_aware_accuracy, ranking_accuracy
 
 ALMOST_NONE = 0.01  # of the mean reward variance: below it a prompt counts as having (almost) none
 LARGEST = 1e50  # of a reward in size, and one over the least by which rewards may differ: beyond it, powers overflow
@@ -172,7 +172,7 @@ def _graded_by_truth(
             f"{np.isfinite(common).sum()} such prompts of {len(common)}; score more replies."
         )
     agreement = _agreement(rewards, truth, different)
-    harm_aware = statistics.harm_aware_accuracy(rewards, truth, different)
+    harm_aware = harm_aware_accuracy(rewards, truth, different)
     enough = np.isfinite(averaged(agreement.accuracy, prompt)).sum() > 1
     ordered = np.isfinite(averaged(harm_aware.accuracy, prompt)).sum() > 1
     return {

@@ -1,11 +1,10 @@
-"""Statistics of groups of replies that an audit adds to accuracy, variance and covariance; without torch.
+"""Statistics of groups of replies that an audit adds to those of `rvlib.metrics`; without torch.
 
-    harm-aware accuracy   P[ r(better) > r(worse)  or  r(worse) < E_{y~π} r(y) ]       arXiv 2604.25872
     signal-to-noise       E[ĉ] / SD[ĉ],  ĉ the sample covariance of one group of G replies
     flat groups           P[ all G rewards of a group are equal ]
     relative speed        E_x[ Cov_{y~π}(r, r_G) ] / E_x[ Var_{y~π}(r_G) ]
 
-The better and the worse of a pair are so by the ground truth. ĉ is the covariance of the reward with the ground truth
+ĉ is the covariance of the reward with the ground truth
 or, without one, the variance of the reward. What is said of groups of G replies is estimated from all groups of that
 size that the drawn replies make, so it has no bias. A missing reward is NaN, and is left out.
 """
@@ -29,17 +28,6 @@ MIN_PROMPTS = 5  # for an interval of signal to noise, and for advice on what a 
 ROUNDING = 1e-12  # of a mean square: a variance below it is what rounding left
 MANTISSA = {"float32": 23, "bfloat16": 7}  # bits
 Interval = list[float]  # [value, low, high], as JSON holds it
-
-
-@dataclass(frozen=True)
-class HarmAware:
-    """Harm-aware accuracy of each prompt, and its expectation if the reward had nothing to do with the ground truth.
-
-    accuracy, chance: (prompts,), NaN where the ground truth orders no pair.
-    """
-
-    accuracy: NDArray[np.float64]
-    chance: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,33 +58,6 @@ def covariances(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     for row in np.flatnonzero(present.sum(-1) > 1):
         result[row] = reward_covariance(first[row, present[row]], second[row, present[row]])
     return result
-
-
-def harm_aware_accuracy(rewards: ArrayLike, ground_truth: ArrayLike, different: ArrayLike | None = None) -> HarmAware:
-    """Share of the pairs that the reward orders rightly, or whose worse reply has less than the mean reward.
-
-    A wrong order does no harm there, since policy gradient lowers the logit of a reply below the mean (arXiv
-    2604.25872).
-    rewards, ground_truth: (prompts, replies), NaN where there is none. different: (prompts, replies, replies), which
-    two replies differ, all by default. The mean is that of the prompt's replies; pairs that the ground truth ties are
-    left out. chance is the expectation if the ground truth's values were assigned to the replies at random.
-    """
-    rewards, truth = np.asarray(rewards, dtype=float), np.asarray(ground_truth, dtype=float)
-    present = np.isfinite(rewards) & np.isfinite(truth)
-    pairs = present[:, :, None] & present[:, None, :]
-    if different is not None:
-        pairs &= np.asarray(different, dtype=bool)
-    count = present.sum(-1, keepdims=True)
-    below = rewards < np.where(present, rewards, 0.0).sum(-1, keepdims=True) / np.maximum(count, 1)
-    # [prompt, y, y']: whether a pair in which y is the better reply does no harm.
-    harmless = (rewards[:, :, None] > rewards[:, None, :]) | below[:, None, :]
-    ordered = pairs & (truth[:, :, None] > truth[:, None, :])
-    pairs &= ~np.eye(rewards.shape[-1], dtype=bool)
-    orders = ordered.any((1, 2))
-    with np.errstate(invalid="ignore"):
-        accuracy = (harmless & ordered).sum((1, 2)) / ordered.sum((1, 2))
-        chance = (harmless & pairs).sum((1, 2)) / pairs.sum((1, 2))
-    return HarmAware(np.where(orders, accuracy, np.nan), np.where(orders, chance, np.nan))
 
 
 def flat_groups(rewards: ArrayLike, group: int, tolerance: float = 0.0) -> NDArray[np.float64]:

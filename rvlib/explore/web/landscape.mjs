@@ -7,7 +7,7 @@
 import { gradientFlow, rankingAccuracy, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clamp, fitted, number, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
-import { drawn, gainTime, when } from "./problem.mjs";
+import { drawn, gainTime, whenReached } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const GROUND_TRUTH = [1, 0, -1];
@@ -110,7 +110,7 @@ function draw({ state, start, teachers }, width, id) {
     (frame.narrow ? facts : [facts.join(", ")]).forEach(
       (words, k) => (out += say(31 + 15 * k, words, { class: "rv-tick" })),
     );
-    const reached = gained(teacher, state);
+    const reached = whenReached(teacher.time, state.time, LAST);
     out += say(frame.narrow ? 62 : 47, `${T_GAMMA}${/^[^a-z]/.test(reached) ? " =" : ""} ${reached}`, {
       style,
       "font-weight": 600,
@@ -198,9 +198,6 @@ function contourLines(teacher, start, { plane, gain }, at) {
   ].join("");
 }
 
-// A reader who predicts the times is not told them before they are there.
-const gained = (teacher, { time }) => (teacher.time <= time || time >= LAST ? when(teacher.time) : "not yet");
-
 /** The way from the start that the student has walked so far, with a clock on it. */
 function route({ letter, times, route, clock, now }, place, start, { time }, plane, labelled = false) {
   const tone = `var(--rv-${letter.toLowerCase()})`;
@@ -246,7 +243,7 @@ const describe = ({ state, start, teachers }) =>
   teachers
     .map(
       ({ letter, reward, accuracy, variance, time }) =>
-        `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${gained({ time }, state)}. `,
+        `Teacher ${letter}, rewards ${reward.map((r) => number(r, 2)).join(", ")}: accuracy ${number(accuracy, 2)}, reward variance ${number(variance, 2)}; the time its ground truth reward takes to gain ${number(state.gain, 2)}: ${whenReached(time, state.time, LAST)}. `,
     )
     .join("");
 

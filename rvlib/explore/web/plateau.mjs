@@ -50,7 +50,7 @@ function plateaus(logits, reward, probs) {
 
 /**
  * Share of the pairs drawn from the policy that the reward orders rightly, or whose worse output has less than the mean reward:
- * policy gradient lowers that one's logit all the same. rvlib.audit.statistics.harm_aware_accuracy has it for sampled replies.
+ * policy gradient lowers that one's logit all the same. rvlib.metrics.harm_aware_accuracy has it for sampled replies.
  * @type {(reward: Numbers, truth: Numbers, probs: Numbers) => number}
  */
 function harmAwareAccuracy(reward, truth, probs) {

@@ -91,3 +91,7 @@ export const gainTime = (logits, reward, gain, { metric = "euclidean", ...option
 /** A time t_γ in words. */
 export const when = (time) =>
   time === Infinity ? "never" : Number.isNaN(time) ? `after ${power(LATEST)}` : number(time);
+
+/** The same at a time that is shown, of which the last is `last`: a reader who predicts a time is not told it before it is
+ * there. */
+export const whenReached = (reached, shown, last) => (reached <= shown || shown >= last ? when(reached) : "not yet");

@@ -20,7 +20,7 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, flowIn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
+import { drawn, flowIn, gainTime, problem, rangeOf, teacher, whenReached } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
 const [START, END] = [0.1, 1e5];
@@ -235,15 +235,11 @@ function draw({ state, groundTruth, start, students, now }, width) {
   return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
-// A reader who bets on a student is not told the end before it is there.
-/** @type {(student: any, state: any) => string} */
-const finished = ({ finish }, { time }) => (finish <= time || time >= END ? when(finish) : "not yet");
-
 /** @type {Definition["readouts"]} */
 const readouts = ({ state, students, now }) => [
   ...students.map((student, i) => [
     `${student.letter} finishes, <i>t</i><sub>γ</sub>`,
-    finished(student, state),
+    whenReached(student.finish, state.time, END),
     TONES[i],
     "First time at which the ground truth reward has risen by γ",
   ]),
@@ -260,7 +256,7 @@ const describe = ({ state, students, now }) =>
   students
     .map(
       ({ letter, made, ...student }, i) =>
-        `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${finished(student, state)}. `,
+        `under teacher ${letter}, of accuracy ${number(made.accuracy, 2)} and reward variance ${number(made.variance, 2)}, the student's ground truth reward is ${number(now[i].groundTruth[0], 2)}; the time it takes to gain ${number(state.gain, 2)}: ${whenReached(student.finish, state.time, END)}. `,
     )
     .join("");
 

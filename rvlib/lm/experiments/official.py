@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from rvlib.lm.models.reward_functions import SequenceReward, forward
+from rvlib.lm.sampling.generation import until_end
 from rvlib.lm.training.policy_gradient import clipped_loss
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular.estimators import advantages as estimate_advantages
@@ -59,24 +60,22 @@ def official_rollout(
     models: OfficialModels, prompt_ids: Sequence[list[int]], *, max_new_tokens: int, eos_token_ids: Sequence[int]
 ) -> OfficialRollout:
     """Draw a reply to each of `prompt_ids` (at most `ROWS_AT_ONCE`), and take its log-probabilities and its reward."""
-    device, start = models.policy.device, max(map(len, prompt_ids))
-    padded = torch.tensor([[0] * (start - len(ids)) + ids for ids in prompt_ids], device=device)
-    lengths = torch.tensor([[len(ids)] for ids in prompt_ids], device=device)
-    prompt_mask = (torch.arange(start, device=device) >= start - lengths).long()
+    tokenizer = models.reward_model.tokenizer  # which is the policy's too
+    padded = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
+    inputs = padded.to(models.policy.device)
+    start = inputs["input_ids"].shape[1]
     drawn = models.policy.generate(
-        padded,
-        attention_mask=prompt_mask,
+        **inputs,
         max_new_tokens=max_new_tokens,
         do_sample=True,
         top_k=0,
-        pad_token_id=0,
+        pad_token_id=tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_scores=True,
     )
     completion_ids = drawn.sequences[:, start:]
-    ends = torch.isin(completion_ids, torch.tensor(eos_token_ids, device=device))
-    completion_mask = (ends.cumsum(-1) - ends.long() == 0).long()  # the first ending token is part of a reply
-    attention_mask = torch.cat([prompt_mask, completion_mask], -1)
+    completion_mask = until_end(completion_ids, list(eos_token_ids)).long()
+    attention_mask = torch.cat([inputs["attention_mask"], completion_mask], -1)
     logprobs = _gather(torch.stack(drawn.scores, 1), completion_ids, completion_mask)
     texts = [row[mask == 1].tolist() for row, mask in zip(drawn.sequences, attention_mask)]
     return OfficialRollout(
@@ -85,7 +84,7 @@ def official_rollout(
         start=start,
         logprobs=logprobs,
         ref_logprobs=official_log_probs(models.reference, drawn.sequences, attention_mask, start),
-        rewards=forward(models.reward_model.model, models.reward_model.tokenizer, texts),
+        rewards=forward(models.reward_model.model, tokenizer, texts),
     )
 
 
