@@ -179,8 +179,9 @@ def timed(function: Callable[[], NDArray[np.float64]]) -> Timed:
 
 
 def climb(integrate: Callable[..., NDArray[np.float64]], reference: NDArray[np.float64]) -> dict[str, float] | None:
-    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance, or None if there is none in LONGEST
-    seconds.
+    """The fastest way to `ERROR` up the ladder: seconds, error and tolerance.
+
+    None if there is none in LONGEST seconds.
     """
     began = time.process_time()
     for tolerance in LADDER if len(reference) < 1000 else LADDER[4:]:  # a looser one has never sufficed for so many

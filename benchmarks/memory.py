@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from rvlib.files import write_text
 from rvlib.lm import origin
-from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import cost, sizes
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.models import policies
@@ -107,7 +107,7 @@ def count(
             transformers.AutoConfig.for_model(**config), dtype=getattr(torch, recipe.dtype(key))
         )
         policy = policies.Policy(model, None, {})
-        size = replace(plan.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
+        size = replace(sizes.size(spec.model), parameters=model.num_parameters(), layers=config["num_hidden_layers"])
         if spec.lora:
             add_adapter(policy, spec.lora)
     make_tables(runtime)

@@ -27,8 +27,10 @@ MOST_MEGABYTES = 1.5
 
 
 def first_move(browser: Browser, site: str, name: str, slowdown: int) -> tuple[float, float] | None:
-    """Seconds from the request of a page until its first slider has moved its figure, and megabytes of all that it
-    asked for, each file once and compressed; None where no figure in sight has a slider that can be moved."""
+    """Seconds from the request of a page until its first slider has moved its figure, and megabytes of all its files.
+
+    Each file counts once and compressed. None where no figure in sight has a slider that can be moved.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     requested = set()

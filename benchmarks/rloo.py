@@ -79,7 +79,7 @@ class Clock(transformers.TrainerCallback):
 def train_with_rvlib(
     base: str,
     policy: Policy,
-    reference: Policy,
+    ref_policy: Policy,
     prompts: Sequence[Prompt],
     folder: str,
     *,
@@ -103,7 +103,7 @@ def train_with_rvlib(
         start = time.perf_counter()
         batch = [prompts[i] for i in policy_gradient.batch_indices(len(prompts), PROMPTS, step, seed)]
         numbers = policy_gradient.policy_gradient_step(
-            trainer, policy, reference, sentiment, batch, settings, (seed, step, 0)
+            trainer, policy, ref_policy, sentiment, batch, settings, (seed, step, 0)
         )
         seconds.append(time.perf_counter() - start)
         rewards.append(numbers["reward"])
@@ -162,8 +162,8 @@ def learning() -> dict[str, Any]:
     settings = {"steps": LEARNING["steps"], "learning_rate": LEARNING["rate"]}
     for seed in range(LEARNING["seeds"]):
         with tempfile.TemporaryDirectory() as folder:
-            policy, reference = (load_policy(world.start) for _ in range(2))
-            trained = train_with_rvlib("tiny-4.1", policy, reference, world.prompts, folder, seed=seed, **settings)
+            policy, ref_policy = (load_policy(world.start) for _ in range(2))
+            trained = train_with_rvlib("tiny-4.1", policy, ref_policy, world.prompts, folder, seed=seed, **settings)
             rewards["ours"].append(trained.rewards)
         with tempfile.TemporaryDirectory() as folder:
             policy = load_policy(world.start)

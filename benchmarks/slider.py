@@ -1,5 +1,6 @@
-"""From a slider's input to the painted figure, while it is dragged: the explorables, and Curves' plot by ipywidgets,
-Plotly and a kernel.
+"""From a slider's input to the painted figure, while it is dragged.
+
+Measured are the explorables, and Curves' plot by ipywidgets, Plotly and a kernel.
 
 How it is measured. Headless Chromium shows a page at 60 Hz; a mouse drags a slider to and fro at 60 moves a second. The
 page notes when it receives an input, and when the drawing that answers it changes, in Chromium's own trace; an update
@@ -255,8 +256,9 @@ def widgets(browser: Browser) -> dict[str, float]:
 
 
 def main(path: str | pathlib.Path, only: Sequence[str] = ()) -> None:
-    """Drags all explorables and the kernel's plot and writes `path`; with `only`, names of explorables, drags those and
-    prints.
+    """Drags all explorables and the kernel's plot and writes `path`.
+
+    only: names of explorables; with it, these alone are dragged, and their numbers printed.
     """
     drags = [case for case in DRAGS if not only or case[0].name in only]
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:

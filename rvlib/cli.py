@@ -9,7 +9,7 @@ from rvlib._terminal import package_of, sentence
 
 COMMANDS = {
     "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
-    "report": ("rvlib.lm.experiments.report", "tables and figures of a run"),
+    "report": ("rvlib.lm.experiments.report_page", "tables and figures of a run"),
     "recipes": ("rvlib.lm.experiments.recipe.command", "list the recipes, or show what one resolves to"),
     "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
     "study": ("rvlib.lm.enumerable.teaching", "which number, measured before training, picks the teacher?"),

@@ -89,6 +89,7 @@ def over_samples(
     if draws < 2:
         raise ValueError(f"rewards must hold at least two samples of each prompt, got {draws}; draw more.")
 
+    # By hand: a resample of `scipy.stats.bootstrap` is a list of values, in which a sample is paired with itself.
     equal = np.full(draws, 1 / draws)
     drawn = np.random.default_rng(seed).multinomial(draws, equal, size=resamples) / draws
     drawn = drawn[(drawn > 0).sum(-1) > 1]  # a resample of one sample alone has no pair
@@ -126,7 +127,8 @@ def detectable_difference(deviation: float, pairs: int, *, power: float = 0.8, l
     for name, share in (("power", power), ("level", level)):
         if not 1 - level < share < 1:
             raise ValueError(f"{name} must be a probability above {1 - level:g} and below 1, got {share}.")
-    # Given the estimated deviation, the mean is normal; the estimate is averaged over, at 4,000 quantiles of it.
+    # Given the estimated deviation, the mean is normal; the estimate is averaged over, at 4,000 quantiles of it. (The
+    # same by SciPy's noncentral t distribution is NaN for few pairs and a large shift.)
     estimated = np.sqrt(chi2.ppf((np.arange(4000) + 0.5) / 4000, pairs - 1) / (pairs - 1))
     limit = t.ppf((1 + level) / 2, pairs - 1) * estimated
 

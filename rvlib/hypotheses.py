@@ -97,20 +97,20 @@ class Verdict:
 
 
 def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
-    """The registered hypotheses, H1 to H8, judged by the rule that was registered with them."""
-    rows = [_judged_by_leads(study, hypothesis, resamples) for hypothesis in HYPOTHESES]
+    """The registered hypotheses, H1 to H8, decided by the rule that was registered with them."""
+    rows = [_verdict_by_leads(study, hypothesis, resamples) for hypothesis in HYPOTHESES]
     rows += [_everything_beats_the_variance(study, resamples), _nothing_warns_of_hacking(study, resamples)]
     return sorted(rows, key=lambda row: row.name)
 
 
-def _judged_by_leads(study: Study, hypothesis: Hypothesis, resamples: int) -> Verdict:
+def _verdict_by_leads(study: Study, hypothesis: Hypothesis, resamples: int) -> Verdict:
     """The verdict on a hypothesis of `HYPOTHESES`."""
     leads, algorithms = [], [algorithm for algorithm in hypothesis.algorithms if algorithm in study.algorithms]
     outcome, first, measure = hypothesis.outcome, hypothesis.first, hypothesis.measure
     for algorithm in algorithms:
         for other in hypothesis.others:
             leads.append((algorithm, lead(study, algorithm, outcome, first, other, measure, resamples=resamples)))
-    return _judged(hypothesis.name, hypothesis.claim, leads, complete=len(algorithms) == len(hypothesis.algorithms))
+    return _verdict(hypothesis.name, hypothesis.claim, leads, complete=len(algorithms) == len(hypothesis.algorithms))
 
 
 def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
@@ -124,7 +124,7 @@ def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
     claim = (
         "every other predictor but the collapse rate has a higher correlation with the gain than reward variance has"
     )
-    return _judged("H4", claim, leads, complete=len(study.algorithms) == 2)
+    return _verdict("H4", claim, leads, complete=len(study.algorithms) == 2)
 
 
 def _nothing_warns_of_hacking(study: Study, resamples: int) -> Verdict:
@@ -139,7 +139,7 @@ def _nothing_warns_of_hacking(study: Study, resamples: int) -> Verdict:
     return Verdict("H6", claim, "contradicted" if warned else unless_warned, highest)
 
 
-def _judged(name: str, claim: str, leads: list[tuple[str, Estimate]], *, complete: bool) -> Verdict:
+def _verdict(name: str, claim: str, leads: list[tuple[str, Estimate]], *, complete: bool) -> Verdict:
     """The verdict on a claim of leads, (algorithm, the lead) each, all of which must lie above 0."""
     least: dict[str, Estimate] = {}
     for algorithm, ahead in leads:

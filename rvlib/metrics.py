@@ -1,4 +1,4 @@
-"""What a reward model is judged by: accuracy (who is above whom) and reward variance (by how much, under the policy).
+"""What a reward model is measured by: accuracy (who is above whom) and reward variance (by how much, under the policy).
 
     accuracy   P_{(y,y')~D} [ sign(r(y) - r(y')) = sign(r_G(y) - r_G(y')) ]              Def. 1, arXiv 2503.15477
     variance   Var_{y~π} r(y) = ½ E_{y,y'~π} (r(y) - r(y'))²                              Def. 2

@@ -1,8 +1,8 @@
 """Numbers measured before training that may say which reward model teaches best: `PREDICTORS`, each with its source.
 
 All but off-policy accuracy are computed on the same replies y_1 … y_n ~ π(·|x) of the initial policy, with normalised
-rewards r of the teacher and g of the ground truth; V is a prompt's mean; each but the signal-to-noise ratio is a mean
-over prompts. A larger number is the better one.
+rewards r of the reward model and g of the ground truth; V is a prompt's mean; each but the signal-to-noise ratio is a
+mean over prompts. A larger number is the better one.
 
     accuracy, uniform pairs         Def. 1, arXiv 2503.15477, over pairs of different replies, each counted once
     accuracy, on-policy pairs       Def. 1 over pairs of draws, two draws of the same reply being ordered right
@@ -41,7 +41,7 @@ GROUP = 4  # replies to a prompt in a step of policy gradient
 
 @dataclass(frozen=True)
 class MeasuredReplies:
-    """What a teacher and the ground truth say of the same replies, before training.
+    """What a reward model and the ground truth give to the same replies, before training.
 
     proxy, ground_truth: normalised rewards (prompts, replies). outputs: (prompts, replies), equal for equal replies.
     probs: π(y|x) of each reply. off_policy_proxy, off_policy_truth: rewards of pairs by others (prompts, pairs, 2).
@@ -184,6 +184,6 @@ NEEDED_REPLIES = {  # to a prompt, by those that need more than two
 
 
 def measured_by(replies: MeasuredReplies) -> dict[str, float]:
-    """What each of `PREDICTORS` says of a teacher, by name, without those that need more replies to a prompt."""
+    """What each of `PREDICTORS` says of a reward model, by name, without those that need more replies to a prompt."""
     draws = replies.proxy.shape[-1]
     return {name: predictor(replies) for name, predictor in PREDICTORS.items() if NEEDED_REPLIES.get(name, 2) <= draws}

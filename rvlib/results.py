@@ -1,11 +1,14 @@
-"""Numbers that the book reads: what the library's long commands wrote into `rvlib/data/results`, as arrays. Needs no
-torch."""
+"""Numbers that the book reads: what the library's long commands wrote into `rvlib/data/results`, as arrays.
+
+It needs no torch. Each record says how and when it was `made`: command, date, versions, settings.
+"""
 
 import json
 import pathlib
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rvlib.files import RESULTS
 
@@ -17,64 +20,194 @@ TEACHING = RESULTS / "teaching.json"
 GROUND_TRUTHS = RESULTS / "ground_truths.json"
 SMALL_STUDY = RESULTS / "small_study.json"
 
+Array = NDArray[np.float64]
 
-def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> dict[str, Any]:
-    """What `rvlib samples` wrote, by default for the book.
 
-    A dictionary with `made` (how and when), `names`, `own` (our prompts, with replies), and arrays (prompts, replies)
-    `sentiment`, `similarity`, `tokens`, `ended`, `log_probs` and `same_as` (the first reply with the same text).
+class RealPolicy(TypedDict):
+    """Replies of the book's policy, and their rewards by two fixed functions: arrays (prompts, replies)."""
+
+    made: dict[str, Any]
+    names: list[str]  # of the prompts
+    own: dict[str, dict[str, Any]]  # the rows of our own prompts by name, with text, reference and replies
+    sentiment: Array
+    similarity: Array
+    tokens: NDArray[np.int64]  # how many a reply has
+    ended: NDArray[np.bool_]  # whether it ended by itself
+    log_probs: Array  # ln π(y|x), nats
+    same_as: NDArray[np.int64]  # the first reply with the same text
+
+
+class OneTransformer(TypedDict):
+    """A transformer trained by each of several teachers: arrays (teachers, times) where nothing else is said."""
+
+    length: int
+    vocabulary: int
+    parameters: int
+    kl_coef: float
+    accuracy: Array  # (teachers,)
+    steps: list[dict[str, float]]  # the two chains of `autoregressive.proof_steps`, {step: value}
+    t: Array
+    proxy: Array
+    ground_truth: Array
+    variance: Array
+    gradient_norm: Array
+    jacobian_norm: Array
+    largest: Array  # of the absolute values of r^KL
+
+
+class ManyTransformers(TypedDict):
+    """Random transformers against the bounds, {name: (rows,)}.
+
+    gradient: length, variance, gradient_norm, jacobian_norm, largest, a row for each model and prompt, at the start and
+    at the end of a training. time: length, variance (mean over prompts, at the start), gain, time, jacobian_norm (the
+    largest of five along the way), kl_coef, a row for each model whose measured reward rose. steps: the two chains of
+    `autoregressive.proof_steps` for the rows of gradient.
     """
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+    gradient: dict[str, Array]
+    time: dict[str, Array]
+    steps: list[dict[str, Array]]
+
+
+class EnumeratedTransformers(TypedDict):
+    """Transformers whose outputs can all be summed over."""
+
+    made: dict[str, Any]
+    example: OneTransformer
+    survey: ManyTransformers
+
+
+class RarityTimes(TypedDict):
+    """What rare praise costs transformers, by three ways of ascent: arrays (models,)."""
+
+    probability: Array  # π of the praised output at the start
+    flow: Array  # time of gradient flow
+    natural: Array  # time of the natural gradient
+    adam: Array  # steps of Adam
+    learning_rate: float  # of Adam
+    parameters: int  # of a transformer
+
+
+class Rarity(RarityTimes):
+    """`RarityTimes`, and how and when they were measured."""
+
+    made: dict[str, Any]
+
+
+class RemedyOutcome(TypedDict):
+    """How training under one remedy went: arrays (worlds,), those of `rvlib.tabular.remedies.Outcome`."""
+
+    accuracy: Array
+    variance: Array
+    steps: Array  # until the gain; inf where it was not reached
+    gained: Array
+    lost_again: Array
+
+
+class RemediesOnTransformers(TypedDict):
+    """Small transformers trained by Adam under each remedy."""
+
+    made: dict[str, Any]
+    remedies: dict[str, RemedyOutcome]
+
+
+class LearntGroundTruth(TypedDict):
+    """What a reward model learnt of one ground truth; lists are [mean, low, high] over prompts."""
+
+    pairs: int  # that it was trained on
+    correlation: float  # pooled, within prompts
+    accuracy: list[float]
+    chance: list[float]
+    over_chance: list[float]
+    ties: list[float]
+    variance: list[float]
+
+
+class GroundTruths(TypedDict):
+    """Candidates for a ground truth, compared by what a reward model learns of them."""
+
+    made: dict[str, Any]
+    prompts: int
+    replies: int
+    candidates: dict[str, LearntGroundTruth]
+
+
+class SmallStudy(TypedDict):
+    """The plan of the recipe `small-study`."""
+
+    recipe: dict[str, Any]  # its settings
+    gpu: str  # for which its time is estimated
+    jobs: int  # trainings at once
+    minutes: float
+    disk: float  # GB
+
+
+def load_real_policy(path: pathlib.Path | str = REAL_POLICY) -> RealPolicy:
+    """What `rvlib samples` wrote, by default for the book."""
+    content = _read(path)
     rows = content["prompts"]
-    keys = ("sentiment", "similarity", "tokens", "ended", "log_probs", "same_as")
+
+    def column(key: str) -> NDArray[Any]:
+        return np.array([row[key] for row in rows])
+
     return {
         "made": content["made"],
         "names": [row["name"] for row in rows],
         "own": {row["name"]: row for row in rows if "replies" in row},
-    } | {key: np.array([row[key] for row in rows]) for key in keys}
-
-
-def load_enumerated_transformers(path: pathlib.Path | str = ENUMERATED_TRANSFORMERS) -> dict[str, Any]:
-    """What `python -m rvlib.lm.enumerable.study` wrote: {"made": how and when, "one": …, "many": …}, lists as
-    arrays."""
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    return {"made": content["made"]} | {name: _arrays(content[name]) for name in ("one", "many")}
-
-
-def load_rarity(path: pathlib.Path | str = RARITY) -> dict[str, Any]:
-    """What `python -m rvlib.lm.enumerable.rarity` wrote: `made` (how and when), and arrays (models,) `probability`,
-    `flow`, `natural` (times) and `adam` (steps)."""
-    return {
-        name: np.array(value) if isinstance(value, list) else value
-        for name, value in json.loads(pathlib.Path(path).read_text(encoding="utf-8")).items()
+        "sentiment": column("sentiment"),
+        "similarity": column("similarity"),
+        "tokens": column("tokens"),
+        "ended": column("ended"),
+        "log_probs": column("log_probs"),
+        "same_as": column("same_as"),
     }
 
 
-def load_remedies(path: pathlib.Path | str = REMEDIES_ON_TRANSFORMERS) -> dict[str, Any]:
-    """What `python -m rvlib.lm.enumerable.remedies` wrote: `made` (how and when), and for each of `remedies` arrays
-    (worlds,) `accuracy`, `variance`, `steps` (inf where the gain was not reached), `gained` and `lost_again`."""
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    remedies = {
-        name: {key: np.array([np.inf if value is None else value for value in values]) for key, values in row.items()}
-        for name, row in content["remedies"].items()
-    }
-    return {"made": content["made"], "remedies": remedies}
+def load_enumerated_transformers(path: pathlib.Path | str = ENUMERATED_TRANSFORMERS) -> EnumeratedTransformers:
+    """What `python -m rvlib.lm.enumerable.study` wrote."""
+    content = _read(path)
+    return {"made": content["made"], "example": _arrays(content["example"]), "survey": _arrays(content["survey"])}
 
 
-def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> dict[str, Any]:
-    """What `python -m rvlib.lm.experiments.ground_truths` wrote: `made` (how and when), `prompts`, `replies`, and for
-    each of `candidates` what a reward model learned of it: `pairs`, the pooled within-prompt `correlation`, and each
-    [mean, low, high] over prompts `accuracy`, `chance`, `over_chance`, `ties` and `variance`."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+def load_rarity(path: pathlib.Path | str = RARITY) -> Rarity:
+    """What `python -m rvlib.lm.enumerable.rarity` wrote."""
+    content = _read(path)
+    return {"made": content.pop("made")} | _arrays(content)
 
 
-def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> dict[str, Any]:
-    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`: `recipe` (its settings), the
-    `gpu` for which its time is estimated, `minutes` there, and `disk` in GB."""
+def load_remedies(path: pathlib.Path | str = REMEDIES_ON_TRANSFORMERS) -> RemediesOnTransformers:
+    """What `python -m rvlib.lm.enumerable.remedies` wrote."""
+    content = _read(path)
+    for row in content["remedies"].values():
+        row["steps"] = [np.inf if steps is None else steps for steps in row["steps"]]
+    return {"made": content["made"], "remedies": _arrays(content["remedies"])}
+
+
+def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> GroundTruths:
+    """What `python -m rvlib.lm.experiments.ground_truths` wrote."""
+    return _read(path)
+
+
+def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> SmallStudy:
+    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`."""
+    return _read(path)
+
+
+def rounded(value: Any, digits: int = 6) -> Any:
+    """A tree as JSON holds it, arrays as lists, with numbers to so many digits: enough for curves and distributions."""
+    if isinstance(value, dict):
+        return {name: rounded(entry, digits) for name, entry in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [rounded(entry, digits) for entry in value]
+    return value if isinstance(value, int) else float(f"{value:.{digits}g}")
+
+
+def _read(path: pathlib.Path | str) -> Any:
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 
 def _arrays(value: Any) -> Any:
+    """Lists of numbers in a tree as arrays."""
     if isinstance(value, dict):
         return {name: _arrays(entry) for name, entry in value.items()}
     if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -97,13 +97,13 @@ class Study:
         return take(gain, before) + share * (take(gain, after) - take(gain, before))
 
 
-def family(teacher: str) -> str:
+def family(reward_model: str) -> str:
     """Which of `FAMILIES` a reward model belongs to, by its name; ValueError for a name that fits none."""
     for name, pattern in FAMILIES.items():
-        if re.search(pattern, teacher):
+        if re.search(pattern, reward_model):
             return name
     raise ValueError(
-        f"The reward model must have a name of one of the families {', '.join(FAMILIES)}, got {teacher!r}."
+        f"The reward model must have a name of one of the families {', '.join(FAMILIES)}, got {reward_model!r}."
     )
 
 
@@ -228,8 +228,11 @@ def lead(
 
 @functools.lru_cache(maxsize=64)
 def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resamples: int) -> tuple[Array, Array]:
-    """Each predictor under each policy, (predictors, policies), and resampled means over policies (resamples,
-    predictors)."""
+    """Each predictor under each policy, (predictors, policies), and resampled means, (resamples, predictors).
+
+    The means are over policies.
+    """
+    # Resampled by hand: reward models and policies at once, which `scipy.stats.bootstrap` does not.
     measured = MEASURES[measure]
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
     scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)

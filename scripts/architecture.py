@@ -40,11 +40,12 @@ ROWS = [
             "What is read off numbers, and how it is shown: also exercises, paper, plots, predictors, results",
         ),
     ],
-    [(LEFT, ["lm.data"], None), (RIGHT, ["tabular"], None)],
+    [(LEFT, ["lm.data"], None), (RIGHT, ["lm.settings"], None)],
     [
         (LEFT, ["lm.origin", "lm.seeding", "lm.processes"], "Where numbers come from, seeds, several processes"),
-        (RIGHT, ["metrics"], None),
+        (RIGHT, ["tabular"], None),
     ],
+    [(RIGHT, ["metrics"], None)],
     [
         (
             BOTH,

@@ -26,10 +26,12 @@ if "google.colab" in sys.modules and importlib.util.find_spec("rvlib") is None:
     repository = "{repository}"
     if not repository:
         raise RuntimeError(
-            "repository is empty, expected the address of the repository that this notebook is from; "
-            "write it into this cell, such as https://github.com/OWNER/NAME."
+            "repository is empty, expected the address of the repository that this "
+            "notebook is from; write it into this cell, such as "
+            "https://github.com/OWNER/NAME."
         )
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"rvlib[{extras}] @ git+{{repository}}"], check=True)
+    package = f"rvlib[{extras}] @ git+{{repository}}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", package], check=True)
 """
 _ADDRESS = re.compile(r'^    repository = "(.*)"$', re.MULTILINE)
 _NEEDS_A_MODEL = re.compile(r"\brvlib\.lm\b|\btorch\b|\btransformers\b")

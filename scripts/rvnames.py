@@ -1,5 +1,6 @@
-"""The book's second Sphinx extension: a reference to a result says its short name as well as its number, and the search
-finds a result by that name before the pages that mention it.
+"""The book's second Sphinx extension: a reference to a result says its short name as well as its number.
+
+The search finds a result by that name before the pages that mention it.
 
 sphinx-proof writes "Theorem 2" for a reference. A reader does not remember which theorem that is, so the first
 reference to a result in a page becomes "Theorem 2 (slow reward)", and every reference shows the whole title when it is

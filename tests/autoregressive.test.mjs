@@ -9,7 +9,15 @@ import * as ar from "../rvlib/explore/web/autoregressive.mjs";
 /** @type {(a: number, b: number, within?: number) => void} */
 const near = (a, b, within = 1e-8) => assert.ok(Math.abs(a - b) <= within * (1 + Math.abs(b)), `${a} is not ${b}`);
 
-for (const c of JSON.parse(readFileSync(process.env.CASES, "utf-8"))) {
+/**
+ * @typedef {{vocabulary: number, length: number, logits: number[], values: number[], reward: number[], measured: number[], gain: number,
+ *   kl_coef: number, log_probs: number[], gradient: number[], shared: number[], variance: number, bounds: number[],
+ *   time: number | null}} Case
+ * @type {Case[]}
+ */
+const cases = JSON.parse(readFileSync(process.env.CASES, "utf-8"));
+
+for (const c of cases) {
   const { vocabulary, length, logits, values, reward, gain } = c;
   test(`${length} tokens from ${vocabulary}`, () => {
     const now = ar.policy(logits, vocabulary, length);

@@ -5,6 +5,12 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import * as flow from "../rvlib/explore/web/flow.mjs";
 
+/**
+ * @typedef {{name: string, logits: number[], reward: number[], truth: number[], counts: number[], kl_coef: number, n_prompts: number,
+ *   times: number[], gains: number[], gain_times: (number | "inf")[], probs: number[][]} & Record<Series, number[]>} Case
+ * @typedef {"proxy" | "ground_truth" | "variance" | "kl" | "gradient_norm"} Series
+ * @type {Case[]}
+ */
 const cases = JSON.parse(readFileSync(new URL("cases/flow.json", import.meta.url), "utf-8"));
 /** @type {(values: number[], counts: number[]) => number[]} */
 const repeat = (values, counts) => values.flatMap((value, i) => Array(counts[i]).fill(value));
@@ -17,17 +23,16 @@ for (const c of cases) {
   const first = c.counts.map((_, i) => c.counts.slice(0, i).reduce((a, b) => a + b, 0));
 
   test(`flow: ${c.name}`, () => {
-    const states = flow.gradientFlow(logits, reward, c.times.at(-1), { ...options, groundTruth }).at(c.times);
+    const states = flow
+      .gradientFlow(logits, reward, c.times[c.times.length - 1], { ...options, groundTruth })
+      .at(c.times);
     c.times.forEach((_, k) => {
       first.forEach((y, i) => near(states.probs[k][y], c.probs[k][i], 1e-8, "a probability"));
-      for (const [name, key] of [
-        ["proxy", "proxy"],
-        ["groundTruth", "ground_truth"],
-        ["variance", "variance"],
-        ["kl", "kl"],
-        ["gradientNorm", "gradient_norm"],
-      ])
-        near(states[name][k], c[key][k], 1e-8, name);
+      near(states.proxy[k], c.proxy[k], 1e-8, "proxy");
+      near(states.groundTruth[k], c.ground_truth[k], 1e-8, "ground truth");
+      near(states.variance[k], c.variance[k], 1e-8, "variance");
+      near(states.kl[k], c.kl[k], 1e-8, "kl");
+      near(states.gradientNorm[k], c.gradient_norm[k], 1e-8, "gradient norm");
     });
   });
 
@@ -41,7 +46,7 @@ for (const c of cases) {
 }
 
 test("the drawing's cubic stays within a pixel of the flow", () => {
-  const c = cases.find((x) => x.name === "a plateau");
+  const [c] = cases.filter(({ name }) => name === "a plateau");
   const path = flow.gradientFlow(c.logits, c.reward, 1e4, { tolerance: 1e-8 });
   const times = Array.from({ length: 200 }, (_, i) => 10 ** (-2 + (6 * i) / 199) * (1 - 1e-12));
   const [exact, drawn] = [path.at(times), path.at(times, { exact: false })];

@@ -14,6 +14,12 @@ import {
   random,
 } from "../rvlib/explore/web/rewards.mjs";
 
+/**
+ * @typedef {{accuracy: number, variance: number, seed: number, random: number[], ground_truth: number[], probs: number[], reward: number[],
+ *   largest: number, tied: number[], best_of: number, best_of_n: number[], slow: number[], sorted_truth: number[],
+ *   fast_accuracy: number, fast: number[], gain: number, fast_time_bound: number, sharper_fast_time_bound: number}} Case
+ * @type {Case[]}
+ */
 const cases = JSON.parse(readFileSync(new URL("cases/rewards.json", import.meta.url), "utf-8"));
 
 for (const c of cases)

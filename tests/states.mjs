@@ -50,7 +50,9 @@ for (const { name, controls, initial } of JSON.parse(readFileSync(0, "utf-8"))) 
         ...figure.draw(view, width, name).parts,
         ...figure.readouts(view).flat(),
         figure.describe(view),
-        ...(state.pins ?? []).map((pin, k) => figure.pinLabel?.(pin, view, k)),
+        ...(state.pins ?? []).map((/** @type {State} */ pin, /** @type {number} */ k) =>
+          figure.pinLabel?.(pin, view, k),
+        ),
       ].join("\n");
       const wrong = seen.match(/.{0,60}(NaN|undefined|Infinity|\[object).{0,20}/)?.[0];
       if (wrong) failures.push({ name, state, width, wrong });

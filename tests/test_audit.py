@@ -25,11 +25,11 @@ transformers = pytest.importorskip(
 from rvlib import cli, metrics
 from rvlib.audit import command, planning, report, scoring
 from rvlib.audit import run as auditing
-from rvlib.audit.grading import grade, order_of_teachers
+from rvlib.audit.grading import grade, order_of_reward_models
 from rvlib.audit.outcome import BOOK, Audit
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
-from rvlib.audit.verdicts import advice
+from rvlib.audit.verdicts import advice, answer
 from rvlib.lm import missing
 from rvlib.lm.data import files, tiny
 from rvlib.lm.experiments import cost
@@ -38,6 +38,7 @@ from rvlib.lm.models.tiny import make_tiny_model
 from rvlib.lm.sampling import replies as sampling_module
 from rvlib.lm.seeding import torch_seed
 
+A4 = {"width": 680, "height": 1009}  # pixels within margins of 15 mm
 SETTINGS: dict[str, Any] = dict(num_generations=3, max_new_tokens=6, seed=1, progress=False)
 
 
@@ -84,7 +85,7 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
     assert len({reply for row in replies for reply in row}) == 27  # so every pair of replies is one
     first, truth = (reward_models.load_reward_model(judge)(asked, replies) for judge in judges)
     r, g = (metrics.Normalizer.fit(x).transform(x) for x in (first, truth))
-    teacher: Any = result.teachers["judge-0"]
+    teacher: Any = result.reward_models["judge-0"]
     assert teacher["rewards"] == pytest.approx(first, abs=1e-4)
     assert teacher["per_prompt"]["reward_variance"] == pytest.approx(metrics.reward_variance(r), rel=1e-4)
     assert teacher["per_prompt"]["covariance"] == pytest.approx(metrics.reward_covariance(r, g), abs=1e-4)
@@ -106,11 +107,11 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
     assert (
         teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
     )
-    itself = result.teachers["judge-1"]
-    assert result.reference is not None
+    itself = result.reward_models["judge-1"]
+    assert result.ground_truth_grade is not None
     assert (
         itself["accuracy"] == [1, 1, 1]
-        and itself["covariance"] == itself["reward_variance"] == result.reference["covariance"]
+        and itself["covariance"] == itself["reward_variance"] == result.ground_truth_grade["covariance"]
     )
 
 
@@ -125,7 +126,7 @@ def test_a_reward_in_another_unit_is_the_same_teacher():
         assert other[key] == pytest.approx(plain[key])
     assert other["reward_variance_own_unit"] == pytest.approx(np.multiply(49, plain["reward_variance_own_unit"]))
     for truth in (None, g):
-        order = order_of_teachers({"one": grade(r, truth), "other": grade(7 * r - 3, truth)})
+        order = order_of_reward_models({"one": grade(r, truth), "other": grade(7 * r - 3, truth)})
         assert order["gaps"] == [{"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}]
 
 
@@ -166,7 +167,7 @@ def test_a_prompt_that_comes_twice_counts_once():
         assert four[key] == pytest.approx(once[key])  # type: ignore[literal-required]  # one of three keys
     other = r + rewards(12, seed=3)
     gap, gap_of_four = (
-        order_of_teachers({"first": first, "second": second})["gaps"][0]
+        order_of_reward_models({"first": first, "second": second})["gaps"][0]
         for first, second in (
             (once, grade(other, g)),
             (four, grade(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
@@ -180,7 +181,7 @@ def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
     result = audit(
         "tiny", {"mine": lambda p, r: [[len(x) for x in row] for row in r]}, file, folder=tmp_path, **SETTINGS
     )
-    assert result.teachers["mine"]["prompts"] == 9 and len(result.prompts["names"]) == 27
+    assert result.reward_models["mine"]["prompts"] == 9 and len(result.prompts["names"]) == 27
     assert report.sizes(result).startswith("27 prompts of prompts.jsonl (9 different), 3 replies")
     file.write_text(2 * (file.read_text().splitlines()[0] + "\n"))
     with pytest.raises(ValueError, match="at least two prompts and two replies to each, got 1 different and 3; "):
@@ -242,7 +243,7 @@ def known(prompts=120):
 
 def test_the_order_is_right_where_it_is_known():
     teachers, truth = known()
-    order = order_of_teachers({name: grade(r, truth) for name, r in teachers.items()})
+    order = order_of_reward_models({name: grade(r, truth) for name, r in teachers.items()})
     assert order["by"] == "covariance"
     assert order["names"][0] == "the truth" and order["names"][3:] == ["only noise", "against it"]
     assert [gap["apart"] for gap in order["gaps"]] == [
@@ -260,20 +261,20 @@ def test_without_a_ground_truth_preferences_order_and_without_them_variance():
         "right": grade(rewards(seed=1), preferences=pairs),
         "wrong": grade(rewards(seed=2), preferences=pairs[:, ::-1]),
     }
-    assert order_of_teachers(liked) | {"gaps": []} == {
+    assert order_of_reward_models(liked) | {"gaps": []} == {
         "by": "preference_covariance",
         "names": ["right", "wrong"],
         "gaps": [],
     }
     between = rewards() + 3 * rewards(200, 1, seed=3)  # most of it between prompts
-    order = order_of_teachers({"between": grade(between), "within": grade(rewards(seed=1))})
+    order = order_of_reward_models({"between": grade(between), "within": grade(rewards(seed=1))})
     assert order["by"] == "reward_variance" and order["names"] == ["within", "between"] and order["gaps"][0]["apart"]
 
 
 def test_how_many_prompts_would_tell_two_apart():
     truth = rewards(16)
     teachers = {"a": truth + rewards(16, seed=1), "b": truth + 1.3 * rewards(16, seed=2)}
-    gap = order_of_teachers({name: grade(r, truth) for name, r in teachers.items()})["gaps"][0]
+    gap = order_of_reward_models({name: grade(r, truth) for name, r in teachers.items()})["gaps"][0]
     value, low, _ = gap["difference"]
     assert not gap["apart"] and gap["prompts"] == int(np.ceil(16 * ((value - low) / value) ** 2)) > 16
 
@@ -326,9 +327,9 @@ def made_up(teachers, ground_truth=None, preferences=()):
         prompts={"source": "a file", "names": ["x"] * len(next(iter(teachers.values()))), "left_out": []},
         ground_truth=None if ground_truth is None else "the verifier",
         replies={"cut_off": 0.125, "same": 0.0},
-        teachers=grades,
-        reference=None if ground_truth is None else grade(ground_truth, ground_truth, preferences),
-        order=order_of_teachers(grades),
+        reward_models=grades,
+        ground_truth_grade=None if ground_truth is None else grade(ground_truth, ground_truth, preferences),
+        order=order_of_reward_models(grades),
         advice=[],
     )
 
@@ -347,11 +348,11 @@ def test_advice_on_ties_knows_those_of_the_ground_truth():
     )
     table = {row.measure: row for row in report.rows(result)}
     assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
-    share = f"{result.reference['tied']:.1%}"
+    share = f"{result.ground_truth_grade['tied']:.1%}"
     assert re.fullmatch(r"\d\d\.\d%", share) and table["pairs that the ground truth ties"].cells == [share] * 3
     assert "the verifier" in table["pairs that the ground truth ties"].meaning
     line = report.plane_figure(result).layout.shapes[0]
-    assert line.x0 == line.x1 == (1 - result.reference["tied"]) / 2
+    assert line.x0 == line.x1 == (1 - result.ground_truth_grade["tied"]) / 2
     finer = made_up({"coarse": np.round(score), "score": score}, score)
     assert re.search(r"coarse ties \d\d% of the pairs, which accuracy counts as wrong", " ".join(advice(finer)))
     assert "itself ties" not in " ".join(advice(finer))
@@ -397,14 +398,14 @@ def test_a_run_that_was_cut_off_goes_on(judges, file, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             audit("tiny", judges, file, folder=tmp_path / "cut", **SETTINGS)
     result = audit("tiny", judges, file, folder=tmp_path / "cut", **SETTINGS)
-    assert (result.teachers, result.order, result.advice) == (whole.teachers, whole.order, whole.advice)
+    assert (result.reward_models, result.order, result.advice) == (whole.reward_models, whole.order, whole.advice)
     assert drawn == [0, 1, 1] and loaded == [judges[0], judges[1], judges[1]]
     # Another reward model, other weights under the same name: the replies stay.
     result = audit("tiny", judges[:1], file, ground_truth=judges[1], folder=tmp_path / "cut", **SETTINGS)
     assert (
         drawn == [0, 1, 1]
         and len(loaded) == 3
-        and result.teachers["judge-0"]["rewards"] == whole.teachers["judge-0"]["rewards"]
+        and result.reward_models["judge-0"]["rewards"] == whole.reward_models["judge-0"]["rewards"]
     )
 
 
@@ -413,8 +414,8 @@ def test_weights_that_changed_are_scored_and_sampled_again(judges, file, tmp_pat
     before = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
     shutil.copy(f"{judges[1]}/model.safetensors", judge / "model.safetensors")
     assert (
-        audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS).teachers["judge"]["rewards"]
-        != before.teachers["judge"]["rewards"]
+        audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS).reward_models["judge"]["rewards"]
+        != before.reward_models["judge"]["rewards"]
     )
     policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
     audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
@@ -434,7 +435,7 @@ def test_a_chat_template_that_changed_is_scored_and_sampled_again(judges, file, 
     before = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
     (judge / "chat_template.jinja").write_text(TEMPLATE)
     after = audit("tiny", [judge], file, folder=tmp_path / "run", **SETTINGS)
-    assert after.teachers["judge"]["rewards"] != before.teachers["judge"]["rewards"]
+    assert after.reward_models["judge"]["rewards"] != before.reward_models["judge"]["rewards"]
     policy = shutil.copytree(make_tiny_model(), tmp_path / "policy")
     audit(policy, [judge], file, folder=tmp_path / "other", **SETTINGS)
     (policy / "chat_template.jinja").write_text(TEMPLATE)
@@ -484,10 +485,10 @@ def test_replies_drawn_elsewhere_are_scored_by_reward_models_and_by_files(judges
     options = ["--replies", str(replies), "--reward-model", judges[0], "--scores", str(scores), "--group", "2"]
     command.main([*options, "--ground-truth", "long", "--folder", str(tmp_path / "brought")])
     result = Audit.load(tmp_path / "brought")
-    before: Any = drawn.teachers["judge-0"]
-    after: Any = result.teachers["judge-0"]
+    before: Any = drawn.reward_models["judge-0"]
+    after: Any = result.reward_models["judge-0"]
     assert after["rewards"] == before["rewards"] and after["preferences"] == before["preferences"]
-    assert result.reference is not None and result.reference["rewards"] == lengths
+    assert result.ground_truth_grade is not None and result.ground_truth_grade["rewards"] == lengths
     assert after["covariance"] == grade(before["rewards"], lengths)["covariance"] and after["group"] == 2
     assert result.replies["cut_off"] == drawn.replies["cut_off"] and "log-probability" in after["probes"]
     assert result.ground_truth == "long" and result.policy == {"name": "the policy"}
@@ -547,8 +548,8 @@ def test_rewards_depend_neither_on_the_batch_size_nor_on_the_chunks(judges, file
     whole = audit("tiny", judges[:1], file, folder=tmp_path / "whole", **SETTINGS)
     monkeypatch.setattr(scoring, "CHUNK", 1)
     small = audit("tiny", judges[:1], file, folder=tmp_path / "small", batch_size=2, **SETTINGS)
-    assert small.teachers["judge-0"]["rewards"] == pytest.approx(
-        np.array(whole.teachers["judge-0"]["rewards"]), abs=1e-4
+    assert small.reward_models["judge-0"]["rewards"] == pytest.approx(
+        np.array(whole.reward_models["judge-0"]["rewards"]), abs=1e-4
     )
 
 
@@ -602,7 +603,7 @@ def test_the_report_is_one_whole_page(nasty):
     assert page.shut and not page.open and text.startswith("<!doctype html>")
     assert page.asked == []  # nothing is asked of anybody
     assert "<img src=x" not in text and "&lt;img src=x" in text
-    assert report.headline(nasty[0]) in page.words
+    assert answer(nasty[0]) in page.words
     for row in report.rows(nasty[0]):
         assert row.measure in page.words and all(
             cell in page.words.replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells
@@ -613,9 +614,9 @@ def test_the_report_is_one_whole_page(nasty):
 def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsys, teachers):
     book = Audit.load()
     names = [f"{name}-{'long' * i}-name" for i, name in enumerate(["similarity", "sentiment"] * 3)][:teachers]
-    grades = {name: book.teachers[name.split("-")[0]] for name in names}
+    grades = {name: book.reward_models[name.split("-")[0]] for name in names}
     monkeypatch.setenv("COLUMNS", "80")
-    report.show(dataclasses.replace(book, teachers=grades, order=order_of_teachers(grades), advice=[]))
+    report.show(dataclasses.replace(book, reward_models=grades, order=order_of_reward_models(grades), advice=[]))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("unclear  0.02 [-0.03, 0.07]") == teachers // 2
@@ -644,11 +645,31 @@ def test_the_report_reads_offline_on_any_screen(browser, nasty, width, scheme):
         assert (ink == "rgb(255, 255, 255)") == (scheme == "dark"), (ink, paper)
 
 
+def test_a_printed_report_is_light_and_has_every_figure_in_one_piece(browser, nasty):
+    with served(nasty[1]) as address, watched(browser, color_scheme="dark") as page:
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        page.goto(f"{address}/audit.html")
+        page.wait_for_function("document.querySelectorAll('.main-svg').length >= 3")
+        page.emulate_media(media="print", color_scheme="dark")
+        page.set_viewport_size(A4)
+        page.wait_for_function(
+            f"[...document.querySelectorAll('.main-svg')].every(e => e.clientWidth <= {A4['width']})"
+        )
+        ink, label = (
+            page.evaluate(f"getComputedStyle(document.querySelector('{part}')).{key}")
+            for part, key in (("body", "color"), (".main-svg .xtick text", "fill"))
+        )
+        assert ink == label == "rgb(0, 0, 0)"
+        pieces = page.evaluate("""[...document.querySelectorAll('figure, tr')]
+            .map(piece => [getComputedStyle(piece).breakInside, piece.offsetHeight, piece.scrollWidth])""")
+        assert all(rule == "avoid" and tall <= A4["height"] and wide <= A4["width"] for rule, tall, wide in pieces)
+
+
 def test_what_was_written_is_read_back(nasty):
     result, folder = nasty
     assert Audit.load(folder) == Audit.load(folder / "audit.json") == result
     json.loads((folder / "audit.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert report.headline(result) in Balanced(result._repr_html_()).words
+    assert answer(result) in Balanced(result._repr_html_()).words
 
 
 def test_the_books_audit_is_what_the_command_wrote():
@@ -656,21 +677,21 @@ def test_the_books_audit_is_what_the_command_wrote():
     assert result.made["command"].startswith(
         "rvlib audit --policy SmolLM2-135M-Instruct --reward-model sentiment --reward-model similarity "
     )
-    truth = result.teachers["similarity"]["rewards"]
+    truth = result.reward_models["similarity"]["rewards"]
     assert (
-        result.reference is not None
-        and result.reference["rewards"] == truth
+        result.ground_truth_grade is not None
+        and result.ground_truth_grade["rewards"] == truth
         and np.shape(truth)
         == (
             len(result.prompts["names"]),
             result.sampling["num_generations"],
         )
     )
-    for teacher in result.teachers.values():
+    for teacher in result.reward_models.values():
         again = grade(teacher["rewards"], truth)
         for key in ("reward_variance", "covariance", "accuracy", "flat", "spread"):  # no reply came twice
             assert teacher[key] == pytest.approx(again[key])
-    assert order_of_teachers(result.teachers) == result.order and advice(result) == result.advice
+    assert order_of_reward_models(result.reward_models) == result.order and advice(result) == result.advice
     text = BOOK.read_text()
     assert "/" not in text.replace("alpaca-eval/", "").replace(
         "2 threads", ""
@@ -704,7 +725,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         "judge-0",
         "judge-1",
         "covariance with the preferences",
-        "Predicted order of teachers",
+        "Predicted order, by covariance with the preferences:",
         "audit.html",
     ):
         assert word in out
@@ -714,7 +735,7 @@ def test_the_command_prints_and_writes(judges, file, tmp_path, capsys, monkeypat
         and result.made["versions"]["torch"]
         and result.made["seconds"]["sampling"] >= 0
     )
-    assert list(result.teachers) == ["judge-0", "judge-1"] and result.prompts["names"][0] == "line 1"
+    assert list(result.reward_models) == ["judge-0", "judge-1"] and result.prompts["names"][0] == "line 1"
 
 
 @pytest.mark.parametrize(
@@ -753,8 +774,8 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
 @pytest.mark.parametrize("teachers", [2, 6])
 def test_the_terminal_shows_the_noise_of_several_reward_models_in_a_line(monkeypatch, capsys, teachers):
     book = Audit.load()
-    grades: dict[str, Any] = {f"judge-{i}": book.teachers["similarity"] | {"noise": 0.0} for i in range(teachers)}
-    shown = dataclasses.replace(book, teachers=grades, order=order_of_teachers(grades), advice=[])
+    grades: dict[str, Any] = {f"judge-{i}": book.reward_models["similarity"] | {"noise": 0.0} for i in range(teachers)}
+    shown = dataclasses.replace(book, reward_models=grades, order=order_of_reward_models(grades), advice=[])
     monkeypatch.setenv("COLUMNS", "80")
     report.show(shown)
     assert "noise" not in capsys.readouterr().out

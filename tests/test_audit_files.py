@@ -32,7 +32,7 @@ from rvlib.audit.assembly import regrade
 from rvlib.audit.command import main
 from rvlib.audit.comparison import Change, Comparison
 from rvlib.audit.outcome import Audit
-from rvlib.audit.verdicts import interval
+from rvlib.audit.verdicts import answer, interval
 
 PROMPTS = [f"question {i}" for i in range(12)]
 REPLIES = [[f"{'word ' * (1 + (i * 7 + j * 5) % 11)}{i} {j}" for j in range(4)] for i in range(12)]
@@ -72,14 +72,14 @@ def files(tmp_path):
 
 def test_an_audit_of_files_is_that_of_the_arrays(files, tmp_path):
     audit = audit_files(*files, ground_truth="truth", policy="a policy", group=3, folder=tmp_path / "run")
-    assert list(audit.teachers) == ["noisy"] and audit.policy == {"name": "a policy"}
+    assert list(audit.reward_models) == ["noisy"] and audit.policy == {"name": "a policy"}
     expected = grade(TRUTH + LENGTH / 10, TRUTH, group=3)
     for key in ("covariance", "harm_aware", "reward_variance", "signal_to_noise", "flat_groups", "group"):
-        assert audit.teachers["noisy"][key] == pytest.approx(expected[key]), key
-    assert audit.teachers["noisy"]["probes"]["length"][0] > 0.3
+        assert audit.reward_models["noisy"][key] == pytest.approx(expected[key]), key
+    assert audit.reward_models["noisy"]["probes"]["length"][0] > 0.3
     assert Audit.load(tmp_path / "run") == audit
     arrays = audit_rewards({"noisy": TRUTH + LENGTH / 10}, TRUTH, prompts=PROMPTS, replies=REPLIES, group=3)
-    assert arrays.teachers == audit.teachers and arrays.order == audit.order
+    assert arrays.reward_models == audit.reward_models and arrays.order == audit.order
 
 
 @pytest.mark.parametrize("name", ["replies.jsonl", "replies.jsonl.gz", "replies.json", "replies.parquet"])
@@ -110,7 +110,7 @@ def test_the_figures_stand_beside_those_without_the_replies_that_were_cut_off(tm
     scores = written(tmp_path / "scores.jsonl", by_reply(spoilt=spoilt.tolist(), truth=TRUTH.tolist()))
     replies = written(tmp_path / "replies.jsonl", by_reply(ended=ended.tolist()))
     audit = audit_files(replies, scores, ground_truth="truth", folder=tmp_path / "run")
-    spoilt_grade = audit.teachers["spoilt"]
+    spoilt_grade = audit.reward_models["spoilt"]
     assert audit.replies["cut_off"] == pytest.approx(1 - ended.mean())
     alone = spoilt_grade["ended_alone"]
     assert alone["accuracy"] == [1, 1, 1] and spoilt_grade["accuracy"][0] < 0.9
@@ -124,12 +124,68 @@ def test_the_figures_stand_beside_those_without_the_replies_that_were_cut_off(tm
     assert "covariance, not cut" in printed and "accuracy, not cut off" in (tmp_path / "run/audit.html").read_text()
     none_ended = written(tmp_path / "none.jsonl", by_reply(ended=np.zeros_like(ended).tolist()))
     audit = audit_files(none_ended, scores, ground_truth="truth")
-    assert audit.teachers["spoilt"]["ended_alone"] == {"covariance": None, "accuracy": None, "reward_variance": None}
+    assert audit.reward_models["spoilt"]["ended_alone"] == {
+        "covariance": None,
+        "accuracy": None,
+        "reward_variance": None,
+    }
     rows = by_prompt(ended=[[True]] * 12)
     with pytest.raises(
         ValueError, match='^[^\n]*, line 1, must have one "ended", true or false, for each of 4 [^\n]*\\.$'
     ):
         exchange.read_replies(written(tmp_path / "few.jsonl", rows))
+
+
+def test_control_characters_of_a_reply_are_read_as_they_are(tmp_path):
+    texts = ["a\x01\x1b[31mb", "c\x7f"]
+    table = tmp_path / "r.csv"
+    table.write_text("prompt,reply,mine\n" + "".join(f"{p},{r},{len(p + r)}\n" for p in ("q", "p") for r in texts))
+    lines = written(tmp_path / "r.jsonl", [{"prompt": p, "reply": r} for p in ("q", "p") for r in texts])
+    assert exchange.read_replies(table).replies == exchange.read_replies(lines).replies == [texts, texts]
+    audit_files(table, [table], folder=tmp_path / "new" / "folder")
+    assert Audit.load(tmp_path / "new" / "folder").reward_models["mine"]["rewards"][0] == [9, 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_table_that_is_not_in_utf_8_is_one_sentence(tmp_path, encoding):
+    path = tmp_path / "r.csv"
+    path.write_text("prompt,reply\nä,b\n", encoding=encoding)
+    with pytest.raises(ValueError, match="^[^\n]*r.csv must be JSON lines or CSV in UTF-8, or parquet, [^\n]*\\.$"):
+        exchange.read_replies(path)
+
+
+def test_columns_of_parquet_files_are_read_whatever_their_types(tmp_path):
+    pandas = pytest.importorskip(
+        "pandas", reason="the language models' packages are not installed: pip install -r requirements-lm.txt"
+    )
+    frame = pandas.DataFrame(by_reply(mine=TRUTH))
+    path = tmp_path / "s.parquet"
+    expected = exchange.read_scores(written(tmp_path / "s.jsonl", by_reply(mine=TRUTH))).scores
+    for changed in (
+        frame.assign(prompt=pandas.Categorical(frame["prompt"])),
+        frame.set_index("prompt"),
+        frame.groupby("prompt", sort=False).agg(list).reset_index().rename(columns={"reply": "replies"}),
+    ):
+        changed.to_parquet(path)
+        assert exchange.read_scores(path).scores == expected
+    frame.assign(day=pandas.Timestamp("2026-01-01")).to_parquet(path)
+    table = exchange.read_scores(path)
+    assert table.scores == expected and table.no_scores == ["day"]
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="^[^\n]*s.parquet must be a whole parquet file, [^\n]*; copy it again\\.$"):
+        exchange.read_scores(path)
+
+
+def test_a_score_of_a_reply_with_another_end_is_told(files, tmp_path):
+    scores = written(tmp_path / "s.jsonl", [row | {"reply": row["reply"] + "\n"} for row in by_reply(mine=TRUTH)])
+    with pytest.raises(ValueError, match="^[^\n]* \\(it has one that differs in spaces or line breaks at an end\\); "):
+        audit_files(files[0], scores)
+
+
+def test_files_of_scores_may_be_any_iterable_and_must_be_some(files):
+    assert list(audit_files(files[0], iter([files[1]])).reward_models) == ["noisy", "truth"]
+    with pytest.raises(ValueError, match="^scores must be at least one file of scores, got none\\.$"):
+        audit_files(files[0], [])
 
 
 def test_a_reply_with_a_line_separator_of_unicode_comes_back(tmp_path):
@@ -157,13 +213,13 @@ def test_a_score_of_null_abstains_and_is_counted(files, tmp_path):
     for place in (0, 5, 8, 9, 10):  # of the third prompt one is left
         rows[place]["judge"] = None
     audit = audit_files(files[0], written(tmp_path / "s.jsonl", rows), ground_truth="truth")
-    judge = audit.teachers["judge"]
+    judge = audit.reward_models["judge"]
     assert judge["unscored"] == 5 and judge["prompts"] == 11 and judge["accuracy"] == [1, 1, 1]
     assert judge["rewards"][0][0] is None and judge["per_prompt"]["covariance"][2] is None
     assert "5 replies have no reward of judge, and are left out of its numbers." in audit.advice
     report.page(audit)
     regraded = regrade(audit)
-    assert regraded.teachers["judge"] == judge
+    assert regraded.reward_models["judge"] == judge
 
 
 @pytest.mark.parametrize(
@@ -205,7 +261,10 @@ def test_a_reply_drawn_twice_is_two_replies_with_one_score(tmp_path):
     rows = [{"prompt": p, "reply": r, "judge": float(len(r))} for p in "ab" for r in ("x", "x", "long")]
     path = written(tmp_path / "both.jsonl", rows)
     audit = audit_files(path, path)
-    assert audit.teachers["both" if "both" in audit.teachers else "judge"]["rewards"] == [[1, 1, 4], [1, 1, 4]]
+    assert audit.reward_models["both" if "both" in audit.reward_models else "judge"]["rewards"] == [
+        [1, 1, 4],
+        [1, 1, 4],
+    ]
     assert audit.replies["same"] == pytest.approx(1 / 3)
 
 
@@ -226,7 +285,7 @@ def test_an_export_is_the_same_replies_again(tmp_path, name):
     again = exchange.read_replies(tmp_path / name)
     assert count == 7 and [sorted(row) for row in again.replies] == [["x", "x", "y"], ["y"] * 3, ["x", "z", "z"]]
     assert [prompt.messages for prompt in again.prompts] == [prompt.messages for prompt in brought.prompts]
-    assert again.prompts[1].reference == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3, [-1] * 3]
+    assert again.prompts[1].reference_reply == "good" and again.log_probs == [[-1.0, -1.5, -2.0], [-3.0] * 3, [-1] * 3]
     assert again.ended == [[True, False, True], [True] * 3, [True] * 3]
     pairs = [["other", "bad"], ["other", "x"], ["x", "bad"]]
     of_file, exported = (sorted([pair.chosen, pair.rejected] for pair in file.pairs) for file in (brought, again))
@@ -292,10 +351,15 @@ def test_two_scores_that_know_no_pair_in_common_are_ordered(tmp_path):
             scores.append({"prompt": prompt, "reply": reply} | known)
     replies = written(tmp_path / "r.jsonl", rows)
     audit = audit_files(replies, written(tmp_path / "s.jsonl", scores), folder=tmp_path / "run")
-    assert audit.order["by"] == "preference_covariance" and not audit.order["gaps"][0]["apart"]
-    assert audit.teachers["first"]["pairs"] == 6 and audit.teachers["first"]["preferences"][6] == [None, None]
+    assert audit.order["by"] == "preference_covariance"
+    assert audit.order["gaps"] == [{"difference": None, "prompts": None, "apart": False}]
+    assert "It cannot be compared with second, the next" in answer(audit)
+    assert audit.reward_models["first"]["pairs"] == 6 and audit.reward_models["first"]["preferences"][6] == [None, None]
     assert Audit.load(tmp_path / "run") == audit
-    assert regrade(audit).teachers["first"]["preference_accuracy"] == audit.teachers["first"]["preference_accuracy"]
+    assert (
+        regrade(audit).reward_models["first"]["preference_accuracy"]
+        == audit.reward_models["first"]["preference_accuracy"]
+    )
 
 
 def test_a_ground_truth_of_none_of_the_replies_is_one_sentence(files, tmp_path):
@@ -318,7 +382,7 @@ def test_a_ground_truth_of_few_prompts_is_used_where_that_is_asked_for(files, tm
 def test_columns_that_hold_no_scores_are_named(files, tmp_path):
     rows = by_reply(judge=TRUTH.tolist(), why=[["clear"] * 4] * 12)
     audit = audit_files(files[0], written(tmp_path / "s.jsonl", rows))
-    assert list(audit.teachers) == ["judge"]
+    assert list(audit.reward_models) == ["judge"]
     assert "columns of s.jsonl that hold no scores: why" in audit.prompts["left_out"]
 
 
@@ -348,7 +412,7 @@ def test_pairs_without_scores_are_left_out_alone(tmp_path):
     scores = by_reply(judge=TRUTH.tolist())
     scores += [{"prompt": p, "reply": r, "judge": v} for p in PROMPTS[1:] for r, v in (("good", 1.0), ("bad", 0.0))]
     audit = audit_files(written(tmp_path / "r.jsonl", rows), written(tmp_path / "s.jsonl", scores))
-    assert audit.teachers["judge"]["pairs"] == 11 and audit.teachers["judge"]["preference_accuracy"][0] == 1
+    assert audit.reward_models["judge"]["pairs"] == 11 and audit.reward_models["judge"]["preference_accuracy"][0] == 1
     assert "1 of 12 pairs: no scores of both replies by judge" in audit.prompts["left_out"]
 
 
@@ -362,7 +426,7 @@ def test_pairs_without_scores_are_left_out_alone(tmp_path):
             {"reply": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "thanks"}]},
             "must have a reply whose last turn is the assistant's, got one of 'user'",
         ),
-        ({"reply": None}, 'must have one "reply" or a list of "replies", got prompt\\.$'),
+        ({"reply": None}, 'must have one "reply" or a list of "replies", got prompt; rename, add or leave out one\\.$'),
         ({"reply": "\ud83d"}, "must have a reply of whole characters, got half a one, which UTF-8 cannot write"),
         ({"prompt": []}, "must have a prompt that is a text, got list"),
         (
@@ -387,7 +451,7 @@ def test_a_row_without_a_prompt_is_told_by_its_keys(tmp_path):
             ", ".join(f"column {i}" for i in range(12)) + " and 88 more",
         ),
     ):
-        with pytest.raises(ValueError, match=f'line 1, must have a "prompt", got {expected}\\.$'):
+        with pytest.raises(ValueError, match=f'line 1, must have a "prompt", got {expected}; rename one of them\\.$'):
             exchange.read_replies(written(tmp_path / "r.jsonl", [row]))
 
 
@@ -429,11 +493,11 @@ def test_preferences_of_the_replies_file_are_audited_where_they_are_scored(tmp_p
     pairs = [{"prompt": p, "reply": r, "judge": v} for p in PROMPTS for r, v in (("good", 1.0), ("bad", 0.0))]
     replies = written(tmp_path / "r.jsonl", rows)
     audit = audit_files(replies, written(tmp_path / "s.jsonl", scores + pairs))
-    assert audit.teachers["judge"]["preference_accuracy"][0] == 1 and audit.order["by"] == "preference_covariance"
+    assert audit.reward_models["judge"]["preference_accuracy"][0] == 1 and audit.order["by"] == "preference_covariance"
     assert audit_files(replies, written(tmp_path / "t.jsonl", scores)).order["by"] == "reward_variance"
     rows[1] |= {"chosen": "bad"}
     audit = audit_files(written(replies, rows), written(tmp_path / "s.jsonl", scores + pairs))
-    assert audit.teachers["judge"]["pairs"] == 11 and audit.teachers["judge"]["preference_accuracy"][0] == 1
+    assert audit.reward_models["judge"]["pairs"] == 11 and audit.reward_models["judge"]["preference_accuracy"][0] == 1
     assert "line 2: chosen and rejected replies that are the same" in audit.prompts["left_out"]
 
 
@@ -444,7 +508,7 @@ def test_a_report_may_keep_no_texts(files, tmp_path):
     for texts in (True, False):
         folder = tmp_path / str(texts)
         audit = audit_files(files[0], scores, ground_truth="truth", texts=texts, folder=folder)
-        assert any(json.dumps(reply) in json.dumps(audit.teachers) for row in REPLIES for reply in row) == texts
+        assert any(json.dumps(reply) in json.dumps(audit.reward_models) for row in REPLIES for reply in row) == texts
         assert "1 scores of s.jsonl are of other replies" in audit.prompts["left_out"][0]
         for file in folder.iterdir():
             assert ("of another file" in file.read_text(encoding="utf-8")) == texts
@@ -459,7 +523,7 @@ def test_a_report_without_texts_numbers_the_openings(tmp_path):
     path = written(tmp_path / "r.jsonl", rows)
     for texts, expected in ((True, "begins “dear alice …”"), (False, "opening 1")):
         audit = audit_files(path, path, texts=texts, folder=tmp_path / str(texts))
-        assert audit.teachers["judge"]["probes"][expected][0] > 0.9
+        assert audit.reward_models["judge"]["probes"][expected][0] > 0.9
         for file in (tmp_path / str(texts)).iterdir():
             assert ("dear alice" in file.read_text(encoding="utf-8").lower()) == texts
 
@@ -478,7 +542,7 @@ def test_replies_and_scores_may_be_tables(files, tmp_path):
         path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         replies = exchange.read_replies(path)
         assert replies.replies[1][1] == "" and replies.replies[1][3] == rows[7]["reply"]
-        judge = audit_files(path, path, ground_truth="truth").teachers["judge"]
+        judge = audit_files(path, path, ground_truth="truth").reward_models["judge"]
         assert judge["unscored"] == 1 and judge["rewards"][0][1] == TRUTH[0, 1] and judge["accuracy"][0] == 1
     (tmp_path / "s.csv").write_text(f"prompt,reply,judge\nq,{'long ' * 50_000},{2**60 + 1}\n")
     with pytest.raises(ValueError, match=f"s.csv, row 1, must have scores [^\n]* got 'judge' = {2**60 + 1}; "):
@@ -493,7 +557,7 @@ def test_a_score_of_too_few_prompts_is_one_sentence(files, tmp_path):
     expected = "^A score must be there for [^\n]* at least 90% of the prompts, got 10 of 12 by judge; [^\n]*\\.$"
     with pytest.raises(ValueError, match=expected):
         audit_files(files[0], scores)
-    assert audit_files(files[0], scores, min_scored=0.8).teachers["judge"]["prompts"] == 10
+    assert audit_files(files[0], scores, min_scored=0.8).reward_models["judge"]["prompts"] == 10
 
 
 @pytest.mark.parametrize("layout", [{"indent": 1}, {}])
@@ -611,13 +675,20 @@ def test_the_command_exports_and_compares(files, tmp_path, capsys):
         ),
         (["--replies", "none.jsonl", "--scores", "S", "--dry-run"], "^none.jsonl must be where this command can read "),
         (["--replies", "R", "--export", "e.csv"], "^A file of replies to be scored must end in .jsonl, [^\n]*\\.$"),
+        (
+            ["--replies", "R", "--export", "E"],
+            "^[^\n]*/e.jsonl must be where [^\n]*, but is not \\(Is a directory\\); ",
+        ),
+        (["--compare", "R", "R"], "^An audit must be JSON, got [^\n]*; name an audit.json\\.$"),
     ],
 )
 def test_what_is_wrong_with_files_is_one_sentence(files, tmp_path, monkeypatch, arguments, expected):
     monkeypatch.setenv("RVLIB_DATA", str(tmp_path))
     places = {"R": str(files[0]), "S": str(files[1]), "R1": str(tmp_path / "replise.jsonl")}
     places |= {"S1": str(tmp_path / "score.jsonl"), "C": str(tmp_path / "run-a"), "C1": str(tmp_path / "run-b")}
+    places |= {"E": str(tmp_path / "e.jsonl")}
     (tmp_path / "run-a").mkdir()
+    (tmp_path / "e.jsonl").mkdir()
     with pytest.raises(SystemExit) as stopped:
         main([places.get(argument, argument) for argument in arguments])
     assert re.search(expected, str(stopped.value.code))
@@ -630,7 +701,7 @@ def test_exported_replies_come_back_as_scores(files, tmp_path):
         assert exchange.write_replies(path, brought.prompts, brought.replies) == 48
         rows = [row.columns for row in exchange_rows.read_rows(path)]
         scored = written(tmp_path / "back.jsonl", [row | {"judge": len(row["reply"])} for row in rows])
-        assert audit_files(files[0], scored).teachers["judge"]["rewards"] == LENGTH.tolist()
+        assert audit_files(files[0], scored).reward_models["judge"]["rewards"] == LENGTH.tolist()
 
 
 # Arrays
@@ -638,7 +709,7 @@ def test_exported_replies_come_back_as_scores(files, tmp_path):
 
 def test_an_audit_of_arrays_in_three_lines():
     audit = audit_rewards(TRUTH)
-    assert list(audit.teachers) == ["the reward model"] and audit.order["by"] == "reward_variance"
+    assert list(audit.reward_models) == ["the reward model"] and audit.order["by"] == "reward_variance"
     assert verdict(audit, "the reward model").startswith("Without a ground truth only its speed is known: ")
     for rewards, truth, options, expected in (
         ({}, None, {}, "rewards must hold at least one reward model"),
@@ -670,32 +741,32 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
     expected = audit_rewards(np.where(TRUTH > 1, np.nan, TRUTH), LENGTH, prompts=PROMPTS, replies=REPLIES)
     rewards = np.ma.masked_array(TRUTH, mask=TRUTH > 1)
     audit = audit_rewards(rewards, LENGTH, prompts=np.array(PROMPTS), replies=np.array(REPLIES))
-    assert audit.teachers == expected.teachers and audit.prompts == expected.prompts
-    assert audit.teachers["the reward model"]["unscored"] == (TRUTH > 1).sum() > 0
+    assert audit.reward_models == expected.reward_models and audit.prompts == expected.prompts
+    assert audit.reward_models["the reward model"]["unscored"] == (TRUTH > 1).sum() > 0
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda audit: audit["teachers"]["judge"].pop("rewards"),
-        lambda audit: audit["teachers"]["judge"].pop("covariance"),
-        lambda audit: audit["teachers"]["judge"].update(per_prompt=None),
+        lambda audit: audit["reward_models"]["judge"].pop("rewards"),
+        lambda audit: audit["reward_models"]["judge"].pop("covariance"),
+        lambda audit: audit["reward_models"]["judge"].update(per_prompt=None),
         lambda audit: audit["prompts"].pop("names"),
         lambda audit: audit["prompts"].update(fingerprints=None),
         lambda audit: audit["prompts"].update(first_same=[1]),
         lambda audit: audit["policy"].pop("name"),
-        lambda audit: audit.update(teachers=None),
-        lambda audit: audit.update(teachers={"judge": None}),
-        lambda audit: audit.update(teachers={}),
-        lambda audit: audit.update(reference=None),
+        lambda audit: audit.update(reward_models=None),
+        lambda audit: audit.update(reward_models={"judge": None}),
+        lambda audit: audit.update(reward_models={}),
+        lambda audit: audit.update(ground_truth_grade=None),
         lambda audit: audit.update(order={"by": "covariance", "names": ["other"], "gaps": []}),
-        lambda audit: audit["teachers"]["judge"]["rewards"][0].pop(),
-        lambda audit: audit["teachers"]["judge"]["rewards"].pop(),
-        lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, "good"),
-        lambda audit: audit["reference"].update(rewards=[[1.0, 2.0]]),
-        lambda audit: audit["reference"].pop("reward_variance"),
-        lambda audit: audit["teachers"]["judge"].update(rewards=5),
-        lambda audit: audit["teachers"]["judge"]["rewards"][0].__setitem__(0, 10**400),
+        lambda audit: audit["reward_models"]["judge"]["rewards"][0].pop(),
+        lambda audit: audit["reward_models"]["judge"]["rewards"].pop(),
+        lambda audit: audit["reward_models"]["judge"]["rewards"][0].__setitem__(0, "good"),
+        lambda audit: audit["ground_truth_grade"].update(rewards=[[1.0, 2.0]]),
+        lambda audit: audit["ground_truth_grade"].pop("reward_variance"),
+        lambda audit: audit["reward_models"]["judge"].update(rewards=5),
+        lambda audit: audit["reward_models"]["judge"]["rewards"][0].__setitem__(0, 10**400),
     ],
 )
 def test_a_damaged_audit_is_one_sentence(tmp_path, damage):
@@ -743,6 +814,55 @@ def test_the_titles_question_is_answered_in_a_sentence(rewards, expected):
     page = report.page(audit)
     heading = page.index("</h1>")
     assert page[heading:].startswith(f'</h1><div><p class="answer"><strong>{answer.split("(")[0][:40]}')
+
+
+def test_the_answer_of_several_has_the_gap_to_the_next_with_its_interval():
+    noise = np.random.default_rng(3).normal(size=(2, 12, 4))
+    for second, expected in (
+        (noise[0], "It is ahead of b, the next, by 0.[0-9]{3} \\[0.[0-9]{3}, [0-9.]+\\] in covariance\\."),
+        (
+            TRUTH + 0.1 * noise[1],
+            "It cannot be told apart from [^\n]*: they differ by 0.[0-9]{3} \\[-0.[0-9]{3}, [0-9.]+\\] ",
+        ),
+    ):
+        audit = audit_rewards({"a": TRUTH + 0.1 * noise[0], "b": second}, TRUTH)
+        first = verdict(audit, audit.order["names"][0])
+        assert re.match(re.escape(first) + " " + expected, answer(audit))
+        assert f"<strong>{answer(audit)}</strong>" in report.tables(audit)
+
+
+def test_an_audit_of_an_older_version_is_read(tmp_path):
+    audit = audit_rewards({"mine": TRUTH + LENGTH}, TRUTH)
+    audit.write(tmp_path)
+    path = tmp_path / "audit.json"
+    older = json.loads(path.read_text())
+    older |= {"teachers": older.pop("reward_models"), "reference": older.pop("ground_truth_grade")}
+    path.write_text(json.dumps(older))
+    assert Audit.load(path) == audit
+
+
+def test_an_audit_prints_as_its_answer_and_main_numbers():
+    for rewards in ({"mine": TRUTH + LENGTH}, {"mine": TRUTH + LENGTH, "yours": TRUTH}):
+        audit = audit_rewards(rewards, TRUTH)
+        first, *others = str(audit).splitlines()
+        assert first == answer(audit) and others[-1] == report.sizes(audit)
+        assert any("accuracy" in line for line in others)
+
+
+@pytest.mark.parametrize(
+    "rewards, expected",
+    [
+        ({1: TRUTH}, "as the label of each reward model, got 1"),
+        ({None: TRUTH}, "as the label of each reward model, got None"),
+        ({"the ground truth": TRUTH + LENGTH}, "as the label of each reward model, got 'the ground truth'"),
+        (np.zeros((0, 3)), "at least two replies to each, got shape \\(0, 3\\)"),
+    ],
+)
+def test_arrays_that_are_no_audit_are_one_sentence(rewards, expected):
+    with pytest.raises(ValueError, match=f"^rewards [^\n]*{expected}\\.$"):
+        audit_rewards(rewards, TRUTH)
+    if "the ground truth" in rewards:  # without a ground truth the name is free
+        assert list(audit_rewards(rewards).reward_models) == ["the ground truth"]
 
 
 def test_a_ground_truth_that_tells_no_replies_apart_says_nothing_of_a_reward_model():
@@ -805,8 +925,10 @@ def test_scores_that_differ_by_rounding_alone_have_no_variance(files, tmp_path):
     scores = written(tmp_path / "five.jsonl", by_reply(five=five, truth=TRUTH.tolist()))
     audits = audit_files(files[0], scores, ground_truth="truth"), audit_rewards({"five": np.array(five, float)}, TRUTH)
     for audit in audits:
-        assert audit.teachers["five"]["scale"] == 0 and audit.teachers["five"]["reward_variance"] == [0, 0, 0]
-        assert audit.teachers["five"]["unscored"] == 1 and audit.advice[0].startswith("five gives every reply the same")
+        assert audit.reward_models["five"]["scale"] == 0 and audit.reward_models["five"]["reward_variance"] == [0, 0, 0]
+        assert audit.reward_models["five"]["unscored"] == 1 and audit.advice[0].startswith(
+            "five gives every reply the same"
+        )
 
 
 def test_no_interval_shows_a_negative_zero():
@@ -839,13 +961,13 @@ def test_openings_are_those_that_divide_the_replies_to_enough_prompts():
 
 def test_a_reward_model_that_likes_long_replies_is_told():
     liking = audit_rewards({"judge": LENGTH + TRUTH}, TRUTH, replies=REPLIES)
-    value, low, high = liking.teachers["judge"]["probes"]["length"]
+    value, low, high = liking.reward_models["judge"]["probes"]["length"]
     assert value > 0.9 and low > 0.3
     assert any(sentence.startswith("judge rewards length (") for sentence in liking.advice)
     assert "What else does it reward?" in report.page(liking)
     length_truth = audit_rewards({"judge": LENGTH + TRUTH}, LENGTH, replies=REPLIES)
     assert not any("judge rewards length" in sentence for sentence in length_truth.advice)
-    without = length_truth.teachers["judge"]["covariance_without_length"]
+    without = length_truth.reward_models["judge"]["covariance_without_length"]
     assert without == pytest.approx([0, 0, 0], abs=1e-9)
 
 
@@ -878,7 +1000,7 @@ def test_a_comparison_is_paired_over_prompts():
     comparison = compare(first, later)
     assert comparison.names == ("before", "after") and comparison.prompts == 30
     changes = {change.measure: change for change in comparison.changes}
-    assert {change.teacher for change in comparison.changes} == {"judge"}
+    assert {change.reward_model for change in comparison.changes} == {"judge"}
     value, low, high = changes["mean reward"].difference
     assert value == pytest.approx(0.5 / base.std(ddof=1)) and high - low < 1e-9 and changes["mean reward"].apart
     for measure in ("mean truth", "covariance", "accuracy", "reward variance"):
@@ -911,11 +1033,11 @@ def test_a_comparison_and_a_regrading_leave_out_pairs_of_one_text():
     audit = audit_rewards({"judge": rewards}, truth, replies=replies)
     measures = {change.measure: change.first[0] for change in compare(audit, audit).changes}
     for measure, key in (("accuracy", "accuracy"), ("harm-aware acc.", "harm_aware")):
-        assert measures[measure] == pytest.approx(audit.teachers["judge"][key][0])
-    assert audit.teachers["judge"]["accuracy"][0] < grade(rewards, truth)["accuracy"][0] - 0.05
-    assert regrade(audit).teachers == audit.teachers
+        assert measures[measure] == pytest.approx(audit.reward_models["judge"][key][0])
+    assert audit.reward_models["judge"]["accuracy"][0] < grade(rewards, truth)["accuracy"][0] - 0.05
+    assert regrade(audit).reward_models == audit.reward_models
     older = replace(audit, prompts={key: value for key, value in audit.prompts.items() if key != "first_same"})
-    assert regrade(older).teachers == audit.teachers
+    assert regrade(older).reward_models == audit.reward_models
     assert compare(Audit.load(), Audit.load()).changes
 
 
@@ -944,4 +1066,4 @@ def test_the_pages_example_with_a_reward_server_runs(tmp_path, monkeypatch, caps
         row["variety"] == pytest.approx(len(set(row["reply"].split())) / max(len(row["reply"].split()), 1))
         for row in rows
     )
-    assert list(scope["audit"].teachers) == ["variety", "cheerful"] and scope["audit"].ground_truth == "quality"
+    assert list(scope["audit"].reward_models) == ["variety", "cheerful"] and scope["audit"].ground_truth == "quality"

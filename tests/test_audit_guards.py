@@ -21,7 +21,7 @@ transformers = pytest.importorskip(
 from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
 from rvlib.audit import command as audit_command
-from rvlib.audit import model_scores, report, scoring, statistics
+from rvlib.audit import exchange, model_scores, report, scoring, statistics
 from rvlib.audit import run as audit_run
 from rvlib.audit.arguments import parser
 from rvlib.audit.outcome import Audit
@@ -141,7 +141,7 @@ def test_a_folder_that_is_not_whole_is_told_before_anything_is_drawn(models, pro
 
 def test_as_long_as_every_model_reads_is_not_too_long(models, prompts, tmp_path):
     path = prompts("rain", "a " * 14)  # with the four marks of a pair and a reply of six, 24
-    assert audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS).teachers
+    assert audit(models / "policy", [models / "encoder"], path, folder=tmp_path / "run", **SETTINGS).reward_models
 
 
 def test_a_pair_too_long_is_told_by_line(models, tmp_path):
@@ -256,11 +256,11 @@ def test_the_report_shows_a_reply_as_each_model_reads_it(tmp_path, prompts):
     records = [json.loads(line) for path in tmp_path.rglob("batch-*") for line in path.read_text().splitlines()]
     reply = next(record["replies"][0] for record in records if record["prompt"] == "line 1")
     assert reply.startswith("<think>")
-    example = result.teachers["judge"]["example"]
+    example = result.reward_models["judge"]["example"]
     assert example["text"] == f"<user> rain sun <end> <assistant> {reply} <end>"
     assert example["last_tokens"] == example["text"].split()[-3:] and example["reads"] == "the last token"
-    assert result.teachers["bare"]["example"]["text"] == f"<bos> rain sun <end> <end> {reply} <end>"
-    has_template = [result.policy, result.teachers["judge"], result.teachers["bare"]]
+    assert result.reward_models["bare"]["example"]["text"] == f"<bos> rain sun <end> <end> {reply} <end>"
+    has_template = [result.policy, result.reward_models["judge"], result.reward_models["bare"]]
     assert [each["chat_template"] for each in has_template] == [True, True, False]
     sentences = reading_notes(result)
     assert any(sentence.startswith("bare: It has no chat template: ") for sentence in sentences)
@@ -278,10 +278,10 @@ def test_rewards_that_differ_by_rounding_alone_have_no_variance(models, prompts,
         return [[5 + next(steps) for _ in row] for row in replies]
 
     result: Any = audit(models / "policy", {"five": five, "length": length}, prompts(), folder=tmp_path, **SETTINGS)
-    five_grade = result.teachers["five"]
+    five_grade = result.reward_models["five"]
     assert five_grade["reward_variance"] == [0, 0, 0] and five_grade["scale"] == 0
     assert "five gives every reply the same reward: it cannot teach." in result.advice
-    assert result.teachers["length"]["reward_variance"][0] > 0.1
+    assert result.reward_models["length"]["reward_variance"][0] > 0.1
 
 
 def test_without_noise_flattens_what_noise_alone_makes():
@@ -316,7 +316,7 @@ def test_noise_of_another_precision_counts_where_it_is_asked_for(models, prompts
     noise, path = {}, prompts()
     for other in (None, "bfloat16"):
         result = audit(models / "policy", [models / "judge"], path, folder=tmp_path, compare_dtype=other, **SETTINGS)
-        noise[other] = result.teachers["judge"]["noise"]
+        noise[other] = result.reward_models["judge"]["noise"]
     assert 0 < noise[None] < 1e-4 < noise["bfloat16"]
     report.show(result)
     assert "noise, in its own unit" in capsys.readouterr().out
@@ -335,13 +335,23 @@ def test_settings_are_checked_before_anything_is_drawn(models, prompts, tmp_path
     assert drawn_nothing(tmp_path)
 
 
+def test_reward_models_are_names_or_have_labels(models, prompts, tmp_path):
+    for odd in (len, {1: len}, [len], {None: "sentiment"}):
+        with pytest.raises(
+            ValueError, match="^reward_models must be names, or {label: a name or a function} [^\n]*\\.$"
+        ):
+            audit(models / "policy", odd, prompts(), folder=tmp_path, **SETTINGS)
+    result: Any = audit(models / "policy", "positivity", prompts(), folder=tmp_path, **SETTINGS)
+    assert list(result.reward_models) == ["positivity"]
+
+
 def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path):
     rows = [{"prompt": p, "reply": r, "judge": len(r)} for p in ("rain", "sun") for r in ("a", "b c")]
     for name in ("replies.jsonl", "scores.jsonl"):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     files: Any = {"replies": tmp_path / "replies.jsonl", "scores": [tmp_path / "scores.jsonl"]}
     result = audit(None, [models / "judge"], progress=False, folder=tmp_path / "run", **files)
-    rewards = {name: grade["rewards"] for name, grade in result.teachers.items()}
+    rewards = {name: grade["rewards"] for name, grade in result.reward_models.items()}
     assert rewards.pop("scores.jsonl:judge") == [[1, 3], [1, 3]] and list(rewards) == ["judge"]
     assert rewards["judge"] != [[1, 3], [1, 3]]
     with pytest.raises(ValueError, match="^The ground truth must be one of the scores [^\n]*, got 'jugde'\\.$"):
@@ -362,11 +372,13 @@ def test_a_score_called_like_a_fixed_reward_is_the_ground_truth_only_by_its_file
         audit_command.main([*command, "--ground-truth", "sentiment"])
     audit_command.main([*command, "--ground-truth", "s.jsonl:sentiment"])
     result = Audit.load(tmp_path / "run")
-    assert result.reference is not None and result.reference["rewards"] == [[1, 3], [1, 3]]
-    assert result.ground_truth == "sentiment" and "sentiment" not in result.teachers
+    assert result.ground_truth_grade is not None and result.ground_truth_grade["rewards"] == [[1, 3], [1, 3]]
+    assert result.ground_truth == "sentiment" and "sentiment" not in result.reward_models
 
 
-def test_a_score_may_have_a_name_like_one_on_the_hub(tmp_path):
+def test_a_score_may_have_a_name_like_one_on_the_hub(tmp_path, monkeypatch):
+    read, rows_of = [], exchange.read_rows
+    monkeypatch.setattr(exchange, "read_rows", lambda path: read.append(path) or rows_of(path))
     rows = [{"prompt": p, "reply": r, "judges/a": len(r), "judges/b": -len(r)} for p in "ab" for r in ("c", "d e")]
     path = tmp_path / "s.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -374,7 +386,8 @@ def test_a_score_may_have_a_name_like_one_on_the_hub(tmp_path):
         command = ["--replies", str(path), "--scores", str(path), *beside]
         audit_command.main([*command, "--ground-truth", "judges/a", "--folder", str(tmp_path / "run")])
         result = Audit.load(tmp_path / "run")
-        assert result.ground_truth == "judges/a" and "judges/b" in result.teachers
+        assert result.ground_truth == "judges/a" and "judges/b" in result.reward_models
+    assert read == 4 * [path]  # the replies and the scores, each once in each audit
 
 
 def test_what_can_be_told_without_a_model_is_told_before_anything_is_drawn(models, prompts, tmp_path):
@@ -422,7 +435,10 @@ def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
     )
     assert first.replies["same"] > 0.2 and again.replies == first.replies
     left = {"per_prompt", "rewards", "examples", "example", "notes", "noise"}  # in the order of the replies
-    for before, after in ((first.teachers["judge"], again.teachers["judge"]), (first.reference, again.reference)):
+    for before, after in (
+        (first.reward_models["judge"], again.reward_models["judge"]),
+        (first.ground_truth_grade, again.ground_truth_grade),
+    ):
         assert before.keys() == after.keys() and before["preferences"] == after["preferences"]
         for key in before.keys() - left:
             for value, expected in zip(numbers(after[key]), numbers(before[key]), strict=True):
@@ -464,8 +480,8 @@ def test_a_reply_without_a_reward_leaves_its_prompt_out_for_all(models, prompts,
     result = audit(models / "policy", scores, prompts(), min_scored=0.7, **settings)
     assert result.prompts["names"] == ["line 1", "line 3", "line 4"]
     assert result.prompts["left_out"] == ["line 2: silent gave no reward to 2 of its 3 replies"]
-    assert {name: len(grade["rewards"]) for name, grade in result.teachers.items()} == {"silent": 3, "length": 3}
-    assert result.teachers["silent"]["rewards"] == result.teachers["length"]["rewards"]
+    assert {name: len(grade["rewards"]) for name, grade in result.reward_models.items()} == {"silent": 3, "length": 3}
+    assert result.reward_models["silent"]["rewards"] == result.reward_models["length"]["rewards"]
 
 
 def test_a_pair_without_a_reward_is_counted(models, tmp_path):
@@ -482,7 +498,7 @@ def test_a_pair_without_a_reward_is_counted(models, tmp_path):
     result: Any = audit(
         models / "policy", {"mine": silent_on_one}, path, min_scored=0.8, folder=tmp_path / "run", **SETTINGS
     )
-    assert result.teachers["mine"]["pairs"] == 4 and len(result.prompts["names"]) == 5
+    assert result.reward_models["mine"]["pairs"] == 4 and len(result.prompts["names"]) == 5
     assert result.prompts["left_out"] == ["line 2: mine gave no reward to 2 of its 2 preferred and other replies"]
 
 
@@ -521,7 +537,25 @@ def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, t
     partial.write_text(partial.read_text() + '["rewards", 2, [[0.')  # what a kill in the midst of writing leaves
     result = audit(models / "policy", [models / "judge"], path, folder=tmp_path / "cut", **SETTINGS)
     assert calls[:5] == ["line 1", "line 2", "line 3", "line 3", "line 4"]
-    assert result.teachers == whole.teachers and not list(tmp_path.rglob("*.partial.jsonl"))
+    assert result.reward_models == whole.reward_models and not list(tmp_path.rglob("*.partial.jsonl"))
+
+
+def test_scores_by_a_function_are_said_not_to_be_kept(models, prompts, tmp_path, capsys):
+    path, answers, factor = prompts(), [], 1
+    for factor in (1, 2):
+        answers.append(
+            audit(
+                models / "policy",
+                {"mine": lambda prompts, replies: [[factor * len(reply) for reply in row] for row in replies]},
+                path,
+                folder=tmp_path / "run",
+                **SETTINGS | {"progress": True},
+            )
+        )
+        said = "Scores by Python functions (mine) are not kept: after a stop they are made anew."
+        assert said in capsys.readouterr().out
+    first, second = (np.array(result.reward_models["mine"]["rewards"]) for result in answers)
+    assert (second == 2 * first).all()  # what a function says now, and not what it said before
 
 
 def test_a_place_for_the_export_that_is_not_there_is_told_before_anything_is_drawn(models, prompts, tmp_path):
@@ -556,7 +590,7 @@ def test_scores_of_texts_that_were_read_otherwise_are_made_again(models, prompts
     for number, rise in ((model_scores.FORMAT, 0), (model_scores.FORMAT + 1, 1)):
         monkeypatch.setattr(model_scores, "FORMAT", number)
         after = audit(models / "policy", [models / "judge"], path, folder=tmp_path, **SETTINGS)
-        rewards = [np.array(result.teachers["judge"]["rewards"]) for result in (before, after)]
+        rewards = [np.array(result.reward_models["judge"]["rewards"]) for result in (before, after)]
         assert np.allclose(rewards[1], rewards[0] + rise)
 
 

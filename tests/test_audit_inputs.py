@@ -26,7 +26,7 @@ def test_prompts_of_every_form(tmp_path):
     ]
     examples, bad = files.read_examples(written(tmp_path, "\n\n".join(map(json.dumps, lines)) + "\n"))
     assert not bad and [e.prompt.name for e in examples] == [f"line {n}" for n in (1, 3, 5, 7, 9)]
-    assert [(e.prompt.text, e.prompt.reference, e.chosen, e.rejected) for e in examples] == [
+    assert [(e.prompt.text, e.prompt.reference_reply, e.chosen, e.rejected) for e in examples] == [
         ("p", "", None, None),
         ("p", "r", None, None),
         ("p", "good", "good", "bad"),
@@ -102,7 +102,7 @@ def read(folder, rows, **settings):
     """(text, reference, chosen, rejected, turns) of each of the examples of rows, as JSON lines."""
     path = written(folder, "".join(json.dumps(row) + "\n" for row in rows))
     return [
-        (e.prompt.text, e.prompt.reference, e.chosen, e.rejected, e.prompt.turns)
+        (e.prompt.text, e.prompt.reference_reply, e.chosen, e.rejected, e.prompt.turns)
         for e in files.read_examples(path, **settings)[0]
     ]
 
@@ -235,7 +235,10 @@ def test_a_table_with_another_separator_says_which(tmp_path, name, text, reason)
 
 def test_lines_of_a_table_that_are_no_rows_are_told(tmp_path):
     path = written(tmp_path, "prompt,n\na,1\nb, then,2\nc,3\n,4\n", "a.csv")
-    with pytest.raises(ValueError, match="got row 3: an empty prompt; line 3: 3 cells instead of 2; "):
+    with pytest.raises(
+        ValueError,
+        match="got row 2: 3 cells instead of 2; cells that hold a separator need quotes; row 4: an empty prompt; ",
+    ):
         files.read_examples(path)
     assert [text for _, text, _ in texts(path, skip_bad_lines=True)[0]] == ["a", "c"]
     with pytest.raises(ValueError, match="^[^\n]* must have as many cells in each line as in the first, [^\n]*\\.$"):
@@ -306,7 +309,7 @@ NO_PROMPTS = {
     "NUL bytes": ("prompts.txt", "a\nb\n".encode("utf-16-le")),
     "a zip archive's": ("prompts.csv", b"PK\x03\x04\n\x14"),
     "parquet's": ("prompts.jsonl", b"PAR1\x15\n"),
-    "a parquet file": ("prompts.parquet", b"PAR1\x15\n"),
+    "a whole parquet file": ("prompts.parquet", b"PAR1\x15\n"),
     "must end in .jsonl": ("prompts.yaml", b"a: b\n"),
     "JSON, an array": ("prompts.json", b"[{}, "),
 }
@@ -326,6 +329,10 @@ def test_a_file_that_is_no_text_gives_no_prompts(tmp_path, kind):
         ("prompt,other\na b,1\n", "that of a table with the columns prompt, other; end its name in .csv"),
         ('"id"\t"question"\n1\ta\n', "that of a table with the columns id, question; end its name in .tsv"),
         ("prompt\na b\n", "that of a table with the column prompt; end its name in .csv"),
+        (
+            "id;prompt\n1;a b\n",
+            "that of a table with the columns id, prompt; save it with commas, and end its name in .csv",
+        ),
         ('{"prompt": "a"}\n{"prompt": "b"}\n', "JSON; end its name in .jsonl or .json"),
         ('{\n "data": [\n  {"prompt": "a"}\n ]\n}\n', "that of JSON; end its name in .json"),
         ('[\n {\n  "prompt": "a"\n }\n]\n', "that of JSON; end its name in .json"),
@@ -355,6 +362,7 @@ def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason)
         "First, why?\nThen, how?",
         'Say "a, b\nand, c',
         "Add 1,2\nAdd 3,4",
+        "First; why?\nThen; how?",
     ):
         first = prompt.splitlines()[0]
         assert files.read_examples(written(tmp_path, prompt, "prompts.txt"))[0][0].prompt.text == first
@@ -362,12 +370,15 @@ def test_a_table_or_json_in_a_text_file_gives_no_prompts(tmp_path, text, reason)
 
 @pytest.mark.parametrize("character", ["\x01", "\x07", "\x0c", "\x1b", "\x7f"], ids=ascii)
 def test_a_line_with_control_characters_is_no_text(tmp_path, character):
+    reason = f"not text, with the control character U\\+{ord(character):04X}; correct them, "
     path = written(tmp_path, f"a\tb\r\nc{character}d\ne\n", "prompts.txt")
-    with pytest.raises(
-        ValueError, match=f"got line 2: not text, with the control character U\\+{ord(character):04X}; correct them, "
-    ):
+    with pytest.raises(ValueError, match=f"got line 2: {reason}"):
         files.read_examples(path)
     assert [text for _, text, _ in texts(path, skip_bad_lines=True)[0]] == ["a\tb", "e"]
+    table = written(tmp_path, f"prompt,n\r\na\tb,1\r\nc{character}d,2\r\ne,3\r\n", "prompts.csv")
+    with pytest.raises(ValueError, match=f"got row 2: {reason}"):
+        files.read_examples(table)
+    assert [text for _, text, _ in texts(table, skip_bad_lines=True)[0]] == ["a\tb", "e"]
 
 
 def test_a_misspelt_file_is_told_at_once_with_the_nearest(tmp_path, monkeypatch):

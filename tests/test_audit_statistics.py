@@ -162,10 +162,10 @@ def test_a_truth_with_missing_rewards_has_its_own_speed():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(10, 4)) * np.arange(1, 11)[:, None]
     rewards = np.where(rng.random((10, 4)) < 0.4, np.nan, truth)
-    teacher = audit_rewards(3 * rewards, truth).teachers["the reward model"]
+    teacher = audit_rewards(3 * rewards, truth).reward_models["the reward model"]
     assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
     partly = np.where(rng.random((10, 4)) < 0.3, np.nan, truth)
-    teacher = audit_rewards(rewards, partly).teachers["the reward model"]
+    teacher = audit_rewards(rewards, partly).reward_models["the reward model"]
     assert teacher["relative_speed"] == pytest.approx([1, 1, 1], abs=1e-12)
 
 
@@ -178,20 +178,20 @@ def test_covariances_of_reward_models_that_abstain_from_different_replies_are_in
     unit = truth.std(ddof=1)
     for name, rewards in (("all", truth), ("quiet", quiet), ("loud", loud)):
         expected = np.nanmean(stats.covariances(rewards, truth)) / (np.nanstd(rewards, ddof=1) * unit)
-        assert audit.teachers[name]["covariance"][0] == pytest.approx(expected)
+        assert audit.reward_models[name]["covariance"][0] == pytest.approx(expected)
         value, *_ = stats.partial_covariance(rewards, truth, [[len(reply) for reply in row] for row in replies])
         in_units = value / (np.nanstd(rewards, ddof=1) * unit)
-        assert audit.teachers[name]["covariance_without_length"][0] == pytest.approx(in_units)
-    assert audit.teachers["loud"]["covariance"][0] > 5 * audit.teachers["quiet"]["covariance"][0]
+        assert audit.reward_models[name]["covariance_without_length"][0] == pytest.approx(in_units)
+    assert audit.reward_models["loud"]["covariance"][0] > 5 * audit.reward_models["quiet"]["covariance"][0]
 
 
 def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
     rewards = np.ones((6, 4))
     rewards[:, 1] = np.nan
     audit = audit_rewards(rewards, group=4)
-    assert audit.teachers["the reward model"]["flat_groups"] is None
+    assert audit.reward_models["the reward model"]["flat_groups"] is None
     assert {row.measure: row.cells for row in report_rows.rows(audit)}["flat groups of 4"] == ["unknown"]
-    assert audit_rewards(rewards, group=3).teachers["the reward model"]["flat_groups"][0] == 1
+    assert audit_rewards(rewards, group=3).reward_models["the reward model"]["flat_groups"][0] == 1
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_flat_groups_are_unknown_where_no_prompt_has_a_whole_group():
 def test_exact_scores_are_not_flattened(offset, step):
     rewards = offset + step * (np.arange(32).reshape(8, 4) % 5)
     audit = audit_rewards(rewards, rewards)
-    assert audit.teachers["the reward model"]["accuracy"] == [1, 1, 1]
-    assert np.array_equal(audit.teachers["the reward model"]["rewards"], rewards)
+    assert audit.reward_models["the reward model"]["accuracy"] == [1, 1, 1]
+    assert np.array_equal(audit.reward_models["the reward model"]["rewards"], rewards)
 
 
 @pytest.mark.filterwarnings("error")
@@ -212,7 +212,7 @@ def test_the_unit_of_a_reward_changes_nothing_but_what_is_in_it(factor):
     rewards[0, 0] = np.nan
     replies = [[f"{'word ' * (1 + (5 * i + 3 * j) % 7)}" for j in range(4)] for i in range(12)]
     of_one, of_another = (
-        audit_rewards({"r": by * rewards}, truth * other, replies=replies).teachers["r"]
+        audit_rewards({"r": by * rewards}, truth * other, replies=replies).reward_models["r"]
         for by, other in ((1.0, 1.0), (factor, 1 / factor))
     )
     for key in of_one.keys() - {"mean", "scale", "reward_variance_own_unit", "rewards", "examples"}:
@@ -236,7 +236,7 @@ def test_rewards_whose_powers_are_no_numbers_are_one_sentence(factor, got):
 
 def test_rounding_in_64_bits_is_no_difference():
     rewards = 1e8 + 0.1 + np.spacing(1e8) * (np.arange(32).reshape(8, 4) % 3)
-    assert audit_rewards(rewards).teachers["the reward model"]["scale"] == 0
+    assert audit_rewards(rewards).reward_models["the reward model"]["scale"] == 0
     assert np.ptp(stats.without_noise(1e8 + np.arange(4.0)[None], noise=1.0)) == 0  # a model's are of 32 bits
 
 
@@ -250,5 +250,5 @@ def test_too_few_prompts_make_no_advice_on_what_a_reward_goes_by():
     for prompts, expected in ((2, False), (4, False), (5, True)):
         replies = [["a", "b" * (20 + i), "c" * (40 + 2 * i)] for i in range(prompts)]
         audit = audit_rewards([[float(len(reply)) for reply in row] for row in replies], replies=replies)
-        assert audit.teachers["the reward model"]["probes"]["length"][0] > 0.9
+        assert audit.reward_models["the reward model"]["probes"]["length"][0] > 0.9
         assert any("rewards length" in sentence for sentence in audit.advice) == expected

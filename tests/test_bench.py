@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from rvlib import cli
-from rvlib.lm.experiments import architectures, bench, bench_report, generated, official, plan
+from rvlib.lm.experiments import architectures, bench, bench_report, cost, device_timing, official, plan
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.models.policies import Policy
@@ -90,7 +90,7 @@ def test_architectures_are_the_real_ones(name):
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**ARCHITECTURES[name]))
     assert model.num_parameters() == EXACT[name]
-    planned = [size for key, size in plan.MODELS.items() if key.rpartition("/")[2].lower() == name]
+    planned = [size for key, size in cost.MODELS.items() if key.rpartition("/")[2].lower() == name]
     assert all(size.parameters == pytest.approx(EXACT[name], rel=1e-3) for size in planned)
 
 
@@ -153,7 +153,7 @@ def test_both_ways_of_a_step_compute_the_same():
     assert np.allclose(models.rewards, alone, atol=1e-4)
     ends = models.policy.model.generation_config.eos_token_id
     drawn = official.official_rollout(
-        official.OfficialModels(models.policy.model, models.reference.model, models.reward_model),
+        official.OfficialModels(models.policy.model, models.ref_policy.model, models.reward_model),
         prompt_ids,
         max_new_tokens=24,
         eos_token_ids=ends,
@@ -161,7 +161,7 @@ def test_both_ways_of_a_step_compute_the_same():
     mask = drawn.attention_mask == 1
     replies = [row[drawn.start :][kept[drawn.start :]].tolist() for row, kept in zip(drawn.token_ids, mask)]
     assert drawn.reply_tokens == sum(map(len, replies)) and all(len(r) == 24 or r[-1] in ends for r in replies)
-    for policy, logprobs in ((models.policy, drawn.logprobs), (models.reference, drawn.ref_logprobs)):
+    for policy, logprobs in ((models.policy, drawn.logprobs), (models.ref_policy, drawn.ref_logprobs)):
         assert np.allclose(log_probs(policy, prompt_ids, replies), logprobs, atol=2e-2)  # in bfloat16
     judge, tokenizer = models.reward_model.model, models.reward_model.tokenizer
     alone = [forward(judge, tokenizer, [prompt + reply]).item() for prompt, reply in zip(prompt_ids, replies)]
@@ -263,20 +263,20 @@ def test_a_stage_that_goes_on_too_long_is_cut_off_and_the_others_are_kept(monkey
 
 
 def test_the_union_of_intervals_is_as_long_as_what_it_covers():
-    assert generated.covered([]) == 0
-    assert generated.covered([(4, 5), (0, 2), (1, 3), (1.5, 1.7), (3, 3.5)]) == pytest.approx(4.5)
+    assert device_timing.covered([]) == 0
+    assert device_timing.covered([(4, 5), (0, 2), (1, 3), (1.5, 1.7), (3, 3.5)]) == pytest.approx(4.5)
 
 
-def test_on_a_gpu_every_engine_is_measured_at_both_numbers_of_rows_and_a_large_step():
+def test_on_a_gpu_every_engine_is_measured_at_both_batch_sizes_and_a_large_step():
     models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
     models.device = torch.device("cuda")  # only the names of the stages are asked for
     names = list(models.stages())
     assert names[:6] == ["sampling", "scoring", "update", "step", "large", "official"]
-    assert {"large", "memory"} | {f"{engine}-{rows}" for engine in bench.ENGINES for rows in (32, 256)} < set(names)
+    assert {"large", "memory"} | {f"{engine}-{size}" for engine in bench.ENGINES for size in (32, 256)} < set(names)
 
 
 @pytest.mark.parametrize("batch_size, again", [(4, True), (8, False), (16, False)])
-def test_the_engine_that_samples_is_measured_again_at_another_number_of_rows(batch_size, again):
+def test_the_engine_that_samples_is_measured_again_at_another_batch_size(batch_size, again):
     models = bench.Bench("tiny", recipes.load("tiny-4.1", [*CHANGES, f"runtime.batch_size={batch_size}"]), "cpu")
     used = bench.engines.resolved(models.recipe.runtime.engine, models.policy.model)
     assert (f"{used}-8" in models.stages()) == again
@@ -316,9 +316,9 @@ seeds: [0]
 data: {prompts: 40}
 policies: {tiny: {demonstrations: null, count: null}}
 reward_models: {on-policy-100: null, on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null}
-measure: {prompts: 4, outputs: 4}
+measure: {prompts: 4, num_generations: 4}
 policy_gradient: {epochs: 1, max_new_tokens: 4, batch_size: 8}
-evaluation: {prompts: 2, outputs: 2, per_epoch: 1}
+evaluation: {prompts: 2, num_generations: 2, per_epoch: 1}
 """
 
 
@@ -353,8 +353,6 @@ def test_the_script_for_a_lent_gpu_leaves_its_results_and_nothing_large(tmp_path
 
 
 def test_the_idle_share_is_the_time_in_which_no_kernel_runs(monkeypatch):
-    models = bench.Bench("tiny", recipes.load("tiny-4.1", CHANGES), "cpu")
-
     def kernel(start, end, device):
         return SimpleNamespace(device_type=device, time_range=SimpleNamespace(start=start, end=end))
 
@@ -362,5 +360,5 @@ def test_the_idle_share_is_the_time_in_which_no_kernel_runs(monkeypatch):
     events = [kernel(0, 1e5, cuda), kernel(0.5e5, 2e5, cuda), kernel(0, 9e5, cpu)]
     profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))
     monkeypatch.setattr(torch.profiler, "profile", lambda activities: profile)
-    monkeypatch.setattr(models, "_timed", lambda work: (1.0, work()))
-    assert models.idle_share(lambda: None) == pytest.approx(0.8)
+    monkeypatch.setattr(device_timing, "timed", lambda device, work: (1.0, work()))
+    assert device_timing.idle_share(torch.device("cpu"), lambda: None) == pytest.approx(0.8)

@@ -146,10 +146,10 @@ def test_the_numbers_of_the_book_are_these_models():
     """What is committed holds to the bounds too, and begins where the same code begins here."""
     book = results.load_enumerated_transformers()
     for check, bound in [(check_gradient, sharper_gradient), (check_time, sharper_time)]:
-        check(bound, book["many"])
+        check(bound, book["survey"])
     now = study.one_transformer(points=3)
     for name in ("proxy", "ground_truth", "variance", "gradient_norm", "jacobian_norm"):
-        np.testing.assert_allclose(np.array(now[name])[:, [0, 2]], book["one"][name][:, [0, -1]], rtol=1e-3)
+        np.testing.assert_allclose(np.array(now[name])[:, [0, 2]], book["example"][name][:, [0, -1]], rtol=1e-3)
 
 
 def test_the_numbers_of_the_book_are_read_without_torch():

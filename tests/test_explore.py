@@ -39,6 +39,7 @@ from rvlib.explore.problem import problem, teacher
 from rvlib.explore.remedies import two_prompts
 from rvlib.lm.experiments import cost
 from rvlib.metrics import harm_aware_accuracy, ranking_accuracy, reward_covariance, reward_variance
+from rvlib.plots.figure import PALETTE
 from rvlib.tabular import bounds, geometry, gradient_flow, softmax, time_to_gain
 from rvlib.tabular import remedies as treatments
 
@@ -653,6 +654,31 @@ def test_the_landscape_and_the_race_measure_as_the_library_does(node):
         assert finish == pytest.approx(time_to_gain(logits, reward, figure.gain, measured=truth), rel=1e-6)
 
 
+def contrast(one, other):
+    """How much lighter one colour is than another, from 1 to 21, as WCAG 2 has it."""
+
+    def luminance(colour):
+        channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_a_colour_means_one_thing_and_stands_out_in_both_modes(mode):
+    colours = {name: pair[mode] for name, pair in PALETTE.items()}
+    roles = {"proxy", "truth", "bound", "a", "b"}
+    others = {name for name in colours if name in ("good", "other") or name.startswith("pin-")}
+    assert len({colours[name] for name in roles}) == len(roles)
+    assert not {colours[name] for name in roles} & {colours[name] for name in others}
+    for name in roles | others:
+        assert contrast(colours[name], colours["paper"]) >= 3
+    for name in ("ink", "quiet", "truth", "bound", "a", "b"):  # of letters too
+        assert contrast(colours[name], colours["paper"]) >= 4.5
+
+
 def treated(name, **changes):
     """A remedy of the library, with changes."""
     return dataclasses.replace(treatments.REMEDIES[name], **changes)
@@ -1091,7 +1117,7 @@ def test_the_calculator_plans_as_the_planner_does(node, policy, change):
     page = computed(
         node, figure, "{parts: view.parts, peak: view.peak, time: view.time, hours: view.hours, money: view.money}"
     )
-    of = lambda name: cost.MODELS[(calculator.POLICIES | calculator.TEACHERS)[name][1]]  # noqa: E731
+    of = lambda name: cost.MODELS[(calculator.POLICIES | calculator.REWARD_MODELS)[name][1]]  # noqa: E731
     method, gpus = calculator.METHODS[figure.method], figure.gpus
     shared = dict(batch_size=figure.rows, reply=figure.reply, gradient_checkpointing=figure.checkpointing, gpus=gpus)
     parts = cost.memory(

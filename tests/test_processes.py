@@ -45,9 +45,9 @@ policies: {tiny: {count: 320}}
 sft: {epochs: 1}
 reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, on-policy-0: null, ground-truth: null}
 reward_training: {epochs: 1, batch_size: 8}
-measure: {prompts: 16, outputs: 4}
+measure: {prompts: 16, num_generations: 4}
 policy_gradient: {epochs: 12, max_new_tokens: 8}
-evaluation: {prompts: 7, outputs: 2, per_epoch: 1}
+evaluation: {prompts: 7, num_generations: 2, per_epoch: 1}
 runtime: {save_every: 2, batch_size: 12, micro_batch: 8}
 """
 
@@ -188,7 +188,7 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
     of_one, of_two = (json.loads((folder / "audit.json").read_text()) for folder in (single, shared))
     for name in sorted(path.name for path in (single / "samples").glob("batch-*")):
         assert (shared / "samples" / name).read_text() == (single / "samples" / name).read_text()
-    rewards = [audit["teachers"]["judge"]["rewards"] for audit in (of_one, of_two)]
+    rewards = [audit["reward_models"]["judge"]["rewards"] for audit in (of_one, of_two)]
     assert np.shape(rewards[0]) == (21, 3) and np.allclose(*rewards, rtol=0, atol=1e-4)
     assert of_one["prompts"] == of_two["prompts"]
     assert done.stdout.count("Report: ") == 1  # told and drawn by one process
@@ -228,7 +228,7 @@ def test_ctrl_c_keeps_what_several_processes_of_an_audit_scored(environment, aud
     status, errors = call(command(2, [*arguments, "--folder", folder], ZERO3))
     assert status == 0, errors
     of_one, of_two = (
-        json.loads((each / "audit.json").read_text())["teachers"]["judge"]["rewards"] for each in (single, folder)
+        json.loads((each / "audit.json").read_text())["reward_models"]["judge"]["rewards"] for each in (single, folder)
     )
     assert of_two[: len(kept)] == kept and np.allclose(of_one, of_two, rtol=0, atol=1e-4)
 
@@ -251,7 +251,7 @@ def fails(*arguments):
     return loss(*arguments)
 
 loss, supervised.bradley_terry = supervised.bradley_terry, fails
-run.main(sys.argv[1:])
+run.main(sys.argv[1:], [])
 """
 
 
@@ -440,7 +440,7 @@ class Client:
 def steps(count):
     client = Client()
     engines._client = lambda *_: client
-    policy, reference = (policies.load_policy(tiny.TINY) for _ in range(2))
+    policy, ref_policy = (policies.load_policy(tiny.TINY) for _ in range(2))
     prompts = tiny.prompts(8, 0)
     server = {"engine": "vllm", "server": settings.runtime.server}
     drawn = sample_replies(policy, prompts, folder / count / "drawn", Sampling(2, 6), **server, progress=False)
@@ -448,7 +448,7 @@ def steps(count):
     policy = replace(policy, sharing=trainer.adam)
     teacher = lambda prompts, replies: np.array([[float(len(reply) % 7) for reply in group] for group in replies])
     numbers = [
-        policy_gradient_step(trainer, policy, reference, teacher, prompts, settings, (0, step, 0)) for step in range(3)
+        policy_gradient_step(trainer, policy, ref_policy, teacher, prompts, settings, (0, step, 0)) for step in range(3)
     ]
     if processes.first():
         (folder / f"{count}.json").write_text(json.dumps({"asked": client.asked, "numbers": numbers, "drawn": drawn}))
@@ -472,7 +472,7 @@ def test_models_that_are_only_read_are_shared_out_and_give_the_numbers_of_whole_
         assert numbers == pytest.approx(expected, abs=2e-5)
 
 
-# A policy with adapters, and one that learns whole with its reference; a judge on the device and one on the host.
+# A policy with adapters, and one that learns whole beside its ref_policy; reward models on the device and on the host.
 FROZEN = """
 import json, os, pathlib, sys
 import numpy as np, torch, transformers
@@ -491,7 +491,7 @@ folder = pathlib.Path(sys.argv[1])
 changes = ["runtime.batch_size=4", "policy_gradient.batch_size=12", "policy_gradient.max_new_tokens=6"]
 settings = recipe.load("tiny-4.1", [*changes, "runtime.compute_dtype=float32"])
 
-def judge(seed, placement):
+def reward_model(seed, placement):
     policy = policies.load_policy(tiny.TINY)
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(**{**policy.model.config.to_dict(), "num_labels": 1, "architectures": None})
@@ -500,22 +500,22 @@ def judge(seed, placement):
     sharing = share_out(model, placement)
     if processes.world() > 1:
         assert model.num_parameters() == 0 and sum(shard.part.numel() for shard in sharing.shards) < 0.51 * numel
-    return SequenceReward("judge", model, policy.tokenizer, {}, sharing=sharing)
+    return SequenceReward("reward model", model, policy.tokenizer, {}, sharing=sharing)
 
 def steps(count):
-    teacher, truth, numbers, prompts = judge(1, "shared"), judge(2, "host"), [], tiny.prompts(6, 0)
+    teacher, truth, numbers, prompts = reward_model(1, "shared"), reward_model(2, "host"), [], tiny.prompts(6, 0)
     for adapters in (True, False):
-        policy, reference = policies.load_policy(tiny.TINY), None
+        policy, ref_policy = policies.load_policy(tiny.TINY), None
         if adapters:
             add_adapter(policy, recipe.LoRA(rank=4, alpha=8))
         else:
-            reference = policies.load_policy(tiny.TINY)
-            reference = replace(reference, sharing=share_out(reference.model, "host"))
+            ref_policy = policies.load_policy(tiny.TINY)
+            ref_policy = replace(ref_policy, sharing=share_out(ref_policy.model, "host"))
         trainer = Trainer(policy.model, folder / count / str(adapters), 1e-2, settings.runtime)
         policy = replace(policy, sharing=trainer.adam)
         for step in range(2):
             seeds = (0, step, 0)
-            numbers.append(policy_gradient_step(trainer, policy, reference, teacher, prompts, settings, seeds))
+            numbers.append(policy_gradient_step(trainer, policy, ref_policy, teacher, prompts, settings, seeds))
     texts = [["good", "bad food"]]
     for prompts_of in (prompts[:1], prompts[:3]):  # of one prompt the second process has none
         rewards = processes.score(truth, prompts_of, texts * len(prompts_of))
@@ -612,25 +612,25 @@ def test_eight_bit_adam_is_refused_with_what_to_set(monkeypatch):
     runtime = recipes.load(
         "tiny-4.1", ["runtime.optimizer=adam8bit", "runtime.weights_dtype=bfloat16", "runtime.compute_dtype=bfloat16"]
     ).runtime
-    processes.check(runtime)
+    processes.check(runtime.engine, runtime.optimizer)
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
         ValueError,
         match="must be adam, whose 32-bit weights and moments they share, got adam8bit; set runtime.optimizer to adam",
     ):
-        processes.check(runtime)
+        processes.check(runtime.engine, runtime.optimizer)
 
 
 def test_the_engine_of_one_process_is_refused_with_the_others(monkeypatch):
     runtime = recipes.load("tiny-4.1", ["runtime.engine=continuous"]).runtime
-    processes.check(runtime)
+    processes.check(runtime.engine, runtime.optimizer)
     monkeypatch.setattr(processes, "world", lambda: 2)
     with pytest.raises(
         ValueError,
         match="^The engine of several processes must be auto, generate or vllm, got continuous, which is for one; "
         "set runtime.engine\\.$",
     ):
-        processes.check(runtime)
+        processes.check(runtime.engine, runtime.optimizer)
 
 
 def test_a_process_by_itself_needs_no_other(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from rvlib.metrics import ranking_accuracy, reward_variance
 from rvlib.tabular import remedies, rlhf_gradient, softmax
-from rvlib.tabular.remedies import REMEDIES, TabularPolicies, make_worlds, train
+from rvlib.tabular.remedies import REMEDIES, TabularPolicies, make_worlds, train, updates
 
 WORLD = make_worlds(3, prompts=4, outputs=6, seed=1)
 
@@ -61,7 +61,7 @@ def test_bradley_terry_gives_the_rewards_back_and_smoothing_and_margins_change_t
 
 def test_the_subset_has_the_largest_variance_of_all():
     rewards = np.random.default_rng(0).normal(size=(5, 4, 7))
-    kept = np.take_along_axis(rewards, remedies._largest_variance(rewards, 3), -1)
+    kept = np.take_along_axis(rewards, updates.largest_variance(rewards, 3), -1)
     every = np.stack([rewards[..., list(subset)].var(-1) for subset in itertools.combinations(range(7), 3)], -1)
     assert np.allclose(kept.var(-1), every.max(-1))
 
@@ -70,7 +70,7 @@ def test_the_update_estimates_half_of_the_exact_gradient():
     logits, reward = np.array([[0.3, -0.2, 0.5], [1.0, 0.0, -1.0]]), np.array([[1.0, 0.2, -0.5], [0.1, 0.4, 0.0]])
     worlds = 40_000
     probs = np.broadcast_to(softmax(logits), (worlds, 2, 3))
-    update = remedies._update(
+    update = updates.sampled_update(
         probs, np.broadcast_to(reward, probs.shape), REMEDIES["nothing"], 4, np.random.default_rng(0)
     )
     gradient = (update - probs * update.sum(-1, keepdims=True)).mean(0)
@@ -93,7 +93,7 @@ def test_the_expected_update_is_the_mean_of_sampled_ones(remedy):
     probs = np.array([[0.5, 0.2, 0.1, 0.2], [0.1, 0.1, 0.2, 0.6]])
     reward = np.array([[1.0, 0.2, 0.2, -0.5], [0.0, 0.4, 0.4, 0.4]])  # ties among them
     wide = np.broadcast_to(probs, (worlds, 2, 4))
-    sampled = remedies._update(wide, np.broadcast_to(reward, wide.shape), remedy, 3, np.random.default_rng(0))
+    sampled = updates.sampled_update(wide, np.broadcast_to(reward, wide.shape), remedy, 3, np.random.default_rng(0))
     assert np.allclose(2 * sampled.mean(0), remedies.expected_update(reward, remedy, 3)(probs), atol=0.012)
 
 
@@ -145,7 +145,7 @@ def test_replaced_prompts_have_a_spread_where_there_are_enough():
     probs = np.broadcast_to(np.array([0.5, 0.5]), (50, 6, 2))
     reward = np.zeros((50, 6, 2))
     reward[:, :3, 0] = 1.0  # three prompts of six can have a spread
-    update = remedies._update(probs, reward, remedies.Remedy("", prompts="spread"), 64, np.random.default_rng(0))
+    update = updates.sampled_update(probs, reward, remedies.Remedy("", prompts="spread"), 64, np.random.default_rng(0))
     assert (np.abs(update).sum(-1)[:, :3] > 0).all() and not update[:, 3:].any()
 
 
@@ -154,9 +154,9 @@ def test_a_silent_group_is_raised_where_it_is_above_the_batch():
     reward = np.broadcast_to(np.array([[1.0, 1.0], [-1.0, -1.0]]), (1, 2, 2))
     totals = np.zeros(2)
     for seed in range(20):
-        totals += remedies._update(probs, reward, remedies.Remedy("", silent=0.1), 4, np.random.default_rng(seed)).sum(
-            (0, 2)
-        )
+        totals += updates.sampled_update(
+            probs, reward, remedies.Remedy("", silent=0.1), 4, np.random.default_rng(seed)
+        ).sum((0, 2))
     assert totals[0] > 0 > totals[1]
 
 

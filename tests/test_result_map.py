@@ -102,3 +102,13 @@ def test_the_papers_results_are_always_called_the_papers():
             for name in bare.finditer(line):
                 before = line[max(0, name.start() - 80) : name.start()]
                 assert "aper's" in before, f"{page}: {line[max(0, name.start() - 60) : name.end()]}"
+
+
+def test_the_figures_call_the_books_results_by_their_numbers_and_names():
+    named = {result.name: result_map.lower(result.short) for result in result_map.of_book(ROOT)}
+    said = [
+        (name, short)
+        for module in (ROOT / "rvlib/explore/web").glob("*.mjs")
+        for name, short in re.findall(r"(Theorem \d+) \(([^)]+)\)", module.read_text(encoding="utf-8"))
+    ]
+    assert said and all(named[name] == short for name, short in said), said

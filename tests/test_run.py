@@ -31,10 +31,12 @@ from rvlib import cli, predictors, results
 from rvlib.files import write_folder, write_whole
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, run_once, stages
+from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, report_tables, run_once, stages, teachers
 from rvlib.lm.experiments import run as runs
-from rvlib.lm.experiments.jobs import Part, trainings
 from rvlib.lm.experiments.recipe.files import flatten, read_tree
+from rvlib.lm.experiments.run_folder import Run
+from rvlib.lm.experiments.table import Table
+from rvlib.lm.experiments.trainings import Part, trainings
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.sampling.log_probs import reply_log_probs
 from rvlib.lm.seeding import torch_seed
@@ -49,9 +51,9 @@ policies: {tiny: {count: 320}}
 sft: {epochs: 1}
 reward_models: {on-policy-75: null, on-policy-50: null, on-policy-25: null, ground-truth: null}
 reward_training: {epochs: 1}
-measure: {prompts: 16, outputs: 4}
+measure: {prompts: 16, num_generations: 4}
 policy_gradient: {epochs: 6, max_new_tokens: 8}
-evaluation: {prompts: 8, outputs: 2, per_epoch: 1}
+evaluation: {prompts: 8, num_generations: 2, per_epoch: 1}
 runtime: {save_every: 2, batch_size: 64}
 """
 THREE = ["on-policy-100", "on-policy-0", "low-variance"]
@@ -145,9 +147,9 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
     changes = [f"reward_models.{key}=null" for key in THREE if key != "low-variance"] + [
         "policies.tiny.demonstrations=null"
     ]
-    run = runs.Run(recipe.load(environment / "small.yaml", changes), environment / "untrained")
+    run = Run(recipe.load(environment / "small.yaml", changes), environment / "untrained")
     stages.sft(run, "tiny")
-    measured = stages.measure(run, "tiny")
+    measured = teachers.measure(run, "tiny")
     assert not (run.folder / "samples/tiny/pairs").exists() and (run.folder / "samples/tiny/measure").exists()
     labels = stages.labels(run, "tiny")
     assert labels["pairs"] == [] and np.shape(labels["off_policy"]) == (len(stages.split(run).pairs), 2)
@@ -155,7 +157,7 @@ def test_no_pairs_are_drawn_where_no_reward_model_is_trained_on_them(environment
 
 
 def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environment, whole, tmp_path, monkeypatch):
-    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    run = Run(recipe.load(environment / "small.yaml"), whole)
     data, labels = stages.split(run), stages.labels(run, "tiny")
     measured = data.held_out[: len(labels["measure"])]
     trained_on = {pair.prompt.text for share in (0.0, 1.0) for pair in stages.preferences(run, "tiny", share)}
@@ -165,7 +167,7 @@ def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environm
     pairs = [sources.Example(e.prompt, e.chosen, e.rejected) for e in [*data.pairs, *data.held_out]]
     again = [sources.Example(Prompt(f"{e.prompt.name}-again", e.prompt.text, ""), e.chosen, e.rejected) for e in pairs]
     monkeypatch.setattr(sources, "load_examples", lambda *_: [*pairs, *again])
-    twice = stages.split(runs.Run(run.recipe, tmp_path))
+    twice = stages.split(Run(run.recipe, tmp_path))
     assert not {e.prompt.text for e in twice.pairs} & {prompt.text for prompt in twice.prompts}
 
 
@@ -181,15 +183,15 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
         "policies": {"smollm2-135m": {"model": "tiny"}},
         "reward_models": {f"on-policy-{share}": None for share in (100, 75, 50, 25)} | {"ground-truth": None},
         "reward_training": {"epochs": 1},
-        "measure": {"prompts": 8, "outputs": 4},
+        "measure": {"prompts": 8, "num_generations": 4},
         "policy_gradient": {"epochs": 3, "max_new_tokens": 8},
-        "evaluation": {"prompts": 4, "outputs": 2},
+        "evaluation": {"prompts": 4, "num_generations": 2},
         "runtime": {"compute_dtype": "float32", "frozen_dtype": "float32"},
     }
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump({"base": "small-4.1", "title": "a smoke"} | changes))
     made = runs.run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance", "low-variance-90"]
-    run = runs.Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
+    run = Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     data = stages.split(run)
     given, written = zip(*stages.off_policy_replies(run, data.pairs))
     assert list(given) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(given) != set(written)
@@ -203,7 +205,7 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
     again = recipe.load(environment / "small.yaml", ["measure.scheme=variance"])
     for name in ("sft", "samples", "labels", "reward-models"):
         shutil.copytree(whole / name, tmp_path / "run" / name)
-    measured = stages.measure(runs.Run(again, tmp_path / "run"), "tiny")
+    measured = teachers.measure(Run(again, tmp_path / "run"), "tiny")
     before = json.loads((whole / "measure/tiny/measure.json").read_text())
     for key, teacher in measured.items():
         assert teacher["reward_variance"] == before[key]["reward_variance"]  # as in Table 9
@@ -213,12 +215,12 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
 def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
     teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
     assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
-    heads = report.tables(report.load(whole), "tiny")[1].header
+    heads = report_tables.tables(report.load(whole), "tiny")[1].header
     assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
 
 def test_a_run_that_is_done_is_done_at_once(environment, whole, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "train_policy", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("rvlib.lm.experiments.trainings.train_policy", lambda *a, **k: pytest.fail("trained again"))
     before = numbers(whole)
     cli.main(["run", str(environment / "small.yaml"), "--folder", str(whole)])
     assert numbers(whole) == before and "Report:" in capsys.readouterr().out
@@ -246,7 +248,7 @@ def test_a_run_whose_recipe_has_fields_by_their_old_names_is_refused_in_a_senten
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(environment, whole):
-    run = runs.Run(recipe.load(environment / "small.yaml"), whole)
+    run = Run(recipe.load(environment / "small.yaml"), whole)
     with run.lock():
         done = subprocess.run(command(environment, whole), capture_output=True, text=True)
     assert done.returncode == 1 and "in use by another run" in done.stderr and "Traceback" not in done.stderr
@@ -338,7 +340,7 @@ def test_side_by_side_a_training_that_fails_is_a_sentence_and_the_others_have_th
 
 def test_a_process_that_was_killed_is_one_sentence(environment, whole, monkeypatch):
     folder = before_policy_gradient(whole, environment / "broken")
-    run = runs.Run(recipe.load(environment / "small.yaml"), folder)
+    run = Run(recipe.load(environment / "small.yaml"), folder)
     futures = {}
     for training in trainings(run):
         futures[concurrent.futures.Future()] = training
@@ -382,10 +384,10 @@ def test_parts_of_a_run_do_every_training_once_and_the_last_writes_the_report(en
 
 def test_a_training_that_another_process_does_is_left_to_it(environment, whole):
     folder = before_policy_gradient(whole, environment / "taken")
-    run = runs.Run(recipe.load(environment / "small.yaml"), folder)
+    run = Run(recipe.load(environment / "small.yaml"), folder)
     with run.lock(trainings(run)[0].folder(run)):
         with pytest.raises(RuntimeError, match="policy-gradient/tiny/on-policy-100/seed-0 is in use by another run"):
-            runs.Run(run.recipe, folder).train(trainings(run)[0])
+            trainings(run)[0].do(Run(run.recipe, folder))
 
 
 @pytest.mark.parametrize("part", ["3", "0/2", "3/2", "a/b", "1/2/3"])
@@ -577,7 +579,7 @@ def test_the_base_has_the_papers_numbers():
     ) == (0.05, 2, 2, 6)
     assert (
         paper.measure.prompts,
-        paper.measure.outputs,
+        paper.measure.num_generations,
         paper.reward_training.center_rewards_coef,
         len(paper.seeds),
     ) == (500, 10, 0.01, 3)
@@ -875,7 +877,7 @@ def test_a_report_is_readable_in_80_columns(name, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80 and "…" not in out
     made = report.load(name)
-    shown = [table for policy in made["policies"] for table in report.tables(made, policy) if table.rows]
+    shown = [table for policy in made["policies"] for table in report_tables.tables(made, policy) if table.rows]
     assert {word for table in shown for head in table.header for word in head.split()} <= set(out.split())
     cells = [cell for table in shown for row in table.rows for cell in row[1:]]
     assert all(part in out for cell in cells for part in cell.replace(" [", "|[").split("|"))
@@ -884,10 +886,10 @@ def test_a_report_is_readable_in_80_columns(name, monkeypatch, capsys):
 @pytest.mark.parametrize("cell", ["-0.93 [-0.99, -0.50]", "-0.933 ± 0.321"])
 def test_a_wide_table_breaks_no_heading_and_no_interval_at_80_columns(cell):
     heads = ["candidate", "Spearman, gain", "top-1 regret, gain", "gain at equal KL", "Spearman, loss to hacking"]
-    table = report.Table("Which?", heads, [[name, *[cell] * 4] for name in predictors.PREDICTORS])
+    table = Table("Which?", heads, [[name, *[cell] * 4] for name in predictors.PREDICTORS])
     console = rich.console.Console(width=80)
     with console.capture() as capture:
-        console.print(report._in_terminal(table, 80))
+        console.print(table.in_terminal(80))
     out = capture.get()
     assert max(map(len, out.splitlines())) <= 80 and "…" not in out
     words = [word for text in [*heads, *predictors.PREDICTORS] for word in text.split()]
@@ -961,18 +963,18 @@ def test_a_real_pretrained_model_runs_the_small_recipe(tmp_path, monkeypatch):
         "reward_training.epochs=1",
         "reward_training.batch_size=2",
         "measure.prompts=4",
-        "measure.outputs=4",
+        "measure.num_generations=4",
         "policy_gradient.batch_size=8",
         "policy_gradient.epochs=1",
         "policy_gradient.max_new_tokens=8",
         "evaluation.prompts=2",
-        "evaluation.outputs=2",
+        "evaluation.num_generations=2",
     ]
     changes += [f"reward_models.on-policy-{share}=null" for share in (75, 50, 25, 0)] + [
         "reward_models.ground-truth=null"
     ]
     for name in ("small-4.1", "small-4.2"):
-        runs.Run(recipe.load(name), tmp_path / name).check()  # there is data enough for them as they are
+        runs.check(Run(recipe.load(name), tmp_path / name))  # there is data enough for them as they are
     made = runs.run(recipe.load("small-4.1", changes), tmp_path / "smaller")
     teachers = made["policies"]["smollm2-135m"]
     assert set(teachers) == {"on-policy-100", "low-variance", "low-variance-90"}

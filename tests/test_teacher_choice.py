@@ -16,9 +16,10 @@ pytest.importorskip(
 
 from rvlib import predictors, teacher_study  # noqa: E402
 from rvlib.lm.data.prompts import Preference, Prompt  # noqa: E402
-from rvlib.lm.experiments import plan, recipe, report, stages, teacher_choice  # noqa: E402
+from rvlib.lm.experiments import plan, recipe, report, report_page, report_tables, stages, teacher_choice, teachers  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
-from rvlib.lm.experiments.recipe.reward_models import text_noise  # noqa: E402
+from rvlib.lm.experiments.run_folder import Run  # noqa: E402
+from rvlib.lm.experiments.teachers import text_noise  # noqa: E402
 from rvlib.lm.training import supervised  # noqa: E402
 
 REPLIES = [["a", "bbb", "a"], ["bbb", "ccccc", "ccccc"]]
@@ -32,11 +33,11 @@ def altered(monkeypatch):
     monkeypatch.setattr(stages, "labels", lambda run, policy: {"measure": TRUTH.tolist()})
     measured = [{"replies": texts} for texts in REPLIES]
     monkeypatch.setattr(stages, "initial_replies", lambda run, policy: stages.InitialReplies([], measured))
-    run = SimpleNamespace(judged=lambda policy: lambda prompts, replies: TRUTH / UNIT)
+    run = SimpleNamespace(ground_truth=lambda: lambda prompts, replies: TRUTH)
 
     def rewards(**settings):
         spec = recipe.RewardModelSettings.model_validate(settings)
-        return spec.build(run, "altered", "policy")([Prompt("p", "", ""), Prompt("q", "", "")], REPLIES)
+        return teachers.rewards_of(spec, run, "altered", "policy")([Prompt("p", "", ""), Prompt("q", "", "")], REPLIES)
 
     return rewards
 
@@ -82,7 +83,7 @@ def test_pairs_are_fewer_and_labels_wrong_by_the_shares_asked_for(monkeypatch):
     assert pairs == 39 and len(wrong_labels) == 8 and len(more_wrong_labels) == 16 and wrong_labels < more_wrong_labels
     spec = recipe.TrainedRewardModel(on_policy=0.0, pairs_share=0.5)
     with pytest.raises(ValueError, match="at least 32 rows for one batch .pairs for reward models., got 20"):
-        spec.check(run)
+        teachers.check(spec, run)
 
 
 def test_another_seed_has_its_pairs_in_another_order():
@@ -170,9 +171,9 @@ def test_the_small_study_ends_in_a_table_of_candidates_with_intervals_over_teach
         means = np.array([gain.mean() for gain in gains.values()])
         assert order.value == pytest.approx(float(teacher_study.spearman(scores, means)))
         assert lost.value == pytest.approx(float(teacher_study.regret(scores, means))) and order.low <= order.high
-    *_, of_teachers, of_candidates = report.tables(result, "smollm2-135m")
+    *_, of_teachers, of_candidates = report_tables.tables(result, "smollm2-135m")
     assert len(of_teachers.rows) == 8 and [row[0] for row in of_candidates.rows] == list(predictors.PREDICTORS)
-    assert "best-of-16 gain" in report.page(result)
+    assert "best-of-16 gain" in report_page.page(result)
 
 
 def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
@@ -181,7 +182,7 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
     teacher = measured["two-levels"]
     assert np.shape(teacher["rewards"]) == (8, 16) and set(np.ravel(teacher["rewards"])) == {0, 1}
     assert np.shape(teacher["off_policy_rewards"]) == (8, 2)
-    run = runs.Run(recipe.load(folder.parent / "smoke.yaml"), folder)
+    run = Run(recipe.load(folder.parent / "smoke.yaml"), folder)
     rewards = np.array(teacher["rewards"])
     truth, off_policy_truth = (stages.labels(run, "smollm2-135m")[f"measure{end}"] for end in ("", "_off_policy"))
     again = teacher_choice.candidates(
@@ -198,7 +199,7 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
 def test_a_report_made_before_there_were_candidates_has_the_tables_that_it_had(name):
     kept = report.load(name)
     (policy,) = kept["policies"]
-    assert teacher_choice.study(kept, policy) is None and len(report.tables(kept, policy)) == 5
+    assert teacher_choice.study(kept, policy) is None and len(report_tables.tables(kept, policy)) == 5
 
 
 def test_few_teachers_have_candidates_but_no_comparison(made):

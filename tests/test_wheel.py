@@ -19,10 +19,10 @@ import pathlib, sys
 import rvlib
 assert pathlib.Path(rvlib.__file__).is_relative_to(pathlib.Path.cwd()), rvlib.__file__
 from rvlib import audit, exercises, explore, paper
-from rvlib.lm.experiments import report
+from rvlib.lm.experiments import report, report_tables
 
-assert audit.Audit.load().teachers
-assert report.tables(report.load("tiny-4.1"), "tiny")
+assert audit.Audit.load().reward_models
+assert report_tables.tables(report.load("tiny-4.1"), "tiny")
 assert len(paper.table("public_reward_models")["reward_variance"])
 assert exercises.check("best-cut", 1) is False
 assert explore.Race().state()
@@ -141,7 +141,7 @@ def test_it_audits_replies_and_scores_from_files(installed, tmp_path):
     asked = ["--ground-truth", "quality", "--group", "2", "--folder", str(tmp_path / "audit")]
     assert "words" in installed("-c", COMMAND, "audit", *given, *asked)
     audit = json.loads((tmp_path / "audit/audit.json").read_text())
-    covariance, low, high = audit["teachers"]["words"]["covariance"]
+    covariance, low, high = audit["reward_models"]["words"]["covariance"]
     assert low <= covariance <= high < 0  # the longer the worse, on every prompt
     assert (tmp_path / "audit/audit.html").stat().st_size > 1000
 

@@ -10,9 +10,14 @@ import { jacobian, jacobianNorm, table } from "../rvlib/explore/web/transformer.
 /** @type {(a: number, b: number, within: number) => void} */
 const near = (a, b, within) => assert.ok(Math.abs(a - b) <= within * (1 + Math.abs(b)), `${a} is not ${b}`);
 
-for (const { vocabulary, length, width, vector, values, logits, jacobian: columns, norm, steps } of JSON.parse(
-  readFileSync(process.env.CASES, "utf-8"),
-))
+/**
+ * @typedef {{vocabulary: number, length: number, width: number, vector: number[], values: number[], logits: number[],
+ *   jacobian: number[][], norm: number, steps: number[][]}} Case
+ * @type {Case[]}
+ */
+const cases = JSON.parse(readFileSync(process.env.CASES, "utf-8"));
+
+for (const { vocabulary, length, width, vector, values, logits, jacobian: columns, norm, steps } of cases)
   test(`${length} tokens from ${vocabulary}, width ${width}`, () => {
     const parameters = Float64Array.from(vector);
     const rows = table(parameters, vocabulary, length, width);

@@ -1,5 +1,6 @@
-"""Checks of the exercises in the chapters that go beyond the paper's theorems: samples, transformers, other
-geometries, sharper bounds and remedies.
+"""Checks of the exercises in the chapters that go beyond the paper's theorems.
+
+These are on samples, transformers, other geometries, sharper bounds and remedies.
 """
 
 import numpy as np

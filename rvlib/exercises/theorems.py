@@ -1,5 +1,6 @@
-"""Checks of the exercises in the chapters on the paper's theorems: what low variance costs, which teachers are
-fast, and Best-of-N.
+"""Checks of the exercises in the chapters on the paper's theorems.
+
+These are on what low variance costs, which teachers are fast, and Best-of-N.
 """
 
 import itertools

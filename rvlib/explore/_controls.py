@@ -3,7 +3,7 @@
 import traitlets
 
 # Groups of controls that several explorables have.
-TEACHER, POLICY = "Reward model", "Policy and outputs"
+REWARD_MODEL, POLICY = "Reward model", "Policy and outputs"
 TONES = {  # colours of the controls of two teachers side by side
     f"{kind} {letter}": letter.lower() for kind in ("Teacher", "Reward model", "Rewards by teacher") for letter in "AB"
 }
@@ -82,7 +82,7 @@ def main_controls(*keys: str) -> traitlets.TraitType:
     return traitlets.List(traitlets.Unicode(), list(keys)).tag(sync=True)
 
 
-def accuracy_slider(default: float, group: str = TEACHER, label: str = "accuracy") -> traitlets.TraitType:
+def accuracy_slider(default: float, group: str = REWARD_MODEL, label: str = "accuracy") -> traitlets.TraitType:
     """The accuracy of a reward model."""
     return slider(
         default,
@@ -96,7 +96,7 @@ def accuracy_slider(default: float, group: str = TEACHER, label: str = "accuracy
     )
 
 
-def variance_slider(default: float, group: str = TEACHER, label: str = "reward variance") -> traitlets.TraitType:
+def variance_slider(default: float, group: str = REWARD_MODEL, label: str = "reward variance") -> traitlets.TraitType:
     """The reward variance of a reward model under the initial policy."""
     return slider(
         default,

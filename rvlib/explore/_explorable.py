@@ -22,8 +22,9 @@ _IMPORT = re.compile(r'(\bfrom\s*)"\./(\w+)\.mjs"')
 
 @functools.cache
 def source(module: str) -> str:
-    """The text of web/<module>.mjs with its relative imports replaced by data: URLs, since a widget's module has no
-    address to resolve them by.
+    """The text of web/<module>.mjs with its relative imports replaced by data: URLs.
+
+    A widget's module has no address to resolve relative imports by.
     """
 
     def inline(match: re.Match[str]) -> str:
@@ -102,8 +103,9 @@ class Explorable(anywidget.AnyWidget):
 
     @property
     def mount(self) -> str:
-        """The figure of a static page: where mount.mjs finds it, its state, and the picture for where scripts do not
-        run.
+        """The figure of a static page.
+
+        It has a place where mount.mjs finds it, its state, and the picture for where scripts do not run.
         """
         shown = {"controls": self.controls, "initial": self.initial, "main": self.main, "caption": self.caption}
         svg, alt = self._picture()

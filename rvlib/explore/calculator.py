@@ -1,8 +1,7 @@
-"""The explorable of what policy gradient costs: memory by part against a GPU's, hours and money, as `rvlib run RECIPE
---dry-run` plans them.
+"""The explorable of what policy gradient costs: memory by part against a GPU's, hours and money.
 
-The page computes with web/cost.mjs, a port of `rvlib.lm.experiments.cost`, on the sizes in web/sizes.mjs, written by
-`python -m rvlib.explore.calculator`.
+They are as `rvlib run RECIPE --dry-run` plans them. The page computes with web/cost.mjs, a port of
+`rvlib.lm.experiments.cost`, on the sizes in web/sizes.mjs, written by `python -m rvlib.explore.calculator`.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ POLICIES = {
     "pythia3b": ("Pythia-2.8B", "EleutherAI/pythia-2.8b"),
     "pythia1b": ("Pythia-1B", "EleutherAI/pythia-1b"),
 }
-TEACHERS = {
+REWARD_MODELS = {
     "tulu": ("8B", "allenai/llama-3-tulu-2-8b-uf-mean-rm"),
     "grm": ("3B", "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft"),
     "gemma": ("2B", "Ray2333/GRM-gemma2-2B-rewardmodel-ft"),
@@ -37,7 +36,7 @@ METHODS = {  # what `cost.memory` and `cost.step` are called with
 
 def module() -> str:
     """The text of web/sizes.mjs."""
-    sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | TEACHERS).items()} | {
+    sizes = {key: dataclasses.asdict(cost.MODELS[name]) for key, (_, name) in (POLICIES | REWARD_MODELS).items()} | {
         "truth": dataclasses.asdict(cost.MODELS[TRUTH])
     }
     parts = {
@@ -69,8 +68,9 @@ def _shares(machine: cost.Machine) -> dict[str, dict[str, float]]:
 
 
 class Calculator(Explorable):
-    """What a step of policy gradient costs: memory by part against the GPU's, hours and money, by model, method and
-    GPU.
+    """What a step of policy gradient costs, by model, method and GPU.
+
+    Shown are memory by part against the GPU's, hours and money.
     """
 
     alt = (
@@ -88,7 +88,9 @@ class Calculator(Explorable):
 
     policy = choice({key: label for key, (label, _) in POLICIES.items()}, group="Policy", label="Policy")
     teacher = choice(
-        {key: label for key, (label, _) in TEACHERS.items()}, group="Reward model", label="Size of the reward model"
+        {key: label for key, (label, _) in REWARD_MODELS.items()},
+        group="Reward model",
+        label="Size of the reward model",
     )
     method = choice(
         {"adam8bit": "all weights, 8-bit Adam", "lora": "adapters of rank 64", "adam": "all weights, 32-bit Adam"},

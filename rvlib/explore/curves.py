@@ -3,7 +3,7 @@
 import traitlets
 
 from rvlib.explore._controls import (
-    TEACHER,
+    REWARD_MODEL,
     accuracy_slider,
     gain_slider,
     kl_slider,
@@ -38,10 +38,14 @@ class Curves(Explorable):
     accuracy = accuracy_slider(0.8)
     variance = variance_slider(0.05)
     kl_coef = kl_slider(
-        1e-4, 10, group=TEACHER, step=0.05, help="Weight of the KL divergence from the initial policy in the objective"
+        1e-4,
+        10,
+        group=REWARD_MODEL,
+        step=0.05,
+        help="Weight of the KL divergence from the initial policy in the objective",
     )
-    gain = gain_slider(0.3, 0.01, 1, group=TEACHER, help="How much the reward has to rise for t_γ")
-    metric = metric_choice(TEACHER)
+    gain = gain_slider(0.3, 0.01, 1, group=REWARD_MODEL, help="How much the reward has to rise for t_γ")
+    metric = metric_choice(REWARD_MODEL)
     outputs = outputs_slider(12, 60)
     peakedness = peakedness_slider(1.0)
     skill = skill_slider(-1.0)

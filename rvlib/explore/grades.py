@@ -16,8 +16,9 @@ from rvlib.explore._explorable import Explorable
 
 
 class Grades(Explorable):
-    """Thirty-six random reward models for one policy: a grade before training against the true reward that training
-    brings.
+    """Thirty-six random reward models for one policy: a grade before training against what training then brings.
+
+    What counts is the true reward.
     """
 
     alt = (

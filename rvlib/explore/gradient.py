@@ -15,9 +15,7 @@ from rvlib.explore._explorable import Explorable
 
 
 class Gradient(Explorable):
-    """Thousands of random autoregressive policies: gradient norm against the variance of the reward, under the bounds'
-    lines.
-    """
+    """Thousands of random autoregressive policies: gradient norm against reward variance, under the bounds' lines."""
 
     alt = (
         "Scatter plot of gradient norm against reward variance, both logarithmic: thousands of random policies of "

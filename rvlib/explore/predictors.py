@@ -5,7 +5,7 @@ computes correlations and regrets from the points; the ends of their intervals a
 """
 
 import json
-from typing import Any
+from typing import TypedDict
 
 import traitlets
 
@@ -38,13 +38,19 @@ OUTCOMES = {
 POLICIES, ALGORITHMS, TEACHERS = ("plain", "vivid", "contrary"), {"rloo": "RLOO", "grpo": "GRPO"}, 56
 
 
-def points() -> dict[str, Any]:
-    """What the page loads of the study in `rvlib.results.TEACHING`.
+class Points(TypedDict):
+    """The study as web/studypoints.mjs has it; lists are of teachers where nothing else is said."""
 
-    "predictors": `PREDICTORS`. "teachers": [[name, family]]. "scores": {policy: {predictor: (teachers,)}}. "outcomes":
-    {policy: {algorithm: {outcome: (teachers,)}}}, means over seeds. "intervals": {policy or "all": {algorithm:
-    {outcome: {predictor: [Spearman's low end, its high end, the regret's low end, its high end]}}}}.
-    """
+    predictors: dict[str, str]  # `PREDICTORS`
+    teachers: list[list[str]]  # [name, family]
+    scores: dict[str, dict[str, list[float]]]  # {policy: {predictor: …}}
+    outcomes: dict[str, dict[str, dict[str, list[float]]]]  # {policy: {algorithm: {outcome: …}}}, means over seeds
+    # {policy or "all": {algorithm: {outcome: {predictor: [low and high end of Spearman's, and of the regret's]}}}}
+    intervals: dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+
+
+def points() -> Points:
+    """What the page loads of the study in `rvlib.results.TEACHING`."""
     from rvlib import teacher_study  # here, as the figure itself has no need of the study
 
     study = teacher_study.load()

@@ -24,9 +24,7 @@ def problem(
 def teacher(
     ground_truth: ArrayLike, logits: ArrayLike, accuracy: float, variance: float, seed: int
 ) -> NDArray[np.float64]:
-    """The reward model (n,) nearest to this accuracy and variance under the policy softmax(logits) that can be had with
-    this seed.
-    """
+    """The reward model (n,) nearest to this accuracy and variance under softmax(logits) that this seed can make."""
     probs, steps = softmax(logits), attainable_accuracies(ground_truth)
     nearest = steps[np.abs(steps - accuracy).argmin()]
     return make_reward_model(

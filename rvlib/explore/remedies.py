@@ -34,8 +34,9 @@ def _sample(rank: int) -> traitlets.TraitType:
 
 
 class Remedies(Explorable):
-    """Untreated and treated training side by side, on two prompts of which the second has rewards that are nearly
-    equal. Every step is the exact expectation over all groups of six samples.
+    """Untreated and treated training side by side, on two prompts, the second with rewards that are nearly equal.
+
+    Every step is the exact expectation over all groups of six samples.
     """
 
     alt = (

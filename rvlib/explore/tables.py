@@ -45,8 +45,9 @@ def module() -> str:
 
 
 class Tables(Explorable):
-    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught, with the
-    correlation of those that are ticked.
+    """The paper's Tables 10 to 12: a property of four public reward models against what each has taught.
+
+    Those that are ticked have their correlation shown.
     """
 
     alt = (

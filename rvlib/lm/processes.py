@@ -1,4 +1,4 @@
-"""Several processes on one run, one for each GPU:
+"""Several processes on one run, one for each GPU.
 
     accelerate launch --config_file rvlib/accelerate/fsdp2.yaml -m rvlib run RECIPE
 
@@ -27,19 +27,15 @@ import datetime
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import accelerate.utils.other
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from rvlib.lm.data.prompts import Prompt
-    from rvlib.lm.experiments.recipe import RuntimeSettings
-    from rvlib.lm.models import RewardFunction
-
 T = TypeVar("T")
+U = TypeVar("U")
 
 if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") != "true":
     # To save any model, accelerate would import a DeepSpeed that is installed: seconds, and warnings.
@@ -60,17 +56,17 @@ def start() -> None:
         )
 
 
-def check(runtime: RuntimeSettings) -> None:
-    """ValueError, one sentence, for a recipe's runtime that several processes can't keep."""
-    if world() > 1 and runtime.engine in ("continuous", "vllm-colocate"):
+def check(engine: str, optimizer: str) -> None:
+    """ValueError, one sentence, for an engine or an optimizer of a recipe that several processes can't have."""
+    if world() > 1 and engine in ("continuous", "vllm-colocate"):
         raise ValueError(
-            f"The engine of several processes must be auto, generate or vllm, got {runtime.engine}, which is for one; "
+            f"The engine of several processes must be auto, generate or vllm, got {engine}, which is for one; "
             "set runtime.engine."
         )
-    if world() > 1 and runtime.optimizer != "adam":
+    if world() > 1 and optimizer != "adam":
         raise ValueError(
             f"The optimizer of several processes must be adam, whose 32-bit weights and moments they share, "
-            f"got {runtime.optimizer}; set runtime.optimizer to adam and runtime.weights_dtype to float32."
+            f"got {optimizer}; set runtime.optimizer to adam and runtime.weights_dtype to float32."
         )
 
 
@@ -149,17 +145,21 @@ def gather(items: list[T]) -> list[T]:
     return [shares[i % len(shares)][i // len(shares)] for i in range(sum(map(len, shares)))]
 
 
-def score(judge: RewardFunction, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """judge(prompts, replies), rewards (prompts, replies), where each process judges its share of the prompts.
+def score(
+    reward_function: Callable[[Sequence[T], Sequence[U]], NDArray[np.float64]],
+    prompts: Sequence[T],
+    replies: Sequence[U],
+) -> NDArray[np.float64]:
+    """reward_function(prompts, replies), an array of that shape; each process scores its share of the prompts.
 
-    A process without a share judges the first prompt and drops the result, since a judge whose weights are sharded
-    needs all processes to gather them.
+    A process without a share scores the first prompt and drops the result, since all processes must take part in
+    gathering the weights of a reward model that is sharded.
     """
     if not prompts:
         return np.array([])
     if own_prompts := share(prompts):
-        return np.array(gather(list(judge(own_prompts, share(replies)))))
-    judge(prompts[:1], replies[:1])
+        return np.array(gather(list(reward_function(own_prompts, share(replies)))))
+    reward_function(prompts[:1], replies[:1])
     return np.array(gather([]))
 
 

@@ -26,7 +26,7 @@ def shape_of(vocabulary: int, length: int) -> tuple[int, int]:
 
 
 def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
-    """ln π of every output, (..., V^L), from logits (..., prefixes, V).
+    """The ln π of every output, (..., V^L), from logits (..., prefixes, V).
 
     An autoregressive policy of the book's `def-policy`. ValueError if the prefixes are not those of one length.
     """
@@ -40,7 +40,7 @@ def log_probs(logits: ArrayLike) -> NDArray[np.float64]:
 def kl_reward(
     logits: ArrayLike, reward: ArrayLike, reference_logits: ArrayLike, kl_coef: ArrayLike
 ) -> NDArray[np.float64]:
-    """r - λ ln(π/π_ref), (..., V^L).
+    """The KL-regularised reward r - λ ln(π/π_ref), (..., V^L).
 
     logits, reference_logits: (..., prefixes, V); reward: (..., V^L); kl_coef: λ >= 0, (...).
     """

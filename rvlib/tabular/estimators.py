@@ -70,14 +70,14 @@ def advantages(rewards: ArrayLike, algorithm: str) -> NDArray[np.float64]:
     return ADVANTAGES[algorithm](checked)
 
 
-def sample_outputs(probs: ArrayLike, samples: int, rng: RNG, draws: int | None = None) -> NDArray[np.intp]:
-    """Indices of outputs drawn from probs (..., n): (..., samples), or (..., draws, samples) if `draws` is given.
+def sample_outputs(probs: ArrayLike, num_samples: int, rng: RNG, draws: int | None = None) -> NDArray[np.intp]:
+    """Indices of outputs drawn from probs (..., n), (..., num_samples); with `draws`, (..., draws, num_samples).
 
     rng: a Generator, or a seed of one: anything that numpy.random.default_rng takes.
     """
-    probs, samples = _checks.probabilities("probs", probs), _checks.whole("samples", samples)
+    probs, num_samples = _checks.probabilities("probs", probs), _checks.whole("num_samples", num_samples)
     groups = () if draws is None else (_checks.whole("draws", draws),)
-    uniform = np.random.default_rng(rng).random((*probs.shape[:-1], *groups, samples))
+    uniform = np.random.default_rng(rng).random((*probs.shape[:-1], *groups, num_samples))
     edges = np.cumsum(probs, -1)
     flat = uniform.reshape(-1, uniform.size // max(edges.size // probs.shape[-1], 1))
     rows = edges.reshape(-1, probs.shape[-1])
@@ -104,7 +104,7 @@ def gradient_estimate(logits: ArrayLike, outputs: ArrayLike, advantages: ArrayLi
 def estimate_gradient(
     logits: ArrayLike,
     reward: ArrayLike,
-    samples: int,
+    num_samples: int,
     rng: RNG,
     *,
     algorithm: str = "rloo",
@@ -112,7 +112,7 @@ def estimate_gradient(
     kl_coef: ArrayLike = 0.0,
     draws: int | None = None,
 ) -> NDArray[np.float64]:
-    """An estimate of ∇φ(θ; x) from one group of `samples` outputs a prompt, (..., n), or `draws` of them.
+    """An estimate of ∇φ(θ; x) from one group of `num_samples` outputs a prompt, (..., n), or `draws` of them.
 
     logits, reward, reference_logits (the logits by default): (..., n). algorithm: one of `ADVANTAGES`. ValueError on
     bad arguments. Compare `rlhf_gradient`, its expectation for "reinforce" and "rloo" by the book's `prop-unbiased`.
@@ -120,7 +120,7 @@ def estimate_gradient(
     logits = _checks.array("logits", logits)
     regularised = kl_reward(logits, reward, logits if reference_logits is None else reference_logits, kl_coef)
     probs = np.broadcast_to(softmax(logits), regularised.shape)
-    outputs = sample_outputs(probs, samples, rng, draws)
+    outputs = sample_outputs(probs, num_samples, rng, draws)
     if draws is not None:
         regularised, logits = regularised[..., None, :], logits[..., None, :]
     rewards = np.take_along_axis(
@@ -129,35 +129,37 @@ def estimate_gradient(
     return gradient_estimate(logits, outputs, advantages(rewards, algorithm))
 
 
-def signal_to_noise(probs: ArrayLike, reward: ArrayLike, samples: int, noise: ArrayLike = 0.0) -> NDArray[np.float64]:
+def signal_to_noise(
+    probs: ArrayLike, reward: ArrayLike, num_samples: int, noise: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """‖E ĝ‖₂ over the root of E ‖ĝ - E ĝ‖₂² for k samples with the advantages A_i = r(y_i) + ξ_i - E r, exact.
 
         SNR² = k ‖g‖² / ( E[(a² + τ²) ‖e_y - π‖²] - ‖g‖² ),    g = π ⊙ a,  a = r - E r,  ξ_i independent, of mean 0
 
-    probs, reward: (..., n). samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0
+    probs, reward: (..., n). num_samples: k >= 1. noise: τ >= 0, the standard deviation of ξ, in units of the reward. 0
     where the reward has no spread. It does not change when reward and noise are multiplied by the same number. The
     book's `prop-snr`.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
     )
-    samples, noise = _checks.whole("samples", samples), _checks.real("noise", noise, low=0.0)
+    num_samples, noise = _checks.whole("num_samples", num_samples), _checks.real("noise", noise, low=0.0)
     a = reward - reward[..., :1]  # so that equal rewards deviate by 0 exactly
     a = a - (probs * a).sum(-1, keepdims=True)
     signal = ((probs * a) ** 2).sum(-1)
     lengths = 1 - 2 * probs + (probs**2).sum(-1, keepdims=True)  # ‖e_y - π‖²
     spread = (probs * (a**2 + np.asarray(noise)[..., None] ** 2) * lengths).sum(-1) - signal
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(signal > 0, np.sqrt(samples * signal / np.maximum(spread, 0)), 0.0)[()]
+        return np.where(signal > 0, np.sqrt(num_samples * signal / np.maximum(spread, 0)), 0.0)[()]
 
 
-def no_spread_probability(probs: ArrayLike, reward: ArrayLike, samples: int) -> float:
+def no_spread_probability(probs: ArrayLike, reward: ArrayLike, num_samples: int) -> float:
     """Probability that all k samples of a group have the same reward, so that its gradient is 0: Σ_levels mass^k.
 
-    probs, reward: (n,); samples: k >= 1. Returns a float. The book's `prop-no-spread`.
+    probs, reward: (n,); num_samples: k >= 1. Returns a float. The book's `prop-no-spread`.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)
     )
     mass = np.bincount(np.unique(reward, return_inverse=True)[1], probs)
-    return float((mass ** _checks.whole("samples", samples)).sum())
+    return float((mass ** _checks.whole("num_samples", num_samples)).sum())

@@ -91,7 +91,7 @@ class Trajectory(States):
         tau_asked = times.reshape(-1) / self.n_prompts
 
         def states(flows: slice) -> NDArray[np.float64]:
-            """u (B, M, n) of these flows."""
+            """The u (B, M, n) of these flows."""
             knots, own = tau[flows], problem[flows]
             flow = np.repeat(np.arange(len(knots)), tau_asked.size)
             last = np.concatenate([np.searchsorted(row, tau_asked, side="right") - 1 for row in knots])

@@ -79,8 +79,9 @@ class FlowProblem:
     def implicit_step(
         self, u: NDArray[np.float64], h: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step of length h (B,) from u (B, n): the increment of u, and its estimated error relative to `_TOLERANCE`
-        (B,).
+        """A step of length h (B,) from u (B, n): the increment of u, (B, n), and its estimated error, (B,).
+
+        The error is relative to `_TOLERANCE`.
         """
         probs, a = self.field(u)
         parts = np.arange(1, _ORDER + 1.0)  # the j-th row of the table takes j implicit Euler steps of length h/j
@@ -116,9 +117,9 @@ class FlowProblem:
 
 @dataclass(frozen=True)
 class IntegratorSteps:
-    """A step of each problem in `index` (K,): its `start`, `end` and `length` (K,), u `before` it and the `increment`
-    (K, n).
+    """A step of each problem in `index` (K,).
 
+    start, end, length: (K,). before: u before the step, and increment: what it adds, (K, n).
     moved: the increment (Q, n) of the steps with these indices (Q,) after these times (Q,) since their start.
     """
 
@@ -132,7 +133,7 @@ class IntegratorSteps:
 
     @property
     def after(self) -> NDArray[np.float64]:
-        """u at the steps' ends, (K, n)."""
+        """The u at the steps' ends, (K, n)."""
         return self.before + self.increment
 
 
@@ -175,8 +176,9 @@ def _explicit_steps(
     t_max: NDArray[np.float64],
     h: NDArray[np.float64],
 ) -> IntegratorSteps:
-    """A step of each of these problems as far as its Taylor series holds; h: its length, where an implicit one
-    follows.
+    """A step of each of these problems as far as its Taylor series holds.
+
+    h: its length, where an implicit one follows.
     """
     start, before, left = t[rows], u[rows], t_max[rows] - t[rows]
     with np.errstate(over="ignore", under="ignore"):
@@ -222,8 +224,9 @@ def within_steps(
     step: NDArray[np.intp],
     duration: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The increments (Q, n) of steps that `march` takes from u (B, n) at τ (B,), the time `left` (B,) before the end:
-    of the steps with these indices (Q,) after these durations > 0 (Q,).
+    """The increments (Q, n) of steps that `march` takes from u (B, n) at τ (B,), the time `left` (B,) before the end.
+
+    They are those of the steps with these indices (Q,) after these durations > 0 (Q,).
     """
     increment, kind = np.empty((len(step), u.shape[1])), problem.kind(tau)
     kind_of_query = kind[step]

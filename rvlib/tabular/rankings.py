@@ -48,8 +48,9 @@ def wrong_counts(truth: NDArray[np.float64]) -> tuple[int, list[int]]:
 
 
 def ranking(truth: NDArray[np.float64], wrong: int, seed: int) -> NDArray[np.intp]:
-    """Levels (n,), 0 the worst, of a ranking that misorders exactly `wrong` of the pairs, a number that `wrong_counts`
-    allows.
+    """Levels (n,), 0 the worst, of a ranking that misorders exactly `wrong` of the pairs.
+
+    wrong: a number that `wrong_counts` allows.
     """
     order = np.argsort(-truth, kind="stable")
     noise = random(seed + 2**31, truth.size)  # not the numbers that a caller with the same seed draws
@@ -105,8 +106,9 @@ def _strict(rank: NDArray[np.intp], noise: NDArray[np.float64], wrong: int) -> N
 
 @lru_cache(maxsize=2)
 def _fewest(size: int) -> NDArray[np.int16]:
-    """For each number of tied pairs up to C(size, 2), the fewest outputs whose levels can hold it: min Σ p_i, Σ C(p_i,
-    2) given.
+    """For each number of tied pairs up to C(size, 2), the fewest outputs whose levels can hold it.
+
+    That is the least Σ p_i for a given Σ C(p_i, 2).
     """
     fewest = np.full(pairs(size) + 1, np.iinfo(np.int16).max, dtype=np.int16)
     fewest[:3] = [0, 2, 4][: fewest.size]
@@ -193,12 +195,11 @@ def _chain(sizes: tuple[int, ...]) -> _Chain:
 
 @lru_cache(maxsize=4)
 def _search(sizes: tuple[int, ...], limit: int) -> list[dict[tuple[int, ...], int]] | None:
-    """All ways to misorder fewer than `limit` pairs: for what is left to place, the pairs misordered so far, as bits of
-    an int.
+    """All ways to misorder fewer than `limit` pairs.
 
-    A ranking is built from its top. A level that takes p outputs of one value misorders them with the better ones still
-    left and with those of their own value. Returns a dictionary for each number of outputs left, or None if that is too
-    much work.
+    For what is left to place: the numbers of pairs misordered so far, as bits of an int. A ranking is built
+    from its top. A level that takes p outputs of one value misorders them with the better ones still left and with
+    those of their own value. Returns a dictionary for each number of outputs left, or None if that is too much work.
     """
     layers: list[dict[tuple[int, ...], int]] = [{} for _ in range(sum(sizes) + 1)]
     layers[-1][sizes] = 1

@@ -62,7 +62,7 @@ def rank_correlation(score: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64
     tied.
     """
     # Here, since scipy.stats takes a second to import, and most of what the library does has no need of it.
-    from scipy.stats import rankdata
+    from scipy.stats import rankdata  # its spearmanr gives a matrix of all pairs of rows
 
     a, b = (rankdata(x, axis=-1) for x in np.broadcast_arrays(score, outcome))
     a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
@@ -86,6 +86,7 @@ def mean_with_interval(
     numbers = numbers[~np.isnan(numbers)]
     if not numbers.size:
         raise ValueError("values must hold at least one number, got none.")
+    # What `scipy.stats.bootstrap` would give, which takes no single number.
     resampled = np.random.default_rng(seed).integers(0, numbers.size, (resamples, numbers.size))
     low, high = np.quantile(numbers[resampled].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return MeanWithInterval(float(numbers.mean()), float(low), float(high))

@@ -30,8 +30,9 @@ _BLOCK = 16_384  # entries of u that are read off together
 
 @dataclass(frozen=True)
 class Clock:
-    """The time τ - τ_0 of B flows as a series in ζ from its first power on, (TERMS, B), and the ζ up to which it holds,
-    (B,).
+    """The time τ - τ_0 of B flows as a series in ζ from its first power on, (TERMS, B).
+
+    It holds up to a ζ of each flow, (B,).
     """
 
     tau: NDArray[np.float64]
@@ -43,8 +44,9 @@ class Clock:
         return (self.tau * self.reach**_POWERS).sum(0)
 
     def zeta(self, flow: NDArray[np.intp], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ζ of these flows after these times, (Q,): Newton's method on the increasing τ(ζ), bisection outside its
-        bracket.
+        """The ζ of these flows after these times, (Q,).
+
+        By Newton's method on the increasing τ(ζ), and by bisection outside its bracket.
         """
         tau = self.tau[:, flow]
         low, high = np.zeros(len(flow)), self.reach[flow]
@@ -62,8 +64,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Series:
-    """B flows from now on. For λ > 0, `velocity` is the series of v, (TERMS, n, B); for λ = 0 it is empty, and `s`,
-    `omega`, from their first power on (TERMS, B), and p, g (n, B) say the same.
+    """B flows from now on.
+
+    For λ > 0, `velocity` is the series of v, (TERMS, n, B); for λ = 0 it is empty, and `s`, `omega`, from their first
+    power on (TERMS, B), and p, g (n, B) say the same.
     """
 
     clock: Clock
@@ -74,7 +78,7 @@ class Series:
     omega: NDArray[np.float64]
 
     def at(self, flow: NDArray[np.intp] | slice, zeta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """u - u_0 (Q, n) of these flows at these ζ (Q,)."""
+        """The u - u_0 (Q, n) of these flows at these ζ (Q,)."""
         powers = zeta**_POWERS
         if self.velocity.size:
             return np.einsum("kq,knq->qn", powers / _POWERS, self.velocity[:, :, flow])
@@ -82,7 +86,7 @@ class Series:
         return -np.log1p(-self.p[:, flow] * (self.g[:, flow] * s - omega)).T
 
     def moved(self, flow: NDArray[np.intp], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-        """u - u_0 (Q, n) of these flows after these times (Q,)."""
+        """The u - u_0 (Q, n) of these flows after these times (Q,)."""
         outputs = len(self.p)
         moves, block = np.empty((len(flow), outputs)), max(1, _BLOCK // outputs)
         for start in range(0, len(flow), block):
@@ -99,8 +103,9 @@ def series(
     scale: NDArray[np.float64],
     tolerance: float,
 ) -> Series:
-    """Flows with λ > 0 from probabilities p and g (B, n), measured from the likeliest output: kl_coef and the time
-    `left` until they end (B,). The last terms of the series are within tolerance × scale (B, n).
+    """Flows with λ > 0 from probabilities p and g (B, n), measured from the likeliest output.
+
+    kl_coef, and the time `left` until they end: (B,). The last terms of the series are within tolerance × scale (B, n).
     """
     p, g, scale, kl_coef, left = _aligned(p, g, scale, kl_coef, left)
     rho, h, w = np.empty((3, TERMS, *p.shape))  # h = g - m, w = v - σ

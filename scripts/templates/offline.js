@@ -19,6 +19,6 @@ const address = (name) => {
   return made.get(name);
 };
 window.rvImport = (name) => import(address(name));
-document.addEventListener("DOMContentLoaded", async () => {
-  for (const name of here.dataset.modules.split(" ")) await rvImport(name);
+document.addEventListener("DOMContentLoaded", () => {
+  for (const name of here.dataset.modules.split(" ")) rvImport(name); // none waits for another: formulas wait for figures
 });

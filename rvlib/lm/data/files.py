@@ -6,24 +6,22 @@
     trl-lib/ultrafeedback_binarized:test[:100]    a data set, its split ("train" by default); columns as the keys below
     alpaca-eval, demo-preferences, …              `prompts` and `sources`
 
-`rows.example` says which keys of a row hold a prompt, a reference and a pair of replies.
+`rows.example` says which keys of a row hold a prompt, a reference reply and a pair of replies.
 """
 
 import contextlib
 import csv
 import functools
 import gzip
-import io
 import json
 import pathlib
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rvlib import _checks
 from rvlib._terminal import first_line
-from rvlib.lm.data import hub, prompts, rows, sources
+from rvlib.lm.data import hub, prompts, rows, sources, tables
 from rvlib.lm.data.prompts import Example
 
 ALPACA_EVAL = "alpaca-eval"
@@ -132,8 +130,8 @@ def _file_rows(path: pathlib.Path, column: str | None) -> Iterator[Row]:
             raise ValueError(f"{path} must be a text file, but its first bytes are {kind}.")
     if b"\0" in content:
         raise ValueError(f"{path} must be a text file in UTF-8, but has NUL bytes; save it as UTF-8.")
-    if ending in (".csv", ".tsv"):
-        return _table_rows(path, content, "," if ending == ".csv" else "\t")
+    if separator := tables.SEPARATORS.get(ending):
+        return _table_rows(path, content, separator)
     if ending in (*JSON_LINES, ".json") and (items := _items(path, ending, content, column)) is not None:
         return ((f"item {n}", functools.partial(_item, item)) for n, item in enumerate(items, 1))
     if ending not in (*JSON_LINES, ".json", *TEXT):
@@ -157,16 +155,20 @@ def _other_kind(lines: list[bytes]) -> str | None:
         with contextlib.suppress(ValueError, RecursionError):
             if re.match(beginning, value) and json.loads(value) is not None:
                 return kind
-    for separator, ending in ((",", ".csv"), ("\t", ".tsv")):
+    for separator, advice in (
+        (",", "end its name in .csv"),
+        ("\t", "end its name in .tsv"),
+        (";", "save it with commas, and end its name in .csv"),
+    ):
         cells = [cell.strip().strip('"') for cell in text.split(separator)]
         if len(cells) == len(lines) == 1:
             continue  # a prompt that happens to be a key
         if set(cells) & set(rows.KEYS) and not any(" " in cell for cell in cells):
             columns = f"columns {', '.join(cells)}" if len(cells) > 1 else f"column {cells[0]}"
-            return f"that of a table with the {columns}; end its name in {ending}"
+            return f"that of a table with the {columns}; {advice}"
         if _is_table(whole.split("\n"), separator):
             names = f"that of a table with the columns {', '.join(cells)}"
-            return f"{names}; end its name in {ending}, and name the one with the prompts by --column"
+            return f"{names}; {advice}, and name the one with the prompts by --column"
     return None
 
 
@@ -197,64 +199,34 @@ def _items(path: pathlib.Path, ending: str, content: bytes, column: str | None) 
 
 def _table_rows(path: pathlib.Path, content: bytes, separator: str) -> Iterator[Row]:
     """Rows of a table whose first line names its columns; empty cells are as if they were not there."""
-    import pandas  # slow to import, and only tables need it
-
-    _check_separator(path, content, separator)
     try:
-        with warnings.catch_warnings(record=True) as skipped:
-            warnings.simplefilter("always")
-            table = pandas.read_csv(
-                io.StringIO(content.decode("utf-8-sig"), newline=""),
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                on_bad_lines="warn",
-            )
-    except (ValueError, RecursionError) as error:  # pandas' own, and that of a text that is not UTF-8
-        raise ValueError(
-            f"{path} must be a table in UTF-8 whose first line names its columns, but is not ({first_line(error)})."
-        ) from error
-    messages = [line for warning in skipped for line in str(warning.message).strip().splitlines()]
-    skipped_lines = [re.fullmatch(r"Skipping line (\d+): expected (\d+) fields, saw (\d+)", m) for m in messages]
-    if not all(skipped_lines):  # lines that are all longer than the first
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be a table in UTF-8, but is not; save it as UTF-8.") from None
+    columns, table = tables.table_rows(path, text, separator)
+    if table and all(row.more for row in table):
         raise ValueError(
             f"{path} must have as many cells in each line as in the first, which names its columns, but has more; "
             "quote cells that hold a separator."
         )
-    records = table.where(table.notna(), None).to_dict("records")
-    keys = list(map(str, table.columns))
-    for n, record in enumerate(records, 1):
-        row = {str(key): value for key, value in record.items() if value}
-        if row:
-            yield f"row {n}", functools.partial(_with_keys, row, keys)
-    for line, expected, seen in (match.groups() for match in skipped_lines if match):
-        reason = f"{seen} cells instead of {expected}; cells that hold a separator need quotes"
-        yield f"line {line}", functools.partial(_refuse, reason)
+    for n, row in enumerate(table, 1):
+        if any(row.cells.values()) or row.more:
+            yield f"row {n}", functools.partial(_of_table, row, columns)
 
 
-def _check_separator(path: pathlib.Path, content: bytes, separator: str) -> None:
-    """ValueError, in one sentence, where the first line has but one name, with separators of another kind."""
-    first = content.decode("utf-8-sig", errors="replace").lstrip().partition("\n")[0]
-    if separator in first:
-        return
-    kind = {",": "commas", "\t": "tabs"}
-    advice = {";": "semicolons; save it again", "\t": "tabs; end its name in .tsv", ",": "commas; end its name in .csv"}
-    for mark, got in advice.items():
-        if mark in first and all(re.fullmatch(r'\s*"?[^\W\d][\w .-]*"?\s*', cell) for cell in first.split(mark)):
-            raise ValueError(f"{path} must have its cells separated by {kind[separator]}, got {got}.")
+def _of_table(row: tables.TableRow, columns: list[str]) -> dict[str, str]:
+    """A table's row; one without any key of a prompt has its empty cells too, so that an error can name them."""
+    if row.more:
+        count = len(columns)
+        raise ValueError(f"{count + row.more} cells instead of {count}; cells that hold a separator need quotes")
+    cells = {name: _as_text(cell) for name, cell in row.cells.items() if cell}
+    return cells if any(name in cells for name in rows.KEYS) else {name: cells.get(name, "") for name in columns}
 
 
 def _parquet_rows(path: pathlib.Path, content: bytes) -> Iterator[Row]:
-    import pyarrow.parquet  # slow to import, and only parquet needs it
-
-    try:
-        items = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-    except Exception as error:  # pyarrow's own
-        raise ValueError(
-            f"{path} must be a parquet file, as its name says, but is not ({first_line(error)})."
-        ) from error
-    return ((f"row {n}", functools.partial(_same, item)) for n, item in enumerate(items, 1))
+    return (
+        (f"row {n}", functools.partial(_same, item)) for n, item in enumerate(tables.parquet_rows(path, content), 1)
+    )
 
 
 def _data_set_rows(source: str) -> Iterator[Row]:
@@ -315,12 +287,3 @@ def _same(item: Any) -> Any:
 def _item(item: Any) -> Any:
     """An entry of an array, of which a text is a prompt."""
     return {"prompt": item} if isinstance(item, str) else item
-
-
-def _refuse(reason: str) -> Any:
-    raise ValueError(reason)
-
-
-def _with_keys(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
-    """A table's row; one without any key of a prompt gets its empty cells too, so that an error can name them."""
-    return row if any(key in row for key in rows.KEYS) else {key: row.get(key, "") for key in keys}

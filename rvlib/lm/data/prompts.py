@@ -30,15 +30,15 @@ class Prompt:
 
     name: str
     text: str
-    reference: str
+    reference_reply: str
     turns: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of_turns(cls, name: str, turns: Sequence[tuple[str, str]], reference: str = "") -> "Prompt":
+    def of_turns(cls, name: str, turns: Sequence[tuple[str, str]], reference_reply: str = "") -> "Prompt":
         """The prompt of a conversation: (role, content) of each turn, where the last one awaits a reply."""
         if [role for role, _ in turns] == ["user"]:
-            return cls(name, turns[0][1], reference)
-        return cls(name, "\n\n".join(f"{role}: {content}" for role, content in turns), reference, tuple(turns))
+            return cls(name, turns[0][1], reference_reply)
+        return cls(name, "\n\n".join(f"{role}: {content}" for role, content in turns), reference_reply, tuple(turns))
 
     @property
     def messages(self) -> list[dict[str, str]]:

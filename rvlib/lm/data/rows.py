@@ -1,9 +1,9 @@
-"""A row of a data set as an example: which of its keys hold the prompt, the reference, and a pair of replies.
+"""A row of a data set as an example: which of its keys hold the prompt, the reference reply, and a pair of replies.
 
     prompt, question                       a text, or the turns of a conversation, the last to be replied to
-    instruction, input                     both together (Alpaca); "output" is the reference
+    instruction, input                     both together (Alpaca); "output" is the reference reply
     messages, conversations                turns, OpenAI's {"role", "content"} or ShareGPT's {"from", "value"}; a last
-                                           turn of the assistant's is the reference
+                                           turn of the assistant's is the reference reply
     chosen, rejected                       replies, as texts or as the last turns of conversations; without any of the
                                            above, what the two share at their beginning is the prompt (TRL's implicit
                                            prompts), in texts also by the marks "Human:" and "Assistant:"
@@ -53,16 +53,16 @@ def example(place: str, row: Any, column: str | None = None) -> Example:
     key = _prompt_key(row, column)
     if key == "chosen":
         prompt, replies = _shared(row["chosen"], row["rejected"])
-        turns, reference = prompt, None
+        turns, reference_reply = prompt, None
     else:
-        turns, reference = _prompt(row, key)
+        turns, reference_reply = _prompt(row, key)
         replies = {name: _reply(row[name], name, turns) for name in ("chosen", "rejected") if name in row}
     if "reference" in row:
-        reference = _reply(row["reference"], "reference", turns)
+        reference_reply = _reply(row["reference"], "reference", turns)
     chosen, rejected = replies.get("chosen"), replies.get("rejected")
     if "system" in row and turns[0][0] == "user" and _text("system turn", row["system"]).strip():
         turns = [("system", row["system"]), *turns]
-    return Example(Prompt.of_turns(place, turns, reference or chosen or ""), chosen, rejected)
+    return Example(Prompt.of_turns(place, turns, reference_reply or chosen or ""), chosen, rejected)
 
 
 def _prompt_key(row: dict[str, Any], column: str | None) -> str:
@@ -107,7 +107,7 @@ def refuse_wrapped(path: object, value: Any, keys: Collection[str], *, texts: bo
 
 
 def _prompt(row: dict[str, Any], key: str) -> tuple[list[Turn], str | None]:
-    """The turns of the prompt that a row's key holds, and the reference that comes with it."""
+    """The turns of the prompt that a row's key holds, and the reference reply that comes with it."""
     value = row[key]
     if key == "instruction":
         parts = [_text("prompt", value), _text("input", row.get("input", ""))]

@@ -117,7 +117,8 @@ def _demo_instructions(count: int | None, seed: int) -> list[Example]:
 
 def _instructions(count: int | None, seed: int) -> list[Example]:
     """The `count` shortest of all prompts that packages ship, each once; those of AlpacaEval have one reply."""
-    every = [*_demo_preferences(None, 0), *(Example(p, p.reference) for p in prompts.alpaca_eval(max_words=10**6))]
+    shipped = prompts.alpaca_eval(max_words=10**6)
+    every = [*_demo_preferences(None, 0), *(Example(prompt, prompt.reference_reply) for prompt in shipped)]
     by_text: dict[str, Example] = {}
     for example in [*every, *_demo_instructions(None, 0)]:
         by_text.setdefault(example.prompt.text, example)

@@ -36,7 +36,7 @@ TEMPLATE = (
 
 
 def prompts(count: int, seed: int) -> list[Prompt]:
-    """`count` different prompts without a reference, drawn by `seed`. ValueError if there are not that many."""
+    """`count` different prompts without a reference reply, drawn by `seed`. ValueError if there are not that many."""
     questions = [
         (part, adjective, place)
         for part in PARTS

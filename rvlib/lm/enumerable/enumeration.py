@@ -102,7 +102,7 @@ class Enumeration:
         return logits.gather(-1, tokens[..., None])[..., 0]
 
     def output_log_probs(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
-        """ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P). Arguments as of `token_logits`."""
+        """The ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P); arguments: `token_logits`'s."""
         ids, tokens = self.token_ids(prompts, outputs)
         logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
         return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0].sum(-1)
@@ -132,17 +132,19 @@ class Enumeration:
         """∂f/∂θ: (B, S, prefixes, V, P), by automatic differentiation."""
         return torch.func.vmap(torch.func.jacrev(self._table))(torch.as_tensor(vectors)).numpy()
 
-    def gradient(self, vectors: ArrayLike, reward: ArrayLike, reference: Array, kl_coef: ArrayLike) -> Array:
+    def gradient(self, vectors: ArrayLike, reward: ArrayLike, reference_logits: Array, kl_coef: ArrayLike) -> Array:
         """∇φ(θ; x), by automatic differentiation of the sum over all outputs: (B, S, P), a row for each prompt.
 
-        vectors (B, P); reward (B, S, V^L); reference (B, S, prefixes, V): the reference policy's logits; kl_coef (B,).
+        vectors (B, P); reward (B, S, V^L); reference_logits (B, S, prefixes, V); kl_coef (B,).
         """
-        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference), kl_coef)
+        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference_logits), kl_coef)
         return torch.func.vmap(torch.func.jacrev(self._objectives))(*tensors).numpy()
 
-    def mean_gradient(self, vectors: ArrayLike, reward: ArrayLike, reference: Array, kl_coef: ArrayLike) -> Array:
+    def mean_gradient(
+        self, vectors: ArrayLike, reward: ArrayLike, reference_logits: Array, kl_coef: ArrayLike
+    ) -> Array:
         """∇φ(θ), the mean over the prompts, (B, P): one backward pass. Arguments as of `gradient`."""
-        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference), kl_coef)
+        tensors = _tensors(vectors, reward, autoregressive.log_probs(reference_logits), kl_coef)
         return torch.func.vmap(torch.func.grad(lambda *a: self._objectives(*a).mean()))(*tensors).numpy()
 
     def _table(self, vector: torch.Tensor) -> torch.Tensor:
@@ -233,10 +235,13 @@ def integrate_flow(
     steps by SciPy, common to the batch, each model on its own clock. RuntimeError, in one sentence, if they get stuck.
     """
     reward, t_max = np.asarray(reward, dtype=float), np.asarray(t_max, dtype=float)
-    kl_coef, reference = np.broadcast_to(np.asarray(kl_coef, dtype=float), len(vectors)), enumeration.logits(vectors)
+    kl_coef, initial_logits = (
+        np.broadcast_to(np.asarray(kl_coef, dtype=float), len(vectors)),
+        enumeration.logits(vectors),
+    )
 
     def velocity(_: float, flat: Array) -> Array:
-        gradient = enumeration.mean_gradient(flat.reshape(vectors.shape), reward, reference, kl_coef)
+        gradient = enumeration.mean_gradient(flat.reshape(vectors.shape), reward, initial_logits, kl_coef)
         return (t_max[:, None] * gradient).ravel()
 
     share = np.linspace(0, 1, points)

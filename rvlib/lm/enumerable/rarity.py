@@ -9,7 +9,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.lm.origin import record_of_command
-from rvlib.results import RARITY
+from rvlib.results import RARITY, RarityTimes, rounded
 from rvlib.tabular import autoregressive
 
 Array = NDArray[np.float64]
@@ -35,7 +34,7 @@ class Students:
     def __init__(self, models: int, spread: float = 0.6) -> None:
         self.enumeration = Enumeration(VOCABULARY, LENGTH, hidden=8)
         self.vectors = self.enumeration.start([[seed] for seed in range(models)], spread)
-        self.reference = self.enumeration.logits(self.vectors)
+        self.initial_logits = self.enumeration.logits(self.vectors)
         probs = self.probs(self.vectors)
         # From the likeliest output of the first model to the least likely of the last, so that p covers what there is.
         ranks = np.linspace(1, probs.shape[1] - 1, models).round().astype(int)
@@ -61,7 +60,7 @@ class Students:
 
     def gradient(self, vectors: Array) -> Array:
         """∇V, (B, P)."""
-        return self.enumeration.mean_gradient(vectors, self.reward, self.reference, np.zeros(len(vectors)))
+        return self.enumeration.mean_gradient(vectors, self.reward, self.initial_logits, np.zeros(len(vectors)))
 
     def natural_direction(self, vectors: Array) -> Array:
         """F⁺∇V, (B, P): the least change of parameters whose scores fit r - V best under π."""
@@ -103,12 +102,11 @@ def time_until_half(students: Students, step: Callable[[Array, int], tuple[Array
     return reached
 
 
-def rarity(models: int = 40, *, learning_rate: float = 1e-3, max_steps: int = 6000) -> dict[str, Any]:
-    """p and the times of three ways of ascent, each (models,): a dictionary of arrays.
+def rarity(models: int = 40, *, learning_rate: float = 1e-3, max_steps: int = 6000) -> RarityTimes:
+    """The initial probability of the praised output and the times of three ways of ascent, each (models,).
 
-    "flow": time of gradient flow, followed by steps of length 0.02 in the parameters. "natural": time of the natural
-    gradient, by steps of at most 0.05 in time and 0.2 in the parameters. "adam": steps of Adam at `learning_rate`,
-    with PyTorch's other defaults.
+    Gradient flow is followed by steps of length 0.02 in the parameters, the natural gradient by steps of at most 0.05
+    in time and 0.2 in the parameters. Adam has `learning_rate` and PyTorch's other defaults.
     """
     students = Students(models)
 
@@ -149,11 +147,7 @@ def main() -> None:
     start = time.perf_counter()
     measured = rarity()
     made = record_of_command("python -m rvlib.lm.enumerable.rarity", time.perf_counter() - start)
-    short = {
-        name: [float(f"{value:.6g}") for value in values] if np.ndim(values) else values
-        for name, values in measured.items()
-    }
-    write_text(RARITY, json.dumps({"made": made} | short) + "\n")
+    write_text(RARITY, json.dumps({"made": made} | rounded(measured)) + "\n")
     print(f"Numbers: {RARITY}")
 
 

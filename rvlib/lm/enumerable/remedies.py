@@ -28,7 +28,7 @@ class Transformers:
     def __init__(self, enumeration: Enumeration, vectors: Array) -> None:
         self.enumeration = enumeration
         self.parameters = torch.tensor(vectors, requires_grad=True)
-        self.reference = enumeration.logits(vectors)
+        self.initial_logits = enumeration.logits(vectors)
         self.adam: torch.optim.Adam | None = None
 
     def probs(self) -> Array:
@@ -40,7 +40,9 @@ class Transformers:
         self.adam = self.adam or torch.optim.Adam([self.parameters], lr=learning_rate, maximize=True)
         vectors = self.parameters.detach().numpy()
         # ∇ Σ π r with r = update/π held fixed.
-        gradient = self.enumeration.mean_gradient(vectors, update / self.probs(), self.reference, np.zeros(len(update)))
+        gradient = self.enumeration.mean_gradient(
+            vectors, update / self.probs(), self.initial_logits, np.zeros(len(update))
+        )
         self.parameters.grad = torch.from_numpy(gradient)
         self.adam.step()
 

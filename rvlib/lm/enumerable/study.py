@@ -10,7 +10,7 @@ rewards. Both return what was measured, not whether a bound holds. The book's ch
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from rvlib.files import write_text
 from rvlib.lm.enumerable.enumeration import Enumeration, integrate_flow
 from rvlib.lm.origin import record_of_command
 from rvlib.metrics import ranking_accuracy
-from rvlib.results import ENUMERATED_TRANSFORMERS
+from rvlib.results import ENUMERATED_TRANSFORMERS, ManyTransformers, OneTransformer, rounded
 from rvlib.tabular import autoregressive
 
 
@@ -36,12 +36,11 @@ GROUPS = [Shape(2, 2, 2), Shape(3, 2, 1), Shape(2, 3, 2), Shape(3, 3, 1)]
 TEACHERS = ["the truth", "right order, small marks", "half wrong"]
 
 
-def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -> dict[str, Any]:
-    """One transformer (3 tokens from 3, so 27 outputs), trained by each of TEACHERS: a dictionary of lists.
+def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -> OneTransformer:
+    """One transformer (3 tokens from 3, so 27 outputs), trained by each of TEACHERS.
 
-    The second teacher gives 0.03 times the true reward, the third a random one to half of the outputs. accuracy
-    (teachers,); t, proxy, ground_truth, variance, gradient_norm, jacobian_norm, largest (teachers, times), with times
-    from 0 to a teacher's own end; steps: both chains of `autoregressive.proof_steps`, halfway through the third's.
+    The second teacher gives 0.03 times the true reward, the third a random one to half of the outputs. Times go from 0
+    to a teacher's own end; the steps of the proof are those halfway through the third's.
     """
     rng, teachers = np.random.default_rng(seed), len(TEACHERS)
     enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
@@ -52,15 +51,6 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
     gradient = enumeration.mean_gradient(vectors, reward, enumeration.logits(vectors), np.zeros(teachers))
     slope = np.linalg.norm(gradient, axis=-1)
     path = integrate_flow(enumeration, vectors, reward, 2 / (slope * slope[0]), kl_coef=kl_coef, points=points)
-    series = {
-        "t": path.t,
-        "proxy": path.expected(reward)[..., 0],
-        "ground_truth": path.expected(truth)[..., 0],
-        "variance": path.variance[..., 0],
-        "gradient_norm": np.stack([path.gradient_norm(k)[:, 0] for k in range(points)]),
-        "jacobian_norm": np.stack([path.jacobian_norm(k)[:, 0] for k in range(points)]),
-        "largest": np.abs(path.kl_reward).max(-1)[..., 0],
-    }
     half = points // 2
     steps = autoregressive.proof_steps(
         path.logits[half, 2, 0], path.kl_reward[half, 2, 0], enumeration.jacobian(path.vectors[half, 2:])[0, 0]
@@ -72,19 +62,20 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
         "kl_coef": kl_coef,
         "accuracy": ranking_accuracy(reward[:, 0], truth),
         "steps": [{name: float(value) for name, value in chain.items()} for chain in steps],
-    } | {name: values.T for name, values in series.items()}
+        "t": path.t.T,
+        "proxy": path.expected(reward)[..., 0].T,
+        "ground_truth": path.expected(truth)[..., 0].T,
+        "variance": path.variance[..., 0].T,
+        "gradient_norm": np.stack([path.gradient_norm(k)[:, 0] for k in range(points)], 1),
+        "jacobian_norm": np.stack([path.jacobian_norm(k)[:, 0] for k in range(points)], 1),
+        "largest": np.abs(path.kl_reward).max(-1)[..., 0].T,
+    }
 
 
 def many_transformers(
     per_group: int = 50, *, groups: Sequence[Shape] = GROUPS, points: int = 21, seed: int = 0
-) -> dict[str, Any]:
-    """Random transformers, rewards and KL coefficients, `per_group` of each size: three parts of arrays.
-
-    "gradient": length, variance, gradient_norm, jacobian_norm, largest, a row for each model and prompt, at the start
-    and at the end of a training. "time": length, variance (mean over prompts, at the start), gain, time, jacobian_norm
-    (the largest of five along the way), kl_coef, a row for each model whose measured reward rose. "steps": the chains
-    of Prop. 2's proof and of the sharper one, {name: array}, for the rows of "gradient".
-    """
+) -> ManyTransformers:
+    """Random transformers, rewards and KL coefficients, `per_group` of each size."""
     rows: list[NDArray[np.float64]] = []
     times: list[list[float]] = []
     chains: tuple[list[dict[str, NDArray[np.float64]]], list[dict[str, NDArray[np.float64]]]] = ([], [])
@@ -134,20 +125,11 @@ def many_transformers(
     }
 
 
-def _short(value: Any) -> Any:
-    """Numbers to six digits, arrays as lists: the file is for curves and distributions."""
-    if isinstance(value, dict):
-        return {name: _short(entry) for name, entry in value.items()}
-    if isinstance(value, (list, np.ndarray)):
-        return [_short(entry) for entry in value]
-    return value if isinstance(value, int) else float(f"{value:.6g}")
-
-
 def main() -> None:
     """Compute both, and write the file that `rvlib.results.load_enumerated_transformers` reads."""
     torch.set_num_threads(1)  # tensors this small are slower on many
     start = time.perf_counter()
-    content = {"one": _short(one_transformer()), "many": _short(many_transformers())}
+    content = {"example": rounded(one_transformer()), "survey": rounded(many_transformers())}
     made = record_of_command("python -m rvlib.lm.enumerable.study", time.perf_counter() - start)
     write_text(ENUMERATED_TRANSFORMERS, json.dumps({"made": made} | content) + "\n")
     print(f"Numbers: {ENUMERATED_TRANSFORMERS}")

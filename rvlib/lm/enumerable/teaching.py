@@ -33,7 +33,7 @@ from rvlib.lm import origin
 from rvlib.lm.enumerable import teachers, words
 from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.predictors import PREDICTORS, MeasuredReplies
-from rvlib.results import TEACHING
+from rvlib.results import TEACHING, rounded
 from rvlib.tabular import autoregressive
 from rvlib.tabular.estimators import advantages
 
@@ -110,11 +110,20 @@ def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, A
     return dict(zip(words.WRITERS, vectors.detach().numpy()))
 
 
-def measure(world: StudyWorld, policy: str) -> dict[str, Any]:
-    """The predictors of each teacher under a policy, before training, and what its rewards are normalised by.
+@dataclass(frozen=True)
+class Measured:
+    """What is known of all teachers under a policy before training.
 
-    {"scores": {predictor: (teachers,)}, "normalizers": [...], "truth": the ground truth's `Normalizer`}.
+    scores: {predictor: (teachers,)}. normalizers: of each teacher's rewards; truth: that of the ground truth.
     """
+
+    scores: dict[str, Array]
+    normalizers: list[metrics.Normalizer]
+    truth: metrics.Normalizer
+
+
+def measure(world: StudyWorld, policy: str) -> Measured:
+    """The predictors of each teacher under a policy, before training, and what its rewards are normalised by."""
     settings, probs = world.settings, world.probs[policy]
     rng = np.random.default_rng([3, *map(ord, policy)])
     size = settings.measured_replies
@@ -139,7 +148,7 @@ def measure(world: StudyWorld, policy: str) -> dict[str, Any]:
         for rewards, normalizer in zip(world.teachers.values(), normalizers)
     ]
     scores = {name: np.array([predictor(measured) for measured in replies]) for name, predictor in PREDICTORS.items()}
-    return {"scores": scores, "normalizers": normalizers, "truth": truth}
+    return Measured(scores, normalizers, truth)
 
 
 def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str, Array]:
@@ -149,11 +158,11 @@ def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str
     truth, of the normalised reward and of the KL divergence to the initial policy, in nats.
     """
     settings, enumeration, measured = world.settings, world.enumeration, measure(world, policy)
-    truth = measured["truth"].transform(world.truth)
+    truth = measured.truth.transform(world.truth)
     rewards = np.stack(
-        [n.transform(table) for n, table in zip(measured["normalizers"], world.teachers.values(), strict=True)]
+        [n.transform(table) for n, table in zip(measured.normalizers, world.teachers.values(), strict=True)]
     )
-    reference = np.log(world.probs[policy])
+    ref_logprobs = np.log(world.probs[policy])
     vectors = torch.tensor(np.tile(world.policies[policy], (len(rewards), 1)), requires_grad=True)
     optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate)
     k, rows = settings.num_generations, np.arange(len(rewards))[:, None]
@@ -161,7 +170,7 @@ def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str
     seen: dict[str, list[Array]] = {"truth": [], "proxy": [], "kl": []}
 
     def evaluate() -> None:
-        for name, values in _exact(enumeration, vectors.detach().numpy(), truth, rewards, reference).items():
+        for name, values in _exact(enumeration, vectors.detach().numpy(), truth, rewards, ref_logprobs).items():
             seen[name].append(values)
 
     for step in range(settings.steps):
@@ -170,7 +179,7 @@ def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str
         uniform = np.random.default_rng([4, seed, step]).random((prompts.shape[1], enumeration.length))
         outputs = enumeration.draw(vectors.detach(), prompts, uniform)
         logprobs = enumeration.output_log_probs(vectors, prompts, outputs)
-        kl = logprobs.detach().numpy() - reference[prompts, outputs]
+        kl = logprobs.detach().numpy() - ref_logprobs[prompts, outputs]
         regularised = rewards[rows, prompts, outputs] - settings.kl_coef * kl
         weights = advantages(regularised.reshape(len(rewards), settings.prompts, k), algorithm).reshape(kl.shape)
         optimizer.zero_grad()
@@ -182,14 +191,14 @@ def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str
 
 
 def _exact(
-    enumeration: Enumeration, vectors: Array, truth: Array, rewards: Array, reference: Array
+    enumeration: Enumeration, vectors: Array, truth: Array, rewards: Array, ref_logprobs: Array
 ) -> dict[str, Array]:
     """Means over prompts under each policy (B,): of the ground truth, of its own reward, and of the KL divergence."""
     values: dict[str, list[float]] = {"truth": [], "proxy": [], "kl": []}
     for vector, reward in zip(vectors, rewards):  # one by one, since together they would not fit the processor's cache
         logprobs = autoregressive.log_probs(enumeration.logits(vector[None]))[0]
         probs = np.exp(logprobs)
-        for name, table in (("truth", truth), ("proxy", reward), ("kl", logprobs - reference)):
+        for name, table in (("truth", truth), ("proxy", reward), ("kl", logprobs - ref_logprobs)):
             values[name].append(float((probs * table).sum(-1).mean()))
     return {name: np.array(numbers) for name, numbers in values.items()}
 
@@ -230,8 +239,8 @@ def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
     for policy in words.WRITERS:
         path = folder / f"measured-{policy}.json"
         if not path.exists():
-            scores = measure(world(), policy)["scores"]
-            content = {"teachers": list(world().teachers), "scores": {k: _short(v) for k, v in scores.items()}}
+            scores = measure(world(), policy).scores
+            content = {"teachers": list(world().teachers), "scores": rounded(scores, 5)}
             write_text(path, json.dumps(content))
     paths = [folder / f"{policy}-{algorithm}-{seed}.json" for policy, algorithm, seed in jobs]
     for job, path in zip(jobs, paths):
@@ -242,7 +251,7 @@ def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
                     start = time.perf_counter()
                     curves = teach(world(), *job)
                     seconds = round(time.perf_counter() - start, 1)
-                    write_text(path, json.dumps({"seconds": seconds} | {k: _short(v) for k, v in curves.items()}))
+                    write_text(path, json.dumps({"seconds": seconds} | rounded(curves, 5)))
                     print(f"{path.stem}: {seconds:.0f} s", flush=True)
         except filelock.Timeout:
             continue
@@ -273,11 +282,6 @@ def collect(settings: StudySettings, folder: pathlib.Path, out: pathlib.Path) ->
     }
     content = {"made": made, "settings": asdict(settings), "missing": missing, "measured": measured, "parts": parts}
     write_text(out, json.dumps(content, separators=(",", ":")) + "\n")
-
-
-def _short(values: Any) -> Any:
-    """Arrays as lists of numbers with five digits."""
-    return [_short(v) for v in values] if isinstance(values, (list, np.ndarray)) else float(f"{values:.5g}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,25 +9,27 @@ of embeddings is looked up, not multiplied, and attention between tokens is left
 that is computed twice, which stops before it.
 Rate and bandwidth are measured first, in the same call. Then the stages, the most important first: those of a step, the
 whole step, a step on `LARGE` replies, the same step as the official code makes it (`official`), the memory of a step at
-its longest beside what the planner says, and every engine that samples here at each of `ROWS`. Nothing is downloaded.
+its longest beside what the planner says, and every engine that samples here at each of `BATCH_SIZES`. Nothing is
+downloaded.
 Random weights know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are
 nearly geometric with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib
 bench`.
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import torch
 import transformers
 
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import cost, sizes
 from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
-from rvlib.lm.experiments.generated import Generated, covered
+from rvlib.lm.experiments.bench_record import StageRecord
+from rvlib.lm.experiments.device_timing import timed
+from rvlib.lm.experiments.generated import Generated
 from rvlib.lm.experiments.official import OfficialModels, official_step
 from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
@@ -42,8 +44,8 @@ from rvlib.lm.training.trainer import Trainer
 
 MEAN_REPLY_TOKENS = 128
 LARGE = 512  # replies in a large step
-ROWS = (32, 256)  # sizes of the batches with which each engine is measured
-LONGEST_ROWS = 64  # rows of the step at its longest, at the most: more take as long again and show nothing new
+BATCH_SIZES = (32, 256)  # with which each engine is measured
+LONGEST_BATCH_SIZE = 64  # of the step at its longest, at the most: more takes as long again and shows nothing new
 PROFILED_TOKENS = 16  # of each reply while the kernels of sampling are counted
 ENGINES = tuple(  # "auto" is one of the others, and vllm's are measured by vllm
     engine
@@ -52,7 +54,6 @@ ENGINES = tuple(  # "auto" is one of the others, and vllm's are measured by vllm
 )
 # The parts of memory that only one stage needs.
 TURNS = {"sampling": ("KV cache",), "scoring": ("scoring",), "update": ("activations",)}
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Stage:
     warm_up: whether it is done twice, and the second time counts.
     """
 
-    work: Callable[[], dict[str, Any]]
+    work: Callable[[], StageRecord]
     profiled: Callable[[], object] | None = None
     warm_up: bool = False
 
@@ -83,7 +84,7 @@ class Bench:
         self.tokenizer = make_tokenizer(self.config.vocab_size)
         runtime, settings = recipe.runtime, recipe.policy_gradient
         self.policy = self._random_policy(runtime.weights_dtype)
-        self.reference = self._random_policy(runtime.frozen_dtype)
+        self.ref_policy = self._random_policy(runtime.frozen_dtype)
         self.config.num_labels, self.config.pad_token_id = 1, 0
         self.reward_model = SequenceReward(
             name,
@@ -116,10 +117,10 @@ class Bench:
         default = engines.resolved(runtime.engine, self.policy.model)
         measured = (default, min(runtime.batch_size, replies))  # as "sampling"
 
-        def engine_stage(engine: str, replies: int, rows: int) -> Stage:
+        def engine_stage(engine: str, replies: int, batch_size: int) -> Stage:
             return Stage(
-                lambda: self.sampling(engine, replies, rows),
-                lambda: self._generate(engine, replies, rows, PROFILED_TOKENS),
+                lambda: self.sampling(engine, replies, batch_size),
+                lambda: self._generate(engine, replies, batch_size, PROFILED_TOKENS),
                 warm_up=True,
             )
 
@@ -133,40 +134,23 @@ class Bench:
             "official": Stage(lambda: self.official()),
             "memory": Stage(lambda: self.memory()),
         }
-        if self.device.type != "cuda":  # torch counts a GPU's memory alone, and a processor's rows are the recipe's
+        if self.device.type != "cuda":  # torch counts a GPU's memory alone, and a processor's batch is the recipe's
             del stages["large"], stages["memory"]
-        for rows in ROWS if self.device.type == "cuda" else (replies,):
+        for batch_size in BATCH_SIZES if self.device.type == "cuda" else (replies,):
             for engine in ENGINES:
-                if (engine, rows) != measured:
-                    stages[f"{engine}-{rows}"] = engine_stage(engine, rows, rows)
+                if (engine, batch_size) != measured:
+                    stages[f"{engine}-{batch_size}"] = engine_stage(engine, batch_size, batch_size)
         return stages
-
-    def idle_share(self, work: Callable[[], object]) -> float:
-        """The share of the time of work() in which no kernel runs on the GPU, by PyTorch's profiler."""
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            seconds, _ = self._timed(work)
-        on_gpu = (event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA)
-        return max(0.0, 1 - covered((event.time_range.start, event.time_range.end) for event in on_gpu) / 1e6 / seconds)
-
-    def machine_rates(self) -> dict[str, float]:
-        """Matrix rate (bfloat16 operations a second) and memory's bandwidth (bytes a second), the best of ten tries."""
-        side, nbytes = (8192, 2**31) if self.device.type == "cuda" else (1024, 2**26)
-        a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        source = torch.empty(nbytes, device=self.device, dtype=torch.uint8)
-        target = torch.empty_like(source)
-        matrix = min(self._timed(lambda: a @ b)[0] for _ in range(10))
-        copy = min(self._timed(lambda: target.copy_(source))[0] for _ in range(10))
-        return {"matrix_rate": 2 * side**3 / matrix, "bandwidth": 2 * nbytes / copy}
 
     def _prompts(self, replies: int) -> list[Prompt]:
         """Prompts for so many replies."""
         return random_prompts(replies // self.recipe.policy_gradient.num_generations, self.config.vocab_size)
 
-    def _generate(self, engine: str, replies: int, rows: int, max_new_tokens: int | None = None) -> Generated:
-        """Draw replies in the chunks of `rows` in which `policy_gradient.rollout` draws them."""
+    def _generate(self, engine: str, replies: int, batch_size: int, max_new_tokens: int | None = None) -> Generated:
+        """Draw replies in the chunks of `batch_size` in which `policy_gradient.rollout` draws them."""
         settings, runtime, chunks = self.recipe.policy_gradient, self.recipe.runtime, []
         prompts = [encode_prompt(self.tokenizer, prompt.text) for prompt in self._prompts(replies)]
-        prompts_at_once = max(rows // settings.num_generations, 1) if engine in engines.PADDED else len(prompts)
+        prompts_at_once = max(batch_size // settings.num_generations, 1) if engine in engines.PADDED else len(prompts)
         for start in range(0, len(prompts), prompts_at_once):
             with torch_seed(0, 0, 0, start):
                 chunks.append(
@@ -177,7 +161,7 @@ class Bench:
                         max_new_tokens=max_new_tokens or settings.max_new_tokens,
                         temperature=settings.temperature,
                         engine=engine,
-                        batch_size=rows,
+                        batch_size=batch_size,
                         server=runtime.server,
                     )
                 )
@@ -188,14 +172,14 @@ class Bench:
         texts = decode_replies(self.policy, completion_ids)
         return policy_gradient.group_by_prompt(texts, self.recipe.policy_gradient.num_generations)
 
-    def sampling(self, engine: str, replies: int, rows: int) -> dict[str, Any]:
-        """Draw replies in batches of `rows` with an engine; a batch of the recipe's size is kept for the other stages.
+    def sampling(self, engine: str, replies: int, batch_size: int) -> StageRecord:
+        """Draw replies in batches of `batch_size`; as many as the recipe has in a step are kept for the other stages.
 
         The traffic of continuous batching is counted with the fewest steps, and that of continuous batching and of
         graph with the fewest keys and values, that they can have had. So their share is a lower bound.
         """
         engine = engines.resolved(engine, self.policy.model)
-        seconds, generated = self._timed(lambda: self._generate(engine, replies, rows))
+        seconds, generated = timed(self.device, lambda: self._generate(engine, replies, batch_size))
         if replies == self.recipe.policy_gradient.batch_size:
             self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize
@@ -206,7 +190,7 @@ class Bench:
             weights=(self.layer_parameters + self.head_parameters) * itemsize,
             cache=cache_a_token * itemsize,
             prompt=PROMPT_TOKENS,
-            rows=rows,
+            batch_size=batch_size,
             padded=engine in engines.PADDED,
             reads_ended=engine == "generate",
         )
@@ -218,15 +202,15 @@ class Bench:
             "bytes": traffic.nbytes,
             "lengths": lengths,
             "engine": engine,
-            "rows": min(rows, replies),
-            "planned_memory": self._planned_memory("sampling", min(rows, replies)),
+            "rows": min(batch_size, replies),
+            "planned_memory": self._planned_memory("sampling", min(batch_size, replies)),
         }
 
-    def scoring(self) -> dict[str, Any]:
+    def scoring(self) -> StageRecord:
         """The rewards of the batch, prompts read too."""
         generated = self._sampled()
         texts = self._texts(generated.completion_ids)
-        seconds, self.rewards = self._timed(lambda: self.reward_model(self.prompts, texts))
+        seconds, self.rewards = timed(self.device, lambda: self.reward_model(self.prompts, texts))
         return {
             "seconds": seconds,
             "tokens": generated.tokens,
@@ -234,7 +218,7 @@ class Bench:
             "planned_memory": self._planned_memory("scoring", len(generated.completion_ids)),
         }
 
-    def update(self) -> dict[str, Any]:
+    def update(self) -> StageRecord:
         """One step of Adam on the batch."""
         generated, config = self._sampled(), self.config
         prompt_ids, completion_ids = generated.prompt_ids, generated.completion_ids
@@ -246,7 +230,7 @@ class Bench:
             return len(prompt_ids[row]) + len(completion_ids[row])
 
         rows = list(range(len(completion_ids)))
-        seconds, _ = self._timed(lambda: self.trainer.update(rows, loss_of, length))
+        seconds, _ = timed(self.device, lambda: self.trainer.update(rows, loss_of, length))
         recomputed = self.layer_parameters - config.num_hidden_layers * config.hidden_size * config.intermediate_size
         operations_a_token = 6 * self.layer_parameters
         operations_a_token += 2 * recomputed * self.recipe.runtime.gradient_checkpointing
@@ -259,41 +243,43 @@ class Bench:
             "planned_memory": self._planned_memory("update", 1),
         }
 
-    def step(self, replies: int | None = None) -> dict[str, Any]:
+    def step(self, replies: int | None = None) -> StageRecord:
         """A whole step of policy gradient, by this library, on the recipe's number of replies or another."""
         settings = self.recipe.policy_gradient
         settings = settings.model_copy(update={"batch_size": replies or settings.batch_size})
         recipe = self.recipe.model_copy(update={"policy_gradient": settings})
         prompts = self._prompts(settings.batch_size)
-        seconds, numbers = self._timed(
+        seconds, numbers = timed(
+            self.device,
             lambda: policy_gradient.policy_gradient_step(
-                self.trainer, self.policy, self.reference, self.reward_model, prompts, recipe, (0, 0, 0)
-            )
+                self.trainer, self.policy, self.ref_policy, self.reward_model, prompts, recipe, (0, 0, 0)
+            ),
         )
-        return {"seconds": seconds, "tokens": numbers["reply_tokens"], "replies": settings.batch_size}
+        return {"seconds": seconds, "tokens": int(numbers["reply_tokens"]), "replies": settings.batch_size}
 
-    def official(self) -> dict[str, Any]:
+    def official(self) -> StageRecord:
         """The same as the official code makes it, on the same number of prompts."""
         settings, generation_config = self.recipe.policy_gradient, self.policy.model.generation_config
-        seconds, tokens = self._timed(
+        seconds, tokens = timed(
+            self.device,
             lambda: official_step(
-                OfficialModels(self.policy.model, self.reference.model, self.reward_model),
+                OfficialModels(self.policy.model, self.ref_policy.model, self.reward_model),
                 self.trainer,
                 [encode_prompt(self.tokenizer, prompt.text) for prompt in self.prompts],
                 settings.num_generations,
                 max_new_tokens=settings.max_new_tokens,
                 eos_token_ids=generation_config.eos_token_id,
                 num_mini_batches=settings.num_mini_batches,
-            )
+            ),
         )
         return {"seconds": seconds, "tokens": tokens}
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> StageRecord:
         """Sampling, scoring and an update with texts as long as the recipe allows, and the memory planned."""
         runtime, model = self.recipe.runtime, self.policy.model
-        rows = min(runtime.batch_size, LONGEST_ROWS)
+        batch_size = min(runtime.batch_size, LONGEST_BATCH_SIZE)
         prompt, completion = [1] * self.recipe.data.max_tokens, [1] * self.recipe.policy_gradient.max_new_tokens
-        prompts, completions = [prompt] * rows, [completion] * rows
+        prompts, completions = [prompt] * batch_size, [completion] * batch_size
 
         def longest_step() -> None:
             model.generate(
@@ -304,27 +290,27 @@ class Bench:
                 top_k=0,
                 pad_token_id=0,
             )
-            for policy in (self.policy, self.reference):
-                log_probs(policy, prompts, completions, batch_size=rows)
+            for policy in (self.policy, self.ref_policy):
+                log_probs(policy, prompts, completions, batch_size=batch_size)
             with torch.inference_mode():
-                forward(self.reward_model.model, self.tokenizer, [prompt + completion] * rows)
+                forward(self.reward_model.model, self.tokenizer, [prompt + completion] * batch_size)
             self.trainer.update(
                 [0] * 2 * runtime.micro_batch,
                 lambda rows: -reply_log_probs(self.policy, [prompt] * len(rows), [completion] * len(rows)),
             )
 
-        seconds, _ = self._timed(longest_step)
-        planned = self._planned_memory(None, rows, len(prompt))
-        return {"seconds": seconds, "tokens": rows * len(completion), "planned_memory": planned}
+        seconds, _ = timed(self.device, longest_step)
+        planned = self._planned_memory(None, batch_size, len(prompt))
+        return {"seconds": seconds, "tokens": batch_size * len(completion), "planned_memory": planned}
 
-    def _planned_memory(self, stage: str | None, rows: int, prompt_tokens: int = PROMPT_TOKENS) -> float:
+    def _planned_memory(self, stage: str | None, batch_size: int, prompt_tokens: int = PROMPT_TOKENS) -> float:
         """Bytes at the peak of a stage, or of a whole step, as the planner adds them up for the longest replies."""
-        runtime, policy = self.recipe.runtime, plan.shape(self.policy.model)
+        runtime, policy = self.recipe.runtime, sizes.shape(self.policy.model)
         parts = cost.memory(
             policy,
             replace(policy, parameters=self.reward_model.model.num_parameters()),
             micro_batch=runtime.micro_batch,
-            batch_size=rows,
+            batch_size=batch_size,
             prompt=prompt_tokens,
             reply=self.recipe.policy_gradient.max_new_tokens,
             optimizer=runtime.optimizer,
@@ -342,15 +328,6 @@ class Bench:
         if self.generated is None:
             raise RuntimeError("There must be replies to work on, but sampling failed.")
         return self.generated
-
-    def _timed(self, work: Callable[[], T]) -> tuple[float, T]:
-        """(seconds, what work() returned), the device's queue empty before and after."""
-        wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-        wait()
-        start = time.perf_counter()
-        returned = work()
-        wait()
-        return time.perf_counter() - start, returned
 
 
 def parts_of_other_stages(stage: str) -> set[str]:

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,11 +24,12 @@ from rvlib.lm.experiments import cost, plan
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.experiments.bench import MEAN_REPLY_TOKENS, Bench, Stage
+from rvlib.lm.experiments.bench_record import BenchRecord, MachineRates, StageRecord
+from rvlib.lm.experiments.device_timing import idle_share, machine_rates
 from rvlib.lm.experiments.recipe import NamedRewardModel, Recipe
 
 MINUTES = {"large": 5.5, "small": 1.7}  # of a whole call, by the size of the model, what is compiled included
 LARGE_MODEL = 1e9  # parameters
-SHARES = {"share_of_matrix_rate": "the matrix rate", "share_of_bandwidth": "the bandwidth"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.layers is not None and options.layers < 1:
         sys.exit(f"The layers must be at least one, got {options.layers}; leave --layers out for all.")
 
-    def write(result: dict[str, Any]) -> None:
+    def write(result: BenchRecord) -> None:
         write_text(out, json.dumps(result, indent=1) + "\n")
 
     try:
@@ -127,9 +127,9 @@ def measure(
     recipe: Recipe,
     device: str,
     minutes: float | None,
-    write: Callable[[dict[str, Any]], object],
+    write: Callable[[BenchRecord], object],
     layers: int | None = None,
-) -> dict[str, Any]:
+) -> BenchRecord:
     """All stages, the most important first, with `write(result)` after each. What fails is a sentence in the result.
 
     minutes: for all stages, by default `MINUTES`. A stage that is not finished by then is cut off, and none begins
@@ -140,8 +140,8 @@ def measure(
         "policy_gradient": recipe.policy_gradient.model_dump(mode="json"),
         "runtime": recipe.runtime.model_dump(mode="json"),
     }
-    stages: dict[str, dict[str, Any]] = {}
-    result = {
+    stages: dict[str, StageRecord] = {}
+    result: BenchRecord = {
         "model": name,
         "recipe": recipe.title,
         "settings": settings,
@@ -151,7 +151,7 @@ def measure(
     }
     try:
         bench = Bench(name, recipe, device, layers)
-        rates = bench.machine_rates()
+        rates = machine_rates(bench.device)
         minutes = minutes if minutes is not None else MINUTES["large" if bench.parameters > LARGE_MODEL else "small"]
         end = start + 60 * minutes
         result |= {
@@ -179,19 +179,19 @@ def measure(
     return result
 
 
-def _measure_stage(bench: Bench, stage: Stage, rates: dict[str, float], end: float) -> dict[str, Any]:
+def _measure_stage(bench: Bench, stage: Stage, rates: MachineRates, end: float) -> StageRecord:
     """A stage's numbers, with its shares of the machine's `rates`. TimeoutError if it is not through by `end`."""
     cuda = bench.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     with _cut_off(end):
-        numbers: dict[str, Any] = stage.work() | {"warm": False}
+        numbers: StageRecord = {**stage.work(), "warm": False}
     with contextlib.suppress(TimeoutError):  # what there is remains
         if stage.warm_up and time.monotonic() + numbers["seconds"] < end:
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
             with _cut_off(end):
-                numbers = stage.work() | {"warm": True}
+                numbers = {**stage.work(), "warm": True}
         numbers["peak_memory"] = torch.cuda.max_memory_allocated() if cuda else None  # bytes
         if cuda and stage.profiled:
             with _cut_off(end):
@@ -204,10 +204,10 @@ def _measure_stage(bench: Bench, stage: Stage, rates: dict[str, float], end: flo
     return numbers
 
 
-def _idle_share(bench: Bench, work: Callable[[], object]) -> dict[str, Any]:
+def _idle_share(bench: Bench, work: Callable[[], object]) -> StageRecord:
     """{"idle_share": of the GPU's time}, or why there is none: what was measured is not lost with it."""
     try:
-        return {"idle_share": bench.idle_share(work)}
+        return {"idle_share": idle_share(bench.device, work)}
     except TimeoutError:
         raise
     except Exception as error:
@@ -243,7 +243,7 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
-def format_result(result: dict[str, Any]) -> str:
+def format_result(result: BenchRecord) -> str:
     """What `measure` returns, as lines of text."""
     model = f"{result['model']} on {result['made']['device']}"
     if "failed" in result:
@@ -257,13 +257,16 @@ def format_result(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _format_stage(numbers: dict[str, Any]) -> str:
+def _format_stage(numbers: StageRecord) -> str:
     parts = [f"{numbers['seconds']:.3g} s", f"{numbers['tokens_per_second']:.4g} tokens/s"]
-    parts += [f"{100 * numbers[key]:.1f} % of {rate}" for key, rate in SHARES.items() if key in numbers]
+    if "share_of_matrix_rate" in numbers:
+        parts.append(f"{100 * numbers['share_of_matrix_rate']:.1f} % of the matrix rate")
+    if "share_of_bandwidth" in numbers:
+        parts.append(f"{100 * numbers['share_of_bandwidth']:.1f} % of the bandwidth")
     if "idle_share" in numbers:
         parts.append(f"GPU idle {numbers['idle_share']:.0%}")
-    if numbers.get("peak_memory"):
-        parts.append(f"{numbers['peak_memory'] / 1e9:.1f} GB")
+    if peak_memory := numbers.get("peak_memory"):
+        parts.append(f"{peak_memory / 1e9:.1f} GB")
         if "planned_memory" in numbers:
             parts.append(f"{numbers['planned_memory'] / 1e9:.1f} GB planned at the most")
     if not numbers["warm"]:

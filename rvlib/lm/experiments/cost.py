@@ -173,7 +173,7 @@ def training_state(
 
 def gradient_pass(
     size: Size,
-    rows: int,
+    batch_size: int,
     prompt: int,
     reply: int,
     *,
@@ -181,13 +181,13 @@ def gradient_pass(
     gradient_checkpointing: bool = False,
     rank: int | None = None,
 ) -> float:
-    """Bytes at the peak of a forward and backward pass over `rows` replies, beside the gradients of earlier passes.
+    """Bytes at the peak of a forward and backward pass over `batch_size` replies, beside earlier passes' gradients.
 
     prompt, reply: tokens of each. The activations, and the larger of two: the logits (a 32-bit number for each, two
     more for those of `LOGITS_AT_ONCE` tokens, and the new gradient of the output head if it is trained), or one layer's
     activations computed again.
     """
-    tokens, longest, logits = rows * (prompt + reply), prompt + reply, rows * reply
+    tokens, longest, logits = batch_size * (prompt + reply), prompt + reply, batch_size * reply
     head = 0 if rank else size.width * BYTES[compute_dtype]
     logits_bytes = (4 * logits + 8 * min(logits, LOGITS_AT_ONCE) + head) * size.vocabulary
     recomputed = layer_activations(size, tokens, longest, compute_dtype) if gradient_checkpointing else 0
@@ -196,15 +196,15 @@ def gradient_pass(
     ) + max(logits_bytes, recomputed)
 
 
-def log_prob_pass(size: Size, rows: int, prompt: int, reply: int, *, compute_dtype: str = "bfloat16") -> float:
-    """Bytes at the peak of a pass that takes the log-probabilities of `rows` replies, without a gradient.
+def log_prob_pass(size: Size, batch_size: int, prompt: int, reply: int, *, compute_dtype: str = "bfloat16") -> float:
+    """Bytes at the peak of a pass that takes the log-probabilities of `batch_size` replies, without a gradient.
 
     One layer's work, or two 32-bit copies of the logits of `LOGITS_AT_ONCE` tokens.
     """
-    tokens = rows * (prompt + reply)
+    tokens = batch_size * (prompt + reply)
     return max(
         scoring_pass(size, tokens, compute_dtype),
-        tokens * size.width * BYTES[compute_dtype] + min(rows * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
+        tokens * size.width * BYTES[compute_dtype] + min(batch_size * reply, LOGITS_AT_ONCE) * size.vocabulary * 8,
     )
 
 
@@ -215,8 +215,8 @@ def scoring_pass(size: Size, tokens: int, compute_dtype: str) -> float:
 
 def memory(
     policy: Size,
-    teacher: Size | None = None,
-    truth: Size | None = None,
+    reward_model: Size | None = None,
+    ground_truth: Size | None = None,
     *,
     micro_batch: int,
     batch_size: int,
@@ -236,7 +236,7 @@ def memory(
     micro_batch: replies in a gradient pass; batch_size: replies sampled or scored at once; prompt, reply: tokens of the
     longest; frozen_dtype: type of the weights that are not trained; frozen_placement: where these are if there are
     several GPUs: "whole" on each, "shared" over them, or on the "host", gathered while they are used. With an adapter
-    the reference is the policy without it.
+    the part called reference, the frozen copy of the policy, is the policy without it.
     """
     parts = training_state(
         policy, optimizer=optimizer, weights_dtype=weights_dtype, compute_dtype=compute_dtype, rank=rank, gpus=gpus
@@ -246,19 +246,19 @@ def memory(
     kept = BYTES[frozen_dtype] * share  # bytes a parameter
     gathered = policy.parameters * BYTES[compute_dtype] if gpus > 1 else 0  # while a batch is sampled and read
     if shared and not rank:
-        gathered += policy.parameters * BYTES[frozen_dtype]  # the reference, which reads it too
+        gathered += policy.parameters * BYTES[frozen_dtype]  # the frozen copy, which reads it too
     parts["reference"] = 0 if rank else policy.parameters * kept
-    parts["reward model"] = teacher.parameters * kept if teacher else 0
-    parts["ground truth"] = truth.parameters * kept if truth else 0
+    parts["reward model"] = reward_model.parameters * kept if reward_model else 0
+    parts["ground truth"] = ground_truth.parameters * kept if ground_truth else 0
     parts["KV cache"] = batch_size * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype]
     parts["gathered weights"] = gathered
-    judges = [
+    reading = [
         scoring_pass(size, batch_size * (prompt + reply), frozen_dtype) + shared * size.parameters * BYTES[frozen_dtype]
-        for size in (teacher, truth)
+        for size in (reward_model, ground_truth)
         if size and size.parameters  # a fixed function has none
     ]
     parts["scoring"] = max(
-        [gathered + log_prob_pass(policy, batch_size, prompt, reply, compute_dtype=compute_dtype), *judges]
+        [gathered + log_prob_pass(policy, batch_size, prompt, reply, compute_dtype=compute_dtype), *reading]
     )
     parts["activations"] = gradient_pass(
         policy,
@@ -285,7 +285,7 @@ def operations(gradient_checkpointing: bool, rank: int | None = None) -> int:
 
 def step(
     policy: Size,
-    teacher: Size | None = None,
+    reward_model: Size | None = None,
     *,
     replies: int,
     batch_size: int,
@@ -305,7 +305,7 @@ def step(
     `batch_size`.
     """
     rate, tokens = getattr(machine, compute_dtype) * gpus, replies * (prompt + reply)
-    read = 2 * policy.parameters + (teacher.parameters if teacher else 0)
+    read = 2 * policy.parameters + (reward_model.parameters if reward_model else 0)
     learnt = operations(gradient_checkpointing, rank)
     return {
         "sampling": sampling(policy, replies, batch_size, prompt, reply, machine, compute_dtype, gpus, engine),
@@ -317,7 +317,7 @@ def step(
 def sampling(
     policy: Size,
     count: int,
-    rows: int,
+    batch_size: int,
     prompt: int,
     reply: int,
     machine: Machine,
@@ -325,21 +325,21 @@ def sampling(
     gpus: int = 1,
     engine: str = "generate",
 ) -> float:
-    """Seconds to sample `count` replies in batches of `rows` on each GPU."""
-    tokens = math.ceil(count / (rows * gpus)) * reply  # drawn one after another
-    nbytes = reading_bytes(policy, min(count, rows), prompt, reply, compute_dtype)
+    """Seconds to sample `count` replies in batches of `batch_size` on each GPU."""
+    tokens = math.ceil(count / (batch_size * gpus)) * reply  # drawn one after another
+    nbytes = reading_bytes(policy, min(count, batch_size), prompt, reply, compute_dtype)
     return tokens * nbytes / (machine.bandwidth * machine.shares.of_engine(engine))
 
 
 def launching(size: Size, passes: float, *, replayed: bool = False) -> float:
-    """Seconds below which `passes` forward passes do not go, however few rows they have: those of launching kernels.
+    """Seconds below which `passes` forward passes do not go, however small their batch is: those of launching kernels.
 
     replayed: whether a CUDA graph launches them, as in sampling by the engine graph, and not Python.
     """
     return passes * size.layers * KERNELS_PER_LAYER * (REPLAY_SECONDS if replayed else LAUNCH_SECONDS)
 
 
-def reading_bytes(policy: Size, rows: int, prompt: float, reply: int, compute_dtype: str) -> float:
-    """Bytes that a token of each of `rows` replies reads, on average: all weights, and half a full cache."""
-    cache = rows * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype]
+def reading_bytes(policy: Size, batch_size: int, prompt: float, reply: int, compute_dtype: str) -> float:
+    """Bytes that a token of each of `batch_size` replies reads, on average: all weights, and half a full cache."""
+    cache = batch_size * (prompt + reply) * policy.layers * policy.keys * 2 * BYTES[compute_dtype]
     return policy.parameters * BYTES[compute_dtype] + cache / 2

@@ -12,20 +12,19 @@ import os
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 from rvlib import _checks
 from rvlib.files import RESULTS, write_text
 from rvlib.lm.data import sources, tiny
-from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import cost, plan, sizes
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.cost import GB
+from rvlib.lm.experiments.planned_stages import PlannedStage
 from rvlib.lm.experiments.recipe import LoRA, Recipe
+from rvlib.lm.experiments.table import Table
 from rvlib.lm.models import SMOLLM2
 from rvlib.lm.training import KEPT_CHECKPOINTS
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
 ADAPTER = LoRA(rank=16, alpha=32)
@@ -94,7 +93,8 @@ def hardware(recipe: Recipe) -> list[str]:
     """
     import torch  # asks this machine
 
-    runtime, parameters = recipe.runtime, max(plan.size(policy.model).parameters for policy in recipe.policies.values())
+    runtime = recipe.runtime
+    parameters = max(sizes.size(policy.model).parameters for policy in recipe.policies.values())
     if not torch.cuda.is_available():
         if parameters < NEEDS_GPU:
             return []
@@ -124,8 +124,8 @@ def disk(recipe: Recipe) -> float:
     made: list[float] = []
     trained: list[float] = []
     for name, spec in recipe.policies.items():
-        whole = plan.size(spec.model).parameters
-        moved = plan.size(spec.model).adapter(spec.lora.rank) if spec.lora else whole
+        whole = sizes.size(spec.model).parameters
+        moved = sizes.size(spec.model).adapter(spec.lora.rank) if spec.lora else whole
         teachers = sum(reward_model.is_trained_from(name) for reward_model in reward_models)
         made += [whole] * (1 + teachers) + [moved] * len(reward_models) * len(recipe.seeds)
         trained += [moved, *[whole] * bool(spec.demonstrations or teachers)]
@@ -133,11 +133,11 @@ def disk(recipe: Recipe) -> float:
     stored = cost.BYTES[runtime.weights_dtype]
     # A new checkpoint is whole before the oldest goes.
     checkpoints = (KEPT_CHECKPOINTS + 1) * max(trained) * (stored + cost.MOMENTS[runtime.optimizer])
-    downloaded = sum(plan.size(name).parameters for name in downloads - {tiny.TINY, SMOLLM2})
+    downloaded = sum(sizes.size(name).parameters for name in downloads - {tiny.TINY, SMOLLM2})
     return 4 * downloaded + stored * sum(made) + checkpoints
 
 
-def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[plan.PlannedStage], gpus: int = 1) -> list[str]:
+def missing(recipe: Recipe, folder: pathlib.Path, stages: Sequence[PlannedStage], gpus: int = 1) -> list[str]:
     """Sentences on what this machine lacks for a plan: a GPU, sources, a token, disk, memory."""
     import huggingface_hub  # knows whether there is a token
 
@@ -199,14 +199,16 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1, jobs: int = 1) -> 
     console.print(f"→ {escape(str(folder))}\n", soft_wrap=True)
     hours = plan.hours(stages)
     unit, of_an_hour, digits = ("hours", 1, 2) if hours >= 1 else ("minutes", 60, 1)
-    rows = [(s.name, _amount(s.peak), s.largest_part, _amount(s.hours * of_an_hour, digits)) for s in stages]
-    rows.append(("all", "", "", _amount(hours * of_an_hour)))
+    rows = [[s.name, _amount(s.peak), s.largest_part, _amount(s.hours * of_an_hour, digits)] for s in stages]
+    rows.append(["all", "", "", _amount(hours * of_an_hour)])
     if jobs > 1:
-        rows.append((f"all, {jobs} trainings at once", "", "", _amount(plan.hours(stages, jobs) * of_an_hour)))
-    console.print(_table(("stage", "GB", "mostly", unit), rows))
+        rows.append([f"all, {jobs} trainings at once", "", "", _amount(plan.hours(stages, jobs) * of_an_hour)])
+    stage_table = Table("stages", ["stage", "GB", "mostly", unit], rows)
+    console.print(stage_table.in_terminal(console.width, numbers=("GB", unit)))
     on_each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     console.print(f"\n[bold]{escape(stage.name)}: {stage.peak:.1f} GB{on_each} at the peak[/bold]")
-    console.print(_table(("part", "GB"), [(part, _amount(amount)) for part, amount in stage.memory.items()]))
+    parts = Table("memory", ["part", "GB"], [[part, _amount(amount)] for part, amount in stage.memory.items()])
+    console.print(parts.in_terminal(console.width, numbers=("GB",)))
     if auto := recipe.runtime.auto():
         settings = ", ".join(f"{field}={str(getattr(resolved.runtime, field)).lower()}" for field in auto)
         console.print(f"\nChosen for this memory, as the recipe asks: {settings}.")
@@ -229,25 +231,31 @@ def _amount(number: float, digits: int = 1) -> str:
     return f"<{smallest:g}" if 0 < number < smallest / 2 else f"{number:.{digits}f}"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    """A table narrow enough for a terminal of 80 columns; numbers, which are in columns of units, are on the right."""
-    from rich.box import SIMPLE_HEAD  # as in `show`
-    from rich.table import Table
+class BookPlan(TypedDict):
+    """What a large recipe takes on one GPU, as the book reads it."""
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("GB", "hours", "minutes") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    title: str
+    machine: str  # the smallest GPU that it fits
+    runtime: dict[str, bool | int | str]  # of `recipe.CHOOSABLE`, as the planner sets them for that GPU
+    stage: str  # the largest
+    parts: dict[str, float]  # its memory, GB
+    peak: float  # GB
+    hours: dict[str, float]  # of the whole recipe, by GPU
 
 
-def table() -> dict[str, dict[str, Any]]:
-    """What the large recipes take on one GPU, for the book.
+class BookStudy(TypedDict):
+    """What the recipe `STUDY` does and takes, as the book reads it."""
 
-    {recipe: {"title", "stage", "parts": {part: GB}, "peak": GB, "hours": {GPU: hours}}}.
-    """
-    plans = {}
+    recipe: dict[str, Any]
+    gpu: str
+    jobs: int  # trainings at once
+    minutes: float
+    disk: float  # GB
+
+
+def plans() -> dict[str, BookPlan]:
+    """The plans of `RECIPES_IN_BOOK`."""
+    plans: dict[str, BookPlan] = {}
     for name in RECIPES_IN_BOOK:
         recipe = recipes.load(name)
         # The smallest GPU that it fits, for the memory; each GPU for its hours.
@@ -274,11 +282,8 @@ def table() -> dict[str, dict[str, Any]]:
     return plans
 
 
-def study() -> dict[str, Any]:
-    """What the recipe `STUDY` does and takes, for the book.
-
-    {"recipe": its settings, "gpu", "jobs": trainings at once, "minutes", "disk": GB}.
-    """
+def study() -> BookStudy:
+    """The plan of the recipe `STUDY`."""
     recipe = recipes.load(STUDY)
     return {
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
@@ -290,5 +295,5 @@ def study() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for name, content in (("plans.json", table()), ("small_study.json", study())):
+    for name, content in (("plans.json", plans()), ("small_study.json", study())):
         write_text(RESULTS / name, json.dumps(content, indent=1) + "\n")

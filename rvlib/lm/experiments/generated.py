@@ -1,9 +1,6 @@
-"""Replies that a benchmark drew, the memory traffic of drawing them, and the time in which a GPU was busy."""
+"""Replies that a benchmark drew, and the memory traffic of drawing them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -27,18 +24,18 @@ class Generated:
         return sum(map(len, self.prompt_ids)) + sum(map(len, self.completion_ids))
 
     def memory_traffic(
-        self, *, weights: float, cache: float, prompt: int, rows: int, padded: bool, reads_ended: bool
+        self, *, weights: float, cache: float, prompt: int, batch_size: int, padded: bool, reads_ended: bool
     ) -> "MemoryTraffic":
         """What was read from the memory to draw the replies.
 
-        weights: bytes of all weights; cache: bytes of a token's keys and values; prompt: tokens of each; rows: replies
-        in a batch; padded: whether replies that have ended wait for the longest, otherwise the fewest possible steps
-        are counted. reads_ended: whether the keys and values of replies that have ended are read too.
+        weights: bytes of all weights; cache: bytes of a token's keys and values; prompt: tokens of each; batch_size: of
+        replies; padded: whether replies that have ended wait for the longest, otherwise the fewest possible steps are
+        counted. reads_ended: whether the keys and values of replies that have ended are read too.
         """
         nbytes, steps = 0.0, 0
         for chunk in self.chunks:
             lengths = [len(completion) for completion in chunk]
-            longest, fewest = max(lengths), -(-sum(lengths) // rows)
+            longest, fewest = max(lengths), -(-sum(lengths) // batch_size)
             chunk_steps = longest if padded else max(longest, fewest)
             seen = [longest] * len(chunk) if reads_ended else lengths
             cached = sum(length * (prompt + length / 2) for length in seen)  # tokens, over all steps
@@ -53,12 +50,3 @@ class MemoryTraffic:
 
     nbytes: float
     steps: int
-
-
-def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of intervals (start, end)."""
-    length, reached = 0.0, -np.inf
-    for start, end in sorted(intervals):
-        length += max(end - max(start, reached), 0.0)
-        reached = max(reached, end)
-    return length

@@ -13,7 +13,8 @@ It works in the folder of the recipe's run, whose replies it takes, goes on if s
 
 import json
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,34 @@ from rvlib import estimates, metrics
 from rvlib.files import data_folder, write_text
 from rvlib.lm import origin
 from rvlib.lm.experiments import recipe, stages
-from rvlib.lm.experiments.run import Run
+from rvlib.lm.experiments.run_folder import Run
 from rvlib.results import GROUND_TRUTHS
 
 RECIPE, TEACHER = "small-4.1-cpu", "on-policy-100"
 CANDIDATES = ("positivity", "similarity")
 
 
-def scored(run: Run) -> dict[str, Any]:
-    """Rewards (prompts, replies) of the measured replies by the ground truth, "truth", and by its reward model.
+class Scored(TypedDict):
+    """The measured replies' rewards, (prompts, replies), as the file of a candidate keeps them."""
 
-    A dictionary of "truth", "rewards" and "pairs", how many the reward model was trained on.
-    """
+    truth: list[list[float]]  # by the ground truth
+    rewards: list[list[float]]  # by its reward model
+    pairs: int  # on how many the reward model was trained
+
+
+class Measured(TypedDict):
+    """What is known of a candidate: [mean, low, high] over the prompts, but for the last."""
+
+    accuracy: list[float]  # on-policy, of its reward model
+    chance: list[float]  # the accuracy that chance gives
+    over_chance: list[float]
+    ties: list[float]
+    variance: list[float]  # reward variance, normalised
+    correlation: float  # within prompts, pooled
+
+
+def scored(run: Run) -> Scored:
+    """Rewards of the measured replies by a candidate and by its reward model, which is trained for it."""
     path = run.folder / "scored.json"
     if not path.exists():
         (policy,) = run.recipe.policies
@@ -42,24 +59,24 @@ def scored(run: Run) -> dict[str, Any]:
         spec = recipe.TrainedRewardModel(on_policy=1.0)
         model = run.load_reward_model(stages.reward_model(run, TEACHER, policy, spec))
         rewards = model(stages.split(run).prompts[: len(truth)], replies).tolist()
-        content = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}
+        content: Scored = {"truth": truth, "rewards": rewards, "pairs": len(stages.preferences(run, policy, 1.0))}
         write_text(path, json.dumps(content))
     return json.loads(path.read_text())
 
 
-def measured(truth: NDArray[np.float64], rewards: NDArray[np.float64]) -> dict[str, Any]:
-    """What is known of a candidate: [mean, low, high] over the prompts, and the pooled within-prompt correlation."""
-    accuracy, chance = metrics.ranking_accuracy(rewards, truth), metrics.chance_accuracy(rewards, truth)
-    variances = metrics.reward_variance(rewards).mean() * metrics.reward_variance(truth).mean()
-    per_prompt = {
-        "accuracy": accuracy,
-        "chance": chance,
-        "over_chance": accuracy - chance,
-        "ties": metrics.ranking_accuracy(np.zeros_like(truth), truth),
-        "variance": metrics.reward_variance(metrics.Normalizer.fit(truth).transform(truth)),
-    }
-    return {key: _interval(values) for key, values in per_prompt.items()} | {
-        "correlation": round(float(metrics.reward_covariance(rewards, truth).mean() / np.sqrt(variances)), 5)
+def measured(ground_truth: NDArray[np.float64], rewards: NDArray[np.float64]) -> Measured:
+    """What is known of a candidate by its rewards and those of its reward model, both (prompts, replies)."""
+    accuracy, chance = metrics.ranking_accuracy(rewards, ground_truth), metrics.chance_accuracy(rewards, ground_truth)
+    variances = metrics.reward_variance(rewards).mean() * metrics.reward_variance(ground_truth).mean()
+    covariance = metrics.reward_covariance(rewards, ground_truth).mean()
+    normalised = metrics.Normalizer.fit(ground_truth).transform(ground_truth)
+    return {
+        "accuracy": _interval(accuracy),
+        "chance": _interval(chance),
+        "over_chance": _interval(accuracy - chance),
+        "ties": _interval(metrics.ranking_accuracy(np.zeros_like(ground_truth), ground_truth)),
+        "variance": _interval(metrics.reward_variance(normalised)),
+        "correlation": round(float(covariance / np.sqrt(variances)), 5),
     }
 
 
@@ -92,8 +109,8 @@ def main() -> None:
     arrays = {name: (np.array(file["truth"]), np.array(file["rewards"])) for name, file in files.items()}
     truths, rewards = zip(*arrays.values())
     normalised = [metrics.Normalizer.fit(table).transform(table) for table in rewards]
-    candidates = {
-        name: measured(truth, reward) | {"pairs": files[name]["pairs"]} for name, (truth, reward) in arrays.items()
+    candidates: dict[str, Mapping[str, object]] = {
+        name: {**measured(truth, reward), "pairs": files[name]["pairs"]} for name, (truth, reward) in arrays.items()
     }
     candidates["mix"] = measured(np.mean(truths, axis=0), np.mean(normalised, axis=0))
     made = {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record()

@@ -1,12 +1,10 @@
 """`rvlib run RECIPE --jobs N`: a recipe's trainings by policy gradient, N concurrently, each in a process of its own.
 
-A training (a policy on a teacher from a seed) depends on no other. Each process takes the next training that is not
-done. It runs on the GPU of its number, with its share of that GPU's memory, and has its share of the CPU's threads. Its
-random numbers are those that it would have alone. If one training fails the others go on, and all failures are reported
-at the end. A process ends when the process that started it ends, for whatever reason.
+Each process takes the next training that is not done. It runs on the GPU of its number, with its share of that GPU's
+memory, and has its share of the CPU's threads. Its random numbers are those that it would have alone. If one training
+fails the others go on, and all failures are reported at the end. A process ends when the process that started it ends,
+for whatever reason.
 """
-
-from __future__ import annotations
 
 import concurrent.futures
 import contextlib
@@ -18,65 +16,18 @@ import pathlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from rvlib.files import read_lines
 from rvlib.lm.experiments import plan
-
-if TYPE_CHECKING:  # `run` imports this module
-    from rvlib.lm.experiments.run import Run
+from rvlib.lm.experiments.run_folder import Run
+from rvlib.lm.experiments.trainings import Training, steps
 
 POLL = 0.5  # seconds between looks at how far the trainings are
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training by policy gradient: a policy, on a teacher, from a seed."""
-
-    key: str  # of the teacher
-    name: str  # of the policy
-    seed: int
-
-    def folder(self, run: Run) -> pathlib.Path:
-        """Its stage's folder in that of the run."""
-        return run.folder / f"policy-gradient/{self.name}/{self.key}/seed-{self.seed}"
-
-    def done(self, run: Run) -> bool:
-        """Whether it is done."""
-        return (self.folder(run) / "manifest.json").exists()
-
-
-@dataclass(frozen=True)
-class Part:
-    """The share of a run's trainings that one job of an array runs: number `index` of `count`, from 1."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """The `Part` of a text such as "2/8". ValueError, one sentence, for any other."""
-        index, _, count = text.partition("/")
-        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-            raise ValueError(f"part must be a number and how many parts there are, as in 2/8, got {text!r}.")
-        return cls(int(index), int(count))
-
-    def of(self, trainings: Sequence[Training]) -> list[Training]:
-        """Every count-th of the trainings, from the index-th."""
-        return list(trainings[self.index - 1 :: self.count])
-
-
-def trainings(run: Run) -> list[Training]:
-    """All trainings of a run's recipe: those of the first seed first."""
-    recipe = run.recipe
-    return [
-        Training(key, name, seed) for seed in recipe.seeds for name in recipe.policies for key in recipe.reward_models
-    ]
 
 
 def memory_share(jobs: int) -> float:
@@ -113,14 +64,14 @@ def _show_progress(
 ) -> None:
     """One bar of the steps of all trainings, until all have ended. KeyboardInterrupt for Ctrl-C."""
     pending: set[concurrent.futures.Future[None]] = set(futures)
-    steps = run.steps()
+    all_steps = steps(run)
     description = f"{len(waiting)} trainings, {jobs} concurrently"
-    with _interrupted() as interrupted, tqdm(total=steps * len(waiting), desc=description, unit="step") as bar:
+    with _interrupted() as interrupted, tqdm(total=all_steps * len(waiting), desc=description, unit="step") as bar:
         while pending:
             if interrupted.is_set():
                 raise KeyboardInterrupt
             _, pending = concurrent.futures.wait(pending, timeout=POLL)
-            bar.n = sum(steps if training.done(run) else _steps_done(training.folder(run)) for training in waiting)
+            bar.n = sum(all_steps if training.done(run) else _steps_done(training.folder(run)) for training in waiting)
             bar.set_postfix_str(f"{len(futures) - len(pending)} ended")
 
 
@@ -174,6 +125,7 @@ def _begin(run: Run, place: Any, threads: int, share: float, watched: Connection
     """Make this process one of the trainings': its GPU, its memory, its threads, and its end."""
     global _run
     _run = run
+    _run.progress = False  # one bar for all is shown by the process that started this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides when to end
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
     with place.get_lock():
@@ -191,4 +143,4 @@ def _end_with_parent(watched: Connection) -> None:
 
 
 def _train(training: Training) -> None:
-    _run.train(training, progress=False)
+    training.do(_run)

@@ -24,10 +24,11 @@ from rvlib import metrics, plots
 from rvlib.files import data_folder
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments import stages
+from rvlib.lm.experiments import stages, teachers
 from rvlib.lm.experiments.recipe import Recipe
-from rvlib.lm.experiments.run import Run
+from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.models import policies
+from rvlib.lm.sampling.replies import ReplyRecord
 from rvlib.lm.training import policy_gradient
 
 if TYPE_CHECKING:  # only `panel` needs widgets
@@ -39,7 +40,7 @@ Point = dict[str, float]
 CHANGES = [  # which make the recipe small enough to watch
     "policy_gradient.epochs=3",
     "evaluation.prompts=32",
-    "evaluation.outputs=8",
+    "evaluation.num_generations=8",
     "evaluation.per_epoch=4",
     "measure.prompts=64",
     "data.prompts=1280",
@@ -58,7 +59,7 @@ class World:
     name: str  # of the policy
     start: pathlib.Path  # its folder
     prompts: list[Prompt]  # of policy gradient
-    records: list[dict[str, Any]]  # of replies to the first of them, on which teachers are measured
+    records: list[ReplyRecord]  # of replies to the first of them, on which teachers are measured
     truth: NDArray[np.float64]  # the ground truth of these replies, (prompts, replies), before normalisation
 
     def __init__(self, folder: str | pathlib.Path | None = None) -> None:
@@ -70,11 +71,11 @@ class World:
             self.prompts = stages.split(self.run).prompts
             self.records = stages.initial_replies(self.run, self.name).measured
             self.truth = np.array(stages.labels(self.run, self.name)["measure"])
-        self.judge = self.run.judged(self.name)
+        self.ground_truth = teachers.normalized_ground_truth(self.run, self.name)
 
     @cached_property
     def spread(self) -> float:
-        """σ, in the unit in which `judge` gives the ground truth."""
+        """σ, in the unit in which `ground_truth` gives it."""
         return float(np.sqrt(metrics.reward_variance(metrics.Normalizer.fit(self.truth).transform(self.truth)).mean()))
 
     def teacher(self, noise: float = 0.0, flattened: float = 0.0, seed: int = 0) -> "Teacher":
@@ -104,13 +105,13 @@ class World:
                     on_point(points)
             return stop is not None and stop.is_set()
 
-        policy, reference = policies.load_policy(self.start), policies.load_policy(self.start)
+        policy, ref_policy = policies.load_policy(self.start), policies.load_policy(self.start)
         with tempfile.TemporaryDirectory() as folder:
             policy_gradient.train_policy(
                 policy,
-                reference,
+                ref_policy,
                 teacher,
-                self.judge,
+                self.ground_truth,
                 self.prompts,
                 recipe,
                 folder,
@@ -137,7 +138,7 @@ class Teacher:
 
     def raw(self, prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """Rewards before normalisation, (prompts, replies)."""
-        truth = self.world.judge(prompts, replies)
+        truth = self.world.ground_truth(prompts, replies)
         xi = np.array(
             [
                 [_normal(prompt.name, reply, self.seed) for reply in of_prompt]

@@ -2,9 +2,9 @@
 
 That code is princeton-pli/what-makes-good-rm, `custom_rloo_trainer.py`, with the defaults of TRL 0.12. All replies of a
 batch go through each model together, padded to the longest: `generate` draws them and gives the logits of every token
-that it drew, from which ln π_old is taken; the reference computes the logits of every position, prompts too; the reward
-model scores them. The policy then learns from micro-batches of `MICRO_BATCH` rows, as long as the longest reply of all,
-with the logits of every position.
+that it drew, from which ln π_old is taken; the frozen copy of the policy computes the logits of every position, prompts
+too; the reward model scores them. The policy then learns from micro-batches of `MICRO_BATCH` replies, as long as the
+longest reply of all, with the logits of every position.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from rvlib.lm.training.policy_gradient import clipped_loss
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular.estimators import advantages as estimate_advantages
 
-ROWS_AT_ONCE = 64  # TRL's default of local_rollout_forward_batch_size, which no configuration of the code sets
+REPLIES_AT_ONCE = 64  # TRL's default of local_rollout_forward_batch_size, which no configuration of the code sets
 MICRO_BATCH = 2  # per_device_train_batch_size of its configuration for Section 4.1
 KL_COEF, CLIP_RANGE = 0.05, 0.2
 
@@ -30,7 +30,7 @@ class OfficialModels:
     """The models of a step."""
 
     policy: transformers.PreTrainedModel
-    reference: transformers.PreTrainedModel
+    ref_policy: transformers.PreTrainedModel
     reward_model: SequenceReward
 
 
@@ -59,7 +59,7 @@ class OfficialRollout:
 def official_rollout(
     models: OfficialModels, prompt_ids: Sequence[list[int]], *, max_new_tokens: int, eos_token_ids: Sequence[int]
 ) -> OfficialRollout:
-    """Draw a reply to each of `prompt_ids` (at most `ROWS_AT_ONCE`), and take its log-probabilities and its reward."""
+    """Draw a reply to each of `prompt_ids`, at most `REPLIES_AT_ONCE`; take its log-probabilities and its reward."""
     tokenizer = models.reward_model.tokenizer  # which is the policy's too
     padded = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
     inputs = padded.to(models.policy.device)
@@ -83,7 +83,7 @@ def official_rollout(
         attention_mask=attention_mask,
         start=start,
         logprobs=logprobs,
-        ref_logprobs=official_log_probs(models.reference, drawn.sequences, attention_mask, start),
+        ref_logprobs=official_log_probs(models.ref_policy, drawn.sequences, attention_mask, start),
         rewards=forward(models.reward_model.model, tokenizer, texts),
     )
 
@@ -91,7 +91,7 @@ def official_rollout(
 def official_log_probs(
     model: transformers.PreTrainedModel, token_ids: torch.Tensor, attention_mask: torch.Tensor, start: int
 ) -> torch.Tensor:
-    """ln π(y|x) of each row, (rows,), by the logits of every position; replies begin at `start`."""
+    """The log-probability ln π(y|x) of each row, (rows,), by the logits of every position; replies begin at `start`."""
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     logits = model(token_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False).logits
     return _gather(logits[:, start - 1 : -1], token_ids[:, start:], attention_mask[:, start:])
@@ -115,12 +115,14 @@ def official_step(
 ) -> int:
     """A whole step by RLOO on `num_generations` replies to each prompt; returns how many tokens the replies have.
 
-    ValueError for more than `ROWS_AT_ONCE` replies, which that code reads in several parts.
+    ValueError for more than `REPLIES_AT_ONCE` replies, which that code reads in several parts.
     """
-    rows = [ids for ids in prompt_ids for _ in range(num_generations)]
-    if len(rows) > ROWS_AT_ONCE:
-        raise ValueError(f"A step must have at most {ROWS_AT_ONCE} replies, got {len(rows)}; set a smaller batch_size.")
-    drawn = official_rollout(models, rows, max_new_tokens=max_new_tokens, eos_token_ids=eos_token_ids)
+    batch = [ids for ids in prompt_ids for _ in range(num_generations)]
+    if len(batch) > REPLIES_AT_ONCE:
+        raise ValueError(
+            f"A step must have at most {REPLIES_AT_ONCE} replies, got {len(batch)}; set a smaller batch_size."
+        )
+    drawn = official_rollout(models, batch, max_new_tokens=max_new_tokens, eos_token_ids=eos_token_ids)
     regularised = drawn.rewards.double() - KL_COEF * (drawn.logprobs - drawn.ref_logprobs)
     by_prompt = regularised.reshape(-1, num_generations).cpu().numpy()
     advantages = torch.from_numpy(estimate_advantages(by_prompt, "rloo").ravel()).to(drawn.token_ids.device)
@@ -131,7 +133,7 @@ def official_step(
         return clipped_loss(logprobs, drawn.logprobs[indices], advantages[indices], CLIP_RANGE)
 
     micro_batch, trainer.micro_batch = trainer.micro_batch, MICRO_BATCH
-    for mini_batch in np.arange(len(rows)).reshape(num_mini_batches, -1):
+    for mini_batch in np.arange(len(batch)).reshape(num_mini_batches, -1):
         trainer.update(mini_batch.tolist(), loss_of)
     trainer.micro_batch = micro_batch
     return drawn.reply_tokens

@@ -7,58 +7,55 @@ the plan of a batch that was measured takes the time that was measured. Each GPU
 """
 
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from rvlib.files import RESULTS, ROOT, write_text
 from rvlib.lm.experiments import cost
-from rvlib.lm.experiments.cost import Machine, Size
+from rvlib.lm.experiments.bench_record import BenchRecord
+from rvlib.lm.experiments.cost import Machine, Shares, Size
 
 MEASURED = ROOT / "benchmarks/results"
 
 
-def shares(result: dict[str, Any], size: Size, machine: Machine) -> dict[str, Any]:
-    """The shares of a machine's stated rates in a result of `rvlib bench gpu` on a model of that size.
-
-    {"sampling": {engine: share of the bandwidth}, "scoring", "updating": share of the matrix rate, "gpu", "date"}.
-    """
+def shares(result: BenchRecord, size: Size, machine: Machine) -> Shares:
+    """The shares of a machine's stated rates in a result of `rvlib bench gpu` on a model of that size."""
     runtime, stages = result["settings"]["runtime"], result["stages"]
     rate = getattr(machine, runtime["compute_dtype"])
     scoring, update = stages["scoring"], stages["update"]
     # Of the reward model all but the table of embeddings is counted there, and all here.
-    judge = scoring["operations"] / (2 * scoring["tokens"]) + size.vocabulary * size.width
+    parameters = scoring["operations"] / (2 * scoring["tokens"]) + size.vocabulary * size.width
     operations = cost.operations(runtime["gradient_checkpointing"]) * size.parameters * update["tokens"]
     sampling = {}
     prompt = (scoring["tokens"] - sum(stages["sampling"]["lengths"])) / len(stages["sampling"]["lengths"])
     for drawn in stages.values():
         if "lengths" in drawn and drawn["engine"] not in sampling:  # the smallest batch comes first
-            rows, longest = len(drawn["lengths"]), max(drawn["lengths"])
-            nbytes = cost.reading_bytes(size, rows, prompt, longest, runtime["compute_dtype"]) * longest
+            replies, longest = len(drawn["lengths"]), max(drawn["lengths"])
+            nbytes = cost.reading_bytes(size, replies, prompt, longest, runtime["compute_dtype"]) * longest
             sampling[drawn["engine"]] = nbytes / drawn["seconds"] / machine.bandwidth
-    return {
-        "sampling": {engine: round(share, 4) for engine, share in sampling.items()},
-        "scoring": round(2 * judge * scoring["tokens"] / scoring["seconds"] / rate, 4),
-        "updating": round(operations / update["seconds"] / rate, 4),
-        "gpu": machine.name,
-        "date": result["made"]["date"][:10],
-    }
+    return Shares(
+        sampling={engine: round(share, 4) for engine, share in sampling.items()},
+        scoring=round(2 * parameters * scoring["tokens"] / scoring["seconds"] / rate, 4),
+        updating=round(operations / update["seconds"] / rate, 4),
+        gpu=machine.name,
+        date=result["made"]["date"][:10],
+    )
 
 
-def table() -> dict[str, dict[str, Any]]:
+def table() -> dict[str, Shares]:
     """{GPU: its `shares`} of all GPUs in `cost.MACHINES` for which there is a result."""
-    largest: dict[str, dict[str, Any]] = {}
+    largest: dict[str, BenchRecord] = {}
     for path in sorted(MEASURED.glob("gpu-*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result: BenchRecord = json.loads(path.read_text(encoding="utf-8"))
         gpu = next((name for name in cost.MACHINES if name in result["made"]["device"]), None)
         through = all(
             "seconds" in result.get("stages", {}).get(stage, {}) for stage in ("sampling", "scoring", "update")
         )
-        if gpu and through and result["parameters"] > largest.get(gpu, {"parameters": 0})["parameters"]:
+        if gpu and through and (gpu not in largest or result["parameters"] > largest[gpu]["parameters"]):
             largest[gpu] = result
     return {gpu: shares(result, _size(result), cost.MACHINES[gpu]) for gpu, result in largest.items()}
 
 
-def _size(result: dict[str, Any]) -> Size:
+def _size(result: BenchRecord) -> Size:
     """The `Size` of a result's model. ValueError for one that the planner does not know."""
     if model := cost.named(result["model"]):  # perhaps with fewer layers
         return replace(cost.MODELS[model], parameters=result["parameters"], layers=result["layers"])
@@ -68,4 +65,6 @@ def _size(result: dict[str, Any]) -> Size:
 
 
 if __name__ == "__main__":
-    write_text(RESULTS / "rates.json", json.dumps(table(), indent=1) + "\n")
+    write_text(
+        RESULTS / "rates.json", json.dumps({gpu: asdict(shares) for gpu, shares in table().items()}, indent=1) + "\n"
+    )

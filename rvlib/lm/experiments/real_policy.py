@@ -19,7 +19,7 @@ from rvlib.lm import origin
 from rvlib.lm.data.prompts import MEMBER, OWN, PACKAGE, VERSION, Prompt, alpaca_eval
 from rvlib.lm.models import SMOLLM2, fixed_rewards
 from rvlib.lm.models.policies import load_policy
-from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
+from rvlib.lm.sampling.replies import ReplyRecord, Sampling, sample_replies, sampling_seconds
 from rvlib.results import REAL_POLICY
 
 
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace, sampling: Sampling) -> None:
 
 def _scored(
     prompt: Prompt,
-    record: dict[str, Any],
+    record: ReplyRecord,
     sentiment: Callable[[list[str]], list[float]],
     similarity: Callable[[list[str], list[str]], list[float]],
 ) -> dict[str, Any]:
@@ -94,13 +94,13 @@ def _scored(
     replies = record["replies"]
     scores = {
         "sentiment": sentiment(replies),
-        "similarity": [round(score, 6) for score in similarity(replies, [prompt.reference] * len(replies))],
+        "similarity": [round(score, 6) for score in similarity(replies, [prompt.reference_reply] * len(replies))],
         "tokens": [len(tokens) for tokens in record["tokens"]],
         "ended": record["ended"],
         "log_probs": [round(value, 3) for value in record["log_probs"]],
         "same_as": [replies.index(reply) for reply in replies],
     }
-    texts = {"text": prompt.text, "reference": prompt.reference, "replies": replies} if prompt in OWN else {}
+    texts = {"text": prompt.text, "reference": prompt.reference_reply, "replies": replies} if prompt in OWN else {}
     return {"name": prompt.name} | texts | scores
 
 

@@ -2,236 +2,46 @@
 
     sft → samples → labels → reward models → measure → policy gradient (with evaluations) → report
 
-A run is a folder: recipe.json claims it, `lock` keeps a second run out, and each stage writes what it made and, last, a
-manifest (versions, commit, hardware, time). Killed at any moment, the same command goes on and, on a CPU, ends with the
-same numbers. Policy gradient's trainings depend on no other: `--jobs N` runs N concurrently, and `--part I/N` every
-N-th of them, for a job of an array.
+A run is a folder (`run_folder`), into which each stage (`stages`, `teachers`, `trainings`) writes what it made and,
+last, a manifest (versions, commit, hardware, time). Killed at any moment, the same command goes on and, on a CPU, ends
+with the same numbers. Policy gradient's trainings depend on no other: `--jobs N` runs N concurrently, and `--part I/N`
+every N-th of them, for a job of an array.
 """
 
 import argparse
-import contextlib
 import errno
-import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
 
 import accelerate.utils.memory
-import filelock
-import numpy as np
-from numpy.typing import NDArray
 
-from rvlib import _checks, metrics
+from rvlib import _checks
 from rvlib._terminal import Defaults, sentence
-from rvlib.files import data_folder, write_text
+from rvlib.files import data_folder
 from rvlib.lm import processes
-from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import dry_run, plan, run_report, stages
+from rvlib.lm.experiments import dry_run, plan, run_report, stages, teachers
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.jobs import Part, Training, memory_share, side_by_side, trainings
+from rvlib.lm.experiments.jobs import memory_share, side_by_side
 from rvlib.lm.experiments.recipe import Recipe
-from rvlib.lm.experiments.run_once import Product, stage
-from rvlib.lm.models import RewardFunction, policies, reward_models
-from rvlib.lm.models.adapters import add_adapter
-from rvlib.lm.models.reward_functions import FunctionReward
-from rvlib.lm.optim.frozen import share_out
-from rvlib.lm.training.policy_gradient import train_policy
+from rvlib.lm.experiments.report import Report
+from rvlib.lm.experiments.run_folder import Run
+from rvlib.lm.experiments.trainings import Part, Training, trainings
+from rvlib.lm.models import reward_models
 
 # What a run may raise for a reason that one sentence explains. A missing package is among them, so that only one of
 # several processes reports it.
 EXPECTED = (OSError, RuntimeError, ModuleNotFoundError, ValueError, FloatingPointError, MemoryError)
 
 
-class Run:
-    """A recipe and its folder. ValueError, one sentence, if the folder holds a run of another recipe."""
-
-    recipe: Recipe
-    folder: pathlib.Path
-    progress = True  # whether a training shows a bar of its own
-
-    def __init__(self, recipe: Recipe, folder: str | pathlib.Path) -> None:
-        self.recipe, self.folder = recipe, pathlib.Path(folder)
-        processes.only_first(self._claim)
-
-    def _claim(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder / "recipe.lock"):  # jobs of an array begin together
-            self._claim_locked()
-
-    def _claim_locked(self) -> None:
-        path = self.folder / "recipe.json"
-        if path.exists():
-            try:
-                claimed = recipes.validated(json.loads(path.read_text()))
-            except ValueError as error:
-                raise ValueError(
-                    f"The folder {self.folder} must hold a run whose recipe.json this version reads, but: {error} "
-                    "Choose another with --folder, or delete it."
-                ) from None
-            if differ := recipes.deviations(self.recipe, claimed):
-                raise ValueError(
-                    f"The folder {self.folder} holds a run of another recipe, which differs in {', '.join(differ)}; "
-                    "choose another with --folder, or delete it."
-                )
-        write_text(path, json.dumps(self.recipe.model_dump(mode="json"), indent=1))
-
-    @contextlib.contextmanager
-    def lock(self, folder: pathlib.Path | None = None, *, wait: bool = False) -> Iterator[None]:
-        """Keep every other process out of the run's folder, or of one in it.
-
-        wait: for a process that is in it. RuntimeError, one sentence, if one is in it and this is not to wait.
-        """
-        folder = folder or self.folder
-        lock = filelock.FileLock(folder / "lock", timeout=-1 if wait else 0)
-
-        def acquire() -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except filelock.Timeout:
-                raise RuntimeError(
-                    f"The folder {folder} is in use by another run; wait for it, or choose another with --folder."
-                ) from None
-
-        processes.only_first(acquire)
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def forget(self) -> None:
-        """Free the models that are kept from stage to stage."""
-        self.__dict__.pop("_ground_truth", None)
-
-    @cached_property
-    def _ground_truth(self) -> RewardFunction:
-        ground_truth = self.recipe.ground_truth
-        return self.load_reward_model(ground_truth.model, ground_truth.trust_remote_code, reward_models.GROUND_TRUTH)
-
-    def ground_truth(self) -> RewardFunction:
-        """The ground truth reward."""
-        return self._ground_truth
-
-    def load_reward_model(
-        self,
-        model: str | pathlib.Path,
-        trust_remote_code: bool = False,
-        role: str = reward_models.REWARD_MODEL,
-    ) -> RewardFunction:
-        """A reward model by its name or folder, in the precision of what is only read."""
-        runtime = self.recipe.runtime
-        reward = reward_models.load_reward_model(
-            str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code, role=role
-        )
-        if isinstance(reward, FunctionReward):
-            return reward
-        return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))
-
-    def check_reward_model(
-        self, model: str, trust_remote_code: bool = False, role: str = reward_models.REWARD_MODEL
-    ) -> None:
-        """Raise what `load_reward_model`, or a call of what it gives, would raise on the prompts of this run.
-
-        Only as far as that is known before weights are fetched.
-        """
-        split = stages.split(self)
-        pairs = [*split.pairs, *split.held_out]
-        if model == "similarity" and not all(pair.prompt.reference for pair in pairs):
-            raise ValueError(
-                f"Similarity compares with a reference reply, got prompts of {self.recipe.data.preferences} without "
-                "one; choose another reward model or other data."
-            )
-
-        def check() -> None:
-            reward_models.check_reward_model(model, trust_remote_code=trust_remote_code, role=role)
-
-        processes.only_first(check)
-
-    def reward(self, key: str, name: str) -> RewardFunction:
-        """The reward model `key` as it teaches policy `name`, before normalisation."""
-        return self.recipe.reward_models[key].build(self, key, name)
-
-    def teacher(self, key: str, name: str) -> RewardFunction:
-        """The same, normalised: what policy gradient maximises."""
-        normalizer = metrics.Normalizer(**stages.measure(self, name)[key]["normalizer"])
-        return _normalized(self.reward(key, name), normalizer)
-
-    def judged(self, name: str) -> RewardFunction:
-        """The ground truth in the units of the measured replies of policy `name`, as the paper's figures are.
-
-        These rewards are normalised jointly.
-        """
-        normalizer = metrics.Normalizer.fit(np.array(stages.labels(self, name)["measure"]))
-        return _normalized(self.ground_truth(), normalizer)
-
-    @stage("policy-gradient/{name}/{key}/seed-{seed}", makes="curve.json")
-    def policy_gradient(self, key: str, name: str, seed: int, folder: pathlib.Path) -> Product:
-        """Train policy `name` on teacher `key`; the stage returns the log, a list of dictionaries."""
-        label = f"{name} on {key}, seed {seed}" if self.progress else None
-        runtime, start, lora = self.recipe.runtime, self.folder / f"sft/{name}/model", self.recipe.policies[name].lora
-        teacher, judge = self.teacher(key, name), self.judged(name)  # before the policy takes its memory
-        policy = policies.load_policy(start, dtype=self.recipe.dtype(name))
-        reference = None if lora else policies.load_policy(start, dtype=runtime.frozen_dtype)
-        if reference:
-            reference = replace(reference, sharing=share_out(reference.model, runtime.frozen_placement))
-        if lora:
-            add_adapter(policy, lora, seed)
-        prompts = stages.split(self).prompts
-        trainer = train_policy(
-            policy,
-            reference,
-            teacher,
-            judge,
-            prompts,
-            self.recipe,
-            folder,
-            seed=seed,
-            label=label,
-        )
-        log = trainer.lines()
-        trainer.whole_model()
-        policies.save(replace(policy, sharing=trainer.adam), folder / "model")
-        return Product(log, {"tokens": sum(line.get("reply_tokens", 0) for line in log)}, trainer)
-
-    def train(self, training: Training, *, progress: bool = True) -> None:
-        """Run a training, with or without a progress bar of its own, and keep every other process out of its folder."""
-        with self.lock(training.folder(self)):
-            self.progress = progress
-            self.policy_gradient(training.key, training.name, training.seed)
-
-    def steps(self) -> int:
-        """How many steps a training has."""
-        return self.recipe.policy_gradient.steps(len(stages.split(self).prompts))
-
-    def check(self) -> None:
-        """Raise before the long part what data and reward models by name would raise in it."""
-        stages.split(self)
-        for spec in self.recipe.reward_models.values():
-            spec.check(self)
-        ground_truth = self.recipe.ground_truth
-        self.check_reward_model(ground_truth.model, ground_truth.trust_remote_code, reward_models.GROUND_TRUTH)
-
-
-def _normalized(reward: RewardFunction, normalizer: metrics.Normalizer) -> RewardFunction:
-    def rewards(prompts: Sequence[Prompt], replies: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-        return normalizer.transform(reward(prompts, replies))
-
-    return rewards
-
-
-def run(
-    recipe: Recipe, folder: str | pathlib.Path, *, jobs: int = 1, part: Part | None = None
-) -> dict[str, Any] | None:
-    """All stages of `recipe` in `folder`; returns the report, a dictionary (`run_report.make`).
+def run(recipe: Recipe, folder: str | pathlib.Path, *, jobs: int = 1, part: Part | None = None) -> Report | None:
+    """All stages of `recipe` in `folder`; returns the report.
 
     jobs: how many trainings by policy gradient run concurrently. part: of these trainings, for one of several jobs that
     have the folder in common: the first to come does the stages before them while the others wait, and the last to end
     writes the report; the others return None. An ExceptionGroup has the errors of those trainings that failed.
     """
-    processes.check(recipe.runtime)
+    processes.check(recipe.runtime.engine, recipe.runtime.optimizer)
     if jobs > 1 and processes.world() > 1:
         raise ValueError(
             f"jobs must be 1 where several processes share one training, got {jobs}; leave --jobs out, or start one "
@@ -252,18 +62,27 @@ def run(
         return run_report.write(run) if through else None
 
 
+def check(run: Run) -> None:
+    """Raise before the long part what data and reward models by name would raise in it."""
+    stages.split(run)
+    for spec in run.recipe.reward_models.values():
+        teachers.check(spec, run)
+    ground_truth = run.recipe.ground_truth
+    teachers.check_reward_model(run, ground_truth.model, ground_truth.trust_remote_code, reward_models.GROUND_TRUTH)
+
+
 def _prepare(run: Run) -> None:
     """The stages before policy gradient."""
     if not (run.folder / "report.json").exists():
-        run.check()
+        check(run)
     for name in run.recipe.policies:
         stages.sft(run, name)
         stages.draw(run, name)
         stages.labels(run, name)
     for name in run.recipe.policies:
         for key, spec in run.recipe.reward_models.items():
-            spec.prepare(run, key, name)
-        stages.measure(run, name)
+            teachers.prepare(spec, run, key, name)
+        teachers.measure(run, name)
 
 
 def _train(run: Run, recipe: Recipe, to_run: Sequence[Training], jobs: int) -> None:
@@ -272,7 +91,7 @@ def _train(run: Run, recipe: Recipe, to_run: Sequence[Training], jobs: int) -> N
     jobs = min(jobs, len(waiting))
     if jobs <= 1:
         for training in to_run:
-            run.train(training)
+            training.do(run)
         return
     run.recipe = plan.choose(recipe, plan.memory_here()[0] * memory_share(jobs))
     if errors := side_by_side(run, waiting, jobs):

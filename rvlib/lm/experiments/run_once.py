@@ -15,14 +15,12 @@ import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rvlib.files import write_text
 from rvlib.lm import origin, processes
+from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.training.trainer import Trainer
-
-if TYPE_CHECKING:  # `run` imports this module
-    from rvlib.lm.experiments.run import Run
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def stage(folder: str, makes: str = ".") -> Callable[[Callable[..., Product]], C
         _, *names, _ = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def once(run: "Run", *values: Any) -> Any:
+        def once(run: Run, *values: Any) -> Any:
             if processes.world() > 1:
                 gc.collect()  # sharded modules refer to one another; the next stage needs their memory
             start, place = time.perf_counter(), run.folder / folder.format(**dict(zip(names, values, strict=True)))

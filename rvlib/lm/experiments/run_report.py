@@ -1,44 +1,37 @@
 """The report of a finished run: its settings, what was measured of the teachers, and what they taught, as JSON.
 
-`report` reads it and draws tables and figures from it, without torch.
+`report` reads it and draws figures from it, `report_tables` makes tables, both without torch.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 from rvlib.files import write_text
 from rvlib.lm import processes
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments import stages
-from rvlib.lm.experiments.report import MEASURED, OUTCOMES, Report, page
-
-if TYPE_CHECKING:  # `run` imports this module
-    from rvlib.lm.experiments.run import Run
+from rvlib.lm.experiments import teachers
+from rvlib.lm.experiments.report import MEASURED, OUTCOMES, Report, TeacherRecord
+from rvlib.lm.experiments.report_page import page
+from rvlib.lm.experiments.run_folder import Run
+from rvlib.lm.experiments.trainings import policy_gradient
 
 
 def make(run: Run) -> Report:
-    """The report of a finished `run.Run`, a dictionary that JSON can hold.
-
-    It has settings, deviations, origin, and for each policy the measured properties [mean, low, high], the candidates
-    of `teacher_choice` and the curves (seeds, times) of each teacher.
-    """
-    recipe, policies = run.recipe, {}
+    """The report of a finished run."""
+    recipe = run.recipe
+    policies: dict[str, dict[str, TeacherRecord]] = {}
     for name in recipe.policies:
-        measured, teachers = stages.measure(run, name), {}
+        measured, policies[name] = teachers.measure(run, name), {}
         for key in recipe.reward_models:
             logs = [
-                [line for line in run.policy_gradient(key, name, seed) if "eval_kl" in line] for seed in recipe.seeds
+                [line for line in policy_gradient(run, key, name, seed) if "eval_kl" in line] for seed in recipe.seeds
             ]
-            teacher = {quantity: [round(x, 5) for x in measured[key][quantity]] for quantity in MEASURED}
+            teacher: TeacherRecord = {quantity: [round(x, 5) for x in measured[key][quantity]] for quantity in MEASURED}
             teacher |= {"normalizer": measured[key]["normalizer"], "steps": [line["step"] for line in logs[0]]}
             if candidates := measured[key].get("candidates"):  # a run that was begun before there were any has none
                 teacher["candidates"] = candidates
             for outcome in (*OUTCOMES, "kl"):
                 teacher[outcome] = [[round(line[f"eval_{outcome}"], 5) for line in log] for log in logs]
-            teachers[key] = teacher
-        policies[name] = teachers
+            policies[name][key] = teacher
     manifests = {
         str(path.parent.relative_to(run.folder)): json.loads(path.read_text())
         for path in sorted(run.folder.rglob("manifest.json"))

@@ -1,26 +1,26 @@
-"""The stages of an experiment: fine-tune, sample, label, train reward models, measure (section 4.1, arXiv 2503.15477).
+"""The first stages of an experiment: fine-tune, sample, label, train reward models (section 4.1, arXiv 2503.15477).
 
-Each is a function of a `run.Run` under `@stage` (`run_once`), which skips a stage that is done; policy gradient is one
-too (`run.Run`). One pass of sampling serves every reward model: two replies to each prompt that is kept for reward
-models, if any of them is trained on such pairs, and 10 replies to each of the 500 prompts on which all are measured.
+Each is a function of a `run_folder.Run` under `@stage` (`run_once`), which skips a stage that is done. `teachers` has
+the next, measuring, and `trainings` the last, policy gradient. One pass of sampling serves every reward model: two
+replies to each prompt that is kept for reward models, if any of them is trained on such pairs, and 10 replies to each
+of the 500 prompts on which all are measured.
 """
 
 import functools
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
-from rvlib import estimates, metrics
 from rvlib.lm import processes
 from rvlib.lm.data import sources
 from rvlib.lm.data.prompts import Preference, Prompt
-from rvlib.lm.experiments import teacher_choice
 from rvlib.lm.experiments.recipe import PolicySettings, TrainedRewardModel
+from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import policies
 from rvlib.lm.models.loading import quiet
@@ -28,13 +28,10 @@ from rvlib.lm.models.reading import encode
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import encode_prompt, encode_reply
 from rvlib.lm.sampling.log_probs import reply_log_probs
-from rvlib.lm.sampling.replies import Sampling, read_replies, sample_replies
+from rvlib.lm.sampling.replies import ReplyRecord, Sampling, read_replies, sample_replies
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training import supervised
 from rvlib.lm.training.trainer import Trainer
-
-if TYPE_CHECKING:  # `run` imports this module
-    from rvlib.lm.experiments.run import Run
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,12 @@ class Split:
 class InitialReplies:
     """Replies of an initial policy, records of `sample_replies`: two to a prompt for pairs, or none; those measured."""
 
-    pairs: list[dict[str, Any]]
-    measured: list[dict[str, Any]]
+    pairs: list[ReplyRecord]
+    measured: list[ReplyRecord]
 
 
 @functools.lru_cache(maxsize=1)  # every stage asks
-def split(run: "Run") -> Split:
+def split(run: Run) -> Split:
     """Prompts and off-policy pairs, in a fixed order; those with more tokens than the recipe allows are dropped.
 
     A prompt that is kept for reward models is dropped from policy gradient's, so that no reward model is measured on a
@@ -107,18 +104,18 @@ def split(run: "Run") -> Split:
     return Split(shuffled[:cut], held_out)
 
 
-def check_pairs(run: "Run", pairs: int) -> None:
+def check_pairs(run: Run, pairs: int) -> None:
     """ValueError, one sentence, if so many pairs for reward models are fewer than one batch of their training has."""
     supervised.check_batch(pairs, run.recipe.reward_training, "pairs for reward models")
 
 
 @stage("sft/{name}", makes="model")
-def sft(run: "Run", name: str, folder: pathlib.Path) -> Product:
+def sft(run: Run, name: str, folder: pathlib.Path) -> Product:
     """The folder of an initial policy, fine-tuned on its demonstrations if it has any, and with a chat template."""
     return _fine_tune(run, run.recipe.policies[name], name, folder)
 
 
-def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path) -> Product:
+def _fine_tune(run: Run, spec: PolicySettings, name: str, folder: pathlib.Path) -> Product:
     """Save a policy in `folder`/model, fine-tuned on its demonstrations if it has any."""
     settings = run.recipe.sft
     policy = policies.load_policy(spec.model, dtype=run.recipe.runtime.weights_dtype)
@@ -157,14 +154,14 @@ def _fine_tune(run: "Run", spec: PolicySettings, name: str, folder: pathlib.Path
 
 
 @stage("others/policy", makes="model")
-def others(run: "Run", folder: pathlib.Path) -> Product:
+def others(run: Run, folder: pathlib.Path) -> Product:
     """The folder of the policy `data.others`, which writes the second off-policy reply where the data have only one."""
     assert run.recipe.data.others
     return _fine_tune(run, run.recipe.data.others, "the other policy", folder)
 
 
 @stage("others/replies", makes="replies.json")
-def others_replies(run: "Run", folder: pathlib.Path) -> Product:
+def others_replies(run: Run, folder: pathlib.Path) -> Product:
     """{name of a prompt: the reply of `data.others` to it}, for the prompts that have only one reply."""
     recipe, data = run.recipe, split(run)
     gradient, runtime = recipe.policy_gradient, recipe.runtime
@@ -183,7 +180,7 @@ def others_replies(run: "Run", folder: pathlib.Path) -> Product:
     return Product({record["prompt"]: record["replies"][0] for record in records})
 
 
-def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str]]:
+def off_policy_replies(run: Run, pairs: Sequence[Preference]) -> list[list[str]]:
     """Two off-policy replies to each prompt, as a reward function takes them; the second may be by `data.others`."""
     written = others_replies(run) if any(preference.rejected is None for preference in pairs) else {}
     return [
@@ -192,7 +189,7 @@ def off_policy_replies(run: "Run", pairs: Sequence[Preference]) -> list[list[str
     ]
 
 
-def initial_replies(run: "Run", name: str) -> InitialReplies:
+def initial_replies(run: Run, name: str) -> InitialReplies:
     """Replies of an initial policy, read from the folder of their stage.
 
     There are no pairs if no reward model is trained on them.
@@ -206,11 +203,11 @@ def initial_replies(run: "Run", name: str) -> InitialReplies:
 
 
 @stage("samples/{name}")
-def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
-    """The folder of an initial policy's replies: two to a prompt for pairs, `measure.outputs` to one measured."""
+def draw(run: Run, name: str, folder: pathlib.Path) -> Product:
+    """The folder of an initial policy's replies: two to a prompt for pairs, more to one measured."""
     recipe, runtime, gradient = run.recipe, run.recipe.runtime, run.recipe.policy_gradient
     policy = policies.load_policy(run.folder / f"sft/{name}/model", dtype=recipe.runtime.compute_dtype)
-    num_generations = {"pairs": 2, "measure": recipe.measure.outputs}
+    num_generations = {"pairs": 2, "measure": recipe.measure.num_generations}
     # An engine that does not pad gets more replies than it draws in one batch, so that none of its places stays empty.
     replies_per_file = runtime.batch_size * (1 if runtime.engine in engines.PADDED else 8)
     for seed, (use, prompts) in enumerate(_sampled_prompts(run, name).items()):
@@ -230,7 +227,7 @@ def draw(run: "Run", name: str, folder: pathlib.Path) -> Product:
     return Product()
 
 
-def _sampled_prompts(run: "Run", name: str) -> dict[str, list[Prompt]]:
+def _sampled_prompts(run: Run, name: str) -> dict[str, list[Prompt]]:
     """The prompts to which a policy's replies are drawn for pairs, and for measuring."""
     data = split(run)
     pairs = [pair.prompt for pair in data.pairs] if run.recipe.draws_pairs(name) else []
@@ -238,7 +235,7 @@ def _sampled_prompts(run: "Run", name: str) -> dict[str, list[Prompt]]:
 
 
 @stage("labels/{name}", makes="labels.json")
-def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
+def labels(run: Run, name: str, folder: pathlib.Path) -> Product:
     """Ground truth rewards of a policy's replies, lists of lists by what they are for.
 
     {"pairs": (prompts, 2), "off_policy": (prompts, 2), "measure": (prompts, outputs), "measure_off_policy": (prompts,
@@ -265,7 +262,7 @@ def labels(run: "Run", name: str, folder: pathlib.Path) -> Product:
 
 
 def preferences(
-    run: "Run", name: str, share: float, *, pairs_share: float = 1.0, label_noise: float = 0.0
+    run: Run, name: str, share: float, *, pairs_share: float = 1.0, label_noise: float = 0.0
 ) -> list[Preference]:
     """Pairs of replies labelled by the ground truth, on-policy for `share` of the prompts.
 
@@ -292,7 +289,7 @@ def preferences(
 
 
 @stage("reward-models/{name}/{key}", makes="model")
-def reward_model(run: "Run", key: str, name: str, spec: TrainedRewardModel, folder: pathlib.Path) -> Product:
+def reward_model(run: Run, key: str, name: str, spec: TrainedRewardModel, folder: pathlib.Path) -> Product:
     """The folder of a reward model trained from policy `name` on its `preferences`, as `spec` has them."""
     settings = run.recipe.reward_training
     start = run.folder / f"sft/{name}/model"
@@ -322,51 +319,3 @@ def reward_model(run: "Run", key: str, name: str, spec: TrainedRewardModel, fold
     trainer.whole_model()
     policies.save(policies.Policy(model, tokenizer, {}, trainer.adam), folder / "model")
     return Product(record={"pairs": len(rows)}, trainer=trainer)
-
-
-@stage("measure/{name}", makes="measure.json")
-def measure(run: "Run", name: str, folder: pathlib.Path) -> Product:
-    """The properties of each teacher of a policy, before policy gradient.
-
-    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "candidates":
-    `teacher_choice.candidates`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the paper,
-    rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they came;
-    `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy
-    is over the off-policy pairs of the measured prompts, on which no reward model was trained. Each accuracy has beside
-    it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
-    """
-    recipe = run.recipe
-    records = initial_replies(run, name).measured
-    replies = [record["replies"] for record in records]
-    held_out = split(run).held_out[: len(replies)]
-    prompts = [pair.prompt for pair in held_out]
-    ground_truth = labels(run, name)
-    truth = np.array(ground_truth["measure"])
-    off_policy_truth = np.array(ground_truth["measure_off_policy"])
-    teachers = {}
-    for key in recipe.reward_models:
-        reward = run.reward(key, name)
-        raw = processes.score(reward, prompts, replies)
-        normalizers = {scheme: metrics.Normalizer.fit(raw, scheme) for scheme in ("joint", "variance")}
-        normalizer = normalizers[recipe.measure.scheme]
-        rewards = normalizers["joint"].transform(raw)
-        off_policy = processes.score(reward, prompts, off_policy_replies(run, held_out))
-        properties = {
-            "reward_variance": metrics.reward_variance(rewards),
-            "on_policy_accuracy": metrics.ranking_accuracy(rewards, truth),
-            "on_policy_chance": metrics.chance_accuracy(rewards, truth),
-            "off_policy_accuracy": metrics.ranking_accuracy(off_policy, off_policy_truth),
-            "off_policy_chance": metrics.chance_accuracy(off_policy, off_policy_truth),
-            "covariance": metrics.reward_covariance(rewards, truth),
-            "reward_variance_table_9": metrics.reward_variance(normalizers["variance"].transform(raw)),
-        }
-        teacher: dict[str, Any] = {"normalizer": {"mean": normalizer.mean, "scale": normalizer.scale}}
-        for label in ("reward_variance", "covariance"):
-            teacher[f"per_prompt_{label}"] = np.round(properties[label], 6).tolist()
-        for label, per_prompt in properties.items():
-            mean = estimates.over_prompts(per_prompt)
-            teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
-        teacher["candidates"] = teacher_choice.candidates(records, rewards, truth, off_policy, off_policy_truth)
-        teacher["rewards"], teacher["off_policy_rewards"] = (teacher_choice.short(r) for r in (raw, off_policy))
-        teachers[key] = teacher
-    return Product(teachers, record={"replies": int(truth.size)})

@@ -7,7 +7,7 @@ The candidates are `rvlib.predictors`, on the measured replies of the initial po
 teachers. `small-study` is the recipe that was made for this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rvlib import metrics, teacher_study
 from rvlib.estimates import Estimate
+from rvlib.lm.experiments.report import Report
 from rvlib.predictors import MeasuredReplies, measured_by
 from rvlib.teacher_study import OUTCOMES, Study
 
@@ -25,18 +26,22 @@ COLUMNS = (("spearman", "gain"), ("regret", "gain"), ("spearman", "gain at equal
 
 
 def candidates(
-    records: Sequence[dict[str, Any]], proxy: Array, truth: Array, off_policy_proxy: Array, off_policy_truth: Array
+    records: Sequence[Mapping[str, Any]],
+    proxy: Array,
+    ground_truth: Array,
+    off_policy_proxy: Array,
+    off_policy_truth: Array,
 ) -> dict[str, float]:
     """The candidates of a teacher by name, those that as many replies allow (`predictors.measured_by`).
 
     records: of the measured replies, with "replies" and "log_probs" (`sampling.replies`). proxy: normalised rewards,
-    truth: the ground truth in any unit, both (prompts, replies). off_policy_…: rewards of the pairs by others
+    ground_truth: in any unit, both (prompts, replies). off_policy_…: rewards of the pairs by others
     (prompts, 2).
     """
     outputs = [np.unique(record["replies"], return_inverse=True)[1] for record in records]
     replies = MeasuredReplies(
         proxy=proxy,
-        ground_truth=metrics.Normalizer.fit(truth).transform(truth),
+        ground_truth=metrics.Normalizer.fit(ground_truth).transform(ground_truth),
         outputs=np.array(outputs),
         probs=np.exp([record["log_probs"] for record in records]),
         off_policy_proxy=off_policy_proxy[:, None],
@@ -50,9 +55,11 @@ def short(values: Array) -> Any:
     return [short(row) for row in values] if np.ndim(values) else float(f"{values:.6g}")
 
 
-def study(report: dict[str, Any], policy: str) -> Study | None:
-    """A run's report as a `Study` of one policy; None if it has fewer teachers than `FEWEST_TEACHERS`, or was made
-    before candidates were."""
+def study(report: Report, policy: str) -> Study | None:
+    """A run's report as a `Study` of one policy.
+
+    None if it has fewer teachers than `FEWEST_TEACHERS`, or was made before candidates were.
+    """
     teachers = report["policies"][policy]
     if len(teachers) < FEWEST_TEACHERS or not all("candidates" in teacher for teacher in teachers.values()):
         return None

@@ -5,14 +5,12 @@ This room may import `rvlib.lm.data` and what is below it. Start with `policies.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.data.prompts import Prompt
 
 # score(prompts, replies): as many replies to each prompt, rewards (prompts, replies)
-RewardFunction = Callable[[Sequence["Prompt"], Sequence[Sequence[str]]], NDArray[np.float64]]
+RewardFunction = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], NDArray[np.float64]]
 SMOLLM2 = "SmolLM2-135M-Instruct"  # the policy of the book, out of a Python package

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import transformers
 
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.seeding import torch_seed
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import LoRA
+from rvlib.lm.settings import LoRA
 
 
 def add_adapter(policy: Policy, lora: LoRA, seed: int = 0) -> None:

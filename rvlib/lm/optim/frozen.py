@@ -1,4 +1,4 @@
-"""Models that are not trained (reference, reward models, ground truth), sharded over the processes:
+"""Models that are not trained (reference policy, reward models, ground truth), sharded over the processes.
 
     rvlib run RECIPE --set runtime.frozen_placement=shared     each process keeps 1/world of each weight on its GPU
     rvlib run RECIPE --set runtime.frozen_placement=host       in the host's memory, until it is used

@@ -9,9 +9,8 @@ host.
 from __future__ import annotations
 
 import contextlib
-import types
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import accelerate
 import torch
@@ -21,17 +20,13 @@ import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim import adam
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import RuntimeSettings
-
-T = TypeVar("T")
+from rvlib.lm.settings import RuntimeSettings
 
 
 class Fsdp2(adam.Adam):
     """The same on weights, gradients and moments that are spread over the processes."""
 
-    model: Any  # an FSDPModule too, once it is shared out; its parameters are DTensors
+    model: Any  # its parameters are DTensors, those of its layers apart from the others, which are the root's
     parameters: dict[str, Any]
 
     def __init__(self, model: transformers.PreTrainedModel, learning_rate: float, runtime: RuntimeSettings) -> None:
@@ -51,13 +46,12 @@ class Fsdp2(adam.Adam):
         for value in model.parameters():  # those below an adapter stay in the precision of the arithmetic
             value.data = value.data.to(torch.float32 if value.requires_grad else getattr(torch, runtime.compute_dtype))
         layers = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+        self.root: Any = adam.LossModule(model)
         module: Any
-        for module in [*layers, model]:
+        for module in [*layers, self.root]:
             fsdp.fully_shard(module, **sharding)
             module.set_gradient_divide_factor(1.0)  # a sum, not a mean: losses are divided by the number of all rows
             module.set_force_sum_reduction_for_comms(True)
-        self.model.call = types.MethodType(lambda self, function: function(), model)
-        fsdp.register_fsdp_forward_method(model, "call")
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.optimizer = adam.make_adam(self.parameters.values(), learning_rate, runtime)
 
@@ -69,17 +63,17 @@ class Fsdp2(adam.Adam):
         """Take weights and moments from a file that has `keys`, get(key) of them the whole tensor."""
         super().load(keys, lambda key: get(key) if key.endswith("/step") else self._part(key.split("/")[1], get(key)))
 
-    def through(self, function: Callable[[], T]) -> T:
-        """Call function(), which uses parts of the model, with the weights gathered that they need."""
-        return self.model.call(function)
+    def backward(self, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Add the gradient of loss_of(), a number; returns it."""
+        return super().backward(lambda: self.root(loss_of))
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
-        shards = [module for module in self.model.modules() if isinstance(module, torch.distributed.fsdp.FSDPModule)]
+        shards = [module for module in self.root.modules() if isinstance(module, torch.distributed.fsdp.FSDPModule)]
         with torch.no_grad():
-            self.through(lambda: None)  # it is the root of its layers only after a first call
-        self.model.set_reshard_after_forward(False)
+            self.root(lambda: None)  # it is the root of its layers only after a first call
+        self.root.set_reshard_after_forward(False)
         for module in shards:
             module.unshard()
         try:
@@ -87,7 +81,7 @@ class Fsdp2(adam.Adam):
         finally:
             for module in shards:
                 module.reshard()
-            self.model.set_reshard_after_forward(self.reshard)
+            self.root.set_reshard_after_forward(self.reshard)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """{name: whole tensor} in the first process, in 32 bits. All must call it."""

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO-3 in place of FSDP2:
+"""DeepSpeed's ZeRO-3 in place of FSDP2.
 
     accelerate launch --config_file rvlib/accelerate/zero3.yaml -m rvlib run RECIPE
 
@@ -15,7 +15,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import accelerate
 import torch
@@ -23,9 +23,7 @@ import transformers
 
 from rvlib.lm import processes
 from rvlib.lm.optim import adam
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import RuntimeSettings
+from rvlib.lm.settings import RuntimeSettings
 
 # Set before DeepSpeed is imported, so that it compiles nothing on a CPU.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,8 +37,6 @@ from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK  # noqa: E
 logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 if DEVICE == "cpu":
     vars(deepspeed.ops)["__compatible_ops__"] = {}
-
-T = TypeVar("T")
 
 
 class Zero3(adam.Adam):
@@ -59,7 +55,7 @@ class Zero3(adam.Adam):
         exact = [self._part(value.detach()).cpu().clone() for value in moved]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         config = {
-            "zero_optimization": sharing() | {"overlap_comm": False},
+            "zero_optimization": _zero_optimization() | {"overlap_comm": False},
             "bf16": {"enabled": runtime.compute_dtype == "bfloat16"},
             "communication_data_type": "fp32",
             "data_types": {"grad_accum_dtype": "fp32"},
@@ -71,7 +67,7 @@ class Zero3(adam.Adam):
         }
         optimizer = adam.make_adam(moved, learning_rate, runtime)
         self.engine, *_ = deepspeed.initialize(
-            model=_calls(model), optimizer=optimizer, config=config, dist_init_required=False
+            model=adam.LossModule(model), optimizer=optimizer, config=config, dist_init_required=False
         )
         for name, buffer in model.named_buffers():  # rotary frequencies stay in 32 bits
             buffer.data = buffers[name].to(buffer.device)
@@ -130,10 +126,6 @@ class Zero3(adam.Adam):
         FWD_MODULE_STACK.clear()
         del self.engine, self.optimizer
 
-    def through(self, function: Callable[[], T]) -> T:
-        """function(), which uses parts of the model by themselves: the engine gathers each one's weights."""
-        return function()
-
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """All weights in each process, in the precision of the arithmetic, gathered once, not for each token."""
@@ -173,10 +165,10 @@ class Zero3(adam.Adam):
         return [state["step"] for state in self.optimizer.optimizer.state.values()]
 
 
-def sharing() -> dict[str, Any]:
-    """How accelerate's configuration has the weights shared out, DeepSpeed's `zero_optimization`.
+def _zero_optimization() -> dict[str, Any]:
+    """The settings of this name that DeepSpeed gets by accelerate's configuration.
 
-    ValueError, one sentence, unless it is stage 3 without a disk.
+    ValueError, one sentence, unless they are those of stage 3 without a disk.
     """
     settings = accelerate.DeepSpeedPlugin().deepspeed_config["zero_optimization"]
     disk = any((settings.get(f"offload_{part}") or {}).get("device") == "nvme" for part in ("optimizer", "param"))
@@ -187,20 +179,6 @@ def sharing() -> dict[str, Any]:
             "launch with rvlib/accelerate/zero3.yaml."
         )
     return settings
-
-
-def _calls(model: torch.nn.Module) -> torch.nn.Module:
-    """A module whose call is a call of a function of the model, as the engine's is of the module."""
-
-    class Calls(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, function: Callable[[], T]) -> T:
-            return function()
-
-    return Calls()
 
 
 def _first(tensor: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ def log_probs(
     temperature: float = 1.0,
     batch_size: int = 16,
 ) -> list[float]:
-    """ln π_θ(y|x) in nats, one float a reply, without a gradient.
+    """The ln π_θ(y|x) in nats, one float a reply, without a gradient.
 
     batch_size: a batch has at most as many tokens as that many of the longest text (`batches_of_tokens`).
     """
@@ -43,11 +43,12 @@ def reply_log_probs(
     *,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """ln π_θ(y|x) in nats of a batch of replies, a float64 tensor (replies,) that gradients pass through.
+    """The ln π_θ(y|x) in nats of a batch of replies, a float64 tensor (replies,) that gradients pass through.
 
     Padding is on the right; with flash-attn (`packs`) there is none. Logits are computed only at the positions that
     predict a reply's tokens, for `LOGITS_AT_ONCE` of them at a time. What is kept of them for the gradient is one
-    32-bit number for each token and entry of the vocabulary.
+    32-bit number for each token and entry of the vocabulary. If the weights are sharded, call it within `sharing.whole`
+    or, for a loss, within `Adam.backward`.
     """
     model = policy.model
     # The last token predicts nothing.
@@ -72,20 +73,17 @@ def reply_log_probs(
         token_ids += reply
     predicted = torch.tensor([reply_numbers, positions, token_ids], dtype=torch.long)  # (3, tokens)
 
-    def totals() -> torch.Tensor:  # on the device of the gathered weights, which may have come from the host's memory
-        number, position, token = predicted.to(model.device)
-        moved = {key: value.to(model.device) for key, value in inputs.items()}
-        hidden = model.base_model(**moved, use_cache=False).last_hidden_state.flatten(0, 1)
-        token_logprobs = torch.cat(
-            [
-                log_softmax_at(model, states, targets, temperature)
-                for states, targets in zip(hidden[position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
-            ]
-        )
-        zeros = torch.zeros(len(texts), dtype=torch.float64, device=number.device)
-        return zeros.index_add(0, number, token_logprobs.double())
-
-    return policy.sharing.through(totals)
+    number, position, token = predicted.to(model.device)
+    moved = {key: value.to(model.device) for key, value in inputs.items()}
+    hidden = model.base_model(**moved, use_cache=False).last_hidden_state.flatten(0, 1)
+    token_logprobs = torch.cat(
+        [
+            log_softmax_at(model, states, targets, temperature)
+            for states, targets in zip(hidden[position].split(LOGITS_AT_ONCE), token.split(LOGITS_AT_ONCE))
+        ]
+    )
+    zeros = torch.zeros(len(texts), dtype=torch.float64, device=number.device)
+    return zeros.index_add(0, number, token_logprobs.double())
 
 
 def use_flash_attention(model: transformers.PreTrainedModel) -> None:
@@ -102,7 +100,7 @@ def packs(model: transformers.PreTrainedModel) -> bool:
 def log_softmax_at(
     model: transformers.PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, from the last states (tokens, width).
+    """The ln softmax(logits / temperature) of a token each, (tokens,), in 32 bits, by the last states (tokens, width).
 
     Logits are scaled and capped as the model's own forward pass does it: Cohere multiplies, Granite divides, Gemma-2
     caps.

@@ -10,7 +10,7 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from tqdm import tqdm
@@ -43,6 +43,17 @@ class Sampling:
         _checks.real("temperature", self.temperature, above=0.0)
 
 
+class ReplyRecord(TypedDict):
+    """Replies to one prompt, a line of a file."""
+
+    prompt: str  # its name
+    text: str
+    replies: list[str]
+    tokens: list[list[int]]  # ids of each reply, the ending one included
+    ended: list[bool]  # whether there was one
+    log_probs: list[float]  # of whole replies, nats
+
+
 def sample_replies(
     policy: Policy,
     prompts: Sequence[Prompt],
@@ -53,12 +64,8 @@ def sample_replies(
     batch_size: int | None = None,
     server: str | None = None,
     progress: bool = True,
-) -> list[dict[str, Any]]:
-    """Replies of `policy` to each of `prompts`, in their order, a record for each prompt.
-
-    A record has `prompt` (its name), `text`, `replies` (texts), `tokens` (lists of ids, the ending one included),
-    `ended` (whether there was one) and `log_probs` (of whole replies, in nats). engine, batch_size, server: as in
-    `generate`.
+) -> list[ReplyRecord]:
+    """Replies of `policy` to each of `prompts`, in their order. engine, batch_size, server: as in `generate`.
 
     Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
     settings, prompts or weights, or if there are no prompts or two of one name.
@@ -99,7 +106,7 @@ def sample_replies(
     return read_replies(folder, prompts)
 
 
-def read_replies(folder: str | pathlib.Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+def read_replies(folder: str | pathlib.Path, prompts: Sequence[Prompt]) -> list[ReplyRecord]:
     """The records of a folder that `sample_replies` has filled, in the order of `prompts`; the policy is not needed."""
     records = {}
     for path in sorted(pathlib.Path(folder).glob("batch-*.jsonl")):
@@ -123,7 +130,7 @@ def _draw(
     batch_size: int | None,
     server: str | None,
     on_tokens: Callable[[int], object],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[ReplyRecord]:
     """One record for each prompt of a batch, whose replies are drawn together."""
     num_generations = sampling.num_generations
     prompt_ids = [encode_prompt(policy.tokenizer, prompt) for prompt in batch]

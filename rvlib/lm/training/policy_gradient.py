@@ -21,7 +21,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,20 +37,27 @@ from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import Completions, complete
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs, use_flash_attention
 from rvlib.lm.seeding import torch_seed
+from rvlib.lm.settings import Evaluation, PolicyGradient, RuntimeSettings
 from rvlib.lm.training.trainer import Trainer
 from rvlib.tabular.estimators import advantages as estimate_advantages
 
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import Recipe
-
 T = TypeVar("T")
+
+
+class Recipe(Protocol):
+    """What policy gradient reads of a recipe (`rvlib.lm.experiments.recipe`)."""
+
+    policy_gradient: PolicyGradient
+    evaluation: Evaluation
+    runtime: RuntimeSettings
 
 
 @dataclass(frozen=True)
 class Rollout:
     """Replies drawn to a batch of prompts, `num_generations` to each in a row, and what they are worth.
 
-    Each field has one entry a reply, but the rewards are {judge: (prompts, num_generations)}, of those who were asked.
+    Each field has one entry a reply, but the rewards are {name: (prompts, num_generations)}, of the reward functions
+    that were asked.
     """
 
     prompt_ids: list[list[int]]
@@ -63,7 +70,7 @@ class Rollout:
 
     @classmethod
     def concatenate(cls, chunks: Sequence[Rollout]) -> Rollout:
-        """The rollout that was drawn in chunks, not yet judged."""
+        """The rollout that was drawn in chunks, without rewards."""
         return cls(
             prompt_ids=[ids for chunk in chunks for ids in chunk.prompt_ids],
             completion_ids=[ids for chunk in chunks for ids in chunk.completion_ids],
@@ -76,8 +83,8 @@ class Rollout:
 
 def train_policy(
     policy: Policy,
-    reference: Policy | None,
-    teacher: RewardFunction,
+    ref_policy: Policy | None,
+    reward_function: RewardFunction,
     ground_truth: RewardFunction,
     prompts: Sequence[Prompt],
     recipe: Recipe,
@@ -87,10 +94,10 @@ def train_policy(
     label: str | None,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
 ) -> Trainer:
-    """Train `policy` on `teacher`, with evaluations on the way; returns the `Trainer`, whose log has all numbers.
+    """Train `policy` on `reward_function`, with evaluations on the way; returns the `Trainer`, which logs all numbers.
 
-    policy, reference: of equal weights; without a reference it is the policy with its adapter off. teacher,
-    ground_truth: functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
+    policy, ref_policy: of equal weights; None is the policy with its adapter off. reward_function, ground_truth:
+    functions of a list of prompts and a list of lists of replies, giving rewards (prompts, replies).
     label: of the progress bar; without one there is no bar.
     on_step: called with the step's number and a dictionary of its numbers, those of an evaluation by themselves; what
     it returns, if true, ends the training. To save the policy, take `dataclasses.replace(policy,
@@ -100,10 +107,10 @@ def train_policy(
     trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
     policy = replace(policy, sharing=trainer.adam)
     use_flash_attention(policy.model)
-    if reference:
-        frozen: torch.nn.Module = reference.model
+    if ref_policy:
+        frozen: torch.nn.Module = ref_policy.model
         frozen.to(policy.model.device)
-        use_flash_attention(reference.model)
+        use_flash_attention(ref_policy.model)
     prompts_per_step = settings.batch_size // settings.num_generations
     total_steps = settings.steps(len(prompts))
     evaluations = round(settings.epochs * evaluation.per_epoch) + 1
@@ -113,8 +120,8 @@ def train_policy(
         """Evaluate before a step, and say whether that ends the training."""
         means = evaluate(
             policy,
-            reference,
-            {"proxy": teacher, "ground_truth": ground_truth},
+            ref_policy,
+            {"proxy": reward_function, "ground_truth": ground_truth},
             prompts[: evaluation.prompts],
             recipe,
             (seed, step, 1),
@@ -127,7 +134,7 @@ def train_policy(
         if step in evaluation_steps and evaluated(step):
             return trainer
         batch = [prompts[i] for i in batch_indices(len(prompts), prompts_per_step, step, seed)]
-        numbers = policy_gradient_step(trainer, policy, reference, teacher, batch, recipe, (seed, step, 0))
+        numbers = policy_gradient_step(trainer, policy, ref_policy, reward_function, batch, recipe, (seed, step, 0))
         trainer.log(step, **numbers)
         if on_step is not None and on_step(step, numbers):
             return trainer
@@ -139,8 +146,8 @@ def train_policy(
 def policy_gradient_step(
     trainer: Trainer,
     policy: Policy,
-    reference: Policy | None,
-    teacher: RewardFunction,
+    ref_policy: Policy | None,
+    reward_function: RewardFunction,
     prompts: Sequence[Prompt],
     recipe: Recipe,
     seed_path: Sequence[int],
@@ -153,7 +160,9 @@ def policy_gradient_step(
     for later mini-batches ln π_old comes from a forward pass of their replies alone.
     """
     settings = recipe.policy_gradient
-    drawn = rollout(policy, reference, {"proxy": teacher}, prompts, settings.num_generations, recipe, seed_path)
+    drawn = rollout(
+        policy, ref_policy, {"proxy": reward_function}, prompts, settings.num_generations, recipe, seed_path
+    )
     prompt_ids, completion_ids, rewards = drawn.prompt_ids, drawn.completion_ids, drawn.rewards["proxy"]
     kl = (drawn.logprobs - drawn.ref_logprobs).reshape(rewards.shape)  # (prompts, num_generations), as are the rewards
     advantages = estimate_advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
@@ -161,13 +170,14 @@ def policy_gradient_step(
     mini_batches = np.arange(len(completion_ids)).reshape(settings.num_mini_batches, -1)
     old_logprobs = np.array(drawn.logprobs)
     if drawn.while_drawing and len(later := mini_batches[1:].ravel()):
-        old_logprobs[later] = log_probs(
-            policy,
-            [prompt_ids[i] for i in later],
-            [completion_ids[i] for i in later],
-            temperature=settings.temperature,
-            batch_size=recipe.runtime.batch_size,
-        )
+        with policy.sharing.whole():
+            old_logprobs[later] = log_probs(
+                policy,
+                [prompt_ids[i] for i in later],
+                [completion_ids[i] for i in later],
+                temperature=settings.temperature,
+                batch_size=recipe.runtime.batch_size,
+            )
 
     def loss_of(indices: list[int]) -> torch.Tensor:
         logprobs = reply_log_probs(
@@ -212,44 +222,44 @@ def clipped_loss(
 
 def evaluate(
     policy: Policy,
-    reference: Policy | None,
-    judges: Mapping[str, RewardFunction],
+    ref_policy: Policy | None,
+    reward_functions: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
-    """Mean rewards by each of `judges` and "kl", the divergence from `reference` (nats a reply), over new replies."""
-    drawn = rollout(policy, reference, judges, prompts, recipe.evaluation.outputs, recipe, seed_path)
+    """Mean rewards of new replies by each of `reward_functions`, and "kl", the divergence from `ref_policy` (nats)."""
+    drawn = rollout(policy, ref_policy, reward_functions, prompts, recipe.evaluation.num_generations, recipe, seed_path)
     means = {name: float(rewards.mean()) for name, rewards in drawn.rewards.items()}
     return means | {"kl": float((drawn.logprobs - drawn.ref_logprobs).mean())}
 
 
-def reference_log_probs(
+def ref_log_probs(
     policy: Policy,
-    reference: Policy | None,
+    ref_policy: Policy | None,
     prompt_ids: Sequence[list[int]],
     completion_ids: Sequence[list[int]],
     *,
     temperature: float,
     batch_size: int,
 ) -> list[float]:
-    """`log_probs` under the reference, which is the policy without its adapter where there is no other."""
-    if reference:
-        return log_probs(reference, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
+    """`log_probs` under `ref_policy`, which is the policy without its adapter where there is no other."""
+    if ref_policy:
+        return log_probs(ref_policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
     with without_adapter(policy.model):
         return log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
 
 
 def rollout(
     policy: Policy,
-    reference: Policy | None,
-    judges: Mapping[str, RewardFunction],
+    ref_policy: Policy | None,
+    reward_functions: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
     num_generations: int,
     recipe: Recipe,
     seed_path: Sequence[int],
 ) -> Rollout:
-    """`num_generations` replies to each of `prompts`, with their log-probabilities and their rewards by each judge.
+    """`num_generations` replies to each of `prompts`, with their log-probabilities and their rewards by each function.
 
     They are drawn in chunks of `runtime.batch_size`, each from a seed of its own, so that several processes, which
     share the chunks, draw what one process draws. Engines that batch by themselves draw all replies in the first
@@ -274,7 +284,7 @@ def rollout(
             )
 
     chunks = []
-    with policy.sharing.whole(), reference.sharing.whole() if reference else contextlib.nullcontext():
+    with policy.sharing.whole(), ref_policy.sharing.whole() if ref_policy else contextlib.nullcontext():
         all_replies = None if runtime.engine in engines.PADDED else processes.only_first(lambda: draw(encoded, 0))
         for start in processes.share(range(0, len(encoded), prompts_per_chunk)):
             stop = start + prompts_per_chunk
@@ -286,8 +296,8 @@ def rollout(
             prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
             if logprobs is None:
                 logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
-            ref_logprobs = reference_log_probs(
-                policy, reference, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
+            ref_logprobs = ref_log_probs(
+                policy, ref_policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
             )
             chunk = Rollout(
                 prompt_ids=prompt_ids,
@@ -300,7 +310,8 @@ def rollout(
             chunks.append(chunk)
     whole = Rollout.concatenate(processes.gather(chunks))
     groups = group_by_prompt(whole.completions, num_generations)
-    return replace(whole, rewards={name: processes.score(judge, prompts, groups) for name, judge in judges.items()})
+    rewards = {name: processes.score(function, prompts, groups) for name, function in reward_functions.items()}
+    return replace(whole, rewards=rewards)
 
 
 def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int) -> list[int]:

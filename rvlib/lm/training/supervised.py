@@ -8,17 +8,15 @@ The loss of fine-tuning is -ln π of the replies (`sampling.log_probs`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
 from rvlib.lm.models.reward_functions import forward
+from rvlib.lm.settings import TrainingSettings
 from rvlib.lm.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from rvlib.lm.experiments.recipe import TrainingSettings
 
 
 def batches(

@@ -16,7 +16,7 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import accelerate.utils.memory
 import safetensors
@@ -30,12 +30,12 @@ from rvlib.lm import processes
 from rvlib.lm.models.adapters import has_adapter
 from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
 from rvlib.lm.optim import adam, make_optimizer
+from rvlib.lm.settings import RuntimeSettings
 from rvlib.lm.training import KEPT_CHECKPOINTS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from rvlib.lm.experiments.recipe import RuntimeSettings
 
 Row = TypeVar("Row")
 
@@ -203,8 +203,8 @@ class Trainer:
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
-    def lines(self) -> list[dict[str, Any]]:
-        """What the log has: a list of dictionaries, each with its `step`."""
+    def lines(self) -> list[dict[str, float]]:
+        """What the log has: the numbers of each line by name, `step` among them."""
         path = self.folder / "log.jsonl"
         return processes.only_first(lambda: read_lines(path) if path.exists() else [])
 

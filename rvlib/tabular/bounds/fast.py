@@ -50,8 +50,9 @@ def _fast_time(
     kl_coef: float,
     n_prompts: int,
 ) -> float:
-    """constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ), during which a disliked set's probability grows at a rate of at most
-    `growth`.
+    """The time constant · |S||Y⁺|/((1-ρ)δ) (1/π(Y⁺) - 1/ρ).
+
+    During it, a disliked set's probability grows at a rate of at most `growth`.
     """
     probs, reward, ground_truth = _checks.broadcast(
         probs=_checks.probabilities("probs", probs),

@@ -7,15 +7,16 @@ A recipe names its `base` and writes only what differs, laid into what the base 
 that it lists under `replace`. A policy or a reward model set to null is taken out. Whatever is not in `paper`, the base
 of all, is a deviation from the paper's own settings (sections 4.1 and 4.2, arXiv 2503.15477).
 
-`settings` has the groups of fields, `reward_models` the ways to come by a reward model, `recipe` all of it together;
-`files` reads YAML, and `validation` says what is wrong with it. This package may import what `rvlib.lm.experiments`
-may, but neither torch nor transformers until a run makes a reward model. Start with `files.load`.
+`rvlib.lm.settings` has the groups of fields, `reward_models` the ways to come by a reward model, `recipe` all of it
+together; `files` reads YAML, and `validation` says what is wrong with it. This package imports neither torch nor
+transformers; `rvlib.lm.experiments.teachers` makes the reward models. Start with `files.load`.
 """
 
 from rvlib.lm.experiments.recipe.files import FOLDER, PAPER, deviations, load, names
 from rvlib.lm.experiments.recipe.recipe import Recipe
 from rvlib.lm.experiments.recipe.reward_models import (
     KINDS,
+    AlteredGroundTruth,
     DiscreteGroundTruth,
     LengthPraisingGroundTruth,
     NamedRewardModel,
@@ -25,7 +26,8 @@ from rvlib.lm.experiments.recipe.reward_models import (
     ScaledGroundTruth,
     TrainedRewardModel,
 )
-from rvlib.lm.experiments.recipe.settings import (
+from rvlib.lm.experiments.recipe.validation import RENAMED, validated
+from rvlib.lm.settings import (
     CHOOSABLE,
     Data,
     Evaluation,
@@ -38,4 +40,3 @@ from rvlib.lm.experiments.recipe.settings import (
     RuntimeSettings,
     TrainingSettings,
 )
-from rvlib.lm.experiments.recipe.validation import RENAMED, validated

@@ -34,12 +34,12 @@ def load(name: str | pathlib.Path, changes: Iterable[str] = ()) -> Recipe:
     return validated(tree)
 
 
-def deviations(recipe: Recipe, reference: Recipe | None = None) -> dict[str, tuple[Any, Any]]:
+def deviations(recipe: Recipe, other: Recipe | None = None) -> dict[str, tuple[Any, Any]]:
     """Fields in which a recipe differs from another, the paper's by default: {"sft.epochs": (its, the other's), …}.
 
     None where one of the two has no such field.
     """
-    fields, compared = (flatten(r.model_dump(mode="json")) for r in (recipe, reference or load(PAPER)))
+    fields, compared = (flatten(r.model_dump(mode="json")) for r in (recipe, other or load(PAPER)))
     keys = [key for key in fields | compared if key.split(".")[0] not in NOT_DEVIATIONS]
     return {key: (fields.get(key), compared.get(key)) for key in keys if fields.get(key) != compared.get(key)}
 

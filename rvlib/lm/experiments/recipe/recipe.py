@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, SerializeAsAny, model_validator
 
 from rvlib.lm.experiments.recipe.reward_models import RewardModelSettings
-from rvlib.lm.experiments.recipe.settings import (
+from rvlib.lm.settings import (
     Data,
     Evaluation,
     GroundTruth,
@@ -53,5 +53,5 @@ class Recipe(Settings):
                 f"since vllm is sent whole weights, got {self.runtime.engine!r}"
             )
         for key, spec in self.reward_models.items():
-            spec.check_recipe(key, self)
+            spec.check_policies(key, self.policies)
         return self

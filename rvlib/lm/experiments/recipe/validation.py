@@ -27,6 +27,8 @@ RENAMED = {  # fields that recipes had by other names
     "sft.batch": "sft.batch_size",
     "reward_training.batch": "reward_training.batch_size",
     "reward_training.centring": "reward_training.center_rewards_coef",
+    "measure.outputs": "measure.num_generations",
+    "evaluation.outputs": "evaluation.num_generations",
 }
 RENAMED_ALGORITHMS = {"grpo_unscaled": "dr_grpo"}
 

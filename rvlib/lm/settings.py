@@ -1,4 +1,4 @@
-"""The groups of a recipe's fields, a class each; what is not one of its fields is an error."""
+"""The groups of a recipe's fields, a class each: what an experiment tells training and models."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -72,7 +72,7 @@ class Measure(Settings):
     """Replies of the initial policy on which reward models are measured and normalised."""
 
     prompts: int = Field(ge=2)
-    outputs: int = Field(ge=2)
+    num_generations: int = Field(ge=2)
     scheme: Literal["joint", "variance"]
 
 
@@ -102,10 +102,10 @@ class PolicyGradient(TrainingSettings):
 
 
 class Evaluation(Settings):
-    """Mean rewards of `outputs` replies to each of `prompts`, `per_epoch` times in an epoch and at the start."""
+    """Mean rewards of `num_generations` replies to each of `prompts`: at the start, and `per_epoch` times an epoch."""
 
     prompts: int = Field(ge=1)
-    outputs: int = Field(ge=1)
+    num_generations: int = Field(ge=1)
     per_epoch: float = Field(gt=0)
 
 
@@ -137,7 +137,7 @@ class RuntimeSettings(Settings):
     server: str = "http://localhost:8000"  # of the engine vllm
     gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
-    # Of weights that are not trained: reference, reward models, ground truth.
+    # Of weights that are not trained: the frozen copy of the policy, reward models, ground truth.
     frozen_dtype: Literal["float32", "bfloat16"]
     # Where these weights are if there are several processes: whole in each, sharded, or sharded in the host's memory.
     frozen_placement: Literal["whole", "shared", "host"] = "whole"
