@@ -171,17 +171,15 @@ def boxes(at: dict[str, Place]) -> list[str]:
     """The boxes with their names and what each is for."""
     drawn = []
     for row in ROWS:
-        for _, names, text_of_row in row:
+        for _, names, text in row:
             left, top, width = at[f"rvlib.{names[0]}"]
-            wrapped = textwrap.wrap(
-                text_of_row or purpose(names[0]), int((width - 20) / 6.7), max_lines=3, placeholder=" …"
-            )
+            wrapped = textwrap.wrap(text or purpose(names[0]), int((width - 20) / 6.7), max_lines=3, placeholder=" …")
             title = textwrap.shorten(", ".join(names), int((width - 20) / 7.6), placeholder=" …")
             drawn.append(f'<rect class="box" x="{left:.0f}" y="{top}" width="{width:.0f}" height="{BOX}" rx="5"/>')
             drawn.append(f'<text class="name" x="{left + 10:.0f}" y="{top + 19}">{html.escape(title)}</text>')
             drawn += [
-                f'<text x="{left + 10:.0f}" y="{top + 36 + 15 * i}">{html.escape(text)}</text>'
-                for i, text in enumerate(wrapped)
+                f'<text x="{left + 10:.0f}" y="{top + 36 + 15 * i}">{html.escape(line)}</text>'
+                for i, line in enumerate(wrapped)
             ]
     return drawn
 

@@ -2,35 +2,13 @@
 // Typesets the formulas of a page by the book's own MathJax, once the figures in sight have come to life: they are what a
 // reader sees first, and the formulas of a long page take a slow computer seconds.
 
-const PATIENCE = 3000; // ms after which the formulas wait for no figure
-const hasFigures = document.querySelector("figure[data-explorable]") !== null;
+import { alive, hasFigures, idle } from "./alive.mjs";
+
 const BATCH = hasFigures ? 10 : 200; // formulas between which the page answers its reader
 const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for the page to be idle
 
-/** Until a figure shows itself. @param {HTMLElement} figure */
-const mounted = (figure) =>
-  new Promise((resolve) => {
-    const look = () => "mounted" in figure.dataset && resolve(undefined);
-    new MutationObserver(look).observe(figure, { attributes: true, attributeFilter: ["data-mounted"] });
-    look();
-  });
-
-const inSight = [...document.querySelectorAll("figure[data-explorable]")].filter(
-  (figure) => figure.getBoundingClientRect().top < innerHeight,
-);
-await Promise.race([
-  Promise.all(inSight.map((figure) => mounted(/** @type {HTMLElement} */ (figure)))),
-  new Promise((resolve) => setTimeout(resolve, PATIENCE)),
-]);
-
-/** Until the page has nothing else to do: a figure that its reader moves is drawn before the next formulas. A page without
- * figures does not wait, since its lines would move longer. */
-const idle = () =>
-  new Promise((resolve) =>
-    hasFigures && "requestIdleCallback" in window
-      ? requestIdleCallback(resolve, { timeout: LONGEST_WAIT })
-      : setTimeout(resolve),
-  );
+/** Until a figure that its reader moves is drawn. A page without figures does not wait, since its lines would move longer. */
+const breath = () => (hasFigures ? idle(LONGEST_WAIT) : new Promise((resolve) => setTimeout(resolve)));
 
 // MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
 const zero = new URL("vendor/mathjax/font/chtml/woff2/mjx-ncm-zero.woff2", import.meta.url);
@@ -71,14 +49,15 @@ page.MathJax = {
         await page.MathJax.typesetPromise(batch);
         for (const formula of batch)
           formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
-        await idle();
+        await breath();
       }
       document.documentElement.dataset.typeset = ""; // plots out of sight wait for it
       dispatchEvent(new Event("typeset"));
     },
   },
 };
-await idle();
+await alive();
+await breath();
 document.head.append(
   Object.assign(document.createElement("script"), {
     src: new URL("vendor/mathjax/startup.js", import.meta.url).href,

@@ -29,8 +29,8 @@ addEventListener("afterprint", () => {
 // The index has formulas as they are written in TeX: t_\gamma is the words "t_" and "gamma", however a reader writes it.
 const GREEK =
   "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau upsilon phi chi psi omega";
-const name = (letter) => GREEK.split(" ")[letter.toLowerCase().charCodeAt(0) - "α".charCodeAt(0)];
-const inTex = (words) =>
+const name = (/** @type {string} */ letter) => GREEK.split(" ")[letter.toLowerCase().charCodeAt(0) - "α".charCodeAt(0)];
+const inTex = (/** @type {string} */ words) =>
   words
     .replace(/\\(?=[a-z])|[${}]/gi, "") // TeX itself
     .replace(/([a-z])_?([α-ω])/gi, "$1_ $2")

@@ -1,12 +1,24 @@
 // The types of web/*.mjs under their own names, so that no comment there needs an import: a widget's modules have no addresses.
 type Numbers = import("./web/flow.mjs").Numbers;
+type Pair = import("./web/plot.mjs").Pair;
+type Attributes = import("./web/plot.mjs").Attributes;
+type Flow = import("./web/flow.mjs").Flow;
+type States = import("./web/flow.mjs").States;
 type Box = import("./web/plot.mjs").Box;
 type Scale = import("./web/plot.mjs").Scale;
-type Setting = { outputs: number; peakedness: number; skill?: number; seed: number } & Record<string, any>;
+type Setting = import("./web/problem.mjs").Setting;
+type World = import("./web/problem.mjs").World;
+type TwoTeachers = import("./web/problem.mjs").TwoTeachers;
+type Metric = import("./web/problem.mjs").Metric;
 type Control = import("./web/state.mjs").Control;
 type Slider = import("./web/state.mjs").Slider;
 type Choice = import("./web/state.mjs").Choice;
 type State = import("./web/state.mjs").State;
-type Definition = import("./web/ui.mjs").Definition;
+type Limit = import("./web/ui.mjs").Limit;
+type Drawing = import("./web/ui.mjs").Drawing;
 type Readout = import("./web/ui.mjs").Readout;
+type Frame<S> = import("./web/ui.mjs").Frame<S>;
+type Draw<V> = import("./web/ui.mjs").Draw<V>;
+type Readouts<V> = import("./web/ui.mjs").Readouts<V>;
+type Describe<V> = import("./web/ui.mjs").Describe<V>;
 type Prepare = import("./web/work.mjs").Prepare;

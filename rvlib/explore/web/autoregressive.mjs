@@ -5,10 +5,25 @@
 //
 // logits: a row of V for each prefix h, shorter prefixes first, in one Float64Array; outputs: V^L, in the order of their tokens.
 
-/** [prefixes, outputs] of strings of `length` tokens. */
+/**
+ * [prefixes, outputs] of strings of `length` tokens.
+ * @param {number} vocabulary
+ * @param {number} length
+ * @returns {[number, number]}
+ */
 export const shapeOf = (vocabulary, length) => [(vocabulary ** length - 1) / (vocabulary - 1), vocabulary ** length];
 
-/** {rows, reach, logProbs}: every prefix's log-probabilities of the next token, ln π of prefixes and then of outputs. */
+/**
+ * Every prefix's log-probabilities of the next token (prefixes · V), ln π of prefixes and then of outputs, and of outputs.
+ * @typedef {{rows: Float64Array, reach: Float64Array, logProbs: Float64Array}} Policy
+ */
+
+/**
+ * @param {Numbers} logits (prefixes · V,)
+ * @param {number} vocabulary V
+ * @param {number} length
+ * @returns {Policy}
+ */
 export function policy(logits, vocabulary, length) {
   const [prefixes, outputs] = shapeOf(vocabulary, length);
   const rows = new Float64Array(prefixes * vocabulary);
@@ -29,7 +44,12 @@ export function policy(logits, vocabulary, length) {
   return { rows, reach, logProbs: reach.subarray(prefixes) };
 }
 
-/** The gradient E[b ∇ ln π] of the values b (V^L) held fixed, with the mean and the variance of b: {gradient, mean, variance}. */
+/**
+ * The gradient E[b ∇ ln π] of the values b held fixed, with the mean and the variance of b.
+ * @param {Policy} policy
+ * @param {Numbers} values (V^L,)
+ * @param {number} vocabulary V
+ */
 export function policyGradient({ rows, reach, logProbs }, values, vocabulary) {
   const prefixes = rows.length / vocabulary;
   const value = new Float64Array(reach.length);
@@ -46,7 +66,12 @@ export function policyGradient({ rows, reach, logProbs }, values, vocabulary) {
   return { gradient, mean: value[0], variance };
 }
 
-/** The gradient in one row of logits that all prefixes share. */
+/**
+ * The gradient in one row of logits that all prefixes share.
+ * @param {Float64Array} gradient (prefixes · V,)
+ * @param {number} vocabulary V
+ * @returns {Float64Array} (V,)
+ */
 export function shared(gradient, vocabulary) {
   const row = new Float64Array(vocabulary);
   for (let i = 0; i < gradient.length; i++) row[i % vocabulary] += gradient[i];
@@ -55,12 +80,19 @@ export function shared(gradient, vocabulary) {
 
 /**
  * The chains of inequalities behind the paper's Prop. 2 and behind the sharper bound: two lists of numbers that only grow, each
- * from the gradient norm to the bound. columns: the Jacobian of the logits in a network's parameters; jacobianNorm: its J.
+ * from the gradient norm to the bound.
+ * @param {Policy} now
+ * @param {Float64Array} values (V^L,)
+ * @param {number} vocabulary V
+ * @param {number} length L
+ * @param {Numbers[]} columns the Jacobian of the logits in a network's parameters, a column for each
+ * @param {number} jacobianNorm its J
+ * @returns {[number[], number[]]}
  */
 export function proofSteps(now, values, vocabulary, length, columns, jacobianNorm) {
   const { rows, reach, logProbs } = now;
   const [prefixes, norm] = [rows.length / vocabulary, jacobianNorm];
-  const size = (b) =>
+  const size = (/** @type {Float64Array} */ b) =>
     Math.sqrt(columns.reduce((sum, column) => sum + b.reduce((dot, g, i) => dot + g * column[i], 0) ** 2, 0));
   const { gradient, mean, variance } = policyGradient(now, values, vocabulary);
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
@@ -106,27 +138,43 @@ export function proofSteps(now, values, vocabulary, length, columns, jacobianNor
   ];
 }
 
-/** The paper's Prop. 2. */
+/**
+ * The paper's Prop. 2.
+ * @type {(variance: number, length: number, jacobianNorm: number, rewardBound: number) => number}
+ */
 export const gradientNormBound = (variance, length, jacobianNorm, rewardBound) =>
   6 * Math.cbrt(rewardBound * variance) * length * jacobianNorm;
 
-/** J √(L Var/2); ours. */
+/** J √(L Var/2); ours. @type {(variance: number, length: number, jacobianNorm: number) => number} */
 export const sharperGradientNormBound = (variance, length, jacobianNorm) =>
   jacobianNorm * Math.sqrt((length * variance) / 2);
 
-/** The paper's Theorem 4. */
+/**
+ * The paper's Theorem 4.
+ * @type {(variance: number, gain: number, length: number, jacobianNorm: number, klCoef?: number) => number}
+ */
 export function slowTimeBound(variance, gain, length, jacobianNorm, klCoef = 0) {
   const reach = Math.min(-Math.expm1(-gain / 9), -Math.expm1(-7 / (3 * klCoef)));
   return reach / (8 * length ** 2 * jacobianNorm ** 2 * Math.cbrt(variance));
 }
 
-/** 2 (1 - exp(-γ√L)) / (L^{3/2} J² √Var); ours. */
+/**
+ * 2 (1 - exp(-γ√L)) / (L^{3/2} J² √Var); ours.
+ * @type {(variance: number, gain: number, length: number, jacobianNorm: number) => number}
+ */
 export const sharperSlowTimeBound = (variance, gain, length, jacobianNorm) =>
   (-2 * Math.expm1(-gain * Math.sqrt(length))) / (length ** 1.5 * jacobianNorm ** 2 * Math.sqrt(variance));
 
 /**
  * t_γ under gradient flow: Bogacki and Shampine's pair of orders 2 and 3, the crossing by a cubic. Infinity if it is not
  * reached by tMax, in maxSteps, or before the flow comes to rest.
+ * @param {Numbers} logits (prefixes · V,)
+ * @param {Numbers} reward (V^L,)
+ * @param {number} gain
+ * @param {number} vocabulary V
+ * @param {number} length L
+ * @param {{measured?: Numbers, klCoef?: number, tMax?: number, tolerance?: number, maxSteps?: number}} [options]
+ * @returns {number}
  */
 export function timeToGain(
   logits,
@@ -137,9 +185,9 @@ export function timeToGain(
   { measured = reward, klCoef = 0, tMax = 1e8, tolerance = 1e-6, maxSteps = 2000 } = {},
 ) {
   const start = policy(logits, vocabulary, length).logProbs;
-  const field = (u) => {
+  const field = (/** @type {Float64Array} */ u) => {
     const now = policy(u, vocabulary, length);
-    const values = klCoef ? reward.map((r, y) => r - klCoef * (now.logProbs[y] - start[y])) : reward;
+    const values = klCoef ? Float64Array.from(reward, (r, y) => r - klCoef * (now.logProbs[y] - start[y])) : reward;
     const { gradient } = policyGradient(now, values, vocabulary);
     const { gradient: uphill, mean } = policyGradient(now, measured, vocabulary);
     let [slope, size] = [0, 0];
@@ -149,13 +197,14 @@ export function timeToGain(
     }
     return { gradient, mean, slope, size: Math.sqrt(size) };
   };
+  /** @type {(u: Float64Array, ...terms: [number, {gradient: Float64Array}][]) => Float64Array} */
   const plus = (u, ...terms) => {
     const sum = Float64Array.from(u);
     for (const [c, { gradient }] of terms) for (let i = 0; i < sum.length; i++) sum[i] += c * gradient[i];
     return sum;
   };
 
-  let [t, u] = [0, Float64Array.from(logits)];
+  let [t, u] = [0, /** @type {Float64Array} */ (Float64Array.from(logits))];
   let k1 = field(u);
   const [goal, rest] = [k1.mean + gain, 1e-9 * k1.size];
   let h = 0.1 / k1.size;
@@ -181,7 +230,10 @@ export function timeToGain(
   return Infinity;
 }
 
-/** Where in [0, 1] the cubic with the values a < 0 <= b and the slopes da, db at its ends is zero. */
+/**
+ * Where in [0, 1] the cubic with the values a < 0 <= b and the slopes da, db at its ends is zero.
+ * @type {(a: number, da: number, b: number, db: number) => number}
+ */
 function crossing(a, da, b, db) {
   let [low, high] = [0, 1];
   for (let i = 0; i < 50; i++) {

@@ -6,6 +6,16 @@ import { fitted, linear, measure, px, rows, tag, text } from "./plot.mjs";
 import { METHODS, MACHINES, SIZES, USUAL_PROMPT_TOKENS } from "./sizes.mjs";
 import { explorable } from "./ui.mjs";
 
+/**
+ * @typedef {{policy: keyof typeof NAMES, teacher: "tulu" | "grm" | "gemma", method: keyof typeof WAYS, checkpointing: boolean,
+ *   gpu: keyof typeof MACHINES} & Record<"gpus" | "price" | "batch" | "rows" | "micro_batch" | "prompt" |
+ *   "reply" | "replies", number>} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
+
+/** @typedef {import("./cost.mjs").Part} Part */
+
+/** @type {Record<Part, string>} */
 const COLOURS = {
   weights: "truth",
   gradients: "pin-3",
@@ -18,14 +28,22 @@ const COLOURS = {
   scoring: "other",
   activations: "other",
 };
+/** @type {Partial<Record<Part, string>>} */
 const WORDS = {
   "KV cache": "sampling: cache",
   "gathered weights": "sampling: gathered weights",
   scoring: "scoring: a layer, logits",
   activations: "learning: activations",
 };
-const TIMES = { sampling: "sampling", scoring: "scoring", learning: "updating" }; // cost.mjs's words
-const KINDS = Object.keys(TIMES);
+const PARTS = /** @type {Part[]} */ (Object.keys(COLOURS));
+/** @type {(part: Part) => string} */
+const name = (part) => WORDS[part] ?? part;
+/** @type {[kind: string, part: "sampling" | "scoring" | "updating"][]} */
+const KINDS = [
+  ["sampling", "sampling"],
+  ["scoring", "scoring"],
+  ["learning", "updating"],
+]; // of a step, and cost.mjs's word for each
 const NAMES = {
   llama8b: "Llama-3.1-8B",
   llama3b: "Llama-3.2-3B",
@@ -35,14 +53,17 @@ const NAMES = {
 };
 const WAYS = { adam8bit: "all weights by 8-bit Adam", lora: "adapters of rank 64", adam: "all weights by 32-bit Adam" };
 
+/** @param {State} state */
 export function compute(state) {
   const alone = state.method === "adam8bit"; // it runs in one process
   const gpus = alone ? 1 : state.gpus;
   const machine = MACHINES[state.gpu];
   const setting = {
-    ...METHODS[state.method],
-    compute_dtype: "bfloat16",
-    frozen_dtype: "bfloat16",
+    .../** @type {Pick<import("./cost.mjs").Setting, "optimizer" | "weights_dtype" | "rank">} */ (
+      METHODS[state.method]
+    ),
+    compute_dtype: /** @type {const} */ ("bfloat16"),
+    frozen_dtype: /** @type {const} */ ("bfloat16"),
     gradient_checkpointing: state.checkpointing,
     micro_batch: state.micro_batch,
     batch_size: state.rows,
@@ -56,6 +77,7 @@ export function compute(state) {
   const time = step(policy, teacher, { ...setting, prompt, replies: state.batch, machine });
   const seconds = time.sampling + time.scoring + time.updating;
   const hours = (Math.max(Math.round(state.replies / state.batch), 1) * seconds) / 3600;
+  /** @type {Record<string, Limit>} */
   const limits = alone ? { gpus: { value: 1, hint: "8-bit Adam runs on one", idle: true } } : {};
   return {
     state,
@@ -72,18 +94,20 @@ export function compute(state) {
   };
 }
 
-const GB = (bytes) => (bytes / 1e9 >= 99.95 ? (bytes / 1e9).toFixed(0) : (bytes / 1e9).toFixed(1));
-const clock = (seconds) =>
+const GB = (/** @type {number} */ bytes) =>
+  bytes / 1e9 >= 99.95 ? (bytes / 1e9).toFixed(0) : (bytes / 1e9).toFixed(1);
+const clock = (/** @type {number} */ seconds) =>
   seconds < 99.5 ? `${seconds.toPrecision(seconds < 10 ? 2 : 3)} s` : `${(seconds / 60).toFixed(1)} min`;
 
+/** @type {Draw<View>} */
 function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   const narrow = width < 560;
-  const labels = [...Object.keys(COLOURS).map((part) => WORDS[part] ?? part), ...KINDS];
+  const labels = [...PARTS.map(name), ...KINDS.map(([kind]) => kind)];
   const [left, right] = [narrow ? 8 : 16 + Math.ceil(Math.max(...labels.map((words) => measure(words)))), 12];
   const row = narrow ? 32 : 24;
   const axis = linear([0, (Math.max(peak, machine.memory) * 1.08) / 1e9], [left, width - right]);
-  const x = (bytes) => axis(bytes / 1e9);
-  const shown = Object.entries(parts).filter(([, bytes]) => bytes > 0);
+  const x = (/** @type {number} */ bytes) => axis(bytes / 1e9);
+  const shown = PARTS.filter((part) => parts[part] > 0);
   const turns = TURNS.flat();
   const note = alone
     ? "8-bit Adam runs on one GPU; adapters or 32-bit Adam on several"
@@ -94,13 +118,14 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
     fitted(8, 14, `Memory${gpus > 1 ? " on each GPU" : ""}, GB`, [0, width], { class: "rv-title" }) + under.markup;
   let held = 0;
   let before = 0; // within sampling's turn
-  shown.forEach(([part, bytes], i) => {
+  shown.forEach((part, i) => {
+    const bytes = parts[part];
     const y = top + i * row;
     const from = part === "gathered weights" ? held + before : held;
     const bar = y + (narrow ? 16 : 4);
     const end = x(from + bytes);
     const inside = end + 5 + measure(GB(bytes), "rv-tick") > width;
-    out += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, WORDS[part] ?? part, {
+    out += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, name(part), {
       "text-anchor": narrow ? "start" : "end",
     });
     out += tag(
@@ -113,7 +138,7 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
         rx: 2,
         style: `fill:var(--rv-${COLOURS[part]})`,
       },
-      tag("title", {}, `${WORDS[part] ?? part}: ${GB(bytes)} GB`),
+      tag("title", {}, `${name(part)}: ${GB(bytes)} GB`),
     );
     out += fitted(inside ? x(from) - 5 : end + 5, bar + 11, GB(bytes), [0, width], {
       class: "rv-tick rv-halo",
@@ -142,11 +167,11 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
 
   const second = bottom + 54;
   let steps = fitted(8, second - 8, `One step: ${clock(seconds)}, an estimate`, [0, width], { class: "rv-title" });
-  const longest = Math.max(...KINDS.map((kind) => measure(clock(time[TIMES[kind]]), "rv-tick")));
+  const longest = Math.max(...KINDS.map(([, part]) => measure(clock(time[part]), "rv-tick")));
   const scale = linear([0, seconds], [left, width - longest - 8]);
   let begun = 0;
-  KINDS.forEach((kind, i) => {
-    const spent = time[TIMES[kind]];
+  KINDS.forEach(([kind, part], i) => {
+    const spent = time[part];
     const y = second + i * row;
     const bar = y + (narrow ? 16 : 4);
     steps += text(narrow ? left : left - 8, narrow ? y + 11 : y + 16, kind, {
@@ -166,9 +191,10 @@ function draw({ gpus, alone, machine, parts, peak, time, seconds }, width) {
   return { height: second + 3 * row + 6, parts: [out, steps] };
 }
 
-const dollars = (amount) => `$${amount >= 100 ? Math.round(amount).toLocaleString("en") : amount.toFixed(2)}`;
+const dollars = (/** @type {number} */ amount) =>
+  `$${amount >= 100 ? Math.round(amount).toLocaleString("en") : amount.toFixed(2)}`;
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ machine, peak, hours, money }) => [
   [
     "peak memory",
@@ -187,11 +213,10 @@ const readouts = ({ machine, peak, hours, money }) => [
   ["costs", dollars(money), "", "Hours × GPUs × dollars an hour"],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, gpus, machine, parts, peak, seconds, hours, money }) =>
   `Policy gradient on ${NAMES[state.policy]}, ${WAYS[state.method]}, on ${gpus} ${machine.name}: ${GB(peak)} GB at the peak of ${(machine.memory / 1e9).toFixed(0)} GB. ` +
-  Object.entries(parts)
-    .map(([part, bytes]) => `${WORDS[part] ?? part} ${GB(bytes)}`)
-    .join(", ") +
+  PARTS.map((part) => `${name(part)} ${GB(parts[part])}`).join(", ") +
   ` GB. A step takes about ${clock(seconds)}, the run ${hours.toFixed(1)} hours and ${dollars(money)}.`;
 
 export default explorable({ name: "calculator", compute, draw, readouts, describe });

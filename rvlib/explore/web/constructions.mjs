@@ -9,26 +9,27 @@ import { accurateButSlow, fastTimeBounds, inaccurateButFast } from "./rewards.mj
 import { T_GAMMA, axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { drawn, gainLimit, gainTime, problem, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
+
+/** @typedef {Setting & {slowness: number, a_accuracy: number, b_accuracy: number, gain: number}} State */
+/** @typedef {ReturnType<typeof compute>} View */
 
 const [START, END] = [0.1, 1e8];
 const GRID = Array.from({ length: 110 }, (_, i) => START * (END / START) ** (i / 109));
 const MOST = 1e6; // the largest T
 const SHARE = 0.98; // of what there is to gain, at most
 
-let last; // everything but T, which only stretches time
-
-/** @param {Setting} setting */
-function solve({ slowness, ...setting }) {
-  const key = JSON.stringify(setting);
-  if (last?.key === key) return last;
+/** Everything but T, which only stretches time. */
+const solve = remembering((/** @type {Omit<State, "slowness">} */ setting) => {
   const { groundTruth, logits, probs } = problem(setting);
   const n = groundTruth.length;
   const pairs = (n * (n - 1)) / 2;
   const start = expectation(probs, groundTruth);
   const most = SHARE * (groundTruth[0] - start);
   const gain = Math.min(setting.gain, most);
+  /** @type {(accuracy: number, least: number) => number} */
   const nearest = (accuracy, least) => Math.max(Math.round(accuracy * pairs), least) / pairs;
-  const follow = (reward) => ({
+  const follow = (/** @type {Float64Array} */ reward) => ({
     reward,
     accuracy: rankingAccuracy(reward, groundTruth),
     variance: rewardVariance(reward, probs),
@@ -38,25 +39,24 @@ function solve({ slowness, ...setting }) {
   const slow = follow(accurateButSlow(groundTruth, nearest(setting.a_accuracy, 0), 1, setting.seed)); // T = 1
   const fast = follow(inaccurateButFast(groundTruth, probs, nearest(setting.b_accuracy, n - 1), setting.seed));
   const times = drawn(fast.flow, GRID);
-  fast.curve = fast.flow.at(times, { exact: false }).groundTruth;
-  return (last = {
-    key,
+  return {
     gain,
     most,
     start,
     slow,
-    fast,
+    fast: { ...fast, curve: fast.flow.at(times, { exact: false }).groundTruth },
     times,
     top: groundTruth[0],
     notAfter: fastTimeBounds(groundTruth, probs, fast.reward, gain),
     least: (n - 1) / pairs,
-  });
-}
+  };
+});
 
+/** @param {State} state */
 function compute(state) {
-  const solved = solve(state);
+  const { slowness: T, ...setting } = state;
+  const solved = solve(setting);
   const { slow, fast, gain } = solved;
-  const T = state.slowness;
   // Rewards divided by T: the same path, T times as slow.
   const times = drawn({ t: slow.flow.t.map((t) => t * T) }, GRID);
   const curve = slow.flow.at(
@@ -82,6 +82,7 @@ function compute(state) {
   };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   const narrow = width < 560;
   const left = 44;
@@ -99,6 +100,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   // ---- ground truth reward against time
   const x = logarithmic([START, END], [reward.left, reward.left + reward.width]);
   const y = linear([-1, 1], [bottom, reward.top]);
+  /** @type {(tone: string, more?: Attributes) => Attributes} */
   const stroke = (tone, more) => ({
     style: `stroke:var(--rv-${tone})`,
     "stroke-width": "2.4",
@@ -128,6 +130,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   const curves =
     tag("path", { d: line(x, y, a.times, a.curve), ...stroke("a") }) +
     tag("path", { d: line(x, y, times, fast.curve), ...stroke("b") });
+  /** @type {(time: number, tone: string) => string} */
   const dot = (time, tone) =>
     time <= END
       ? tag("circle", {
@@ -148,6 +151,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   const u = logarithmic([1, MOST], [sweep.left, sweep.left + sweep.width]);
   const v = logarithmic([START, 1e10], [sweep.top + sweep.height, sweep.top]);
   const ends = [1, MOST];
+  /** @type {(at: (T: number) => number, tone: string, more?: Attributes) => string} */
   const straight = (at, tone, more) =>
     tag("path", {
       d: line(u, v, ends, ends.map(at)),
@@ -167,9 +171,9 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   });
   const here = tag("path", { d: `M${px(u(state.slowness))} ${sweep.top}v${sweep.height}`, class: "rv-axis" });
   const marks = [
-    [a.time, "a"],
-    [fast.time, "b"],
-  ].map(([time, tone]) =>
+    { time: a.time, tone: "a" },
+    { time: fast.time, tone: "b" },
+  ].map(({ time, tone }) =>
     Number.isFinite(time)
       ? tag("circle", {
           cx: u(state.slowness),
@@ -194,7 +198,7 @@ function draw({ state, start, gain, slow, fast, times, notAfter, a }, width) {
   return { height: sweep.top + sweep.height + 40, parts: [out, second] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ a, fast, notAfter }) => [
   [
     "A: <i>t</i><sub>γ</sub>",
@@ -219,6 +223,7 @@ const readouts = ({ a, fast, notAfter }) => [
   ["B: not after, ours", number(notAfter.ours), "bound", "This book's upper bound for teacher B"],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, slow, fast, gain, a, notAfter }) =>
   `Ground truth reward against time under two teachers, and the time to gain ${number(gain, 2)} against T. Teacher A has accuracy ${number(slow.accuracy, 2)} and, at T = ${number(state.slowness)}, reward variance ${number(a.variance, 2)}; its time to gain: ${when(a.time)}, not before ${number(a.notBefore)}. ` +
   `Teacher B has accuracy ${number(fast.accuracy, 2)}; its time: ${when(fast.time)}, whatever T is, and at most ${number(notAfter.ours)}.`;

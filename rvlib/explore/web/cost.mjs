@@ -1,11 +1,11 @@
 // @ts-check
 // What policy gradient costs, in bytes and seconds: a port of rvlib.lm.experiments.cost, which says why each term is there.
 
-import { BYTES, LOGITS, MOMENTS } from "./sizes.mjs";
+import { BYTES, LOGITS, MACHINES, MOMENTS } from "./sizes.mjs";
 
 /** @typedef {{parameters: number, layers: number, width: number, keys: number, inner: number, matrices: number, vocabulary: number}} Size of a model */
 /** @typedef {keyof typeof BYTES} Type of numbers */
-/** @typedef {{memory: number, bandwidth: number} & Record<string, any>} Machine bytes, bytes and operations a second */
+/** @typedef {(typeof MACHINES)["H200"]} Machine bytes, bytes and operations a second, and the shares of them that are reached */
 /**
  * @typedef {{micro_batch: number, batch_size: number, prompt: number, reply: number, weights_dtype: Type,
  *   compute_dtype: Type, frozen_dtype: Type, optimizer: keyof typeof MOMENTS, gradient_checkpointing: boolean,
@@ -45,12 +45,11 @@ const scoringPass = (size, tokens, compute_dtype) =>
   tokens * (4 * size.width + size.matrices * size.inner) * BYTES[compute_dtype];
 
 /**
- * {part: bytes} on each GPU.
+ * Bytes on each GPU, by part.
  * @param {Size} policy
  * @param {Size} teacher
  * @param {Size} truth
  * @param {Setting} setting
- * @returns {Record<string, number>}
  */
 export function memory(policy, teacher, truth, setting) {
   const { micro_batch, batch_size, prompt, reply, compute_dtype, frozen_dtype, rank, gpus } = setting;
@@ -73,11 +72,14 @@ export function memory(policy, teacher, truth, setting) {
   };
 }
 
+/** @typedef {keyof ReturnType<typeof memory>} Part */
+
+/** @type {Part[][]} */
 export const TURNS = [["KV cache", "gathered weights"], ["scoring"], ["activations"]];
 
 /**
  * Bytes at the peak: sampling, scoring and learning take turns.
- * @param {Record<string, number>} parts
+ * @param {Record<Part, number>} parts
  * @returns {number}
  */
 export function total(parts) {

@@ -26,17 +26,21 @@ import {
 } from "./plot.mjs";
 import { drawn, flowIn, gainTime, problem, rangeOf, teacher, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
+
+/**
+ * @typedef {Setting & {accuracy: number, variance: number, kl_coef: number, gain: number, horizon: number, metric: Metric,
+ *   log_time: boolean, pins: State[]}} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
 
 const POINTS = 90; // times at which a curve is drawn, besides the integrator's own
 const START = 0.1; // where a logarithmic axis of time begins
 const DRAWN = 1e-6; // the integrator's tolerance for what is only drawn
 
-const solved = new Map(); // settings solved before: pins, mostly
+const KEPT = 60; // settings solved before: pins, mostly
 
-function solve(setting) {
-  const key = JSON.stringify(setting, (name, value) => (name === "pins" ? undefined : value));
-  const known = solved.get(key);
-  if (known) return known;
+const solve = remembering((/** @type {Omit<State, "pins">} */ setting) => {
   const world = problem(setting);
   const made = teacher(world, setting.accuracy, setting.variance, setting.seed);
   const { logits, groundTruth } = world;
@@ -48,7 +52,8 @@ function solve(setting) {
   const path = flowIn(logits, made.reward, horizon, { metric, groundTruth, klCoef, tolerance: DRAWN });
   const times = drawn(path, grid);
   const flow = path.at(times, { exact: false });
-  const result = {
+  return {
+    /** @type {Record<string, string>} */
     markup: {}, // of its curves, while it is a pin
     setting,
     made,
@@ -76,21 +81,31 @@ function solve(setting) {
       ? naturalSlowTimeBound(made.variance, gain, Math.max(...made.reward) - Math.min(...made.reward))
       : tabularSlowTimeBound(made.variance, gain),
   };
-  solved.set(key, result);
-  if (solved.size > 60) solved.delete(solved.keys().next().value);
-  return result;
-}
+}, KEPT);
+/** @typedef {ReturnType<typeof solve>} Solution */
 
+/** @param {State} state */
 function compute(state) {
-  const now = solve(state);
+  const { pins: pinned, ...setting } = state;
+  const now = solve(setting);
   // A pin keeps its problem; the axis of time and its scale are the figure's.
-  const pins = state.pins.map((pin) => solve({ ...pin, horizon: state.horizon, log_time: state.log_time }));
-  return { state, now, pins, limits: rangeOf(now.made, state.variance, number) };
+  const pins = pinned.map((pin) => solve({ ...pin, horizon: state.horizon, log_time: state.log_time }));
+  return { state, now, pins, limits: rangeOf(now.made, state.variance) };
 }
 
 const LETTERS = "ABCDEF";
-const roundUp = (x) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((m) => m >= x) ?? x;
+/** @type {(values: number[]) => number} */
+const last = (values) => values[values.length - 1];
+const roundUp = (/** @type {number} */ x) =>
+  [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((m) => m >= x) ?? x;
 
+/**
+ * A panel's curves of one solution: tone and values, the second dashed in a pin.
+ * @typedef {(solution: Solution) => [tone: string, values: number[], dashed?: boolean][]} Tones
+ * @typedef {{box: Box, x: Scale, y: Scale, values: ReturnType<Tones>}} Panel
+ */
+
+/** @type {Draw<View>} */
 function draw({ state, now, pins }, width) {
   const natural = state.metric === "natural";
   const narrow = width < 560;
@@ -98,17 +113,23 @@ function draw({ state, now, pins }, width) {
   const columns = narrow ? 1 : 3;
   const gutter = 52;
   const small = (width - margin.left - margin.right - (columns - 1) * gutter) / columns;
+  /** @type {(left: number, across: number) => Scale} */
   const timeScale = (left, across) =>
     state.log_time
       ? logarithmic([START, state.horizon], [left, left + across])
       : linear([0, state.horizon], [left, left + across]);
 
   /** One panel's layers: axes, what lies under the curves, pins, the setting at hand. Axes and pins stay while a slider moves. */
+  /** @type {Panel[]} */
   const probed = []; // what each panel says of a time
-  /** @type {(box: Box, y: Scale, options: Record<string, any>) => {back: string, under: string, pinned: string, front: string}} */
+  /**
+   * @type {(box: Box, y: Scale, options: Parameters<typeof axes>[3] & {tones: Tones, bound?: number[], under?: string,
+   *   over?: string}) => {back: string, under: string, pinned: string, front: string}}
+   */
   const panel = (box, y, { tones, bound, under = "", over = "", ...options }) => {
     const x = timeScale(box.left, box.width);
     probed.push({ box, x, y, values: tones(now) });
+    /** @type {(solution: Solution, values: number[], tone: string, width: number, dashes?: string) => string} */
     const curve = ({ times }, values, tone, width, dashes) =>
       tag("path", {
         d: line(x, y, times, values),
@@ -125,10 +146,13 @@ function draw({ state, now, pins }, width) {
           .join("")),
     );
     const ends = pins.map((solution) =>
-      Math.min(box.top + box.height, Math.max(box.top, y(tones(solution)[0][1].at(-1)))),
+      Math.min(box.top + box.height, Math.max(box.top, y(last(tones(solution)[0][1])))),
     );
     const letters = spread(ends, 12, box.top, box.top + box.height).map((at, i) =>
-      text(box.left + box.width + 5, at + 4, LETTERS[i], { style: `fill:var(--rv-pin-${i})`, "font-weight": 600 }),
+      text(box.left + box.width + 5, at + 4, LETTERS[i], {
+        style: `fill:color-mix(in oklab, var(--rv-pin-${i}) 70%, var(--rv-ink))`,
+        "font-weight": 600,
+      }),
     );
     const current = [
       ...tones(now).map(([tone, values]) => curve(now, values, tone, 2.4)),
@@ -178,6 +202,7 @@ function draw({ state, now, pins }, width) {
     "stroke-dasharray": "2 4",
   });
   let over = "";
+  /** @type {(time: number, level: number, tone: string, radius: number) => void} */
   const reached = (time, level, tone, radius) => {
     if (!(time <= state.horizon)) return;
     over += tag("path", {
@@ -205,6 +230,7 @@ function draw({ state, now, pins }, width) {
   const title = fitted(reward.left, 14, "Expected reward", [0, width], { class: "rv-title" }) + key.markup;
   let labels = "";
   const notBefore = `${T_GAMMA} not before ${number(now.bound)}`;
+  /** @type {Pair} */
   const room = [reward.left, reward.left + reward.width];
   const left = until > reward.left + reward.width * 0.55; // of the line, else right of it
   const [labelAt, anchor] = left ? [until - 6, "end"] : [until + 6, "start"];
@@ -219,9 +245,9 @@ function draw({ state, now, pins }, width) {
       style: "fill:var(--rv-truth)",
     });
   const proxyGoal = now.start.proxy + state.gain;
-  for (const [time, level, tone, above] of [
-    [now.truthTime, goal, "truth", goal > proxyGoal],
-    [now.proxyTime, proxyGoal, "proxy", proxyGoal >= goal],
+  for (const { time, level, tone, above } of [
+    { time: now.truthTime, level: goal, tone: "truth", above: goal > proxyGoal },
+    { time: now.proxyTime, level: proxyGoal, tone: "proxy", above: proxyGoal >= goal },
   ])
     if (time <= state.horizon) {
       // Rewards rise: above a curve there is room to the left of a mark, below it to the right, but for the figure's ends.
@@ -237,8 +263,9 @@ function draw({ state, now, pins }, width) {
     }
 
   // ---- reward variance, KL, gradient norm
-  const klTop = roundUp(Math.max(...[...pins, now].map(({ flow }) => flow.kl.at(-1)), 0.05) * 1.02);
+  const klTop = roundUp(Math.max(...[...pins, now].map(({ flow }) => last(flow.kl)), 0.05) * 1.02);
   const [height, gap] = narrow ? [54, 48] : [120, 0]; // a small screen has room for all of it and for a slider
+  /** @type {[title: string, note: string, scale: (at: Pair) => Scale, tones: Tones, bound?: number[]][]} */
   const panels = [
     ["Reward variance", "", (at) => logarithmic([1e-8, 2], at), ({ flow }) => [["proxy", flow.variance]]],
     ["KL from the start", "nats", (at) => linear([0, klTop], at), ({ flow }) => [["ink", flow.kl]]],
@@ -277,7 +304,10 @@ function draw({ state, now, pins }, width) {
   };
 }
 
-/** At the time under the pointer: a hairline through all panels, and the values of the setting at hand. */
+/**
+ * At the time under the pointer: a hairline through all panels, and the values of the setting at hand.
+ * @type {(times: Float64Array, panels: Panel[]) => Drawing["probe"]}
+ */
 const probe = (times, panels) => (px, py) => {
   const over = panels.find(
     ({ box }) => px >= box.left && px <= box.left + box.width && py >= box.top && py <= box.top + box.height,
@@ -326,9 +356,12 @@ const probe = (times, panels) => (px, py) => {
     .join("");
 };
 
-const BOUNDS = { euclidean: "The paper's Prop. 3", natural: "The book's theorem on the natural gradient" };
+const BOUNDS = {
+  euclidean: "The paper's Prop. 3",
+  natural: "Theorem 12 (low variance is slow under the natural gradient as well)",
+};
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ state, now }) => [
   [
     "<i>t</i><sub>γ</sub>, ground truth",
@@ -340,17 +373,19 @@ const readouts = ({ state, now }) => [
   ["not before", number(now.bound), "bound", `${BOUNDS[state.metric]}: lower bound on t_γ for either reward`],
   [
     "ground truth, start to end",
-    `${number(now.start.groundTruth, 2)} <small>→</small> ${number(now.flow.groundTruth.at(-1), 2)}`,
+    `${number(now.start.groundTruth, 2)} <small>→</small> ${number(last(now.flow.groundTruth), 2)}`,
     "truth",
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, now, pins }) =>
   `Training of a policy over ${state.outputs} outputs${state.metric === "natural" ? " by the natural gradient" : ""} until time ${number(state.horizon)}, with a reward model of accuracy ${number(now.made.accuracy)} and variance ${number(now.made.variance)}. ` +
-  `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(now.flow.groundTruth.at(-1), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(now.flow.proxy.at(-1), 2)}. ` +
+  `Ground truth reward goes from ${number(now.start.groundTruth, 2)} to ${number(last(now.flow.groundTruth), 2)}, proxy reward from ${number(now.start.proxy, 2)} to ${number(last(now.flow.proxy), 2)}. ` +
   `The ground truth reward takes to gain ${number(state.gain)}: ${when(now.truthTime)}; by ${BOUNDS[state.metric].replace("The", "the")} it cannot before ${number(now.bound)}. ` +
   `Below: reward variance, KL divergence and ${state.metric === "natural" ? "the gradient's norm in the Fisher metric" : "gradient norm"} against time.${pins.length ? ` ${pins.length} other settings are drawn beside it.` : ""}`;
 
+/** @type {Partial<Record<keyof State, string>>} */
 const SHORT = {
   accuracy: "accuracy",
   variance: "variance",
@@ -364,10 +399,22 @@ const SHORT = {
 };
 const METRICS = { euclidean: "Euclidean", natural: "natural" };
 
-/** A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ. */
+/** A setting in words. @type {(pin: State, key: keyof State) => string} */
+const said = (pin, key) => {
+  const value = key === "metric" ? METRICS[pin.metric] : Number(pin[key]);
+  if (typeof value === "string") return value;
+  return Number.isInteger(value) ? String(value).replace("-", "−") : number(value, 2);
+};
+
+/**
+ * A pin's chip: its letter, in what it differs from the setting at hand, and its t_γ.
+ * @type {(pin: State, view: View, i: number) => string}
+ */
 const pinLabel = (pin, { state, pins }, i) => {
-  const keys = Object.keys(SHORT).filter((key) => key === "accuracy" || key === "variance" || pin[key] !== state[key]);
-  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${METRICS[pin[key]] ?? (Number.isInteger(pin[key]) ? String(pin[key]).replace("-", "−") : number(pin[key], 2))}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
+  const keys = /** @type {(keyof State)[]} */ (Object.keys(SHORT)).filter(
+    (key) => key === "accuracy" || key === "variance" || pin[key] !== state[key],
+  );
+  return `<b>${LETTERS[i]}</b> ${keys.map((key) => `${SHORT[key]} ${said(pin, key)}`).join(", ")}: <i>t</i><sub>γ</sub> ${when(pins[i].truthTime)}`;
 };
 
 export default explorable({ name: "curves", compute, draw, readouts, describe, pinLabel });

@@ -9,6 +9,10 @@ import { clamp, fitted, linear, number, px, shortened, tag } from "./plot.mjs";
 import { problem, rangeOf, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
+/** @typedef {Setting & {accuracy: number, variance: number, scale: number, between: number, normalise: boolean}} State */
+/** @typedef {ReturnType<typeof compute>} View */
+
+/** @param {State} state */
 function compute(state) {
   const world = problem(state);
   const made = teacher(world, state.accuracy, state.variance, state.seed);
@@ -33,10 +37,11 @@ function compute(state) {
     covariance: rewardCovariance(shown, groundTruth, probs),
     normalised: variance / joint ** 2,
     wrong: Math.round((1 - made.accuracy) * made.pairs),
-    limits: rangeOf(made, state.variance, number),
+    limits: rangeOf(made, state.variance),
   };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }, width, id) {
   const narrow = width < 520;
   const [top, height] = [50, narrow ? 300 : 340];
@@ -47,8 +52,8 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   const truth = linear([-1, 1], [bottom, top]);
   const proxy = linear([-reach, reach], [bottom, top]);
   const likeliest = Math.max(...probs);
-  const bar = (p) => Math.max(1.5, (side * p) / likeliest);
-  const faint = (p) => (0.35 + 0.65 * Math.sqrt(p / likeliest)).toFixed(2);
+  const bar = (/** @type {number} */ p) => Math.max(1.5, (side * p) / likeliest);
+  const faint = (/** @type {number} */ p) => (0.35 + 0.65 * Math.sqrt(p / likeliest)).toFixed(2);
 
   let out = tag(
     "defs",
@@ -137,6 +142,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
       });
     }
   const half = width / 2 - 5;
+  /** @type {(x: number, ways: string[], note: string, tone: string, room: Pair) => string} */
   const title = (x, ways, note, tone, room) =>
     fitted(x, 16, shortened(ways, Math.min(half, 2 * left), "rv-title"), room, {
       class: "rv-title",
@@ -161,7 +167,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
   return { height: bottom + 38, parts: [out] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ variance, covariance, normalised }) => [
   ["reward variance", number(variance), "proxy", "Variance of the proxy reward under the policy (Definition 2)"],
   [
@@ -179,6 +185,7 @@ const readouts = ({ variance, covariance, normalised }) => [
   ["covariance with ground truth", number(covariance), "", "Under the policy, of the rewards as drawn"],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, made, variance, wrong, probs }) =>
   `Slope chart of ${probs.length} outputs: ground truth reward on the left, proxy reward on the right, one line an output. ` +
   `${wrong} of ${made.pairs} pairs of lines cross, which are the misordered pairs: accuracy ${number(made.accuracy)}. ` +

@@ -11,6 +11,9 @@ import { axes, clipped, dot, fitted, line, logarithmic, number, px, rows, tag } 
 import { explorable } from "./ui.mjs";
 import { finished } from "./work.mjs";
 
+/** @typedef {{variance: number, gain: number, kl_coef: number, length: number, jacobian: number}} State */
+/** @typedef {ReturnType<typeof compute>} View */
+
 const RUNS = 20; // of each kind
 const PART = 4; // runs that are drawn at once
 const LOW = 1e-8;
@@ -19,9 +22,16 @@ const KINDS = [
   ["good", "the policy is nearly sure"],
 ];
 
-/** Trained tables of logits over two tokens, J = 1: {kind, variance, time}, measured in a reward of ±1 that the proxy scales down. */
+/** @typedef {{kind: number, variance: number, time: number}} Run the kind: a place in KINDS */
+
+/**
+ * Trained tables of logits over two tokens, J = 1, measured in a reward of ±1 that the proxy scales down.
+ * @param {Pick<State, "length" | "gain" | "kl_coef">} state
+ * @returns {Generator<Run[] | undefined>}
+ */
 function* prepare({ length, gain, kl_coef: klCoef }) {
   const [prefixes, outputs] = shapeOf(2, length);
+  /** @type {Run[]} */
   const points = [];
   for (let k = 0; k < 2 * RUNS; k++) {
     const i = (17 * k) % (2 * RUNS); // so that those drawn first are of all kinds
@@ -51,9 +61,11 @@ function* prepare({ length, gain, kl_coef: klCoef }) {
   }
 }
 
+/** @param {State} state @param {Run[]} trained */
 function compute(state, trained = finished(prepare(state))) {
   const { length, jacobian, gain, kl_coef: klCoef, variance } = state;
   const points = trained.map((p) => ({ ...p, time: p.time / jacobian ** 2 }));
+  /** @type {Record<"paper" | "ours" | "tabular", (variance: number) => number>} */
   const bounds = {
     paper: (v) => slowTimeBound(v, gain, length, jacobian, klCoef),
     ours: (v) => sharperSlowTimeBound(v, gain, length, jacobian),
@@ -67,10 +79,11 @@ function compute(state, trained = finished(prepare(state))) {
     seen,
     bounds,
     binding: byGain <= byPenalty ? "gain" : "penalty",
-    at: Object.fromEntries(Object.entries(bounds).map(([name, bound]) => [name, bound(variance)])),
+    at: { paper: bounds.paper(variance), ours: bounds.ours(variance), tabular: bounds.tabular(variance) },
   };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, seen, bounds }, width) {
   const key = rows(
     48,
@@ -90,6 +103,7 @@ function draw({ state, seen, bounds }, width) {
   const x = logarithmic([LOW, 1], [box.left, box.left + box.width]);
   const y = logarithmic([bottomValue, topValue], [box.top + box.height, box.top]);
   const ends = [LOW, 1];
+  /** @type {(bound: (variance: number) => number, dash?: string, tone?: string) => string} */
   const curve = (bound, dash, tone = "ink") =>
     tag("path", {
       d: line(x, y, ends, ends.map(bound)),
@@ -134,6 +148,7 @@ function draw({ state, seen, bounds }, width) {
     ...dots,
     ...marks,
   );
+  /** @type {(bound: (variance: number) => number, words: string) => string} */
   const label = (bound, words) =>
     fitted(box.left + 10, y(bound(x.invert(box.left + 150))) + 18, words, [box.left, width], {
       class: "rv-halo",
@@ -144,7 +159,7 @@ function draw({ state, seen, bounds }, width) {
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
-/** @type {(at: Record<string, number>) => Readout} */
+/** @type {(at: View["at"]) => Readout} */
 const tabular = (at) => [
   "the paper’s Prop. 3 at the mark",
   number(at.tabular),
@@ -152,7 +167,7 @@ const tabular = (at) => [
   "With one token the policy is tabular, so it holds too",
 ];
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ points, seen, at, binding, state }) => [
   ["the paper’s Theorem 4 at the mark", number(at.paper), "bound", "Least time to gain γ by it at the chosen variance"],
   ["ours at the mark", number(at.ours), "bound", "Least time to gain γ by our bound at the chosen variance"],
@@ -171,6 +186,7 @@ const readouts = ({ points, seen, at, binding, state }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, seen, points, at }) =>
   `Least time to gain ${number(state.gain)} against initial reward variance, both logarithmic, for ${state.length} tokens, Jacobian norm ${number(state.jacobian)} and KL coefficient ${number(state.kl_coef)}. ` +
   `At variance ${number(state.variance)} the paper's Theorem 4 says ${number(at.paper)} and our bound ${number(at.ours)}. ${seen.length} of ${points.length} trained policies gain it, all above both lines: ` +

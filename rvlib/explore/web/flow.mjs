@@ -14,8 +14,8 @@ const FOREVER = 1e300;
 
 // ---- metrics ----------------------------------------------------------------------------------------------------------
 
-/** @type {(n: number, term: (i: number) => number) => number} */
-const sum = (n, term) => {
+/** Σ_{i<n} of the terms. @type {(n: number, term: (i: number) => number) => number} */
+export const sum = (n, term) => {
   let total = 0;
   for (let i = 0; i < n; i++) total += term(i);
   return total;

@@ -3,11 +3,15 @@
 //
 //   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start
 
-import { expectation, gradientFlow, rankingAccuracy, rewardCovariance, rewardVariance } from "./flow.mjs";
+import { expectation, gradientFlow, rankingAccuracy, rewardCovariance, rewardVariance, sum } from "./flow.mjs";
 import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, linear, measure, number, rows, tag, text } from "./plot.mjs";
 import { problem } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
+
+/** @typedef {Setting & {grade: keyof typeof GRADES, time: number, kl_coef: number, error: number, scales: number}} State */
+/** @typedef {ReturnType<typeof compute>} View */
 
 const MODELS = 36;
 
@@ -21,7 +25,16 @@ const GRADES = {
   weighted: "π²-weighted covariance",
 };
 
-/** All grades of one teacher; rvlib.tabular.scores.teacher_scores. */
+/** @typedef {keyof typeof GRADES} Grade */
+const KEYS = /** @type {Grade[]} */ (Object.keys(GRADES));
+
+/**
+ * All grades of one teacher; rvlib.tabular.scores.teacher_scores.
+ * @param {Numbers} probs (n,)
+ * @param {Numbers} reward (n,)
+ * @param {Numbers} groundTruth (n,)
+ * @returns {Record<Grade, number>}
+ */
 export function grades(probs, reward, groundTruth) {
   const n = probs.length;
   let [agree, total] = [0, 0];
@@ -41,13 +54,14 @@ export function grades(probs, reward, groundTruth) {
     both: (variance + onpolicy) / 2,
     product: Math.sqrt(variance) * (2 * onpolicy - 1),
     covariance: rewardCovariance(reward, groundTruth, probs),
-    weighted: probs.reduce((sum, p, y) => sum + p * p * (reward[y] - proxy) * (groundTruth[y] - truth), 0),
+    weighted: sum(n, (y) => probs[y] * probs[y] * (reward[y] - proxy) * (groundTruth[y] - truth)),
   };
 }
 
-/** Mean ranks, ties sharing theirs; and their correlation. */
+/** Mean ranks, ties sharing theirs. @type {(values: number[]) => number[]} */
 function ranks(values) {
   const order = values.map((_, i) => i).sort((i, j) => values[i] - values[j]);
+  /** @type {number[]} */
   const out = new Array(values.length);
   for (let i = 0, end; i < order.length; i = end) {
     for (end = i; end < order.length && values[order[end]] === values[order[i]]; end++);
@@ -55,21 +69,22 @@ function ranks(values) {
   }
   return out;
 }
+
+/**
+ * Spearman's correlation; NaN where all of one list are the same.
+ * @param {number[]} xs
+ * @param {number[]} ys of the same length
+ * @returns {number}
+ */
 export function spearman(xs, ys) {
   const [a, b] = [ranks(xs), ranks(ys)].map((r) => r.map((x) => x - (r.length - 1) / 2));
+  /** @type {(u: number[], v: number[]) => number} */
   const dot = (u, v) => u.reduce((sum, x, i) => sum + x * v[i], 0);
   return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 }
 
-let known = { key: "" };
-
-/**
- * The reward models and their grades: what does not depend on the time looked at, made once while that moves.
- * @param {Setting} setting
- */
-function models({ time, grade, ...setting }) {
-  const key = JSON.stringify(setting);
-  if (known.key === key) return known;
+/** The reward models and their grades: what does not depend on the time looked at, made once while that moves. */
+const models = remembering((/** @type {Omit<State, "time" | "grade">} */ setting) => {
   const { groundTruth, logits, probs } = problem(setting);
   const uniform = random(setting.seed + 777);
   const normal = normals(uniform);
@@ -80,32 +95,36 @@ function models({ time, grade, ...setting }) {
     const reward = raw.map((r) => (scale * r) / most);
     return { reward, grades: grades(probs, reward, groundTruth) };
   });
-  const train = (until) =>
+  const train = (/** @type {number} */ until) =>
     all.map(({ reward }) =>
       gradientFlow(logits, reward, until, { groundTruth, klCoef: setting.kl_coef, tolerance: 1e-5 }),
     );
-  return (known = { key, start: expectation(probs, groundTruth), all, train, trained: {} });
-}
+  /** @type {Record<number, Flow[]>} */
+  const trained = {};
+  return { start: expectation(probs, groundTruth), all, train, trained };
+});
 
+/** @param {State} state */
 function compute(state) {
-  const { start, all, train, trained } = models(state);
-  const until = 4 ** Math.ceil(Math.log2(state.time) / 2); // trained a little further than is looked at, and looked at many times
+  const { time, grade, ...setting } = state;
+  const { start, all, train, trained } = models(setting);
+  const until = 4 ** Math.ceil(Math.log2(time) / 2); // trained a little further than is looked at, and looked at many times
   const paths = (trained[until] ??= train(until));
   const now = all.map((model, i) => ({
     grades: model.grades,
-    gained: paths[i].at([state.time]).groundTruth[0] - start,
+    gained: paths[i].at([time]).groundTruth[0] - start,
   }));
   const gained = now.map((m) => m.gained);
-  const table = Object.keys(GRADES).map((key) => [
-    key,
-    spearman(
+  const table = /** @type {Record<Grade, number>} */ ({});
+  for (const key of KEYS)
+    table[key] = spearman(
       now.map((m) => m.grades[key]),
       gained,
-    ),
-  ]);
-  return { state, models: now, table: Object.fromEntries(table) };
+    );
+  return { state, models: now, table };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, models, table }, width) {
   const narrow = width < 560;
   const across = narrow ? width - 60 : width * 0.55 - 50;
@@ -145,7 +164,6 @@ function draw({ state, models, table }, width) {
   out += axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: GRADES[state.grade] }) + clipped(box, ...dots);
 
   // ---- all grades, each with its correlation
-  const keys = Object.keys(GRADES);
   const side = narrow
     ? { left: 4, top: box.top + box.height + 88, width: width - 12 }
     : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
@@ -154,7 +172,7 @@ function draw({ state, models, table }, width) {
   let bars = fitted(side.left, side.top - (narrow ? 24 : 32), "Spearman correlation with it", [side.left, width], {
     class: "rv-title",
   });
-  keys.forEach((key, i) => {
+  KEYS.forEach((key, i) => {
     const top = side.top + i * row;
     const selected = key === state.grade;
     // A grade that is the same for all has no correlation, and no bar.
@@ -182,12 +200,12 @@ function draw({ state, models, table }, width) {
   });
   bars += tag("path", {
     class: "rv-axis",
-    d: keys.map((_, i) => `M${scale(0).toFixed(1)} ${side.top + i * row + 6}v14`).join(""),
+    d: KEYS.map((_, i) => `M${scale(0).toFixed(1)} ${side.top + i * row + 6}v14`).join(""),
   });
-  return { height: Math.max(box.top + box.height + 40, side.top + keys.length * row), parts: [out, bars] };
+  return { height: Math.max(box.top + box.height + 40, side.top + KEYS.length * row), parts: [out, bars] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ state, table }) => [
   [
     "this grade",
@@ -195,18 +213,13 @@ const readouts = ({ state, table }) => [
     "truth",
     "Spearman correlation over the reward models of the grade with the true reward gained",
   ],
-  [
-    "best grade here",
-    GRADES[Object.keys(table).reduce((a, b) => (table[a] >= table[b] || Number.isNaN(table[b]) ? a : b))],
-    "",
-  ],
+  ["best grade here", GRADES[KEYS.reduce((a, b) => (table[a] >= table[b] || Number.isNaN(table[b]) ? a : b))], ""],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, table }) =>
   `${MODELS} random reward models for one policy; the true reward each has brought by time ${number(state.time)} against its ${GRADES[state.grade]}. Spearman correlations: ` +
-  Object.entries(table)
-    .map(([key, value]) => `${GRADES[key]} ${number(value, 2)}`)
-    .join("; ") +
+  KEYS.map((key) => `${GRADES[key]} ${number(table[key], 2)}`).join("; ") +
   ".";
 
 export default explorable({ name: "grades", compute, draw, readouts, describe });

@@ -19,17 +19,23 @@ import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag 
 import { explorable } from "./ui.mjs";
 import { finished } from "./work.mjs";
 
+/** @typedef {{length: number, vocabulary: number, kl_coef: number, drift: number, seed: number, one_row: boolean}} State */
+/** @typedef {ReturnType<typeof compute>} View */
+
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
 const PART = 1e4; // outputs of the policies that are drawn first
-const KEYS = ["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"];
+const KEYS = /** @type {(keyof State)[]} */ (["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"]);
 const KINDS = [
   ["noise", "truth", "each output has a reward of its own"],
   ["sum", "proxy", "every token adds its own"],
   ["needle", "good", "one output above all others"],
 ];
 
-/** Rewards in [-1, 1] of all outputs, of one of the KINDS. */
+/**
+ * Rewards in [-1, 1] of all outputs, of one of the KINDS.
+ * @type {(kind: string, vocabulary: number, length: number, outputs: number, uniform: () => number) => Float64Array}
+ */
 function rewards(kind, vocabulary, length, outputs, uniform) {
   const even = () => 2 * uniform() - 1;
   if (kind === "noise") return Float64Array.from({ length: outputs }, even);
@@ -48,11 +54,11 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   return total;
 }
 
-/** @typedef {{state: any, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
+/** @typedef {{state: State, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
 
 /**
  * Some of the policies, and then all.
- * @param {any} state
+ * @param {State} state
  * @returns {Generator<Data | undefined>}
  */
 function* prepare(state) {
@@ -60,6 +66,7 @@ function* prepare(state) {
   const [prefixes, outputs] = shapeOf(vocabulary, length);
   const uniform = random(seed);
   const initial = normals(uniform);
+  /** @type {(spread: number, normal: () => number) => Float64Array} */
   const rows = (spread, normal) => {
     if (!oneRow) return Float64Array.from({ length: prefixes * vocabulary }, () => spread * normal());
     const row = Float64Array.from({ length: vocabulary }, () => spread * normal());
@@ -67,6 +74,7 @@ function* prepare(state) {
   };
   const count = Math.floor(Math.min(MOST, WORK / outputs));
   const drifting = normals(random(seed + 1000)); // its own, so that λ does not exchange the policies
+  /** @type {Data["points"]} */
   const points = [];
   let largest = 0; // M of the paper's Prop. 2, the least that holds for all of them
   for (let i = 0; i < count; i++) {
@@ -93,13 +101,18 @@ function* prepare(state) {
   yield { state, points, outputs, largest };
 }
 
-/** What is drawn for the state that the policies were made for. */
+/**
+ * What is drawn for the state that the policies were made for.
+ * @param {State} state
+ * @param {Data} data
+ */
 function compute(state, { state: made, points, outputs, largest } = finished(prepare(state))) {
   const { length } = made;
-  const paper = (variance) => gradientNormBound(variance, length, 1, largest);
-  const ours = (variance) => sharperGradientNormBound(variance, length, 1);
-  const nearest = (bound) => Math.max(...points.map((p) => p.norm / bound(p.variance)));
+  const paper = (/** @type {number} */ variance) => gradientNormBound(variance, length, 1, largest);
+  const ours = (/** @type {number} */ variance) => sharperGradientNormBound(variance, length, 1);
+  const nearest = (/** @type {typeof paper} */ bound) => Math.max(...points.map((p) => p.norm / bound(p.variance)));
   const over = points.filter((p) => p.norm > ours(p.variance) * (1 + 1e-9)).length;
+  /** @type {Record<string, Limit>} */
   const oneRow = state.length === 1 ? { one_row: { hint: "one token has one prefix", idle: true } } : {};
   const limits = { ...penaltyLimits(state), ...oneRow };
   return { limits, state: made, points, outputs, largest, paper, ours, nearest: [nearest(paper), nearest(ours)], over };
@@ -107,6 +120,7 @@ function compute(state, { state: made, points, outputs, largest } = finished(pre
 
 const LOW = 1e-9;
 
+/** @type {Draw<View>} */
 function draw({ points, largest, paper, ours }, width) {
   const key = rows(
     44,
@@ -139,9 +153,9 @@ function draw({ points, largest, paper, ours }, width) {
     }),
   );
   const bounds = [
-    [paper, "6 4"],
-    [ours, undefined],
-  ].map(([bound, dash]) =>
+    { bound: paper, dash: "6 4" },
+    { bound: ours, dash: undefined },
+  ].map(({ bound, dash }) =>
     tag("path", {
       d: line(x, y, ends, ends.map(bound)),
       style: "stroke:var(--rv-ink)",
@@ -162,6 +176,7 @@ function draw({ points, largest, paper, ours }, width) {
     xTitle: "variance of the reward under the policy",
   });
   out += clipped(box, forbidden, ...dots, ...bounds);
+  /** @type {(bound: (variance: number) => number, words: string) => string} */
   const label = (bound, words) =>
     fitted(box.left + 14, y(bound(x.invert(box.left + 130))) - 9, words, [box.left, width], {
       class: "rv-halo",
@@ -172,7 +187,7 @@ function draw({ points, largest, paper, ours }, width) {
   return { height: box.top + box.height + 40, parts: [out] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ points, outputs, largest, nearest, over }) => [
   ["policies, outputs each", `${points.length}, ${outputs}`],
   ["above our line", String(over), "", "No policy may lie in the shaded region"],
@@ -191,6 +206,7 @@ const readouts = ({ points, outputs, largest, nearest, over }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, points, nearest, over }) =>
   `${points.length} random policies that write ${state.length} tokens from a vocabulary of ${state.vocabulary}: gradient norm against the variance of the reward, both logarithmic, from ${power(-9)} on. ` +
   `Two lines bound the points from above: the paper's Prop. 2 with slope one third, which the highest point reaches to ${number(nearest[0], 2)}, and ours with slope one half, which it reaches to ${number(nearest[1], 2)}. ` +

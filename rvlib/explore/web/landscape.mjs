@@ -7,11 +7,20 @@
 import { gradientFlow, rankingAccuracy, rewardVariance } from "./flow.mjs";
 import { T_GAMMA, clamp, fitted, number, tag, text } from "./plot.mjs";
 import { CORNERS, PLANES, contours, path, projection, surface } from "./surface.mjs";
-import { drawn, gainTime, whenReached } from "./problem.mjs";
+import { LETTERS, drawn, gainTime, whenReached } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
+/**
+ * @typedef {{plane: keyof typeof PLANES} & Record<`${"a" | "b"}_${Name}` | "best" | "middling" | "time" | "gain" | "kl_coef" |
+ *   "turn" | "tilt", number>} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
+/** @typedef {import("./surface.mjs").Plane} Plane */
+/** @typedef {View["teachers"][number]} Teacher */
+
 const GROUND_TRUTH = [1, 0, -1];
-const NAMES = ["best", "middling", "worst"];
+const NAMES = /** @type {const} */ (["best", "middling", "worst"]);
+/** @typedef {(typeof NAMES)[number]} Name */
 const LEVELS = Array.from({ length: 20 }, (_, i) => (i - 9.5) / 10); // contours 0.1 apart, none at the height of a plateau
 const LEAST = 0.01; // probability of any output at the start
 const END = 1e5;
@@ -19,13 +28,14 @@ const GRID = [0, ...Array.from({ length: 60 }, (_, i) => 0.03 * (END / 0.03) ** 
 const CLOCK = [1, 10, 100, 1000];
 const LAST = 1e4; // where the slider of the time ends
 
+/** @param {State} state */
 function compute(state) {
   const best = clamp(state.best, LEAST, 1 - 2 * LEAST);
   const middling = clamp(state.middling, LEAST, 1 - LEAST - best);
   const start = [best, middling, 1 - best - middling];
   const klCoef = state.kl_coef;
-  const teachers = ["a", "b"].map((letter) => {
-    const reward = NAMES.map((name) => state[`${letter}_${name}`]);
+  const teachers = LETTERS.map((letter) => {
+    const reward = NAMES.map((name) => state[/** @type {const} */ (`${letter}_${name}`)]);
     const solved = remembered(letter, [reward, start, klCoef, state.gain], () =>
       solve(letter, reward, start, klCoef, state.gain),
     );
@@ -36,6 +46,14 @@ function compute(state) {
   return { state, start, teachers, limits: { middling: { value: middling, max: room, ...full } } };
 }
 
+/**
+ * One teacher's training.
+ * @param {"a" | "b"} letter
+ * @param {number[]} reward
+ * @param {number[]} start the initial policy
+ * @param {number} klCoef
+ * @param {number} gain
+ */
 function solve(letter, reward, start, klCoef, gain) {
   const logits = start.map(Math.log);
   const flow = gradientFlow(logits, reward, END, { klCoef, tolerance: 1e-7 });
@@ -45,6 +63,7 @@ function solve(letter, reward, start, klCoef, gain) {
     reward,
     flow,
     times,
+    /** @type {(probs: Numbers) => number} */
     value: klCoef
       ? (probs) => expected(probs, reward) - klCoef * divergence(probs, logits)
       : (probs) => expected(probs, reward),
@@ -56,8 +75,16 @@ function solve(letter, reward, start, klCoef, gain) {
   };
 }
 
+/** @type {Record<string, {key: string, made: any}>} */
 const memory = {};
-/** What `make` returned when the inputs of this slot were last these: what a slider does not concern is not done again. */
+/**
+ * What `make` returned when the inputs of this slot were last these: what a slider does not concern is not done again.
+ * @template T
+ * @param {string} slot
+ * @param {unknown[]} inputs
+ * @param {() => T} make
+ * @returns {T}
+ */
 function remembered(slot, inputs, make) {
   const key = JSON.stringify(inputs);
   if (memory[slot]?.key !== key) memory[slot] = { key, made: make() };
@@ -65,11 +92,20 @@ function remembered(slot, inputs, make) {
 }
 
 // Both are taken at thousands of points for each frame.
+/** @type {(probs: Numbers, logits: number[]) => number} */
 const divergence = ([a, b, c], logits) => cross(a, logits[0]) + cross(b, logits[1]) + cross(c, logits[2]);
+/** @type {(p: number, logReference: number) => number} */
 const cross = (p, logReference) => (p > 0 ? p * (Math.log(p) - logReference) : 0);
+/** @type {(probs: Numbers, values: number[]) => number} */
 const expected = (probs, values) => probs[0] * values[0] + probs[1] * values[1] + probs[2] * values[2];
 
-/** Where the two teachers' surfaces and maps lie in a figure of this width. */
+/** @typedef {{x: number, y: number, radius: number}} Disc in pixels */
+
+/**
+ * Where the two teachers' surfaces and maps lie in a figure of this width.
+ * @param {number} width
+ * @param {keyof typeof PLANES} kind
+ */
 function layout(width, kind) {
   const gutter = width < 520 ? 12 : 40;
   const column = (width - gutter) / 2;
@@ -91,18 +127,23 @@ function layout(width, kind) {
   };
 }
 
+/** @type {(map: Disc) => (point: number[]) => Pair} */
 const toPixels =
   ({ x, y, radius }) =>
   (point) => [x + radius * point[0], y - radius * point[1]];
 
+/** @type {Draw<View>} */
 function draw({ state, start, teachers }, width, id) {
   const frame = layout(width, state.plane);
   const plane = PLANES[state.plane];
+  /** @type {string[]} */
   const parts = [];
   teachers.forEach((teacher, i) => {
     let out = "";
     const { left, column, surface: box, map } = frame.columns[i];
+    /** @type {Pair} */
     const room = [left, left + column];
+    /** @type {(row: number, words: string, more: Attributes) => string} */
     const say = (row, words, more) => fitted(left + column / 2, row, words, room, { "text-anchor": "middle", ...more });
     const style = `fill:var(--rv-${teacher.letter.toLowerCase()})`;
     out += say(15, `Teacher ${teacher.letter}`, { class: "rv-title", style });
@@ -119,7 +160,7 @@ function draw({ state, start, teachers }, width, id) {
     // ---- the surface, over the outline of its floor
     parts.push(out);
     const project = projection({ ...box, top: box.top + 8 }, state.turn, state.tilt);
-    const height = (probs) => Math.max(-1, teacher.value(probs)); // what the KL term pushes below the floor is cut off
+    const height = (/** @type {Numbers} */ probs) => Math.max(-1, teacher.value(probs)); // what the KL term pushes below the floor is cut off
     const floor = plane.outline.map((point) => project(point, -1));
     const shape = remembered(
       `surface ${i}`,
@@ -127,11 +168,11 @@ function draw({ state, start, teachers }, width, id) {
       () => surface(plane, project, height, `${id}-${i}`),
     );
     parts.push(tag("path", { d: `${path(floor)}Z`, style: "fill:var(--rv-panel)", class: "rv-axis" }) + shape);
-    const lifted = (probs) => project(plane.place(probs), height(probs) + 0.015);
+    const lifted = (/** @type {Numbers} */ probs) => project(plane.place(probs), height(probs) + 0.015);
     out = route(teacher, lifted, start, state, plane);
     NAMES.forEach((name, k) => {
       const [cx, cy] = project(
-        /** @type {[number, number]} */ (CORNERS[k].map((x) => x * 1.1)),
+        CORNERS[k].map((x) => x * 1.1),
         height(plane.probs(CORNERS[k])),
       );
       out += fitted(cx, cy + 4, name, room, {
@@ -180,9 +221,12 @@ function draw({ state, start, teachers }, width, id) {
   return { height: frame.height, parts };
 }
 
-/** Contours of the objective, and where the ground truth reward has risen by the gain. */
+/**
+ * Contours of the objective, and where the ground truth reward has risen by the gain.
+ * @type {(teacher: Teacher, start: number[], state: State, at: (point: number[]) => Pair) => string}
+ */
 function contourLines(teacher, start, { plane, gain }, at) {
-  const shade = (k) =>
+  const shade = (/** @type {number} */ k) =>
     `stroke:color-mix(in oklab, var(--rv-high) ${Math.round((100 * k) / (LEVELS.length - 1))}%, var(--rv-mid))`;
   const finish = contours(
     plane,
@@ -198,7 +242,14 @@ function contourLines(teacher, start, { plane, gain }, at) {
   ].join("");
 }
 
-/** The way from the start that the student has walked so far, with a clock on it. */
+/**
+ * The way from the start that the student has walked so far, with a clock on it.
+ * @param {Teacher} teacher
+ * @param {(probs: Numbers) => Pair} place
+ * @param {number[]} start
+ * @param {State} state
+ * @param {Plane} plane
+ */
 function route({ letter, times, route, clock, now }, place, start, { time }, plane, labelled = false) {
   const tone = `var(--rv-${letter.toLowerCase()})`;
   const left = route.findIndex((probs) => Math.hypot(...plane.place(probs)) > 1); // the disc of logits ends, the way does not
@@ -238,6 +289,7 @@ function route({ letter, times, route, clock, now }, place, start, { time }, pla
   );
 }
 
+/** @type {Describe<View>} */
 const describe = ({ state, start, teachers }) =>
   `The objective over the ${state.plane === "policies" ? "triangle of policies" : "plane of logits"} of three outputs, for two teachers, as a surface and as contours 0.1 apart, with the way of gradient flow from the policy ${start.map((p) => number(p, 2)).join(", ")}. ` +
   teachers
@@ -247,16 +299,17 @@ const describe = ({ state, start, teachers }) =>
     )
     .join("");
 
-/** Dragging: the start in a map, the view in a surface. */
+/** Dragging: the start in a map, the view in a surface. @param {Frame<State>} frame */
 function setup({ svg, set, state }) {
-  /** @type {any} */
+  /** @type {{kind: string, x: number, y: number, map: Disc, turn: number, tilt: number} | null} */
   let drag = null; // what is dragged, and from where
+  /** @type {(event: PointerEvent) => Pair} */
   const where = ({ clientX, clientY }) => {
     const box = svg.getBoundingClientRect();
     return [clientX - box.left, clientY - box.top];
   };
   svg.addEventListener("pointerdown", (event) => {
-    const kind = event.target.dataset?.drag;
+    const kind = /** @type {SVGElement} */ (event.target).dataset?.drag;
     if (!kind) return;
     const [x, y] = where(event);
     const { columns } = layout(svg.clientWidth, state().plane);
@@ -274,7 +327,7 @@ function setup({ svg, set, state }) {
     }
     const point = [(x - drag.map.x) / drag.map.radius, (drag.map.y - y) / drag.map.radius];
     const probs = PLANES[state().plane].probs(point);
-    const total = probs.reduce((a, b) => a + b, 0);
+    const total = probs[0] + probs[1] + probs[2];
     const best = clamp(probs[0] / total, LEAST, 1 - 2 * LEAST);
     const middling = clamp(probs[1] / total, LEAST, 1 - LEAST - best);
     set({ best: Number(best.toFixed(3)), middling: Number(middling.toFixed(3)) });

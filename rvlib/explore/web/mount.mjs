@@ -11,18 +11,23 @@ const REST = 400; // ms for which nothing moves before the address is written: t
 /** The few methods of a widget's model that an explorable uses, over plain values. */
 class Model {
   #values;
+  /** @type {Map<string, (() => void)[]>} */
   #listeners = new Map();
+  /** @param {State} values @param {string} name */
   constructor(values, name) {
     this.#values = values;
     this.name = name;
   }
-  get = (key) => this.#values[key];
+  get = (/** @type {string} */ key) => this.#values[key];
+  /** @type {(key: string, value: unknown) => void} */
   set = (key, value) => {
     if (JSON.stringify(this.#values[key]) === JSON.stringify(value)) return;
     this.#values[key] = value;
     for (const listener of this.#listeners.get(`change:${key}`) ?? []) listener();
   };
+  /** @type {(event: string, listener: () => void) => void} */
   on = (event, listener) => void this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+  /** @type {(event: string, listener: () => void) => void} */
   off = (event, listener) =>
     void this.#listeners.set(
       event,
@@ -35,7 +40,7 @@ class Model {
   #opened = {};
   #state = () => Object.fromEntries(Object.keys(this.get("initial")).map((key) => [key, this.get(key)]));
   fragment = () => encode(this.name, this.get("controls"), this.#state(), this.get("initial"));
-  read = (fragment) => {
+  read = (/** @type {string} */ fragment) => {
     const state = decode(fragment, this.name, this.get("controls"), this.get("initial"));
     for (const [key, value] of Object.entries(state)) this.set(key, value);
     this.#opened = this.#state();
@@ -67,6 +72,7 @@ function saveNow() {
     history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
 }
 
+/** @type {(figure: HTMLElement, model: Model) => Promise<void>} */
 async function mount(figure, model) {
   const [{ default: explorable }] = await Promise.all([import(`./${figure.dataset.explorable}.mjs`), styled]);
   const stage = document.createElement("div");

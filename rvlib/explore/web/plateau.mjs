@@ -23,6 +23,9 @@ import {
 import { drawn, gainLimit } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
+/** @typedef {Record<"mediocre" | "good" | "bad" | "gain" | "truth" | "rare" | "common", number>} State */
+/** @typedef {ReturnType<typeof compute>} View */
+
 const [START, END] = [0.1, 1e7];
 const GRID = Array.from({ length: 100 }, (_, i) => START * (END / START) ** (i / 99));
 const OUTPUTS = ["good", "mediocre", "bad"];
@@ -66,6 +69,7 @@ function harmAwareAccuracy(reward, truth, probs) {
   return harmless / pairs;
 }
 
+/** @param {State} state */
 function compute(state) {
   const common = Math.min(state.common, 1 - state.rare - 0.01);
   const probs = [state.rare, common, 1 - state.rare - common];
@@ -74,7 +78,7 @@ function compute(state) {
   const start = expectation(probs, truth);
   const most = 0.98 * (1 - start);
   const gain = Math.min(state.gain, most);
-  const solve = (reward) => {
+  const solve = (/** @type {number[]} */ reward) => {
     const flow = gradientFlow(logits, reward, END, { groundTruth: truth, tolerance: 1e-6 });
     const times = drawn(flow, GRID);
     const waits = plateaus(logits, reward, probs);
@@ -116,6 +120,7 @@ const spent = (time) => (time === 0 ? "none" : time === Infinity ? "for ever" : 
 /** @type {(time: number) => string} */
 const when = (time) => (time === Infinity ? "never" : number(time));
 
+/** @type {Draw<View>} */
 function draw({ probs, truth, start, gain, run, reference, kind }, width) {
   const narrow = width < 520;
   const left = 38;
@@ -164,6 +169,7 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
     [Math.min(-1, ...run.reward) - 0.05, Math.max(1, ...run.reward) + 0.05],
     [box.top + box.height, box.top],
   );
+  /** @type {(solution: View["run"], values: number[], tone: string, attributes: Attributes) => string} */
   const curve = ({ times }, values, tone, attributes) =>
     tag("path", {
       d: line(x, y, times, values),
@@ -191,9 +197,9 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
     "stroke-dasharray": "2 4",
   });
   const reached = [
-    [reference, 3.5],
-    [run, 5],
-  ].map(([{ time }, radius]) => (time <= END ? dot(x(time), y(start + gain), "truth", radius) : ""));
+    { time: reference.time, radius: 3.5 },
+    { time: run.time, radius: 5 },
+  ].map(({ time, radius }) => (time <= END ? dot(x(time), y(start + gain), "truth", radius) : ""));
   out += fitted(left, scaled + 37, "Expected reward", [left, left + across], { class: "rv-title" }) + key.markup;
   out += axes(box, x, y, { xTicks: narrow ? 4 : 8, xLabels: false });
   out += clipped(
@@ -208,6 +214,7 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
     }),
     ...reached,
   );
+  /** @type {Pair} */
   const room = [left, left + across];
   if (run.time <= END) {
     const words = `${T_GAMMA} = ${number(run.time)}`;
@@ -230,12 +237,13 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
   const share = linear([0, 1], [low.top + low.height, low.top]);
   const { times, flow } = run;
   const tops = [0, 1].map((k) => flow.probs.map((p) => p.slice(0, k + 1).reduce((sum, q) => sum + q, 0)));
+  /** @type {(upper: number[], style: string) => string} */
   const area = (upper, style) =>
     tag("path", {
       d: `${line(x, share, times, upper)}V${px(share(0))}H${px(x(times[0]))}Z`,
       style: `fill:${style};stroke:none`,
     });
-  const tint = (part) => `color-mix(in oklab, var(--rv-truth) ${part}%, var(--rv-faint))`;
+  const tint = (/** @type {number} */ part) => `color-mix(in oklab, var(--rv-truth) ${part}%, var(--rv-faint))`;
   out += axes({ left, top: low.top, width: across, height: low.height }, x, share, {
     title: "Probabilities",
     xTicks: narrow ? 4 : 8,
@@ -267,10 +275,12 @@ function draw({ probs, truth, start, gain, run, reference, kind }, width) {
   return { height: low.top + low.height + 36, parts: [out] };
 }
 
+/** @type {Record<string, string>} */
 const TONES = { harmful: "proxy", beneficial: "truth" };
+/** @type {(of: (x: number) => string, a: number, b: number) => string} */
 const both = (of, a, b) => (of(a) === of(b) ? of(a) : `${of(a)} <small>→</small> ${of(b)}`);
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ run, reference, kind, accuracy, harmAware }) => [
   [
     "the error is",
@@ -305,6 +315,7 @@ const readouts = ({ run, reference, kind, accuracy, harmAware }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, run, reference, kind, gain, accuracy, harmAware }) =>
   `Expected ground truth and proxy reward against time, and the probabilities of three outputs. The reward model gives the good output ${number(state.good)}, the mediocre one ${number(state.mediocre)} and the bad one ${number(state.bad)}; the truth is 1, ${number(state.truth)} and −1. ` +
   `Kind of error: ${kind}. Time to gain ${number(gain, 2)}: ${when(run.time)}, and ${when(reference.time)} under the ground truth itself. Time on the plateau: ${spent(run.waited)}, and ${spent(reference.waited)}. ` +

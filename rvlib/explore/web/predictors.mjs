@@ -22,6 +22,13 @@ import {
 import STUDY from "./studypoints.mjs";
 import { explorable } from "./ui.mjs";
 
+/**
+ * @typedef {{predictor: keyof typeof STUDY.predictors, outcome: keyof typeof OUTCOMES, algorithm: keyof typeof ALGORITHMS,
+ *   policy: keyof typeof STUDY.intervals, teacher: number}} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
+
+const POLICIES = /** @type {(keyof typeof STUDY.scores)[]} */ (Object.keys(STUDY.scores));
 const ALGORITHMS = { rloo: "RLOO", grpo: "GRPO" };
 const OUTCOMES = {
   gain: ["Ground truth gained after all steps", "Gain after all steps"],
@@ -30,6 +37,7 @@ const OUTCOMES = {
   hacking: ["Last ground truth less the highest on the way", "Last less highest on the way"],
 };
 // Each family has a colour and a shape of its own: the sign that stands for it in words, and its outline about (0, 0).
+/** @type {Record<string, [colour: string, sign: string, outline: string]>} */
 const FAMILIES = {
   trained: ["quiet", "●", "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0Z"],
   "the ground truth, exact or noisy": ["truth", "◆", "M0 -6L6 0L0 6L-6 0Z"],
@@ -40,21 +48,27 @@ const FAMILIES = {
 };
 const NEAR = 28; // pixels from a mark within which it is the one pointed at
 
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-/** The positions of the highest values. */
+const mean = (/** @type {number[]} */ values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+/** The positions of the highest values. @type {(values: number[]) => number[]} */
 function highest(values) {
   const top = Math.max(...values);
   return values.flatMap((value, i) => (value === top ? [i] : []));
 }
 
-/** rvlib.teacher_study.regret: where several share the highest score, the mean of their outcomes counts. */
+/**
+ * rvlib.teacher_study.regret: where several share the highest score, the mean of their outcomes counts.
+ * @param {number[]} scores
+ * @param {number[]} outcomes of the same length
+ * @returns {number}
+ */
 export function regret(scores, outcomes) {
   const [best, all] = [Math.max(...outcomes), mean(outcomes)];
   return best > all ? (best - mean(highest(scores).map((i) => outcomes[i]))) / (best - all) : 0;
 }
 
+/** @param {State} state */
 function compute(state) {
-  const policies = state.policy === "all" ? Object.keys(STUDY.scores) : [state.policy];
+  const policies = state.policy === "all" ? POLICIES : [state.policy];
   const panels = policies.map((policy) => {
     const [xs, ys] = [STUDY.scores[policy][state.predictor], STUDY.outcomes[policy][state.algorithm][state.outcome]];
     // A score that is the same for all picks nobody: its correlation counts as 0.
@@ -73,10 +87,13 @@ function compute(state) {
   };
 }
 
-/** A reward model's value among those of all, in words. */
+/** A reward model's value among those of all, in words. @type {(values: number[], i: number) => string} */
 const standing = (values, i) => `${number(values[i])}, rank ${1 + values.filter((value) => value > values[i]).length}`;
 
-/** The mark of a reward model at a place; `selected` is drawn larger and black about it. */
+/**
+ * The mark of a reward model at a place; `selected` is drawn larger and black about it.
+ * @type {(i: number, place: Pair, selected?: boolean) => string}
+ */
 function mark(i, [x, y], selected = false) {
   const [colour, sign, d] = FAMILIES[STUDY.teachers[i][1]];
   const line = sign === "×";
@@ -91,7 +108,11 @@ function mark(i, [x, y], selected = false) {
   });
 }
 
-/** Where everything stands: the words above, a box and scales for each policy, side by side or one under the other. */
+/**
+ * Where everything stands: the words above, a box and scales for each policy, side by side or one under the other.
+ * @param {View} view
+ * @param {number} width
+ */
 function layout({ state, panels }, width) {
   const [left, right, gap] = [46, 12, 44];
   const stacked = panels.length > 1 && width < 620;
@@ -123,7 +144,7 @@ function layout({ state, panels }, width) {
     const pad = (high - low || 1) * 0.07;
     return [low - pad, high + pad];
   };
-  const [xs, ys] = ["xs", "ys"].map((axis) => range(panels.flatMap((panel) => panel[axis])));
+  const [xs, ys] = /** @type {const} */ (["xs", "ys"]).map((axis) => range(panels.flatMap((panel) => panel[axis])));
   const placed = panels.map((panel, i) => {
     const box = {
       left: left + (stacked ? 0 : i * (across + gap)),
@@ -133,14 +154,21 @@ function layout({ state, panels }, width) {
     };
     const x = linear(xs, [box.left, box.left + box.width]);
     const y = linear(ys, [box.top + box.height, box.top]);
-    return { ...panel, box, x, y, at: (/** @type {number} */ k) => [x(panel.xs[k]), y(panel.ys[k])] };
+    /** @type {(k: number) => Pair} */
+    const at = (k) => [x(panel.xs[k]), y(panel.ys[k])];
+    return { ...panel, box, x, y, at };
   });
   return { words: title + under.markup + key.markup, placed, bottom: placed[placed.length - 1].box.top + down };
 }
 
-/** The reward model whose mark is nearest to a point, and the panel that it is in; nothing where all are far away. */
+/** @typedef {ReturnType<typeof layout>["placed"]} Placed */
+
+/**
+ * The reward model whose mark is nearest to a point, and the panel that it is in; nothing where all are far away.
+ * @type {(placed: Placed, px: number, py: number) => {panel: Placed[number], k: number} | undefined}
+ */
 function nearest(placed, px, py) {
-  let [pointed, least] = [/** @type {any} */ (undefined), NEAR];
+  let [pointed, least] = [/** @type {ReturnType<typeof nearest>} */ (undefined), NEAR];
   for (const panel of placed)
     for (let k = 0; k < STUDY.teachers.length; k++) {
       const [x, y] = panel.at(k);
@@ -150,6 +178,7 @@ function nearest(placed, px, py) {
   return pointed;
 }
 
+/** @type {Draw<View>} */
 function draw(view, width) {
   const { state, panels, name, family } = view;
   const { words, placed, bottom } = layout(view, width);
@@ -173,6 +202,7 @@ function draw(view, width) {
       tag("circle", { cx: at(i)[0], cy: at(i)[1], r: 10, fill: "none", style: "stroke:var(--rv-ink)" }),
     );
     const marks = xs.map((_, i) => (i === selected ? "" : mark(i, at(i))));
+    /** @type {Pair} */
     const inside = [box.left, box.left + box.width];
     const said = spread(levels, 13, box.top + 10, box.top + box.height)
       .map((level, i) =>
@@ -212,7 +242,7 @@ function draw(view, width) {
   return { height: bottom + 70 + read.height, parts: [words, ...drawn, read.markup], probe: probe(placed, width) };
 }
 
-/** What is said of the mark that is pointed at. */
+/** What is said of the mark that is pointed at. @type {(placed: Placed, width: number) => Drawing["probe"]} */
 const probe = (placed, width) => (x, y) => {
   const pointed = nearest(placed, x, y);
   if (!pointed) return "";
@@ -246,7 +276,7 @@ const probe = (placed, width) => (x, y) => {
   );
 };
 
-/** A click or a tap chooses the mark that it is near to. */
+/** A click or a tap chooses the mark that it is near to. @param {Frame<State>} frame */
 function setup({ svg, set, state }) {
   svg.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     const { placed } = layout(compute(state()), Number(svg.getAttribute("width")));
@@ -256,9 +286,10 @@ function setup({ svg, set, state }) {
   return {};
 }
 
+/** @type {(ends: number[]) => string} */
 const within = ([value, low, high]) => `${fixed(value)} <small>[${fixed(low)}, ${fixed(high)}]</small>`;
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = (view) => [
   [
     "Spearman correlation",
@@ -274,8 +305,10 @@ const readouts = (view) => [
   ],
 ];
 
+/** @type {(ends: number[]) => string} */
 const interval = ([value, low, high]) => `${fixed(value)}, with the interval from ${fixed(low)} to ${fixed(high)}`;
 
+/** @type {Describe<View>} */
 const describe = (view) => {
   const { state, panels, name, family } = view;
   const named = (/** @type {number[]} */ which) => which.map((i) => STUDY.teachers[i][0]).join(" and ");

@@ -8,7 +8,9 @@ import { naturalGradientFlow, naturalTimeToGain } from "./geometry.mjs";
 import { attainableAccuracies, attainableVariance, makeRewardModel, normals, random } from "./rewards.mjs";
 import { number, power } from "./plot.mjs";
 
-/** @typedef {{groundTruth: Float64Array, logits: Float64Array, probs: Float64Array}} World */
+/** @typedef {{outputs: number, peakedness: number, skill?: number, seed: number}} Setting of the sliders */
+/** @typedef {{groundTruth: Float64Array, logits: Float64Array, probs: Float64Array}} World each (n,) */
+/** @typedef {"euclidean" | "natural"} Metric of the gradient: that of the logits, or Fisher's */
 
 /**
  * Outputs in order of their ground truth reward, best first; the same for the same seed.
@@ -27,9 +29,12 @@ export function problem({ outputs, peakedness, skill = 0, seed }) {
 }
 
 /**
- * A reward model as near to the given accuracy and variance as can be: {reward, accuracy, variance, maxVariance}, with the
- * attained values. n outputs without ties have n(n-1)/2 pairs, so accuracy goes in steps; variance has a largest value,
- * which depends on the policy and on the ranking.
+ * A reward model as near to the given accuracy and variance as can be, with the attained values. n outputs without ties have
+ * n(n-1)/2 pairs, so accuracy goes in steps; variance has a largest value, which depends on the policy and on the ranking.
+ * @param {World} world
+ * @param {number} accuracy
+ * @param {number} variance
+ * @param {number} seed
  */
 export function teacher({ groundTruth, probs }, accuracy, variance, seed) {
   const steps = attainableAccuracies(groundTruth);
@@ -47,8 +52,12 @@ export function teacher({ groundTruth, probs }, accuracy, variance, seed) {
   };
 }
 
-/** What the sliders show when a teacher could not be had as asked. */
-export const rangeOf = (made, variance, number) => ({
+/**
+ * What the sliders show when a teacher could not be had as asked.
+ * @param {ReturnType<typeof teacher>} made
+ * @param {number} variance that was asked for
+ */
+export const rangeOf = (made, variance) => ({
   accuracy: { value: made.accuracy },
   variance: {
     value: made.variance,
@@ -60,38 +69,87 @@ export const rangeOf = (made, variance, number) => ({
   },
 });
 
+/**
+ * Teachers A and B of a figure in which each has sliders of its own.
+ * @typedef {Record<`${"a" | "b"}_${"accuracy" | "variance"}`, number>} TwoTeachers
+ */
+export const LETTERS = /** @type {const} */ (["a", "b"]);
+
+/** @type {(world: World, setting: TwoTeachers & {seed: number}, letter: "a" | "b") => ReturnType<typeof teacher>} */
+export const teacherOf = (world, setting, letter) =>
+  teacher(
+    world,
+    setting[/** @type {const} */ (`${letter}_accuracy`)],
+    setting[/** @type {const} */ (`${letter}_variance`)],
+    setting.seed,
+  );
+
+/** What the sliders of both show. @type {(made: ReturnType<typeof teacher>[], setting: TwoTeachers) => Record<string, Limit>} */
+export const rangesOf = (made, setting) =>
+  Object.fromEntries(
+    LETTERS.flatMap((letter, i) =>
+      Object.entries(rangeOf(made[i], setting[/** @type {const} */ (`${letter}_variance`)])).map(([key, limit]) => [
+        `${letter}_${key}`,
+        limit,
+      ]),
+    ),
+  );
+
 const LEAST_GAIN = 0.05; // of the sliders below
 
-/** What a slider of the gain says where the gain is cut off at `most`; it cannot be moved where even the least gain is. */
+/**
+ * What a slider of the gain says where the gain is cut off at `most`; it cannot be moved where even the least gain is.
+ * @param {number} gain
+ * @param {number} most
+ * @returns {Limit}
+ */
 export const gainLimit = (gain, most) => ({
   value: Math.min(gain, most),
   hint: most < gain || most <= LEAST_GAIN ? `no more than ${number(most, 2)} can be had` : undefined,
   idle: most <= LEAST_GAIN,
 });
 
-/** Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens. */
+/**
+ * Times at which to draw a flow: the grid, and the integrator's own times inside it, which lie close where much happens.
+ * @param {{t: Float64Array}} flow
+ * @param {number[]} grid
+ */
 export const drawn = (flow, grid) =>
   Float64Array.from([...grid, ...flow.t.filter((t) => t > grid[0] && t < grid[grid.length - 1])]).sort();
 
 const LATEST = 9; // decades; a student that has not finished by then is not followed further
 
-/** The flow along the gradient in a metric, "natural" or else the Euclidean one of the logits: see gradientFlow. */
-export const flowIn = (logits, reward, tMax, { metric = "euclidean", ...options }) =>
+/**
+ * The flow along the gradient in a metric: see gradientFlow.
+ * @param {Numbers} logits (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} tMax
+ * @param {{metric?: Metric, groundTruth?: Numbers, klCoef?: number, tolerance?: number}} [options]
+ */
+export const flowIn = (logits, reward, tMax, { metric = "euclidean", ...options } = {}) =>
   (metric === "natural" ? naturalGradientFlow : gradientFlow)(logits, reward, tMax, options);
 
 /**
  * t_γ to eight digits; Infinity where it is certain that it never comes, NaN where it comes after 10⁹ if at all. Under the natural
  * gradient it is known however late it comes.
+ * @param {Numbers} logits (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} gain
+ * @param {{metric?: Metric, measured?: Numbers, klCoef?: number}} [options]
+ * @returns {number}
  */
-export const gainTime = (logits, reward, gain, { metric = "euclidean", ...options }) =>
+export const gainTime = (logits, reward, gain, { metric = "euclidean", ...options } = {}) =>
   metric === "natural"
     ? naturalTimeToGain(logits, reward, gain, options)
     : timeToGain(logits, reward, gain, { ...options, tMax: 10 ** LATEST, undecided: NaN, tolerance: 1e-8 });
 
-/** A time t_γ in words. */
+/** A time t_γ in words. @type {(time: number) => string} */
 export const when = (time) =>
   time === Infinity ? "never" : Number.isNaN(time) ? `after ${power(LATEST)}` : number(time);
 
-/** The same at a time that is shown, of which the last is `last`: a reader who predicts a time is not told it before it is
- * there. */
+/**
+ * The same at a time that is shown, of which the last is `last`: a reader who predicts a time is not told it before it is
+ * there.
+ * @type {(reached: number, shown: number, last: number) => string}
+ */
 export const whenReached = (reached, shown, last) => (reached <= shown || shown >= last ? when(reached) : "not yet");

@@ -20,25 +20,24 @@ import {
   tag,
   text,
 } from "./plot.mjs";
-import { drawn, flowIn, gainTime, problem, rangeOf, teacher, whenReached } from "./problem.mjs";
+import { LETTERS, drawn, flowIn, gainTime, problem, rangesOf, teacherOf, whenReached } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
+
+/** @typedef {Setting & TwoTeachers & {time: number, gain: number, kl_coef: number, metric: Metric}} State */
+/** @typedef {ReturnType<typeof compute>} View */
 
 const [START, END] = [0.1, 1e5];
 const GRID = Array.from({ length: 100 }, (_, i) => START * (END / START) ** (i / 99));
 const SECONDS = 10; // from START to END when it plays
-const TONES = ["a", "b"]; // the teachers' colours
 
-let last; // the two flows, kept while only time moves
-
-/** @param {Setting} setting */
-function solve({ time, ...setting }) {
-  const key = JSON.stringify(setting);
-  if (last?.key === key) return last;
+/** The two flows, kept while only time moves. */
+const solve = remembering((/** @type {Omit<State, "time">} */ setting) => {
   const world = problem(setting);
   const { logits, groundTruth, probs } = world;
   const { kl_coef: klCoef, gain, metric } = setting;
-  const students = ["a", "b"].map((letter) => {
-    const made = teacher(world, setting[`${letter}_accuracy`], setting[`${letter}_variance`], setting.seed);
+  const students = LETTERS.map((letter) => {
+    const made = teacherOf(world, setting, letter);
     const flow = flowIn(logits, made.reward, END, { metric, groundTruth, klCoef, tolerance: 1e-6 });
     const times = drawn(flow, GRID);
     return {
@@ -50,22 +49,23 @@ function solve({ time, ...setting }) {
       finish: gainTime(logits, made.reward, gain, { metric, measured: groundTruth, klCoef }),
     };
   });
-  return (last = { key, groundTruth, students, start: expectation(probs, groundTruth) });
-}
+  return { groundTruth, students, start: expectation(probs, groundTruth) };
+});
 
+/** @param {State} state */
 function compute(state) {
-  const { groundTruth, students, start } = solve(state);
-  const now = students.map(({ flow }) => flow.at([state.time]));
-  const reach = students.flatMap(({ made, letter }) =>
-    Object.entries(rangeOf(made, state[`${letter.toLowerCase()}_variance`], number)).map(([key, limit]) => [
-      `${letter.toLowerCase()}_${key}`,
-      limit,
-    ]),
+  const { time, ...setting } = state;
+  const { groundTruth, students, start } = solve(setting);
+  const now = students.map(({ flow }) => flow.at([time]));
+  const limits = rangesOf(
+    students.map(({ made }) => made),
+    state,
   );
-  const penalty = state.time <= START && state.kl_coef > 0 ? { kl_coef: { hint: "shows when time runs" } } : {};
-  return { state, groundTruth, start, students, now, limits: { ...Object.fromEntries(reach), ...penalty } };
+  if (time <= START && state.kl_coef > 0) limits.kl_coef = { hint: "shows when time runs" };
+  return { state, groundTruth, start, students, now, limits };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, groundTruth, start, students, now }, width) {
   const narrow = width < 520;
   const gutter = narrow ? 14 : 36;
@@ -75,6 +75,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
   const marks = { top: 44, height: narrow ? 42 : 64 };
   const bars = { top: marks.top + marks.height + 14, height: narrow ? 66 : 100 };
   const goal = start + state.gain;
+  /** @type {string[]} */
   const parts = [];
 
   students.forEach(({ letter, made, finish }, i) => {
@@ -83,7 +84,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     let out = "";
     const name = `Teacher ${letter}`;
     const room = [left, left + column];
-    out += fitted(left, 14, name, room, { class: "rv-title", style: `fill:var(--rv-${TONES[i]})` });
+    out += fitted(left, 14, name, room, { class: "rv-title", style: `fill:var(--rv-${LETTERS[i]})` });
     const accuracy = `accuracy ${number(made.accuracy, 2)}`;
     const facts = shortened([`${accuracy}, variance ${number(made.variance, 2)}`, accuracy], column, "rv-tick");
     out += fitted(left, 30, facts, room, { class: "rv-tick" });
@@ -93,11 +94,11 @@ function draw({ state, groundTruth, start, students, now }, width) {
       out += fitted(left + column, 14, shortened(ways, left + column - after, "", 600), [after, left + column], {
         "text-anchor": "end",
         "font-weight": 600,
-        style: `fill:var(--rv-${TONES[i]})`,
+        style: `fill:var(--rv-${LETTERS[i]})`,
       });
     // Worst output on the left: the better a student, the further right its bars.
     const slot = column / n;
-    const across = (k) => left + (n - 1 - k + 0.5) * slot;
+    const across = (/** @type {number} */ k) => left + (n - 1 - k + 0.5) * slot;
     const height = linear([-1, 1], [marks.top + marks.height, marks.top]);
     out += tag("path", { class: "rv-grid", d: `M${px(left)} ${px(height(0))}h${px(column)}` });
     out += tag("path", {
@@ -133,7 +134,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         width: wide,
         height: Math.max(bars.top + bars.height - top, 0.6),
         rx: 1.5,
-        style: `fill:color-mix(in oklab, var(--rv-${TONES[i]}) ${share}%, var(--rv-line))`,
+        style: `fill:color-mix(in oklab, var(--rv-${LETTERS[i]}) ${share}%, var(--rv-line))`,
       });
       out += tag("circle", {
         cx: across(k),
@@ -182,7 +183,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
     const reward = now[i].groundTruth[0];
     lines += tag("path", {
       d: line(x, y, [...times.slice(0, until), state.time], [...curve.slice(0, until), reward]),
-      style: `stroke:var(--rv-${TONES[i]})`,
+      style: `stroke:var(--rv-${LETTERS[i]})`,
       "stroke-width": "2.6",
       "stroke-dasharray": i ? undefined : "7 3",
       "stroke-linejoin": "round",
@@ -192,7 +193,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         cx: x(finish),
         cy: y(goal),
         r: 4,
-        style: `fill:var(--rv-paper);stroke:var(--rv-${TONES[i]})`,
+        style: `fill:var(--rv-paper);stroke:var(--rv-${LETTERS[i]})`,
         "stroke-width": 2,
       });
       const words = `${letter}: ${T_GAMMA} = ${number(finish)}`;
@@ -200,7 +201,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
         "text-anchor": x(finish) > track.left + 8 + measure(words, "", 600) ? "end" : "start",
         class: "rv-halo",
         "font-weight": 600,
-        style: `fill:var(--rv-${TONES[i]})`,
+        style: `fill:var(--rv-${LETTERS[i]})`,
       });
     }
     // Where they would cover one another they stand side by side, so that neither seems ahead.
@@ -210,7 +211,7 @@ function draw({ state, groundTruth, start, students, now }, width) {
       cx: at,
       cy: y(reward),
       r: 9,
-      style: `fill:var(--rv-${TONES[i]});stroke:var(--rv-paper)`,
+      style: `fill:var(--rv-${LETTERS[i]});stroke:var(--rv-paper)`,
       "stroke-width": 2,
     });
     runners += text(at, y(reward) + 4, letter, {
@@ -235,22 +236,29 @@ function draw({ state, groundTruth, start, students, now }, width) {
   return { height: track.top + track.height + 38, parts: [...parts, out] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ state, students, now }) => [
-  ...students.map((student, i) => [
-    `${student.letter} finishes, <i>t</i><sub>γ</sub>`,
-    whenReached(student.finish, state.time, END),
-    TONES[i],
-    "First time at which the ground truth reward has risen by γ",
-  ]),
-  ...students.map(({ letter }, i) => [
-    `reward under ${letter} now`,
-    number(now[i].groundTruth[0], 2),
-    TONES[i],
-    "The student's expected ground truth reward at this time",
-  ]),
+  ...students.map(
+    (student, i) =>
+      /** @type {Readout} */ ([
+        `${student.letter} finishes, <i>t</i><sub>γ</sub>`,
+        whenReached(student.finish, state.time, END),
+        LETTERS[i],
+        "First time at which the ground truth reward has risen by γ",
+      ]),
+  ),
+  ...students.map(
+    ({ letter }, i) =>
+      /** @type {Readout} */ ([
+        `reward under ${letter} now`,
+        number(now[i].groundTruth[0], 2),
+        LETTERS[i],
+        "The student's expected ground truth reward at this time",
+      ]),
+  ),
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, students, now }) =>
   `At time ${number(state.time)}${state.metric === "natural" ? " of the natural gradient" : ""}: ` +
   students
@@ -260,7 +268,7 @@ const describe = ({ state, students, now }) =>
     )
     .join("");
 
-/** Play and pause. With reduced motion the race goes in half decades, a second apart. */
+/** Play and pause. With reduced motion the race goes in half decades, a second apart. @param {Frame<State>} frame */
 function setup({ set, button, state }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   let running = 0;
@@ -270,14 +278,16 @@ function setup({ set, button, state }) {
     running = 0;
     play.textContent = "▶ Play";
   };
+  /** @type {(step: (moment: number) => void) => number} */
   const soon = (step) =>
     (running = calm.matches ? setTimeout(() => step(performance.now()), 1000) : requestAnimationFrame(step));
   const start = () => {
+    /** @type {number | undefined} */
     let before;
     let time = state().time >= END ? START : state().time;
     set({ time });
     play.textContent = "❚❚ Pause";
-    const step = (moment) => {
+    const step = (/** @type {number} */ moment) => {
       const decades = calm.matches ? 0.5 : ((moment - (before ?? moment)) / 1000 / SECONDS) * Math.log10(END / START);
       before = moment;
       if (Math.abs(state().time / time - 1) > 1e-9) time = state().time; // the reader has moved the slider

@@ -17,39 +17,78 @@ import {
   twoPrompts,
 } from "./treatments.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
 
-let known = { key: "" }; // untreated training, while only the remedy changes
+/**
+ * @typedef {{remedy: keyof typeof REMEDIES, strength: number, step: number, gain: number, error: number, quiet: number,
+ *   skill: number, seed: number, rule: import("./treatments.mjs").Rule} & Record<`sample_${number}`, boolean>} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
 
+/**
+ * What training has: each prompt's rewards, the power of the deviation, the noise on a sample, and the samples that are used.
+ * @typedef {{reward: Float64Array[], power: number, noise: number, ranks: number[]}} Training
+ * @typedef {ReturnType<typeof follow>} Run
+ * @typedef {import("./treatments.mjs").TwoPrompts} TwoPrompts
+ * @typedef {Parameters<typeof twoPrompts>[0]} Setting
+ */
+
+const ALL = Array.from({ length: SAMPLES }, (_, i) => i);
+
+/** @type {(world: TwoPrompts) => Training} */
+const plain = (world) => ({ reward: world.scores[0], power: 0, noise: 0, ranks: ALL });
+
+/**
+ * How training goes, and the mean over the prompts of what is said of its rewards.
+ * @param {TwoPrompts} world
+ * @param {Pick<State, "rule" | "step">} steps
+ * @param {Training} training
+ */
+function follow(world, steps, training) {
+  const probs = world.probs.map((p) => groupProbabilities(p));
+  const groups = training.reward.map((r) => groupTable(r, training.power, training.ranks));
+  const mean = (/** @type {(prompt: number) => number} */ of) =>
+    PROMPTS.reduce((sum, _, p) => sum + of(p) / PROMPTS.length, 0);
+  return {
+    ...training,
+    ...train(world, groups, steps),
+    variance: mean((p) => rewardVariance(training.reward[p], world.probs[p])) + training.noise ** 2,
+    accuracy: mean((p) => grades(world.probs[p], training.reward[p], TRUTH).onpolicy),
+    used: mean((p) => expectation(probs[p], groups[p].used)),
+    largest: mean((p) => expectation(probs[p], groups[p].largest)),
+  };
+}
+
+/** Untreated training, kept while only the remedy changes. */
+const withoutRemedy = remembering(
+  (
+    /** @type {Pick<State, "rule" | "step"> & Setting & {before?: {power: number}}} */ {
+      rule,
+      step,
+      before,
+      ...setting
+    },
+  ) => {
+    const world = twoPrompts(setting);
+    return follow(world, { rule, step }, { ...plain(world), ...before });
+  },
+);
+
+/** @param {State} state */
 function compute(state) {
-  const { remedy, strength, rule, step } = state;
+  const { remedy, strength, rule, step, error, quiet, skill, seed } = state;
   const world = twoPrompts(state);
   const { title, words, before, after } = REMEDIES[remedy];
-  const ranks = Array.from({ length: SAMPLES }, (_, i) => i).filter((i) => state[`sample_${i + 1}`]);
-  const all = Array.from({ length: SAMPLES }, (_, i) => i);
-  const plain = { reward: world.scores[0], power: 0, noise: 0, ranks: all };
-  const follow = (training) => {
-    const probs = world.probs.map((p) => groupProbabilities(p));
-    const groups = training.reward.map((r) => groupTable(r, training.power, training.ranks));
-    const mean = (of) => PROMPTS.reduce((sum, _, p) => sum + of(p) / PROMPTS.length, 0);
-    return {
-      ...training,
-      ...train(world, groups, { rule, step }),
-      variance: mean((p) => rewardVariance(training.reward[p], world.probs[p])) + training.noise ** 2,
-      accuracy: mean((p) => grades(world.probs[p], training.reward[p], TRUTH).onpolicy),
-      used: mean((p) => expectation(probs[p], groups[p].used)),
-      largest: mean((p) => expectation(probs[p], groups[p].largest)),
-    };
-  };
-  const key = JSON.stringify([before, rule, step, state.error, state.quiet, state.skill, state.seed]);
-  if (known.key !== key) known = { key, ...follow({ ...plain, ...before }) };
-  const untreated = /** @type {any} */ (known);
-  const treated = follow({ ...plain, ...before, ...after(world, strength), ranks });
+  const ranks = ALL.filter((i) => state[`sample_${i + 1}`]);
+  const untreated = withoutRemedy({ rule, step, error, quiet, skill, seed, before });
+  const treated = follow(world, { rule, step }, { ...plain(world), ...before, ...after(world, strength), ranks });
   const start = untreated.truth[0];
   const most = 0.98 * (1 - start);
   const gain = Math.min(state.gain, most);
-  const reached = ({ truth }) => {
-    const at = truth.findIndex((value) => value >= start + gain);
-    return at < 0 ? undefined : at;
+  /** @type {(run: Run) => Run & {reached?: number}} */
+  const withTime = (run) => {
+    const at = run.truth.findIndex((value) => value >= start + gain);
+    return { ...run, reached: at < 0 ? undefined : at };
   };
   const silent = ranks.length < 2 && "fewer than two samples have no spread";
   const idle =
@@ -65,7 +104,7 @@ function compute(state) {
     probs: world.probs,
     titles: [...(idle ? [] : [`${title}, ${words(strength)}`]), title, ...title.split(/ \(|\)/).filter(Boolean)],
     untitled: before ? ["Untreated: GRPO", "GRPO"] : ["Untreated"],
-    runs: [untreated, treated].map((run) => ({ ...run, reached: reached(run) })),
+    runs: [untreated, treated].map(withTime),
     start,
     gain,
     limits: {
@@ -75,15 +114,16 @@ function compute(state) {
   };
 }
 
-/** @type {(run: any) => string} */
+/** @type {(run: {reached?: number}) => string} */
 const when = ({ reached }) => (reached === undefined ? `more than ${STEPS}` : String(reached));
 
-/** @type {(run: any) => boolean} whether training has lowered the ground truth, in the two digits that are shown */
+/** @type {(run: Run) => boolean} whether training has lowered the ground truth, in the two digits that are shown */
 const falls = ({ truth }) => truth[STEPS] < truth[0] - 0.005;
 
-/** How many samples of a group are used, in words; "" for all. */
+/** How many samples of a group are used, in words; "" for all. @type {(run: Run) => string} */
 const selection = ({ ranks }) => (ranks.length === SAMPLES ? "" : `${ranks.length} of ${SAMPLES} samples`);
 
+/** @type {Draw<View>} */
 function draw({ probs, titles, untitled, runs, start, gain }, width) {
   const narrow = width < 520;
   const [labels, gutter] = [36, narrow ? 14 : 34];
@@ -115,7 +155,7 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
     run.reward.forEach((reward, p) => {
       const from = left + p * (half + 10);
       const slot = half / TRUTH.length;
-      const across = (y) => from + (TRUTH.length - 1 - y + 0.5) * slot;
+      const across = (/** @type {number} */ y) => from + (TRUTH.length - 1 - y + 0.5) * slot;
       out += tag("path", { class: "rv-axis", d: `M${px(from)} ${px(dots.top + dots.height)}h${px(half)}` });
       out += tag("path", { class: "rv-grid", d: `M${px(from)} ${px(height(0))}h${px(half)}` });
       reward.forEach((r, y) => {
@@ -166,6 +206,7 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
     const x = linear([0, STEPS], [left, left + column]);
     const y = linear([-1, 1], [box.top + box.height, box.top]);
     const steps = run.truth.map((_, t) => t);
+    /** @type {(values: Float64Array, attributes: Attributes) => string} */
     const curve = (values, attributes) =>
       tag("path", {
         d: line(x, y, steps, values),
@@ -210,9 +251,9 @@ function draw({ probs, titles, untitled, runs, start, gain }, width) {
   return { height: curves.top + curves.height + 38, parts };
 }
 
-const arrow = (values) => values.join(" <small>→</small> ");
+const arrow = (/** @type {string[]} */ values) => values.join(" <small>→</small> ");
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ runs }) => [
   [
     "steps to gain <i>γ</i>, <i>t</i><sub>γ</sub>",
@@ -246,6 +287,7 @@ const readouts = ({ runs }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, titles, runs, gain }) =>
   `Ground truth reward over ${STEPS} ${state.rule === "plain" ? "plain steps" : "steps of fixed length"} on two prompts, untreated and treated side by side; treatment: ${titles[0]}${selection(runs[1]) ? `, ${selection(runs[1])} used` : ""}. ` +
   ["Untreated", "Treated"]

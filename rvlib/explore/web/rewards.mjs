@@ -6,7 +6,11 @@ import { expectation, rewardCovariance, rewardVariance } from "./flow.mjs";
 
 // ---- reward models made to order: rvlib/tabular/rewards.py, for ground truths without ties ----------------------------------
 
-/** The generator mulberry32: () => the next number in [0, 1), the same as rvlib.tabular.rewards.random draws. */
+/**
+ * The generator mulberry32: () => the next number in [0, 1), the same as rvlib.tabular.rewards.random draws.
+ * @param {number} seed
+ * @returns {() => number}
+ */
 export function random(seed) {
   let a = seed >>> 0;
   return () => {
@@ -17,18 +21,28 @@ export function random(seed) {
   };
 }
 
-/** Standard normal numbers, by Box and Muller, from numbers in [0, 1). */
+/**
+ * Standard normal numbers, by Box and Muller, from numbers in [0, 1).
+ * @param {() => number} uniform
+ * @returns {() => number}
+ */
 export const normals = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 
+/** @type {(n: number) => number} */
 const pairsOf = (n) => (n * (n - 1)) / 2;
 
-/** Every accuracy that a reward model for distinct ground truth rewards can have: the multiples of one over the pairs. */
+/**
+ * Every accuracy that a reward model for distinct ground truth rewards can have: the multiples of one over the pairs.
+ * @param {Numbers} groundTruth (n,)
+ * @returns {Float64Array} (n(n-1)/2 + 1,)
+ */
 export const attainableAccuracies = (groundTruth) =>
   Float64Array.from({ length: pairsOf(groundTruth.length) + 1 }, (_, right) => right / pairsOf(groundTruth.length));
 
 /**
  * Levels, 0 the worst, of a reward model with this accuracy: outputs ranked by noise - c · rank, with c between the slopes that
  * turn over the last pair to be misordered and the next; see rvlib/tabular/rankings.py.
+ * @type {(groundTruth: Numbers, accuracy: number, seed: number) => number[]}
  */
 function ranking(groundTruth, accuracy, seed) {
   const n = groundTruth.length;
@@ -59,12 +73,16 @@ function ranking(groundTruth, accuracy, seed) {
       [order[i], order[i + 1]] = [order[i + 1], order[i]];
       missing -= Math.sign(missing);
     }
+  /** @type {number[]} */
   const levels = new Array(n);
   order.forEach((i, place) => (levels[best[i]] = n - 1 - place));
   return levels;
 }
 
-/** The step, -1 below some level and 1 from it on, whose variance is largest. */
+/**
+ * The step, -1 below some level and 1 from it on, whose variance is largest.
+ * @type {(levels: number[], probs: Numbers) => number[]}
+ */
 function stepOf(levels, probs) {
   const n = levels.length;
   const mass = new Float64Array(n);
@@ -78,12 +96,27 @@ function stepOf(levels, probs) {
   return levels.map((level) => (level > split ? 1 : -1));
 }
 
-/** [low, high]: makeRewardModel reaches every reward variance v with low < v <= high at this accuracy and seed. */
+/**
+ * [low, high]: makeRewardModel reaches every reward variance v with low < v <= high at this accuracy and seed.
+ * @param {Numbers} groundTruth (n,)
+ * @param {Numbers} probs (n,)
+ * @param {number} accuracy one of attainableAccuracies
+ * @param {number} seed
+ * @returns {[number, number]}
+ */
 export function attainableVariance(groundTruth, probs, accuracy, seed) {
   return [0, rewardVariance(stepOf(ranking(groundTruth, accuracy, seed), probs), probs)];
 }
 
-/** Rewards in [-1, 1] with exactly this accuracy and this variance under probs. */
+/**
+ * Rewards in [-1, 1] with exactly this accuracy and this variance under probs.
+ * @param {Numbers} groundTruth (n,)
+ * @param {Numbers} probs (n,)
+ * @param {number} accuracy one of attainableAccuracies
+ * @param {number} variance in attainableVariance
+ * @param {number} seed
+ * @returns {Float64Array} (n,)
+ */
 export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
   const levels = ranking(groundTruth, accuracy, seed);
   const n = levels.length;
@@ -92,7 +125,7 @@ export function makeRewardModel(groundTruth, probs, accuracy, variance, seed) {
   if (variance === 0 && largest === 0) return Float64Array.from(even);
   if (!(variance > 0 && variance <= largest * (1 + 1e-12)))
     throw new RangeError(`variance must be in (0, ${largest}] for this accuracy and seed, got ${variance}.`);
-  const mix = (rest) => Float64Array.from(even, (r, y) => rest * r + (1 - rest) * step[y]); // rest = 1 - τ
+  const mix = (/** @type {number} */ rest) => Float64Array.from(even, (r, y) => rest * r + (1 - rest) * step[y]); // rest = 1 - τ
   const away = step.map((r, y) => r - even[y]);
   const [falls, rises] = [-rewardCovariance(even, away, probs), rewardCovariance(step, away, probs)];
   const start = falls > 0 && rises > 0 ? Math.min(falls / (falls + rises), 1 - APART) : 0;
@@ -108,7 +141,14 @@ const APART = 1e-10; // keeps neighbours distinct in double precision
 
 // ---- the teachers of the paper's Theorem 5 --------------------------------------------------------------------------------
 
-/** The slow teacher: rewards in (0, 1/T) with this accuracy; rvlib.tabular.accurate_but_slow. */
+/**
+ * The slow teacher: rewards in (0, 1/T) with this accuracy; rvlib.tabular.accurate_but_slow.
+ * @param {Numbers} groundTruth (n,)
+ * @param {number} accuracy one of attainableAccuracies
+ * @param {number} slowness T
+ * @param {number} seed
+ * @returns {Float64Array} (n,)
+ */
 export function accurateButSlow(groundTruth, accuracy, slowness, seed) {
   const levels = ranking(groundTruth, accuracy, seed);
   return Float64Array.from(levels, (level) => (level + 1) / (levels.length + 1) / slowness);
@@ -116,7 +156,12 @@ export function accurateButSlow(groundTruth, accuracy, slowness, seed) {
 
 /**
  * The fast teacher: 1 on output 0, which must be the best, the others between 0 and its probability, with this accuracy;
- * rvlib.tabular.inaccurate_but_fast. accuracy: right pairs over all pairs, at least the n - 1 pairs of output 0.
+ * rvlib.tabular.inaccurate_but_fast.
+ * @param {Numbers} groundTruth (n,)
+ * @param {Numbers} probs (n,)
+ * @param {number} accuracy right pairs over all pairs, at least the n - 1 pairs of output 0
+ * @param {number} seed
+ * @returns {Float64Array} (n,)
  */
 export function inaccurateButFast(groundTruth, probs, accuracy, seed) {
   const n = groundTruth.length;
@@ -124,7 +169,13 @@ export function inaccurateButFast(groundTruth, probs, accuracy, seed) {
   return Float64Array.from(groundTruth, (_, y) => (y ? (probs[0] * (levels[y - 1] + 1)) / n : 1));
 }
 
-/** Upper bounds on t_γ under the fast teacher, of the paper's Theorem 5 and ours; in the units of the flow, for λ = 0. */
+/**
+ * Upper bounds on t_γ under the fast teacher, of the paper's Theorem 5 and ours; in the units of the flow, for λ = 0.
+ * @param {Numbers} groundTruth (n,)
+ * @param {Numbers} probs (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} gain
+ */
 export function fastTimeBounds(groundTruth, probs, reward, gain) {
   const rho = (expectation(probs, groundTruth) + gain + 1) / (groundTruth[0] + 1);
   const wait = 1 / probs[0] - 1 / rho;
@@ -136,7 +187,13 @@ export function fastTimeBounds(groundTruth, probs, reward, gain) {
 
 // ---- Best-of-N --------------------------------------------------------------------------------------------------------
 
-/** Distribution of the output that Best-of-n keeps, a tie broken evenly among the samples; rvlib.tabular.best_of_n_probs. */
+/**
+ * Distribution of the output that Best-of-n keeps, a tie broken evenly among the samples; rvlib.tabular.best_of_n_probs.
+ * @param {Numbers} probs (n,)
+ * @param {Numbers} reward (n,)
+ * @param {number} n samples
+ * @returns {Float64Array} (n,)
+ */
 export function bestOfNProbs(probs, reward, n) {
   const order = Array.from(reward, (_, y) => y).sort((a, b) => reward[b] - reward[a]); // best first
   const kept = new Float64Array(reward.length);

@@ -8,6 +8,13 @@ import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
 import { problem, rangeOf, teacher } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
+import { remembering } from "./work.mjs";
+
+/**
+ * @typedef {{accuracy: number, variance: number, multiplier: number, noise: number, group: number, step: number, kl_coef: number,
+ *   seed: number, estimator: keyof typeof NAMES, optimiser: "plain" | "adam"}} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
 
 const [OUTPUTS, STEPS, RUNS] = [8, 300, 6];
 const ADAM = 0.05; // Adam's step, as a share of the plain one
@@ -28,6 +35,7 @@ export function advantages(rewards, estimator, out = new Array(rewards.length)) 
     out[i] = rewards[i] - mean;
     squares += out[i] * out[i];
   }
+  /** @type {Record<string, Pair>} */
   const factors = {
     rloo: [k, k - 1],
     grpo: [1, Math.sqrt(squares / (k - 1)) + STD_FLOOR],
@@ -41,7 +49,12 @@ export function advantages(rewards, estimator, out = new Array(rewards.length)) 
   return out;
 }
 
-/** Each step's chance of one run: a group's numbers in [0, 1), by which outputs are drawn, then its label noise. */
+/** @typedef {{drawn: Float64Array, noise?: Float64Array}} Chance of one step, (group,) each */
+
+/**
+ * Each step's chance of one run: a group's numbers in [0, 1), by which outputs are drawn, then its label noise.
+ * @type {(seed: number, group: number, noisy: boolean) => Chance[]}
+ */
 function chance(seed, group, noisy) {
   const uniform = random(seed);
   const normal = normals(uniform);
@@ -51,20 +64,16 @@ function chance(seed, group, noisy) {
   }));
 }
 
-let known = { key: "" };
-
 /** All runs' chances, which only the seed, the group and whether there is noise change: drawn once, not at each move of a slider. */
-function chances({ seed, group, noise }) {
-  const key = [seed, group, noise > 0].join();
-  if (known.key !== key)
-    known = { key, runs: Array.from({ length: RUNS }, (_, i) => chance(1000 * seed + i, group, noise > 0)) };
-  return known.runs;
-}
+const chances = remembering((/** @type {{seed: number, group: number, noisy: boolean}} */ { seed, group, noisy }) =>
+  Array.from({ length: RUNS }, (_, i) => chance(1000 * seed + i, group, noisy)),
+);
 
 /**
  * The ground truth reward after each step of one run; no sampling, and no estimator, without `steps`, its chances. Where steps
  * are so large that a number overflows, or a probability with a KL term falls to zero, the run has diverged: `end` is the
  * last step before, whose reward the rest of the curve keeps.
+ * @type {(world: World, reward: Float64Array, state: State, steps?: Chance[]) => Run}
  */
 function run(
   { logits, groundTruth },
@@ -97,7 +106,7 @@ function run(
         let [y, left] = [0, drawn[i] - probs[0]];
         while (left > 0 && y < OUTPUTS - 1) left -= probs[++y];
         outputs[i] = y;
-        rewards[i] = regularised[y] + (noise ? multiplier * noise * deviations[i] : 0);
+        rewards[i] = regularised[y] + (deviations ? multiplier * noise * deviations[i] : 0);
       }
       advantages(rewards, estimator, scores);
       let total = 0;
@@ -123,17 +132,20 @@ function run(
   return { curve, end: STEPS };
 }
 
+/** @param {State} state */
 function compute(state) {
   const world = problem({ outputs: OUTPUTS, peakedness: 0.5, skill: -0.7, seed: state.seed });
   const made = teacher(world, state.accuracy, state.variance, state.seed);
-  const runs = chances(state).map((steps) => run(world, made.reward, state, steps));
+  const { seed, group, noise } = state;
+  const runs = chances({ seed, group, noisy: noise > 0 }).map((steps) => run(world, made.reward, state, steps));
   const mean = new Float64Array(STEPS + 1);
   for (const { curve } of runs) for (let t = 0; t <= STEPS; t++) mean[t] += curve[t] / RUNS;
   const exact = run(world, made.reward, state);
   // That it then changes nothing is for the reader to try: it stays a slider.
   const cancelled = state.optimiser === "adam" && state.kl_coef === 0;
+  /** @type {Record<string, Limit>} */
   const scale = cancelled ? { multiplier: { hint: "Adam cancels it while λ = 0" } } : {};
-  return { state, made, runs, mean, exact, limits: { ...rangeOf(made, state.variance, number), ...scale } };
+  return { state, made, runs, mean, exact, limits: { ...rangeOf(made, state.variance), ...scale } };
 }
 
 /** @typedef {{curve: Float64Array, end: number}} Run */
@@ -150,6 +162,7 @@ const diverged = ({ runs, exact }) => {
 
 export const NAMES = { rloo: "RLOO", grpo: "GRPO", dr_grpo: "Dr. GRPO", reinforce: "REINFORCE" };
 
+/** @type {Draw<View>} */
 function draw({ state, runs, mean, exact }, width) {
   const key = rows(44, 32, width - 58, [
     { words: `${NAMES[state.estimator]}, ${state.group} samples`, tone: "truth", weight: 600 },
@@ -161,7 +174,7 @@ function draw({ state, runs, mean, exact }, width) {
   const seen = [0, ...new Set(Array.from({ length: 80 }, (_, i) => Math.round(STEPS ** (i / 79))))]; // on a logarithmic axis
   const x = logarithmic([1, STEPS + 1], [box.left, box.left + box.width]);
   const y = linear([-1, 1], [box.top + box.height, box.top]);
-  const at = (curve, end = STEPS) => {
+  const at = (/** @type {Float64Array} */ curve, end = STEPS) => {
     const drawn = [...seen.filter((t) => t < end), end];
     return line(
       x,
@@ -199,7 +212,7 @@ function draw({ state, runs, mean, exact }, width) {
   return { height: box.top + box.height + 38, parts: [out, clipped(box, ...faint, middle, smooth) + crosses.join("")] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ made, mean, exact, runs, state }) => [
   [
     "mean at the end",
@@ -221,6 +234,7 @@ const readouts = ({ made, mean, exact, runs, state }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, made, mean, runs, exact }) =>
   `Ground truth reward over ${STEPS} steps of ${NAMES[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
   `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact.curve[STEPS], 2)}.${diverged({ runs, exact }) ? ` With steps so large it ${diverged({ runs, exact })}.` : ""}`;

@@ -4,9 +4,20 @@
 //
 //   point = Σ_i x_i v_i,   x_i = centre + ⅔ point·v_i,   v_i the corners of an equilateral triangle on the unit circle
 
+import { sum } from "./flow.mjs";
 import { clamp, line, px, tag } from "./plot.mjs";
+import { remembering } from "./work.mjs";
 
 const H = Math.sqrt(3) / 2;
+/** @typedef {number[]} Point of the unit disc */
+/** @typedef {Numbers} Probs of the three outputs */
+/**
+ * A plane of policies: where a policy lies in the unit disc, which policy lies at a point, which interval of the line at a
+ * depth after a turn lies in it, and its outline.
+ * @typedef {{place: (probs: Probs) => Point, probs: (point: Point) => Probs,
+ *   chord: (depth: number, turn: number) => Pair | undefined, outline: Point[]}} Plane
+ */
+
 export const CORNERS = [
   [0, 1],
   [H, -0.5],
@@ -17,16 +28,17 @@ const ROWS = 24;
 const COLUMNS = 16;
 const MESH = 34;
 
-const toPoint = (x) => [0, 1].map((axis) => x.reduce((total, value, i) => total + value * CORNERS[i][axis], 0));
+/** @type {(x: Numbers) => Point} */
+const toPoint = (x) => [0, 1].map((axis) => sum(3, (i) => x[i] * CORNERS[i][axis]));
+/** @type {(point: Point, centre: number) => number[]} */
 const fromPoint = (point, centre) =>
   CORNERS.map((corner) => centre + (2 / 3) * (point[0] * corner[0] + point[1] * corner[1]));
 
-/** The two planes: where a policy lies in the unit disc, which policy lies at a point, and how wide the plane is at depth d after a turn. */
+/** @type {Record<"policies" | "logits", Plane>} */
 export const PLANES = {
   policies: {
     place: (probs) => toPoint(probs),
     probs: (point) => fromPoint(point, 1 / 3).map((p) => Math.max(p, 0)),
-    /** The interval of the line {cos, sin}·… at this depth that lies in the triangle, [from, to] or undefined. */
     chord(depth, turn) {
       let [from, to] = [-2, 2];
       for (const [cx, cy] of CORNERS) {
@@ -43,7 +55,7 @@ export const PLANES = {
     outline: CORNERS,
   },
   logits: {
-    place: (probs) => toPoint(probs.map((p) => Math.log(Math.max(p, 1e-300)))).map((x) => x / REACH),
+    place: (probs) => toPoint(Float64Array.from(probs, (p) => Math.log(Math.max(p, 1e-300)))).map((x) => x / REACH),
     probs([x, y]) {
       const [a, b, c] = CORNERS.map((corner) => Math.exp((2 / 3) * REACH * (x * corner[0] + y * corner[1])));
       return [a / (a + b + c), b / (a + b + c), c / (a + b + c)];
@@ -54,19 +66,22 @@ export const PLANES = {
 };
 
 /**
- * The projection into box {left, top, width, height}: (point, value in [-1, 1]) ↦ pixels. turn and tilt in degrees; at tilt
- * 90 one looks straight down.
+ * The projection into a box: (point, value in [-1, 1]) ↦ pixels.
+ * @param {Box} box
+ * @param {number} turn in degrees
+ * @param {number} tilt in degrees; at 90 one looks straight down
  */
 export function projection({ left, top, width, height }, turn, tilt) {
   const [a, e] = [(turn * Math.PI) / 180, (tilt * Math.PI) / 180];
   const lift = 0.62;
   const scale = Math.min(width / 2.04, height / (2 * Math.sin(e) + 2 * lift * Math.cos(e)));
   const [x0, y0] = [left + width / 2, top + height / 2];
+  /** @type {(across: number, depth: number, value: number) => Pair} */
   const onScreen = (across, depth, value) => [
     x0 + scale * across,
     y0 - scale * (depth * Math.sin(e) + value * lift * Math.cos(e)),
   ];
-  /** @type {(point: number[], value: number) => number[]} */
+  /** @type {(point: Point, value: number) => Pair} */
   const project = ([x, y], value) =>
     onScreen(x * Math.cos(a) - y * Math.sin(a), x * Math.sin(a) + y * Math.cos(a), value);
   return Object.assign(project, { onScreen, turn: a });
@@ -75,12 +90,17 @@ export function projection({ left, top, width, height }, turn, tilt) {
 /**
  * The surface value(probs) over a plane, as slices across the line of sight, drawn from the back to the front so that the
  * near hides the far. Each slice is coloured by height: one gradient, moved to where the slice's heights are.
+ * @param {Plane} plane
+ * @param {ReturnType<typeof projection>} project
+ * @param {(probs: Probs) => number} value
+ * @param {string} id of the gradients
  */
 export function surface(plane, project, value, id) {
   const { turn, onScreen } = project;
-  const slice = (depth) => {
-    const [from, to] = plane.chord(depth, turn) ?? [];
-    if (from === undefined) return undefined;
+  const slice = (/** @type {number} */ depth) => {
+    const chord = plane.chord(depth, turn);
+    if (!chord) return undefined;
+    const [from, to] = chord;
     return Array.from({ length: COLUMNS + 1 }, (_, k) => {
       const across = from + ((to - from) * k) / COLUMNS;
       const point = [
@@ -97,7 +117,7 @@ export function surface(plane, project, value, id) {
   const [far, near] = [Math.max(...ends) - 1e-6, Math.min(...ends) + 1e-6];
   // A round plane is sliced finer at its ends, where it narrows fastest.
   const round = ends.length > 9;
-  const share = (i) => i / ROWS - (round ? Math.sin((2 * Math.PI * i) / ROWS) / 9 : 0);
+  const share = (/** @type {number} */ i) => i / ROWS - (round ? Math.sin((2 * Math.PI * i) / ROWS) / 9 : 0);
   const even = Array.from({ length: ROWS + 1 }, (_, i) => far + (near - far) * share(i));
   const depths = [...even, ...(round ? [] : ends.map((d) => clamp(d, near, far)))].sort((a, b) => b - a);
   let back = slice(far);
@@ -129,6 +149,7 @@ export function surface(plane, project, value, id) {
   return tag("defs", {}, tag("linearGradient", { id }, ...stops), gradients) + slices;
 }
 
+/** @type {(points: number[][]) => string} the `d` of a line through points in pixels */
 export const path = (points) =>
   line(
     (x) => x,
@@ -137,13 +158,15 @@ export const path = (points) =>
     points.map(([, y]) => y),
   );
 
-/** Triangles of a fine mesh of the plane, each three points of the unit disc. */
-const meshes = new Map();
-function mesh(name) {
-  if (meshes.has(name)) return meshes.get(name);
+/** @typedef {{triangles: number[][], points: Point[], probs: Probs[]}} Mesh the triangles: three places in `points` each */
+
+/** A fine mesh of a plane. @param {keyof typeof PLANES} name */
+function makeMesh(name) {
+  /** @type {Point[][]} */
   const triangles = [];
   if (name === "policies") {
-    const at = (i, j) => toPoint([i / MESH, j / MESH, (MESH - i - j) / MESH]);
+    const at = (/** @type {number} */ i, /** @type {number} */ j) =>
+      toPoint([i / MESH, j / MESH, (MESH - i - j) / MESH]);
     for (let i = 0; i < MESH; i++)
       for (let j = 0; i + j < MESH; j++) {
         triangles.push([at(i, j), at(i + 1, j), at(i, j + 1)]);
@@ -151,7 +174,7 @@ function mesh(name) {
       }
   } else {
     const cells = 44;
-    const at = (i, j) => [(2 * i) / cells - 1, (2 * j) / cells - 1];
+    const at = (/** @type {number} */ i, /** @type {number} */ j) => [(2 * i) / cells - 1, (2 * j) / cells - 1];
     for (let i = 0; i < cells; i++)
       for (let j = 0; j < cells; j++) {
         if (Math.hypot(...at(i + 0.5, j + 0.5)) > 1.05) continue;
@@ -159,32 +182,39 @@ function mesh(name) {
         triangles.push([at(i + 1, j), at(i, j + 1), at(i + 1, j + 1)]);
       }
   }
+  /** @type {Map<string, number>} */
   const index = new Map();
+  /** @type {Point[]} */
   const points = [];
-  const known = (point) => {
+  const known = (/** @type {Point} */ point) => {
     const key = point.map((x) => x.toFixed(9)).join();
-    if (!index.has(key)) index.set(key, points.push(point) - 1);
-    return index.get(key);
+    const place = index.get(key) ?? points.push(point) - 1;
+    index.set(key, place);
+    return place;
   };
-  const made = {
+  return {
     triangles: triangles.map((triangle) => triangle.map(known)),
     points,
     probs: points.map(PLANES[name].probs),
   };
-  meshes.set(name, made);
-  return made;
 }
+const mesh = remembering(makeMesh, 2);
 
 /**
  * Contours of value(probs) at evenly spaced levels, in a map that takes a point of the unit disc to pixels: one path a level.
  * A contour enters and leaves a triangle by two of its sides; sides shared by two triangles join the pieces to lines.
+ * @param {keyof typeof PLANES} name
+ * @param {(probs: Probs) => number} value
+ * @param {number[]} levels
+ * @param {(point: Point) => number[]} toPixels
+ * @returns {string[]}
  */
 export function contours(name, value, levels, toPixels) {
   const { triangles, points, probs } = mesh(name);
   const heights = probs.map(value);
   const pixels = points.map(toPixels);
   const spacing = levels[1] - levels[0];
-  const links = levels.map(() => new Map()); // a level's sides, each with the sides that it is joined to
+  const links = levels.map(() => /** @type {Map<number, number[]>} */ (new Map())); // a level's sides, each with the sides that it is joined to
   for (const triangle of triangles) {
     const [a, b, c] = triangle;
     const [low, high] = [Math.min(heights[a], heights[b], heights[c]), Math.max(heights[a], heights[b], heights[c])];
@@ -207,22 +237,21 @@ export function contours(name, value, levels, toPixels) {
     }
   }
   return links.map((sides, k) => {
-    const at = (side) => {
+    const at = (/** @type {number} */ side) => {
       const [i, j] = [Math.floor(side / points.length), side % points.length];
       const share = (levels[k] - heights[i]) / (heights[j] - heights[i]);
       return `${px(pixels[i][0] + share * (pixels[j][0] - pixels[i][0]))} ${px(pixels[i][1] + share * (pixels[j][1] - pixels[i][1]))}`;
     };
     let d = "";
-    const walk = (start) => {
-      let before = start;
+    const walk = (/** @type {number} */ start) => {
+      let [before, side] = [start, start];
       d += `M${at(start)}`;
-      for (
-        let side = start;
-        (side = sides.get(side)?.find((next) => sides.has(next) && next !== before)) !== undefined;
-      ) {
+      for (;;) {
+        const next = sides.get(side)?.find((joined) => sides.has(joined) && joined !== before);
+        if (next === undefined) break;
         sides.delete(before);
-        d += `L${at(side)}`;
-        before = side;
+        d += `L${at(next)}`;
+        before = side = next;
       }
       sides.delete(before);
     };

@@ -8,6 +8,15 @@ import PAIRS from "./papertables.mjs";
 import { axes, clipped, fitted, fixed, linear, rows, shortened, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
 
+/**
+ * @typedef {{property: keyof typeof PROPERTIES, outcome: keyof typeof OUTCOMES, pair: string} &
+ *   Record<keyof typeof MODELS, boolean>} State
+ */
+/** @typedef {ReturnType<typeof compute>} View */
+
+/** @typedef {(typeof PAIRS)[number]} Pairing of a policy and an algorithm */
+/** @typedef {Record<Exclude<keyof Pairing, "label" | "models">, number>} Row one reward model's numbers in it */
+
 const MODELS = {
   grm_gemma: "GRM-Gemma-2-2B",
   grm_llama: "GRM-Llama-3.2-3B",
@@ -15,6 +24,7 @@ const MODELS = {
   gemma: "RM-Gemma-2B",
 };
 const COLOURS = ["pin-4", "pin-2", "pin-0", "pin-5"];
+/** @type {Record<"variance" | "onpolicy" | "offpolicy" | "accuracy" | "both" | "product", [string, (row: Row) => number]>} */
 const PROPERTIES = {
   variance: ["reward variance", (row) => row.reward_variance],
   onpolicy: ["on-policy accuracy", (row) => row.on_policy_accuracy],
@@ -29,26 +39,41 @@ const PROPERTIES = {
     (row) => Math.sqrt(row.reward_variance) * (2 * row.on_policy_accuracy - 1),
   ],
 };
+/** @type {Record<"truth" | "proxy", [string, keyof Row]>} */
 const OUTCOMES = { truth: ["ground truth reward", "ground_truth_increase"], proxy: ["proxy reward", "proxy_increase"] };
 
-/** Pearson's correlation; NaN for fewer than two points or no spread. */
+/**
+ * Pearson's correlation; NaN for fewer than two points or no spread.
+ * @param {number[]} xs
+ * @param {number[]} ys of the same length
+ * @returns {number}
+ */
 export function pearson(xs, ys) {
-  const centred = (values) => values.map((v) => v - values.reduce((sum, w) => sum + w, 0) / values.length);
+  const centred = (/** @type {number[]} */ values) =>
+    values.map((v) => v - values.reduce((sum, w) => sum + w, 0) / values.length);
+  /** @type {(u: number[], v: number[]) => number} */
   const dot = (u, v) => u.reduce((sum, a, i) => sum + a * v[i], 0);
   const [a, b] = [centred(xs), centred(ys)];
   return xs.length > 1 ? dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)) : NaN;
 }
 
-/** Less the mean, over the standard deviation (of the population, as rvlib.paper.within_groups); zeros where there is none. */
+/**
+ * Less the mean, over the standard deviation (of the population, as rvlib.paper.within_groups); zeros where there is none.
+ * @type {(values: number[]) => number[]}
+ */
 function standardised(values) {
   const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
   const deviation = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length);
   return values.map((v) => (deviation > 0 ? (v - mean) / deviation : 0));
 }
 
-/** The points of a state: [{model, pair, x, y}]. */
+/**
+ * The points of a state.
+ * @param {State} state
+ * @returns {{model: string, pair: string, x: number, y: number}[]}
+ */
 export function points(state) {
-  const ticked = Object.keys(MODELS)
+  const ticked = /** @type {(keyof typeof MODELS)[]} */ (Object.keys(MODELS))
     .filter((key) => state[key])
     .map((key) => MODELS[key]);
   const [, property] = PROPERTIES[state.property];
@@ -56,23 +81,28 @@ export function points(state) {
   const selected = state.pair === "all" ? PAIRS : [PAIRS[Number(state.pair)]];
   return selected.flatMap((pair) => {
     const kept = pair.models.map((_, i) => i).filter((i) => ticked.includes(pair.models[i]));
-    const rows = kept.map((i) => Object.fromEntries(Object.entries(pair).map(([key, values]) => [key, values[i]])));
+    const rows = kept.map(
+      (i) =>
+        /** @type {Row} */ (Object.fromEntries(Object.entries(pair).map(([key, values]) => [key, Number(values[i])]))),
+    );
     let [xs, ys] = [rows.map(property), rows.map((row) => row[outcome])];
     if (state.pair === "all") [xs, ys] = [standardised(xs), standardised(ys)];
     return kept.map((i, k) => ({ model: pair.models[i], pair: pair.label, x: xs[k], y: ys[k] }));
   });
 }
 
+/** @param {State} state */
 function compute(state) {
   const cloud = points(state);
   const [xs, ys] = [cloud.map((p) => p.x), cloud.map((p) => p.y)];
   return { state, cloud, pearson: pearson(xs, ys), spearman: cloud.length > 1 ? spearman(xs, ys) : NaN };
 }
 
+/** @type {Draw<View>} */
 function draw({ state, cloud, pearson: r }, width) {
   const all = state.pair === "all";
   const names = Object.values(MODELS);
-  const colour = (model) => COLOURS[names.indexOf(model)];
+  const colour = (/** @type {string} */ model) => COLOURS[names.indexOf(model)];
   const left = 52;
   const note = all
     ? "in standard deviations within a pair; the paper's"
@@ -107,7 +137,9 @@ function draw({ state, cloud, pearson: r }, width) {
     ),
   );
   if (Number.isFinite(r)) {
-    const [mx, my] = ["x", "y"].map((key) => cloud.reduce((sum, p) => sum + p[key], 0) / cloud.length);
+    const [mx, my] = /** @type {const} */ (["x", "y"]).map(
+      (key) => cloud.reduce((sum, p) => sum + p[key], 0) / cloud.length,
+    );
     const slope =
       cloud.reduce((sum, p) => sum + (p.x - mx) * (p.y - my), 0) / cloud.reduce((sum, p) => sum + (p.x - mx) ** 2, 0);
     const [from, to] = [box.left, box.left + box.width].map((at) => x.invert(at));
@@ -147,15 +179,16 @@ function draw({ state, cloud, pearson: r }, width) {
   return { height: box.top + box.height + 42, parts: [out, area + clipped(box, ...dots) + labels.join("")] };
 }
 
-const say = (r) => (Number.isFinite(r) ? fixed(r, 2) : "–");
+const say = (/** @type {number} */ r) => (Number.isFinite(r) ? fixed(r, 2) : "–");
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ cloud, pearson: r, spearman: rho }) => [
   ["Pearson", say(r), "truth", "Correlation of the points shown"],
   ["Spearman", say(rho), "", "Correlation of their ranks"],
   ["points", String(cloud.length), ""],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, cloud, pearson: r, spearman: rho }) =>
   `Increase of the ${OUTCOMES[state.outcome][0]} against ${PROPERTIES[state.property][0]} for ${cloud.length} public reward models of the paper's Tables 10 to 12, ` +
   `${state.pair === "all" ? "nine pairs of policy and algorithm standardised each by itself" : PAIRS[Number(state.pair)].label}. Pearson's correlation is ${say(r)}, Spearman's ${say(rho)}.`;

@@ -8,12 +8,16 @@ import { T_GAMMA, clipped, dot, fitted, line, linear, logarithmic, number, px, r
 import { gainLimit, gainTime, when } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 
+/** @typedef {{rarity: number, likely: number, outputs: number, scale: number, kl_coef: number, gain: number}} State */
+/** @typedef {ReturnType<typeof compute>} View */
+
 const [START, END] = [0.1, 1e7];
 const GRID = Array.from({ length: 72 }, (_, i) => START * (END / START) ** (i / 71));
 const POLICIES = ["says y, hardly ever y′", "says y′, hardly ever y", "says both"];
 const EXCHANGED = { policies: [1, 0, 2], teachers: [1, 0, 2, 3] }; // what each becomes with y and y′ exchanged
 const TEACHERS = ["likes y", "likes y′", "likes both", "ranks all right"];
 
+/** @param {State} state */
 function compute(state) {
   const { outputs: n, rarity, likely, kl_coef: klCoef } = state;
   const rare = rarity ** -2;
@@ -28,6 +32,7 @@ function compute(state) {
   const start = expectation(starts[0], groundTruth);
   const attainable = 0.98 * (1 - start);
   const gain = Math.min(state.gain, attainable);
+  /** @type {((i: number) => number)[]} */
   const marks = [
     (i) => (i === 0 ? 1 : -1),
     (i) => (i === 1 ? 1 : -1),
@@ -36,7 +41,9 @@ function compute(state) {
   ];
   const rewards = marks.map((mark) => Float64Array.from({ length: n }, (_, i) => mark(i)));
   // The ground truth has y and y′ alike: with the two exchanged in policy and teacher, training is the same. Seven runs fill the twelve cells.
+  /** @type {Record<string, ReturnType<typeof solve>>} */
   const solved = {};
+  /** @type {(probs: Float64Array, reward: Float64Array) => {curve: number[], time: number, variance: number}} */
   const solve = (probs, reward) => {
     const logits = probs.map(Math.log);
     const flow = gradientFlow(logits, reward, END, { groundTruth, klCoef, tolerance: 1e-5 });
@@ -48,7 +55,8 @@ function compute(state) {
   };
   const rows = starts.map((probs, i) => {
     const cells = rewards.map(
-      (reward, j) => (solved[[i, j]] = solved[[EXCHANGED.policies[i], EXCHANGED.teachers[j]]] ?? solve(probs, reward)),
+      (reward, j) =>
+        (solved[`${i},${j}`] = solved[`${EXCHANGED.policies[i]},${EXCHANGED.teachers[j]}`] ?? solve(probs, reward)),
     );
     const first = Math.min(...cells.map((cell) => (Number.isNaN(cell.time) ? Infinity : cell.time)));
     return cells.map((cell) => ({ ...cell, best: cell.time <= first * (1 + 1e-6) && Number.isFinite(first) }));
@@ -60,6 +68,7 @@ function compute(state) {
   return { state, rows, start, gain, rare, limits };
 }
 
+/** @type {Draw<View>} */
 function draw({ rows: policies, start, gain }, width) {
   const narrow = width < 560;
   const gap = narrow ? 6 : 14;
@@ -106,6 +115,7 @@ function draw({ rows: policies, start, gain }, width) {
       });
       const reached = time <= END ? dot(x(time), y(start + gain), "truth", 4) : "";
       out += clipped(box, goal, path, reached);
+      /** @type {Pair} */
       const room = [box.left, box.left + cell];
       const ways = [`${T_GAMMA}${time < Infinity ? " = " : " "}`, ""].map(
         (of) => `${best ? "✓ " : ""}${of}${when(time)}`,
@@ -130,7 +140,7 @@ function draw({ rows: policies, start, gain }, width) {
   return { height: head + 3 * (height + 62) + 4, parts: [frame, ...parts, ...said] };
 }
 
-/** @type {Definition["readouts"]} */
+/** @type {Readouts<View>} */
 const readouts = ({ rows, rare }) => [
   ["the rare good output’s probability", number(rare, 2), "", "T to the minus 2"],
   [
@@ -147,6 +157,7 @@ const readouts = ({ rows, rare }) => [
   ],
 ];
 
+/** @type {Describe<View>} */
 const describe = ({ state, rows, gain, rare }) =>
   `A grid of three policies by four teachers; in each cell the ground truth reward against time from 0.1 to ten million, and the time to gain ${number(gain, 2)}. One of two good outputs has probability ${number(state.likely, 2)}, the other ${number(rare, 2)}. ` +
   rows

@@ -10,7 +10,12 @@ import { shapeOf } from "./autoregressive.mjs";
 
 const HEADS = 2;
 
-/** The parts of the vector, {name: [start, size]}, and its length, for one prompt token and `width` channels. */
+/**
+ * The parts of the vector, each with its start and size, and its length, for one prompt token and `width` channels.
+ * @param {number} vocabulary
+ * @param {number} length
+ * @param {number} width
+ */
 function layout(vocabulary, length, width) {
   const inner = 2 * width;
   const sizes = {
@@ -33,15 +38,23 @@ function layout(vocabulary, length, width) {
     head: (vocabulary + 1) * width,
   };
   let total = 0;
-  const parts = {};
-  for (const [name, size] of Object.entries(sizes)) {
-    parts[name] = [total, size];
-    total += size;
+  /** @typedef {keyof typeof sizes} Part */
+  const parts = /** @type {Record<Part, Pair>} */ ({});
+  for (const name of /** @type {Part[]} */ (Object.keys(sizes))) {
+    parts[name] = [total, sizes[name]];
+    total += sizes[name];
   }
   return { parts, total };
 }
 
-/** Random parameters: normal with this spread, gains of the norms at 1, biases at 0. */
+/**
+ * Random parameters: normal with this spread, gains of the norms at 1, biases at 0.
+ * @param {number} vocabulary
+ * @param {number} length
+ * @param {number} width
+ * @param {number} spread
+ * @param {() => number} normal
+ */
 export function start(vocabulary, length, width, spread, normal) {
   const { parts, total } = layout(vocabulary, length, width);
   const vector = new Float64Array(total);
@@ -52,6 +65,7 @@ export function start(vocabulary, length, width, spread, normal) {
   return vector;
 }
 
+/** @type {(x: Float64Array, gain: Float64Array, shift: Float64Array) => Float64Array} */
 function norm(x, gain, shift) {
   const n = x.length;
   let [mean, square] = [0, 0];
@@ -61,7 +75,10 @@ function norm(x, gain, shift) {
   return x.map((value, i) => (value - mean) * scale * gain[i] + shift[i]);
 }
 
-/** x (n) times a matrix (n × m), plus a bias (m). */
+/**
+ * x (n) times a matrix (n × m), plus a bias (m).
+ * @type {(x: Float64Array, matrix: Float64Array, bias: Float64Array) => Float64Array}
+ */
 function affine(x, matrix, bias) {
   const out = Float64Array.from(bias);
   const m = bias.length;
@@ -69,30 +86,42 @@ function affine(x, matrix, bias) {
   return out;
 }
 
-const gelu = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+const gelu = (/** @type {number} */ x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
-/** The logits of every prefix, a row of V each, for the prompt token V. */
+/** @typedef {{parent?: Node, depth: number, key: Float64Array, value: Float64Array}} Node of the tree of prefixes */
+
+/**
+ * The logits of every prefix, a row of V each, for the prompt token V.
+ * @param {Float64Array} vector parameters
+ * @param {number} vocabulary
+ * @param {number} length
+ * @param {number} width
+ * @returns {Float64Array} (prefixes · V,)
+ */
 export function table(vector, vocabulary, length, width) {
   const { parts } = layout(vocabulary, length, width);
-  const p = Object.fromEntries(
-    Object.entries(parts).map(([name, [from, size]]) => [name, vector.subarray(from, from + size)]),
+  const p = /** @type {Record<keyof typeof parts, Float64Array>} */ (
+    Object.fromEntries(Object.entries(parts).map(([name, [from, size]]) => [name, vector.subarray(from, from + size)]))
   );
   const [prefixes] = shapeOf(vocabulary, length);
   const out = new Float64Array(prefixes * vocabulary);
+  /** @type {Node[]} */
   const nodes = [];
   for (let h = 0; h < prefixes; h++) {
     const parent = h ? nodes[Math.floor((h - 1) / vocabulary)] : undefined;
     const token = h ? (h - 1) % vocabulary : vocabulary;
-    const depth = h ? parent.depth + 1 : 0;
+    const depth = parent ? parent.depth + 1 : 0;
     const x = Float64Array.from({ length: width }, (_, i) => p.wte[token * width + i] + p.wpe[depth * width + i]);
     const qkv = affine(norm(x, p.gain1, p.shift1), p.attn, p.attnBias);
+    /** @type {Node} */
     const node = { parent, depth, key: qkv.subarray(width, 2 * width), value: qkv.subarray(2 * width) };
     nodes.push(node);
     const mixed = new Float64Array(width);
     const size = width / HEADS;
     for (let head = 0; head < HEADS; head++) {
+      /** @type {[number, Node][]} */
       const weights = [];
-      for (let at = node; at; at = at.parent) {
+      for (let at = /** @type {Node | undefined} */ (node); at; at = at.parent) {
         let score = 0;
         for (let i = head * size; i < (head + 1) * size; i++) score += qkv[i] * at.key[i];
         weights.push([Math.exp(score / Math.sqrt(size)), at]);
@@ -114,7 +143,13 @@ export function table(vector, vocabulary, length, width) {
   return out;
 }
 
-/** ∂(logits)/∂θ by central differences: an array of columns, one for each parameter, of the length of `table`. */
+/**
+ * ∂(logits)/∂θ by central differences: an array of columns, one for each parameter, of the length of `table`.
+ * @param {Float64Array} vector parameters
+ * @param {number} vocabulary
+ * @param {number} length
+ * @param {number} width
+ */
 export function jacobian(vector, vocabulary, length, width) {
   const step = 1e-5;
   const moved = Float64Array.from(vector);
@@ -128,7 +163,11 @@ export function jacobian(vector, vocabulary, length, width) {
   });
 }
 
-/** The largest spectral norm of the Jacobian's blocks, one block of V rows for each prefix. */
+/**
+ * The largest spectral norm of the Jacobian's blocks, one block of V rows for each prefix.
+ * @param {Numbers[]} columns of the Jacobian, as `jacobian` gives them
+ * @param {number} vocabulary
+ */
 export function jacobianNorm(columns, vocabulary) {
   let largest = 0;
   for (let from = 0; from < columns[0].length; from += vocabulary) {

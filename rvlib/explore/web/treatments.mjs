@@ -20,9 +20,12 @@ const DITHERED = 4; // levels
 
 // ---- the world, and what each remedy does to its rewards ------------------------------------------------------------------
 
+/** @typedef {ReturnType<typeof twoPrompts>} TwoPrompts */
+/** @typedef {"fixed" | "plain"} Rule of a step's length: fixed, or that of the gradient */
+
 /**
- * Logits and scores [model][prompt][output]; the first model is the teacher.
- * @param {Record<string, any>} setting
+ * Logits, and scores [model][prompt][output]; the first model is the teacher.
+ * @param {{error: number, quiet: number, skill: number, seed: number}} setting
  */
 export function twoPrompts({ error, quiet, skill, seed }) {
   const normal = normals(random(seed));
@@ -34,9 +37,12 @@ export function twoPrompts({ error, quiet, skill, seed }) {
   return { logits, scores, probs: logits.map(softmax) };
 }
 
-const expit = (x) => 1 / (1 + Math.exp(-x));
+const expit = (/** @type {number} */ x) => 1 / (1 + Math.exp(-x));
 
-/** The rewards at the middles of even steps between the least and the largest; rvlib.tabular.remedies.discretised. */
+/**
+ * The rewards at the middles of even steps between the least and the largest; rvlib.tabular.remedies.discretised.
+ * @type {(reward: Float64Array, levels: number) => Float64Array}
+ */
 function discretised(reward, levels) {
   const [low, high] = [Math.min(...reward), Math.max(...reward)];
   const unit = high > low ? high - low : 1;
@@ -45,10 +51,13 @@ function discretised(reward, levels) {
   );
 }
 
-/** A Bradley–Terry model trained on all pairs; rvlib.tabular.remedies.fit_bradley_terry. */
+/**
+ * A Bradley–Terry model trained on all pairs; rvlib.tabular.remedies.fit_bradley_terry.
+ * @type {(reward: Float64Array, options: {smoothing?: number, margin?: number}) => Float64Array}
+ */
 function bradleyTerry(reward, { smoothing = 0, margin = 0 }) {
   const target = Array.from(reward, (a) => Array.from(reward, (b) => (1 - 2 * smoothing) * expit(a - b) + smoothing));
-  let fitted = new Float64Array(N);
+  let fitted = /** @type {Float64Array} */ (new Float64Array(N));
   for (let step = 0; step < 300; step++) {
     const moved = fitted.map((x) => x * (1 - 1e-3));
     for (let a = 0; a < N; a++)
@@ -63,7 +72,7 @@ function bradleyTerry(reward, { smoothing = 0, margin = 0 }) {
   return fitted.map((x) => Math.round(x * 1e12) / 1e12); // outputs that were tied stay so
 }
 
-/** The place of each output among those of its prompt, in [-1, 1]. */
+/** The place of each output among those of its prompt, in [-1, 1]. @type {(reward: Float64Array) => Float64Array} */
 function places(reward) {
   const out = new Float64Array(N);
   Array.from(reward, (_, y) => y)
@@ -72,9 +81,15 @@ function places(reward) {
   return out;
 }
 
+/**
+ * A remedy that changes each prompt's rewards.
+ * @type {(change: (reward: Float64Array, strength: number, probs: Float64Array) => Float64Array) =>
+ *   (world: TwoPrompts, strength: number) => {reward: Float64Array[]}}
+ */
 const onRewards = (change) => (world, strength) => ({
   reward: world.scores[0].map((reward, p) => change(reward, strength, world.probs[p])),
 });
+/** @type {(reward: Float64Array, probs: Float64Array, share?: number) => Float64Array} */
 const centred = (reward, probs, share = 1) => {
   const mean = expectation(probs, reward);
   return reward.map((r) => r - share * mean);
@@ -83,8 +98,11 @@ const centred = (reward, probs, share = 1) => {
 /**
  * For each remedy its name, its strength in words, and what training has after it: rewards, the deviation's power p, and the
  * noise on each sample. `before` is what untreated training has, where that is more than the teacher's rewards.
- * @type {Record<string, {title: string, words: (strength: number) => string, before?: {power: number},
- *   after: (world: any, strength: number) => {reward?: Float64Array[], power?: number, noise?: number}}>}
+ * @typedef {"none" | "scale" | "centre" | "bounded" | "smoothing" | "margin" | "ensemble" | "discretise" | "dither" | "spread" |
+ *   "grpo" | "undivided"} Name
+ * @typedef {{title: string, words: (strength: number) => string, before?: {power: number},
+ *   after: (world: TwoPrompts, strength: number) => {reward?: Float64Array[], power?: number, noise?: number}}} Remedy
+ * @type {Record<Name, Remedy>}
  */
 export const REMEDIES = {
   none: { title: "No remedy", words: () => "–", after: () => ({}) },
@@ -169,7 +187,10 @@ const GROUPS = (() => {
   return { counts, orders };
 })();
 
-/** Mean of the listed values, and the sum of their squared deviations from it. */
+/**
+ * Mean of the listed values, and the sum of their squared deviations from it.
+ * @type {(values: Float64Array, listed: number[]) => {mean: number, squares: number}}
+ */
 function spreadOf(values, listed) {
   let [mean, squares] = [0, 0];
   for (const i of listed) mean += values[i] / listed.length;
@@ -177,7 +198,10 @@ function spreadOf(values, listed) {
   return { mean, squares };
 }
 
-/** The largest variance of `size` of the sorted values: some of the lowest, and some of the highest. */
+/**
+ * The largest variance of `size` of the sorted values: some of the lowest, and some of the highest.
+ * @type {(values: Float64Array, size: number) => number}
+ */
 function largestVariance(values, size) {
   let most = 0;
   for (let low = 0; low <= size; low++) {
@@ -220,7 +244,11 @@ export function groupTable(reward, power, ranks) {
   return { table, used, largest };
 }
 
-/** Probability of each group under a policy. */
+/**
+ * Probability of each group under a policy.
+ * @param {Float64Array} probs (outputs,)
+ * @param {Float64Array} [out] where they are written, (groups,)
+ */
 export function groupProbabilities(probs, out = new Float64Array(GROUPS.counts.length)) {
   const powers = new Float64Array(N * (SAMPLES + 1));
   for (let y = 0; y < N; y++) {
@@ -238,7 +266,12 @@ export function groupProbabilities(probs, out = new Float64Array(GROUPS.counts.l
 
 const buffer = new Float64Array(GROUPS.counts.length);
 
-/** Training by expected updates: {truth, each}, the mean ground truth before and after each step, and that of each prompt. */
+/**
+ * Training by expected updates: the mean ground truth before and after each step, and that of each prompt.
+ * @param {TwoPrompts} world
+ * @param {ReturnType<typeof groupTable>[]} groups of each prompt
+ * @param {{rule: Rule, step: number}} setting
+ */
 export function train({ logits }, groups, { rule, step }) {
   const theta = logits.map((row) => Float64Array.from(row));
   const each = PROMPTS.map(() => new Float64Array(STEPS + 1));

@@ -11,7 +11,11 @@ import { number, useFont } from "./plot.mjs";
 import { results } from "./work.mjs";
 
 /** @typedef {Slider & {key: string, group: string, label: string, help?: string}} SliderControl */
-/** @typedef {any} View what an explorable's compute() makes of a state, for its own draw(); may have {limits: Record<string, Limit>} */
+/**
+ * What an explorable's compute() makes of a state S, for its own draw(): the state that is drawn, and what limits its controls.
+ * @template [S=any]
+ * @typedef {{state: S, limits?: Record<string, Limit>}} View
+ */
 /** @typedef {{value?: number, max?: number, hint?: string, idle?: boolean, words?: string}} Limit where a setting could not be reached as it is; idle: where none changes anything, and the hint says why; words: what the setting is called */
 /** @typedef {[label: string, value: string, tone?: string, help?: string]} Readout label and value are markup */
 /** @typedef {{height: number, parts: (string | undefined)[], probe?: (x: number, y: number) => string}} Drawing parts: markup, in pixels */
@@ -24,15 +28,31 @@ import { results } from "./work.mjs";
  */
 /**
  * What an explorable's own set-up is given, and gives back: elements after the main controls, what to do when it ends.
- * @typedef {{id: string, svg: SVGSVGElement, set: (changes: State) => void, redraw: () => void, state: () => State,
+ * @template [S=any]
+ * @typedef {{id: string, svg: SVGSVGElement, set: (changes: Partial<S>) => void, redraw: () => void, state: () => S,
  *   button: (label: string, onclick: () => void, title?: string) => HTMLButtonElement, controls: Control[]}} Frame
  * @typedef {{first?: HTMLElement[], stop?: () => void}} Extra
  */
 /**
- * prepare: what of a view takes longer than a frame, given to compute(); keys: of the state that it depends on.
- * @typedef {{name: string, prepare?: Prepare, keys?: string[], compute: (state: any, data?: any) => View, draw: (view: any, width: number, id: string) => Drawing,
- *   readouts: (view: any) => Readout[], describe: (view: any) => string, pinLabel?: (pin: State, view: any, i: number) => string,
- *   setup?: (frame: Frame) => Extra}} Definition
+ * An explorable whose state is an S, of which it makes a view V. prepare: what of a view takes longer than a frame, given to
+ * compute(); keys: of the state that it depends on.
+ * @template [S=any]
+ * @template {View<S>} [V=any]
+ * @typedef {{name: string, prepare?: (state: S) => Generator<any>, keys?: (keyof S & string)[], compute: (state: S, data?: any) => V,
+ *   draw: Draw<V>, readouts: Readouts<V>, describe: Describe<V>, pinLabel?: (pin: S, view: V, i: number) => string,
+ *   setup?: (frame: Frame<S>) => Extra}} Definition
+ */
+/**
+ * @template V
+ * @typedef {(view: V, width: number, id: string) => Drawing} Draw
+ */
+/**
+ * @template V
+ * @typedef {(view: V) => Readout[]} Readouts
+ */
+/**
+ * @template V
+ * @typedef {(view: V) => string} Describe
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -230,8 +250,10 @@ const KINDS = { slider, toggle, choice };
 
 /**
  * An explorable: its four functions, and `render`, which puts it into an element and returns what takes it out again.
- * @param {Definition} definition
- * @returns {Definition & {render: (where: {model: Model, el: HTMLElement}) => () => void}}
+ * @template S
+ * @template {View<S>} V
+ * @param {Definition<S, V>} definition
+ * @returns {Definition<S, V> & {render: (where: {model: Model, el: HTMLElement}) => () => void}}
  */
 export function explorable({ name, prepare, keys = [], compute, draw, readouts, describe, pinLabel, setup }) {
   /** @param {{model: Model, el: HTMLElement}} where */
@@ -241,12 +263,10 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     const controls = model.get("controls");
     /** @type {State} */
     const initial = model.get("initial");
-    const current = () =>
-      sanitise(
-        controls,
-        Object.fromEntries([...controls.map((c) => c.key), "pins"].map((key) => [key, model.get(key)])),
-        initial,
-      );
+    const current = () => {
+      const values = Object.fromEntries([...controls.map((c) => c.key), "pins"].map((key) => [key, model.get(key)]));
+      return /** @type {S & State} */ (sanitise(controls, values, initial));
+    };
     let state = current();
     let width = 0;
     let frame = 0;
@@ -370,12 +390,12 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     };
 
     let pinned = "";
-    const showPins = (/** @type {View} */ view) => {
+    const showPins = (/** @type {V} */ view) => {
       const key = JSON.stringify(state.pins);
       if (key === pinned) return;
       pinned = key;
       chips.replaceChildren(
-        ...state.pins.map((/** @type {State} */ pin, /** @type {number} */ i) =>
+        ...state.pins.map((/** @type {S & State} */ pin, /** @type {number} */ i) =>
           h(
             "span",
             { className: "rv-pin", role: "listitem", style: `--pin: var(--rv-pin-${i})` },
@@ -423,9 +443,10 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
     );
     const reset = () => {
       const opened = model.opened?.() ?? initial;
-      set(structuredClone(JSON.stringify(opened) === JSON.stringify(state) ? initial : opened));
+      const back = JSON.stringify(opened) === JSON.stringify(state) ? initial : opened;
+      set(/** @type {S & State} */ (structuredClone(back)));
     };
-    const extra = /** @type {any} */ (setup)?.({ id, svg, set, button, redraw, state: () => state, controls });
+    const extra = setup?.({ id, svg, set, button, redraw, state: () => state, controls });
     buttons.append(
       ...(initial.pins ? [pinButton] : []),
       button("Reset", reset, "Back to the setting the page opened with; from there, to the figure's own"),

@@ -6,6 +6,27 @@
 /** @typedef {any} Data what a worker can send: no functions */
 /** @typedef {(state: any) => Generator<Data>} Prepare */
 
+/**
+ * `make`, which remembers its last results: what a slider does not concern is not done again.
+ * @template I, T
+ * @param {(input: I) => T} make
+ * @param {number} [count] of the results
+ * @returns {(input: I) => T}
+ */
+export function remembering(make, count = 1) {
+  /** @type {Map<string, T>} */
+  const known = new Map();
+  return (input) => {
+    const key = JSON.stringify(input);
+    if (!known.has(key)) {
+      const made = make(input);
+      if (known.size >= count) known.delete(String(known.keys().next().value));
+      known.set(key, made);
+    }
+    return /** @type {T} */ (known.get(key));
+  };
+}
+
 /** @type {(results: Generator<Data>) => Data} the last of them */
 export function finished(results) {
   let last;
