@@ -22,7 +22,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -38,16 +38,27 @@ LONGEST = 8.0  # seconds after which a method's climb up the ladder is given up
 
 TIMES = 41
 
-# name, problems, outputs, λ, horizon, number of times
+
+class Problem(NamedTuple):
+    """A batch of gradient flows, and at how many times up to the horizon their policies are asked for."""
+
+    name: str
+    problems: int
+    outputs: int
+    kl_coef: float
+    horizon: float
+    num_times: int = TIMES
+
+
 PROBLEMS = [
-    ("10 outputs, λ = 0", 1, 10, 0.0, 1e3, TIMES),
-    ("10 outputs, λ = 0, long", 1, 10, 0.0, 1e8, TIMES),
-    ("50 outputs, λ = 0.05", 1, 50, 0.05, 1e4, TIMES),
-    ("200 outputs, λ = 0.1, stiff", 1, 200, 0.1, 1e6, TIMES),
-    ("5,000 outputs, λ = 0", 1, 5000, 0.0, 1e3, TIMES),
-    ("500 problems of 20 outputs, λ = 0.05", 500, 20, 0.05, 1e3, TIMES),
-    ("heat map of 10,000 problems of 64 outputs, λ = 0", 10_000, 64, 0.0, 100.0, 1),
-    ("heat map of 10,000 problems of 64 outputs, λ = 0.05", 10_000, 64, 0.05, 100.0, 1),
+    Problem("10 outputs, λ = 0", 1, 10, 0.0, 1e3),
+    Problem("10 outputs, λ = 0, long", 1, 10, 0.0, 1e8),
+    Problem("50 outputs, λ = 0.05", 1, 50, 0.05, 1e4),
+    Problem("200 outputs, λ = 0.1, stiff", 1, 200, 0.1, 1e6),
+    Problem("5,000 outputs, λ = 0", 1, 5000, 0.0, 1e3),
+    Problem("500 problems of 20 outputs, λ = 0.05", 500, 20, 0.05, 1e3),
+    Problem("heat map of 10,000 problems of 64 outputs, λ = 0", 10_000, 64, 0.0, 100.0, 1),
+    Problem("heat map of 10,000 problems of 64 outputs, λ = 0.05", 10_000, 64, 0.05, 100.0, 1),
 ]
 
 
@@ -198,9 +209,9 @@ def main(path: pathlib.Path) -> None:
     """Time every problem by every method and write `path`."""
     rng, load = np.random.default_rng(0), os.getloadavg()[0]
     rows = []
-    for name, problems, outputs, kl_coef, horizon, asked in PROBLEMS:
+    for name, problems, outputs, kl_coef, horizon, num_times in PROBLEMS:
         logits, reward = 2 * rng.normal(size=(problems, outputs)), rng.uniform(-1, 1, (problems, outputs))
-        times = np.geomspace(1e-4 * horizon, horizon, asked) if asked > 1 else np.array([horizon])
+        times = np.geomspace(1e-4 * horizon, horizon, num_times) if num_times > 1 else np.array([horizon])
         reference = rvlib_flow(logits, reward, kl_coef, times, integrator._TOLERANCE / 100)
         own = functools.partial(rvlib_flow, logits, reward, kl_coef, times)
         row = {"problem": name, "rvlib": climb(own, reference)}

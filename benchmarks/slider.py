@@ -256,7 +256,7 @@ def widgets(browser: Browser) -> dict[str, float]:
 
 
 def main(path: str | pathlib.Path, only: Sequence[str] = ()) -> None:
-    """Drags all explorables and the kernel's plot and writes `path`.
+    """Drag all explorables and the kernel's plot, and write `path`.
 
     only: names of explorables; with it, these alone are dragged, and their numbers printed.
     """

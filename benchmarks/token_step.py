@@ -29,7 +29,7 @@ from transformers.integrations import sdpa_attention
 from rvlib.lm.experiments.architectures import ARCHITECTURES
 from rvlib.lm.sampling import cuda_graph, token_step
 
-PROMPT_TOKENS, PROMPTS_OF_GROUP = 128, 8
+PROMPT_TOKENS, NUM_GENERATIONS = 128, 8
 ENGINES = ("generate", "static", "graph")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx", "cudaGraphLaunch")
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
@@ -37,10 +37,9 @@ WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 
 def sampler(engine: str, model: Any, prompts: dict[str, torch.Tensor], steps: int) -> Callable[[], Any]:
     """A function that draws `steps` tokens of each row; no token ends a reply."""
-    group = PROMPTS_OF_GROUP
     if engine == "graph":
         return lambda: cuda_graph.sample(
-            model, prompts, group, eos_token_ids=[-1], max_new_tokens=steps, temperature=1.0
+            model, prompts, NUM_GENERATIONS, eos_token_ids=[-1], max_new_tokens=steps, temperature=1.0
         )
     cache = {"cache_implementation": "static"} if engine == "static" else {}
     return lambda: model.generate(
@@ -48,7 +47,7 @@ def sampler(engine: str, model: Any, prompts: dict[str, torch.Tensor], steps: in
         **cache,
         do_sample=True,
         top_k=0,
-        num_return_sequences=group,
+        num_return_sequences=NUM_GENERATIONS,
         max_new_tokens=steps,
         min_new_tokens=steps,
         pad_token_id=0,
@@ -59,7 +58,7 @@ def measure(engine: str, model: Any, rows: int, steps: int) -> dict[str, Any]:
     """What a token step takes, and what was launched in it."""
     device = model.device
     generator = torch.Generator(device).manual_seed(0)
-    shape = (max(rows // PROMPTS_OF_GROUP, 1), PROMPT_TOKENS)
+    shape = (max(rows // NUM_GENERATIONS, 1), PROMPT_TOKENS)
     input_ids = torch.randint(1, model.config.vocab_size, shape, generator=generator, device=device)
     prompts = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
     prompts["attention_mask"][0, : PROMPT_TOKENS // 2] = 0  # padding on the left, as prompts of a recipe have
@@ -84,7 +83,7 @@ def measure(engine: str, model: Any, rows: int, steps: int) -> dict[str, Any]:
     busy = sum(event.device_time_total for event in on_gpu) / 1e6
     return {
         "engine": engine,
-        "rows": shape[0] * PROMPTS_OF_GROUP,
+        "rows": shape[0] * NUM_GENERATIONS,
         "milliseconds": round(1e3 * seconds / steps, 3),
         "gpu_idle": round(max(1 - busy / seconds, 0), 3) if cuda else None,
         "launches" if cuda else "operations": round(launches / steps, 1),
