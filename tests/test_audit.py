@@ -25,8 +25,9 @@ transformers = pytest.importorskip(
 from rvlib import cli, metrics
 from rvlib.audit import command, planning, report, scoring
 from rvlib.audit import run as auditing
+from rvlib.audit.audited import Audit
 from rvlib.audit.grading import grade, order_of_reward_models
-from rvlib.audit.outcome import BOOK, Audit
+from rvlib.audit.outcome import BOOK
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
 from rvlib.audit.verdicts import advice, answer

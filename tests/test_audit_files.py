@@ -29,9 +29,9 @@ from rvlib.audit import (
     verdict,
 )
 from rvlib.audit.assembly import regrade
+from rvlib.audit.audited import Audit
 from rvlib.audit.command import main
 from rvlib.audit.comparison import Change, Comparison
-from rvlib.audit.outcome import Audit
 from rvlib.audit.verdicts import answer, interval
 
 PROMPTS = [f"question {i}" for i in range(12)]

@@ -24,14 +24,14 @@ from rvlib.audit import command as audit_command
 from rvlib.audit import exchange, model_scores, report, scoring, statistics
 from rvlib.audit import run as audit_run
 from rvlib.audit.arguments import parser
-from rvlib.audit.outcome import Audit
+from rvlib.audit.audited import Audit
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
 from rvlib.lm.data import hub
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import reward_models
-from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_functions import ClassifierReward
 from rvlib.lm.models.reward_models import load_reward_model
 from rvlib.lm.sampling.replies import read_replies
 
@@ -521,7 +521,7 @@ def test_a_reward_that_is_no_number_says_whose_and_of_what(models, prompts, tmp_
 def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", 1)
     path, calls = prompts(), []
-    score = SequenceReward.__call__
+    score = ClassifierReward.__call__
 
     def until_the_third(self, prompts, replies):
         calls.append(prompts[0].name)
@@ -530,7 +530,7 @@ def test_scoring_that_was_stopped_goes_on_from_its_last_chunk(models, prompts, t
         return score(self, prompts, replies)
 
     whole = audit(models / "policy", [models / "judge"], path, folder=tmp_path / "whole", **SETTINGS)
-    monkeypatch.setattr(SequenceReward, "__call__", until_the_third)
+    monkeypatch.setattr(ClassifierReward, "__call__", until_the_third)
     with pytest.raises(KeyboardInterrupt):
         audit(models / "policy", [models / "judge"], path, folder=tmp_path / "cut", **SETTINGS)
     (partial,) = (tmp_path / "cut").glob("scores-*.partial.jsonl")
@@ -585,8 +585,8 @@ def test_the_precision_is_that_of_the_device_and_a_folder_is_known_by_it(models,
 def test_scores_of_texts_that_were_read_otherwise_are_made_again(models, prompts, tmp_path, monkeypatch):
     path = prompts()
     before = audit(models / "policy", [models / "judge"], path, folder=tmp_path, **SETTINGS)
-    score = SequenceReward.__call__
-    monkeypatch.setattr(SequenceReward, "__call__", lambda self, prompts, replies: score(self, prompts, replies) + 1)
+    score = ClassifierReward.__call__
+    monkeypatch.setattr(ClassifierReward, "__call__", lambda self, prompts, replies: score(self, prompts, replies) + 1)
     for number, rise in ((model_scores.FORMAT, 0), (model_scores.FORMAT + 1, 1)):
         monkeypatch.setattr(model_scores, "FORMAT", number)
         after = audit(models / "policy", [models / "judge"], path, folder=tmp_path, **SETTINGS)

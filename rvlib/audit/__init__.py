@@ -9,9 +9,9 @@ Start with `assembly.audit_rewards`.
 from typing import Any
 
 from rvlib.audit.assembly import audit_rewards
+from rvlib.audit.audited import Audit
 from rvlib.audit.comparison import compare
-from rvlib.audit.grading import grade, order_of_teachers
-from rvlib.audit.outcome import Audit
+from rvlib.audit.grading import grade, order_of_reward_models
 from rvlib.audit.scored_files import audit_files
 from rvlib.audit.verdicts import advice, verdict
 
@@ -23,7 +23,7 @@ __all__ = [
     "audit_rewards",
     "compare",
     "grade",
-    "order_of_teachers",
+    "order_of_reward_models",
     "verdict",
 ]
 

@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from rvlib import _checks
 from rvlib.audit import probes, statistics
-from rvlib.audit.grading import check_size, grade, order_of_teachers, unit
-from rvlib.audit.outcome import UNNAMED_POLICY, Audit, Grade, different_replies, listed
+from rvlib.audit.audited import Audit
+from rvlib.audit.grading import check_size, grade, order_of_reward_models, unit
+from rvlib.audit.outcome import UNNAMED_POLICY, Grade, Made, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
 
+TRUTH_LABEL = "the ground truth"  # where it has no name of its own
 OF_PAIRS = ("accuracy", "chance", "tied", "tied_in_error", "harm_aware", "harm_aware_chance")  # of different replies
 
 
@@ -57,13 +59,13 @@ class Records:
 
     policy: Mapping[str, Any]
     source: str
+    made: Made
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    made: Mapping[str, Any] = field(default_factory=dict)
     ground_truth: str | None = None
 
 
 def assemble(
-    teachers: Mapping[str, Scores],
+    reward_models: Mapping[str, Scores],
     truth: Scores | None,
     drawn: ScoredReplies,
     records: Records,
@@ -77,7 +79,7 @@ def assemble(
     learns, all by default. texts: whether to keep words of replies: the best and the worst, one as each model
     read it, and the phrases that replies begin with.
     """
-    for label, scores in [*teachers.items(), *([] if truth is None else [("the ground truth", truth)])]:
+    for label, scores in [*reward_models.items(), *([] if truth is None else [(TRUTH_LABEL, truth)])]:
         check_size(f"Rewards of {label}", scores.rewards, scores.preferences)
     different = features = None
     if drawn.replies is not None:
@@ -88,7 +90,7 @@ def assemble(
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
     truth_rewards = None if truth is None else _without_noise(truth, truth.rewards)
 
-    def graded(scores: Scores, *, reference: bool = False) -> Grade:
+    def graded(scores: Scores, *, is_truth: bool = False) -> Grade:
         rewards, preferences = (_without_noise(scores, table) for table in (scores.rewards, scores.preferences))
         result = grade(
             rewards,
@@ -108,16 +110,16 @@ def assemble(
                 result["covariance_without_length"] = statistics.partial_covariance(
                     known / unit(known), truth_rewards / unit(truth_rewards), features["length"], prompt
                 )
-            if texts and not reference:
+            if texts and not is_truth:
                 result["examples"] = probes.examples(drawn.prompts, drawn.replies, rewards, truth_rewards)
         record = {key: value for key, value in scores.record.items() if texts or key != "example"}
         result["rewards"] = [listed(row) for row in rewards]
         result["preferences"] = [listed(row) for row in preferences.reshape(-1, 2)]
         return Grade(**{**result, **record})  # type: ignore[typeddict-item]  # keys of a grade
 
-    grades = {label: graded(scores) for label, scores in teachers.items()}
+    grades = {label: graded(scores) for label, scores in reward_models.items()}
     audit = Audit(
-        made=dict(records.made),
+        made=records.made,
         policy=dict(records.policy),
         sampling=dict(records.sampling),
         prompts={
@@ -128,16 +130,16 @@ def assemble(
         },
         ground_truth=records.ground_truth if truth is not None else None,
         replies={} if ended is None else {"cut_off": float(1 - ended.mean())},
-        teachers=grades,
-        reference=None if truth is None else graded(truth, reference=True),
-        order=order_of_teachers(grades),
+        reward_models=grades,
+        ground_truth_grade=None if truth is None else graded(truth, is_truth=True),
+        order=order_of_reward_models(grades),
         advice=[],
     )
     rows = [list(row) for row in ([] if drawn.replies is None else drawn.replies)]
     audit.replies["same"] = float(np.mean([1 - len(set(row)) / len(row) for row in rows])) if rows else 0.0
     if audit.replies["same"]:
         audit.prompts["first_same"] = [[row.index(text) for text in row] for row in rows]
-    audit.sampling.setdefault("num_generations", np.asarray(next(iter(teachers.values())).rewards).shape[1])
+    audit.sampling.setdefault("num_generations", np.asarray(next(iter(reward_models.values())).rewards).shape[1])
     audit.advice.extend(advice(audit))
     return audit
 
@@ -187,19 +189,24 @@ def audit_rewards(
     arrays = rewards if isinstance(rewards, Mapping) else {"the reward model": rewards}
     if not arrays:
         raise ValueError("rewards must hold at least one reward model, got none.")
+    for label in arrays:
+        if not isinstance(label, str) or (label == TRUTH_LABEL and ground_truth is not None):
+            raise ValueError(
+                f"rewards must have a text other than {TRUTH_LABEL!r} as the label of each reward model, got {label!r}."
+            )
     if group is not None:
         group = _checks.whole("group", group, low=2)
     tables = {label: _table(f"rewards of {label}", values) for label, values in arrays.items()}
     shape = next(iter(tables.values())).shape
     truth = None if ground_truth is None else _table("ground_truth", ground_truth)
-    for label, table in [*tables.items(), *([] if truth is None else [("the ground truth", truth)])]:
+    for label, table in [*tables.items(), *([] if truth is None else [(TRUTH_LABEL, truth)])]:
         if table.shape != shape:
             raise ValueError(f"All rewards must be of the same replies, shape {shape}, got {table.shape} of {label}.")
     if group is not None and group > shape[1]:
         raise ValueError(f"group must be at most the {shape[1]} replies to each prompt, got {group}.")
     names = [f"prompt {i + 1}" for i in range(shape[0])] if prompts is None else _texts("prompts", prompts, shape[:1])
     drawn = ScoredReplies(names, None if replies is None else _texts("replies", replies, shape))
-    records = Records({"name": policy}, "", made=made_here(), ground_truth="the ground truth")
+    records = Records({"name": policy}, "", made=made_here(), ground_truth=TRUTH_LABEL)
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
 
@@ -213,7 +220,7 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     different = different_replies(audit)
     taken_over = OF_PAIRS if different is None and audit.replies.get("same") else ()
     names = audit.prompts.get("fingerprints") or audit.prompts["names"]
-    truth = None if audit.reference is None else np.array(audit.reference["rewards"], dtype=float)
+    truth = None if audit.ground_truth_grade is None else np.array(audit.ground_truth_grade["rewards"], dtype=float)
 
     def graded(older: Grade) -> Grade:
         rewards = np.array(older["rewards"], dtype=float)
@@ -223,19 +230,19 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
             result["per_prompt"]["accuracy"] = older["per_prompt"]["accuracy"]
         return result | {key: older[key] for key in taken_over if key in older}  # type: ignore[literal-required, return-value]  # keys of a grade
 
-    grades = {name: graded(older) for name, older in audit.teachers.items()}
+    grades = {name: graded(older) for name, older in audit.reward_models.items()}
     result = replace(
         audit,
-        teachers=grades,
-        reference=None if audit.reference is None else graded(audit.reference),
-        order=order_of_teachers(grades),
+        reward_models=grades,
+        ground_truth_grade=None if audit.ground_truth_grade is None else graded(audit.ground_truth_grade),
+        order=order_of_reward_models(grades),
         advice=[],
     )
     result.advice.extend(advice(result))
     return result
 
 
-def made_here(command: str | None = None) -> dict[str, Any]:
+def made_here(command: str | None = None) -> Made:
     """What to record of numbers that need no language model: date, versions, processor."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -256,7 +263,7 @@ def _table(name: str, values: Any) -> NDArray[np.float64]:
         table = values.astype(float).filled(np.nan) if masked else np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be numbers of shape (prompts, replies), with as many replies to each.") from None
-    if table.ndim != 2 or table.shape[1] < 2:
+    if table.ndim != 2 or not len(table) or table.shape[1] < 2:
         raise ValueError(
             f"{name} must be finite numbers of shape (prompts, replies), at least two replies to each, "
             f"got shape {table.shape}."

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvlib._terminal import nearest
+from rvlib.audit.audited import Audit
 from rvlib.audit.grading import grade
-from rvlib.audit.outcome import UNNAMED_POLICY, Audit, check, different_replies
+from rvlib.audit.outcome import UNNAMED_POLICY, check, different_replies
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, of_means
 from rvlib.audit.verdicts import interval
@@ -26,7 +27,7 @@ from rvlib.metrics import Normalizer, harm_aware_accuracy
 class Change:
     """One measure of one reward model in both audits; difference: the second less the first, paired over prompts."""
 
-    teacher: str
+    reward_model: str
     measure: str
     first: Interval
     second: Interval
@@ -50,11 +51,11 @@ class Comparison:
         """The comparison as lines of at most 80 characters."""
         lines = [f"From {self.names[0]}"[:80], f"to {self.names[1]}"[:80], f"paired over {self.prompts} prompts.", ""]
         lines += [f"{'':16} {'first':>20} {'second':>20} {'difference':>20}"]
-        teacher = None
+        reward_model = None
         for change in self.changes:
-            if change.teacher != teacher:
-                teacher = change.teacher
-                lines.append(teacher[:78])
+            if change.reward_model != reward_model:
+                reward_model = change.reward_model
+                lines.append(reward_model[:78])
             first, second = (interval(values).replace(", ", " ") for values in (change.first, change.second))
             mark = "*" if change.apart else " "
             difference = interval(change.difference, "+.2f").replace(", ", " ")
@@ -66,9 +67,9 @@ class Comparison:
         first, second = map(html.escape, self.names)
         head = "<thead><tr><th>measure</th><th>first</th><th>second</th><th>difference</th></tr></thead>"
         tables = ""
-        for teacher in dict.fromkeys(change.teacher for change in self.changes):
-            rows = "".join(_row(change) for change in self.changes if change.teacher == teacher)
-            tables += f"<h2>{html.escape(teacher)}</h2><table>{head}<tbody>{rows}</tbody></table>"
+        for reward_model in dict.fromkeys(change.reward_model for change in self.changes):
+            rows = "".join(_row(change) for change in self.changes if change.reward_model == reward_model)
+            tables += f"<h2>{html.escape(reward_model)}</h2><table>{head}<tbody>{rows}</tbody></table>"
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width, initial-scale=1"><title>{first} and {second}</title><style>{STYLE}</style>'
@@ -97,11 +98,11 @@ def compare(first: Audit | str | pathlib.Path, second: Audit | str | pathlib.Pat
             f"Two audits that are compared must have one ground truth, got {first.ground_truth} and "
             f"{second.ground_truth}; audit both with the same."
         )
-    teachers = [name for name in first.teachers if name in second.teachers]
-    if not teachers:
+    reward_models = [name for name in first.reward_models if name in second.reward_models]
+    if not reward_models:
         raise ValueError(
-            f"Two audits that are compared must have a reward model in common, got {', '.join(first.teachers)} and "
-            f"{', '.join(second.teachers)}."
+            f"Two audits that are compared must have a reward model in common, got "
+            f"{', '.join(first.reward_models)} and {', '.join(second.reward_models)}."
         )
     keys = [_keys(audit) for audit in (first, second)]
     common = sorted(set(keys[0]) & set(keys[1]))
@@ -111,7 +112,7 @@ def compare(first: Audit | str | pathlib.Path, second: Audit | str | pathlib.Pat
             f"{len(set(keys[0]))} and {len(set(keys[1]))}; draw both with the same --prompts."
         )
     changes = []
-    for name in teachers:
+    for name in reward_models:
         measures = [_measures(audit, name, first) for audit in (first, second)]
         for measure in measures[0]:
             pair = [_of_prompts(values[measure], key, common) for values, key in zip(measures, keys)]
@@ -164,7 +165,7 @@ def _keys(audit: Audit) -> list[str]:
 
 def _rewards(audit: Audit, name: str | None) -> NDArray[np.float64] | None:
     """(prompts, replies) of a reward model, or of the ground truth."""
-    grade = audit.reference if name is None else audit.teachers[name]
+    grade = audit.ground_truth_grade if name is None else audit.reward_models[name]
     return None if grade is None else np.array(grade["rewards"], dtype=float)
 
 
@@ -186,7 +187,7 @@ def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.floa
         "flat prompts": flat_groups(rewards, rewards.shape[1]),
     }
     if truth is not None:
-        different, kept = different_replies(audit), audit.teachers[name].get("per_prompt", {})
+        different, kept = different_replies(audit), audit.reward_models[name].get("per_prompt", {})
         if len(kept.get("accuracy") or ()) != len(rewards):
             kept = grade(rewards, truth, different=different)["per_prompt"]
         measures |= {

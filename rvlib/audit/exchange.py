@@ -21,8 +21,8 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,11 @@ _Group = tuple[str, int]  # the text of a prompt and the number of its copy
 
 @dataclass(frozen=True)
 class Replies:
-    """Replies from a file, as many to each prompt.
+    """Replies, from a file or drawn here, as many to each prompt.
 
-    prompts: each with the place where it came first as its name. replies: (prompts, replies) texts. log_probs: the
-    same shape, or None where not all are known. ended: the same of whether they ended by themselves. pairs: of a
-    preferred and another reply, for the prompts that have one. left_out: sentences on what was not taken.
+    prompts: of a file, each with the place where it came first as its name. replies: (prompts, replies) texts.
+    log_probs: the same shape, or None where not all are known. ended: the same of whether they ended by themselves.
+    pairs: of a preferred and another reply, for the prompts that have one. left_out: sentences on what was not taken.
     """
 
     prompts: list[Prompt]
@@ -61,14 +61,29 @@ class Replies:
     pairs: list[Preference]
     left_out: list[str]
 
-    def records(self) -> list[dict[str, Any]]:
-        """A record for each prompt, as `rvlib.lm.sampling.replies` keeps them, with None for what is not known."""
-        log_probs: Sequence[list[float] | None] = self.log_probs or [None] * len(self.replies)
-        ended: Sequence[list[bool] | None] = self.ended or [None] * len(self.replies)
-        return [
-            {"prompt": prompt.name, "text": prompt.text, "replies": texts, "log_probs": known, "ended": whole}
-            for prompt, texts, known, whole in zip(self.prompts, self.replies, log_probs, ended)
-        ]
+    def where(self, mask: Sequence[bool]) -> "Replies":
+        """Those to the prompts for which `mask` is true, with all pairs."""
+        return replace(
+            self,
+            prompts=_where(mask, self.prompts),
+            replies=_where(mask, self.replies),
+            log_probs=None if self.log_probs is None else _where(mask, self.log_probs),
+            ended=None if self.ended is None else _where(mask, self.ended),
+        )
+
+
+class _ReplyRow(TypedDict, total=False):
+    """A row that `write_replies` writes: a reply to be scored, and what is known of it."""
+
+    prompt: str | list[dict[str, str]]
+    reply: str
+    times_drawn: int
+    prompt_copy: int
+    reference: str
+    chosen: str
+    rejected: str
+    log_probs: list[float]  # of each time that the reply was drawn
+    ended: list[bool]
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,13 @@ class ScoreTable:
         table = self.scores[name]
         absent = [(p, r) for p, row in zip(prompts, replies) for r in row if (p, r) not in table]
         if absent:
+            bare = {(prompt.strip(), reply.strip()) for prompt, reply in table}
+            spaces = " (it has one that differs in spaces or line breaks at an end)"
+            differs = spaces * (tuple(text.strip() for text in absent[0]) in bare)
             raise ValueError(
                 f"{self.source} must have a score {name!r} for each reply, got none for {len(absent)} of "
-                f"{sum(map(len, replies))}, the first of them {_shown(absent[0])}; add them, or write null where the "
-                "score abstains."
+                f"{sum(map(len, replies))}, the first of them {_shown(absent[0])}{differs}; add them, or write null "
+                "where the score abstains."
             )
         return np.array([[table[p, r] for r in row] for p, row in zip(prompts, replies)], dtype=float)
 
@@ -203,7 +221,7 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
                 continue
             values = values if isinstance(values, list) else [values]
             wrong = [value for value in values if not isinstance(value, (int, float, type(None)))]
-            if wrong:  # a judge's comment, a source: no score
+            if wrong:  # a comment, a source: no score
                 no_numbers.setdefault(name, (row, wrong[0]))
                 continue
             if len(values) != len(replies):
@@ -257,14 +275,14 @@ def write_replies(
     they are known; a row has a list of those of each time that its reply was drawn.
     """
     path = check_export(path)
-    rows: dict[tuple[_Group, str], dict[str, Any]] = {}
+    rows: dict[tuple[_Group, str], _ReplyRow] = {}
     in_turns = any(prompt.turns for prompt in prompts)
     copies = collections.Counter[str]()  # of each prompt so far
 
-    def row_of(prompt: Prompt, reply: str, copy: int) -> dict[str, Any]:
-        row = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
-        if prompt.reference:
-            row["reference"] = prompt.reference
+    def row_of(prompt: Prompt, reply: str, copy: int) -> _ReplyRow:
+        row: _ReplyRow = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
+        if prompt.reference_reply:
+            row["reference"] = prompt.reference_reply
         if copy:
             row["prompt_copy"] = copy
         return rows.setdefault(((prompt.text, copy), reply), row)
@@ -275,20 +293,20 @@ def write_replies(
         for j, reply in enumerate(replies[i]):
             row = row_of(prompt, reply, copy)
             row["times_drawn"] += 1
-            for name, known in (("log_probs", log_probs), ("ended", ended)):
-                if known is not None:
-                    row.setdefault(name, []).append(known[i][j])
-    extra_rows = []  # of pairs both of whose replies have another pair in their rows already
+            if log_probs is not None:
+                row.setdefault("log_probs", []).append(log_probs[i][j])
+            if ended is not None:
+                row.setdefault("ended", []).append(ended[i][j])
+    extra_rows = list[_ReplyRow]()  # of pairs both of whose replies have another pair in their rows already
     for pair in pairs:
-        columns = {"chosen": pair.chosen, "rejected": str(pair.rejected)}
-        pair_rows = [row_of(pair.prompt, reply, 0) for reply in columns.values()]
+        columns: _ReplyRow = {"chosen": pair.chosen, "rejected": str(pair.rejected)}
+        pair_rows = [row_of(pair.prompt, reply, 0) for reply in (pair.chosen, str(pair.rejected))]
         without_pair = [row for row in pair_rows if "chosen" not in row]
         for row in without_pair:
             row.update(columns)
         if not without_pair:
-            extra_rows.append(
-                {"prompt": pair_rows[0]["prompt"], "reply": pair.chosen, "times_drawn": 0} | columns,
-            )
+            prompt_of_pair = pair_rows[0]["prompt"]
+            extra_rows.append({"prompt": prompt_of_pair, "reply": pair.chosen, "times_drawn": 0, **columns})
     written = [*rows.values(), *extra_rows]
     if path.suffix == ".parquet":
         import pandas  # slow to import, and only parquet needs it
@@ -304,9 +322,15 @@ def check_export(path: str | pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.suffix not in EXPORTED:
         raise ValueError(f"A file of replies to be scored must end in {', '.join(EXPORTED)}, got {path}; rename it.")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     return path
+
+
+def _where(mask: Sequence[bool], values: Sequence[_Value]) -> list[_Value]:
+    return [value for value, keep in zip(values, mask) if keep]
 
 
 def _all_known(rows: list[list[_Value | None]]) -> list[list[_Value]] | None:

@@ -3,10 +3,8 @@
 `exchange` says which columns there may be.
 """
 
-import csv
 import decimal
 import gzip
-import io
 import json
 import math
 import pathlib
@@ -16,15 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from rvlib.lm.data import tables
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.data.rows import ROLES, listed_keys, refuse_wrapped
 
 REPLY = ("reply", "completion", "response")
 REPLIES = ("replies", "completions", "responses")
 MOST_DRAWN = 1_000_000  # replies of one text
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class FileRow:
     def prompt(self) -> Prompt:
         """Its prompt, named after its place; replies and scores find each other by its text."""
         if "prompt" not in self.columns:
-            raise self.error(f'must have a "prompt", got {listed_keys(self.columns)}.')
+            raise self.error(f'must have a "prompt", got {listed_keys(self.columns)}; rename one of them.')
         prompt, reference = self.columns["prompt"], self.columns.get("reference")
         reference = "" if reference is None else self.text("reference", reference)
         are_turns = isinstance(prompt, list) and all(
@@ -67,7 +63,9 @@ class FileRow:
         single = [self.columns[name] for name in REPLY if self.columns.get(name) is not None]
         if len(single) != 1:
             known = listed_keys({name: value for name, value in self.columns.items() if value is not None})
-            raise self.error(f'must have one "reply" or a list of "replies", got {known}.')
+            raise self.error(
+                f'must have one "reply" or a list of "replies", got {known}; rename, add or leave out one.'
+            )
         return [self.text("reply", single[0])]
 
     def of_each(self, value: Any, count: int, valid: Callable[[Any], bool], entry: str) -> list[Any]:
@@ -133,19 +131,15 @@ def read_rows(path: str | pathlib.Path) -> Iterator[FileRow]:
             ) from None
     rows: Iterator[tuple[str, Any]]
     if content.startswith(b"PAR1"):
-        import pandas  # slow to import, and only parquet needs it
-
-        try:
-            frame = pandas.read_parquet(io.BytesIO(content))
-        except Exception as error:  # pyarrow's own
-            raise ValueError(f"{path} must be a whole parquet file, but is not ({error}); copy it again.") from None
-        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(frame.to_dict("records"), 1))
+        rows = ((f"row {n}", _plain(row)) for n, row in enumerate(tables.parquet_rows(path, content), 1))
     else:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them.") from None
-        if separator := _SEPARATORS.get(pathlib.Path(str(path).lower().removesuffix(".gz")).suffix):
+            text = "\0"
+        if "\0" in text:
+            raise ValueError(f"{path} must be JSON lines or CSV in UTF-8, or parquet, but is none of them; save it so.")
+        if separator := tables.SEPARATORS.get(pathlib.Path(str(path).lower().removesuffix(".gz")).suffix):
             rows = _table_rows(path, text, separator)
         elif text.lstrip().startswith("["):
             rows = ((f"row {n}", row) for n, row in enumerate(_json(path, "the whole", text), 1))
@@ -181,24 +175,13 @@ def is_log_prob(value: Any) -> bool:
 
 def _table_rows(path: str | pathlib.Path, text: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row of a table whose first line names its columns."""
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        names = list(reader.fieldnames or [])
-        if (twice := _twice(names)) is not None:
-            raise ValueError(f"{path} must have each column once, got two of the name {twice!r}; rename one.")
-        for mark, got in ((";", "semicolons; save it again"), ("\t", "tabs; end its name in .tsv")):
-            if len(names) == 1 and mark in names[0]:
-                raise ValueError(f"{path} must have its cells separated by commas, got {got}.")
-        for n, row in enumerate(reader, 1):
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path}, row {n}, must have as many cells as the first line names; quote cells that hold a "
-                    "separator."
-                )
-            yield f"row {n}", {key: _cell(key, cell) for key, cell in row.items()}
-    except csv.Error as error:
-        raise ValueError(f"{path} must be a table whose first line names its columns, but is not ({error}).") from None
+    columns, table = tables.table_rows(path, text, separator)
+    for n, row in enumerate(table, 1):
+        if row.more or len(row.cells) < len(columns):
+            raise ValueError(
+                f"{path}, row {n}, must have as many cells as the first line names; quote cells that hold a separator."
+            )
+        yield f"row {n}", {name: _cell(name, cell) for name, cell in row.cells.items()}
 
 
 def _cell(column: str, text: str) -> Any:
@@ -224,7 +207,7 @@ def _json(path: str | pathlib.Path, place: str, text: str) -> Any:
     """A value of JSON. Python writes NaN for a number that is missing, which JSON has not; it is read as null."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if (twice := _twice([name for name, _ in pairs])) is not None:
+        if (twice := tables.first_twice([name for name, _ in pairs])) is not None:
             raise _Twice(f"{path}, {place}, must have each key once, got {twice!r} twice; rename one.")
         return dict(pairs)
 
@@ -247,18 +230,12 @@ def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
-def _twice(names: list[str]) -> str | None:
-    """The first name that comes a second time."""
-    return next((name for i, name in enumerate(names) if name in names[:i]), None)
-
-
 def _plain(value: Any) -> Any:
-    """What a data frame holds, as JSON would: no arrays, and None for what is missing."""
+    """What a parquet file holds, as JSON would: None for what is missing."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, np.ndarray)):
+    if isinstance(value, list):
         return [_plain(entry) for entry in value]
-    value = value.item() if isinstance(value, np.generic) else value
     value = float(value) if isinstance(value, decimal.Decimal) else value
     return None if isinstance(value, float) and math.isnan(value) else value
 

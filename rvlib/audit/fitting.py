@@ -113,7 +113,7 @@ def _growth(examples: Sequence[Example], policy: PreTrainedTokenizerBase, own: P
     texts = [
         text
         for example in examples
-        for text in (example.prompt.text, example.prompt.reference, example.chosen, example.rejected)
+        for text in (example.prompt.text, example.prompt.reference_reply, example.chosen, example.rejected)
         if text
     ]
     try:

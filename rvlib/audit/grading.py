@@ -1,4 +1,4 @@
-"""What rewards of replies say of a reward model as a teacher: grade one, order several; without torch.
+"""What rewards of replies say of a reward model: grade one, order several; without torch.
 
 `outcome` says what a `Grade` and an `Order` hold.
 """
@@ -47,7 +47,7 @@ def grade(
     pair_prompts: Sequence[str] | None = None,
     group: int | None = None,
 ) -> Grade:
-    """What is known of one teacher, a dictionary; a mean over prompts is [value, low, high], with its 95 % interval.
+    """What is known of one reward model; a mean over prompts is [value, low, high], with its 95 % interval.
 
     rewards, ground_truth: (prompts, replies), NaN where there is none, which is left out. preferences: (pairs, 2),
     rewards of a preferred reply and of the other. different: (prompts, replies, replies), which two replies differ as
@@ -134,23 +134,24 @@ def check_size(name: str, rewards: ArrayLike, preferences: ArrayLike = ()) -> No
         )
 
 
-def order_of_teachers(teachers: Mapping[str, Grade]) -> Order:
-    """Who is expected to teach most: by "covariance" with the ground truth, else by "preference_covariance", else by
-    "reward_variance" alone. teachers: {name: `grade`}.
+def order_of_reward_models(grades: Mapping[str, Grade]) -> Order:
+    """Who is expected to teach most, best first. grades: {name: `grade`}.
 
-    {"by", "names" (best first), "gaps"}, one gap for each two neighbours in the order, paired over prompts:
-    {"difference": [value, low, high], "prompts": so many would tell them apart, or None where these do, "apart"}.
+    By "covariance" with the ground truth, else by "preference_covariance", else by "reward_variance" alone.
+    Returns {"by", "names" (best first), "gaps"}, one gap for each two neighbours in the order, paired over prompts:
+    {"difference": [value, low, high] or None, "prompts": so many would tell them apart or None,
+    "apart"}.
     """
     by = next(
         key
         for key in ("covariance", "preference_covariance", "reward_variance")
-        if all(key in teacher for teacher in teachers.values())
+        if all(key in grade for grade in grades.values())
     )
-    names = sorted(teachers, key=lambda name: -interval_of(teachers[name], by)[0])
+    names = sorted(grades, key=lambda name: -interval_of(grades[name], by)[0])
     number = "pair_prompt" if by == "preference_covariance" else "prompt"
 
     def per_prompt(name: str) -> dict[int, float]:
-        row = teachers[name]["per_prompt"]
+        row = grades[name]["per_prompt"]
         numbers = np.array(row.get(number, range(len(row[by]))))
         return dict(zip(np.unique(numbers).tolist(), averaged(np.array(row[by], dtype=float), numbers)))
 
@@ -231,11 +232,11 @@ def unit(rewards: NDArray[np.float64]) -> float:
 
 
 def _gap(better: Mapping[int, float], worse: Mapping[int, float]) -> Gap:
-    """What separates two teachers; better, worse: {prompt: what they are ordered by}, paired where both are known."""
+    """What separates two reward models, of each {prompt: what it is ordered by}, paired where both are known."""
     pairs = np.array([(better[key], worse[key]) for key in better if key in worse]).reshape(-1, 2)
     first, second = pairs[np.isfinite(pairs).all(-1)].T
     if len(first) < 2:
-        return {"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}
+        return {"difference": None, "prompts": None, "apart": False}
     # One reward in two units differs from itself by rounding alone.
     value, low, high = _mean(np.where(np.isclose(first, second, rtol=1e-9, atol=1e-12), 0.0, first - second))
     # An interval narrows as the square root of the prompts; it must not reach 0 from the value.
@@ -258,7 +259,7 @@ def _mean(values: NDArray[np.float64], prompt: NDArray[np.int64] | None = None) 
     return [float(estimate.value), float(estimate.low), float(estimate.high)]
 
 
-def _share(flags: NDArray, prompt: NDArray[np.int64]) -> Interval:
+def _share(flags: NDArray[Any], prompt: NDArray[np.int64]) -> Interval:
     """A share with its exact interval (Clopper and Pearson's), which a bootstrap of zeros would miss."""
     shares = averaged(flags, prompt)
     shares = shares[np.isfinite(shares)]

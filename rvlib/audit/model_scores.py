@@ -16,7 +16,7 @@ from rvlib.audit.stamps import stamp
 from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.models import reward_models
-from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_functions import ClassifierReward
 
 FORMAT = 1  # of how models read texts: one more, and what was scored before is scored again
 
@@ -61,7 +61,7 @@ def model_scores(
             score = reward_models.load_reward_model(
                 reward_model, dtype=dtype, trust_remote_code=settings.trust_remote_code
             )
-            if settings.batch_size and isinstance(score, SequenceReward):
+            if settings.batch_size and isinstance(score, ClassifierReward):
                 return replace(score, batch_size=settings.batch_size)
             return score
 
@@ -69,7 +69,7 @@ def model_scores(
         scores = scoring.score_all(
             score, drawn, preferred, label, scoring.ChunkFile(chunks), progress=settings.progress
         )
-        if isinstance(score, SequenceReward):
+        if isinstance(score, ClassifierReward):
             other_precisions = [] if compare_dtype in (None, dtype) else [load(str(compare_dtype))]
             prompt, reply = drawn.prompts[0], drawn.replies[0][0]
             scores = replace(

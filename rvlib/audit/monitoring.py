@@ -113,6 +113,6 @@ def _groups(rewards: torch.Tensor, size: int) -> NDArray[np.float64]:
     return rewards.detach().double().cpu().numpy().reshape(-1, size)
 
 
-def _mean(values: NDArray) -> float:
+def _mean(values: NDArray[np.float64]) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")

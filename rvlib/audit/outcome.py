@@ -1,31 +1,32 @@
 """The outcome of an audit: what is known of each reward model, the order of them, and all of it as JSON holds it.
 
-`grading` makes the grades and the order, `assembly` the rest; `report` shows it.
+`grading` makes the grades and the order, `assembly` the rest; `report` shows it, and `audited` is what a user holds.
 """
 
 import json
 import pathlib
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypedDict
+from dataclasses import dataclass, fields
+from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.statistics import Interval
-from rvlib.files import RESULTS, write_text
+from rvlib.files import RESULTS
 
-MEASURES = {  # by which teachers may be ordered, and what a report calls them
+MEASURES = {  # by which reward models may be ordered, and what a report calls them
     "covariance": "covariance",
     "preference_covariance": "covariance with the preferences",
     "reward_variance": "reward variance",
 }
 UNNAMED_POLICY = "the policy"  # where replies come from a file and nobody said whose they are
 BOOK = RESULTS / "audit.json"  # what the book's chapter reads
+RENAMED = {"teachers": "reward_models", "reference": "ground_truth_grade"}  # parts of an audit of an older version
 
 
 class Grade(TypedDict, total=False):
-    """What is known of one teacher, as JSON holds it; `grading.grade` makes it.
+    """What is known of one reward model, as JSON holds it; `grading.grade` makes it.
 
     The second part is there with a ground truth, the third with preferences, the fourth with the replies' texts. Where
     an interval is None, it cannot be told.
@@ -43,7 +44,7 @@ class Grade(TypedDict, total=False):
     group: int  # replies to a prompt from which one step of training learns
     flat_groups: Interval | None  # share of the groups of that size whose rewards are all equal
     signal_to_noise: Interval | None  # of one such group
-    replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders teachers
+    replies_to_halve: int | None  # replies to each prompt that would halve the interval of what orders reward models
     per_prompt: dict[str, list]  # "prompt" and "pair_prompt" number those that differ, where some come more than once
 
     accuracy: Interval | None
@@ -75,45 +76,55 @@ class Grade(TypedDict, total=False):
 
 
 class Gap(TypedDict):
-    """What separates a teacher from the next in the order, paired over prompts."""
+    """What separates a reward model from the next in the order, paired over prompts."""
 
-    difference: Interval
+    difference: Interval | None  # None where fewer than two prompts are known to both
     prompts: int | None  # so many would tell them apart; None where these do, or nothing would
     apart: bool
 
 
 class Order(TypedDict):
-    """Teachers, best first, and what they are ordered by."""
+    """Reward models, best first, and what they are ordered by."""
 
     by: str
     names: list[str]
     gaps: list[Gap]
 
 
-@dataclass(frozen=True)
-class Audit:
-    """The outcome of an audit, all of it made of what JSON can hold; `rvlib.audit.report` shows it.
+class Made(TypedDict):
+    """How an audit was made."""
 
-    An interval is [value, low, high]. made: when, with what versions, where, in how many seconds. policy, sampling: as
-    recorded. prompts: {"source", "names", "left_out", "fingerprints"}, and where some replies are one text
-    "first_same", (prompts, replies), the first that each is the same as. ground_truth: its name, or None. replies:
-    {"cut_off", "same"}, shares. teachers: a `Grade` each, by name; reference: that of the ground truth. order: see
-    `grading.order_of_teachers`. advice: sentences.
+    date: str
+    git_commit: NotRequired[str | None]  # of this library, where a language model ran
+    versions: dict[str, str]  # of packages
+    device: str
+    command: str | None
+    seconds: dict[str, float]  # of sampling, and of scoring by each reward model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an audit, all of it made of what JSON can hold; `audited.Audit` shows and writes it too.
+
+    An interval is [value, low, high]. policy, sampling: as recorded. prompts: {"source", "names", "left_out",
+    "fingerprints"}, and where some replies are one text "first_same", (prompts, replies), the first that each is the
+    same as. ground_truth: its name, or None. replies: {"cut_off", "same"}, shares. reward_models: a `Grade` each, by
+    name; ground_truth_grade: that of the ground truth. order: see `grading.order_of_reward_models`. advice: sentences.
     """
 
-    made: dict[str, Any]
+    made: Made
     policy: dict[str, Any]
     sampling: dict[str, Any]
     prompts: dict[str, Any]
     ground_truth: str | None
     replies: dict[str, float]
-    teachers: dict[str, Grade]
-    reference: Grade | None
+    reward_models: dict[str, Grade]
+    ground_truth_grade: Grade | None
     order: Order
     advice: list[str]
 
     @classmethod
-    def load(cls, path: str | pathlib.Path = BOOK) -> "Audit":
+    def load(cls, path: str | pathlib.Path = BOOK) -> Self:
         """The audit in an audit.json, or in the folder that has it; the book's by default.
 
         ValueError, in one sentence, for a file that is damaged or of a version that this one cannot read.
@@ -123,7 +134,11 @@ class Audit:
         try:
             contents = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"An audit must be JSON, got {path} ({str(error).rstrip('.')}).") from None
+            raise ValueError(
+                f"An audit must be JSON, got {path} ({str(error).rstrip('.')}); name an audit.json."
+            ) from None
+        if isinstance(contents, dict):
+            contents = {RENAMED.get(name, name): value for name, value in contents.items()}
         names = {field.name for field in fields(cls)}
         if not isinstance(contents, dict) or set(contents) != names:
             got = "no such names" if not isinstance(contents, dict) else ", ".join(sorted(contents)) or "none"
@@ -132,42 +147,34 @@ class Audit:
         check(audit, str(path))
         return audit
 
-    def write(self, folder: str | pathlib.Path) -> None:
-        """Write audit.json and audit.html into `folder`."""
-        from rvlib.audit import report  # which imports this module
 
-        contents = {"audit.json": json.dumps(asdict(self), allow_nan=False), "audit.html": report.page(self)}
-        for name, text in contents.items():
-            write_text(pathlib.Path(folder, name), text)
-
-    def _repr_html_(self) -> str:
-        from rvlib.audit import report  # which imports this module
-
-        return report.tables(self)
-
-
-def check(audit: Audit, place: str = "the audit") -> None:
+def check(audit: Outcome, place: str = "the audit") -> None:
     """ValueError, in one sentence, unless an audit has what a report and a comparison read; place: what to call it."""
 
-    def require(held: bool, what: str) -> None:
+    def require(held: bool, requirement: str) -> None:
         if not held:
-            raise ValueError(f"An audit must have {what}, and {place} has not; audit anew.")
+            raise ValueError(f"An audit must have {requirement}, and {place} has not; audit anew.")
 
-    for name in ("made", "policy", "sampling", "prompts", "replies", "teachers", "order"):
+    for name in ("made", "policy", "sampling", "prompts", "replies", "reward_models", "order"):
         require(isinstance(getattr(audit, name), dict), f"a dictionary of {name}")
     require(isinstance(audit.advice, list), "a list of advice")
     require(isinstance(audit.policy.get("name"), str), "a policy with a name")
-    require((audit.reference is None) == (audit.ground_truth is None), "a reference where it has a ground truth")
+    require(
+        (audit.ground_truth_grade is None) == (audit.ground_truth is None),
+        "a grade of the ground truth where it has one",
+    )
     names: Any = audit.prompts.get("names")
     require(_texts(names), "the names of its prompts")
-    require(len(audit.teachers) > 0, "a grade of at least one reward model")
-    require(_texts(audit.order.get("names")) and set(audit.order["names"]) == set(audit.teachers), "an order of these")
+    require(len(audit.reward_models) > 0, "a grade of at least one reward model")
+    require(
+        _texts(audit.order.get("names")) and set(audit.order["names"]) == set(audit.reward_models), "an order of these"
+    )
     require(audit.order.get("by") in MEASURES, "a measure that it is ordered by")
     require("fingerprints" not in audit.prompts or _texts(audit.prompts["fingerprints"], names), "a fingerprint each")
     shape = None
     for name, grade in [
-        *audit.teachers.items(),
-        *([] if audit.reference is None else [("the truth", audit.reference)]),
+        *audit.reward_models.items(),
+        *([] if audit.ground_truth_grade is None else [("the truth", audit.ground_truth_grade)]),
     ]:
         held = isinstance(grade, dict) and {"scale", "prompts", "reward_variance", audit.order["by"]} <= grade.keys()
         require(held and isinstance(grade.get("per_prompt", {}), dict), f"a whole grade of {name}")
@@ -197,14 +204,14 @@ def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def different_replies(audit: Audit) -> NDArray[np.bool_] | None:
+def different_replies(audit: Outcome) -> NDArray[np.bool_] | None:
     """(prompts, replies, replies), which two replies differ as texts; None where all do, or it is not known."""
     first = audit.prompts.get("first_same")
     return None if first is None else np.not_equal(np.array(first)[:, :, None], np.array(first)[:, None, :])
 
 
 def interval_of(grade: Grade, measure: str) -> Interval:
-    """[value, low, high] of one of the measures that teachers are ordered by."""
+    """[value, low, high] of one of the measures that reward models are ordered by."""
     return grade[measure]  # type: ignore[literal-required]  # a variable is no literal
 
 

@@ -1,22 +1,22 @@
 """How the models of an audit read texts, in sentences for its report: templates, tokens, and what rounding changes."""
 
 import json
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rvlib.audit.outcome import Audit
+from rvlib.audit.outcome import Outcome
 
 LARGE_NOISE = 0.05  # of a reward's standard deviation: noise above it is reported
 SHOWN = 200  # characters of a text at its beginning, and as many at its end
 
 
-def reading_notes(audit: "Audit") -> list[str]:
+def reading_notes(audit: Outcome) -> list[str]:
     """How each model reads texts, in sentences: what it lacks, and one reply as each reward model reads it."""
     sentences = []
     if audit.policy.get("chat_template") is False:
         sentences.append(f"{audit.policy['name']} has no chat template: it gets the text of a prompt alone.")
-    judges = dict(audit.teachers) | ({} if audit.reference is None else {str(audit.ground_truth): audit.reference})
-    for name, grade in judges.items():
+    grades = dict(audit.reward_models) | (
+        {} if audit.ground_truth_grade is None else {str(audit.ground_truth): audit.ground_truth_grade}
+    )
+    for name, grade in grades.items():
         sentences += [f"{name}: {note}" for note in grade.get("notes", [])]
         if example := grade.get("example"):
             text, last = json.dumps(_shortened(example["text"]), ensure_ascii=False), ", ".join(example["last_tokens"])

@@ -1,15 +1,15 @@
-"""What an `Audit` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
+"""What an `Outcome` shows: a table in the terminal, figures, and one HTML file that asks no other host for anything."""
 
 import html
 import re
 
-from rvlib.audit.outcome import MEASURES, Audit, Grade, interval_of
+from rvlib.audit.outcome import MEASURES, Grade, Outcome, interval_of
 from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.report_figures import order_figure, plane_figure, short_names, spread_figure
 from rvlib.audit.report_rows import rows
 from rvlib.audit.statistics import Interval
-from rvlib.audit.verdicts import answer, interval, verdict
+from rvlib.audit.verdicts import answer, interval, order_line, verdict
 
 STYLE = """:root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
@@ -20,30 +20,24 @@ thead th{min-width:5rem;border-bottom:2px solid #888a}
 .answer{font-size:1.35rem;line-height:1.4;margin:.5rem 0 1rem}
 blockquote{margin:.5rem 0;padding:.1rem 1rem;border-left:3px solid #888a;white-space:pre-wrap;overflow-wrap:anywhere}
 summary{cursor:pointer;font-weight:600;margin:.6rem 0}
-small,figcaption{opacity:.8}figure{margin:2rem 0}li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
+small,figcaption{opacity:.8}figure{margin:2rem 0}figcaption{margin-top:.4rem}
+.main-svg :is(.xtick,.ytick,.g-xtitle,.g-ytitle,.legend,.annotation) text{fill:CanvasText!important}
+li{margin:.4rem 0}h1,p,li{overflow-wrap:anywhere}
 @media screen and (max-width:40rem){.answer{font-size:1.15rem}h1{font-size:1.5rem}table{width:100%}
 tr{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));border-bottom:1px solid #8884}
 th,td{border:0;min-width:0}td{display:flex;flex-direction:column;justify-content:end}thead tr>th+th{display:none}
 td::before{content:attr(data-of);display:block;font-size:.8rem;opacity:.8;overflow-wrap:anywhere}tr>th:first-child{grid-column:1/-1;padding-bottom:0}}
-@media print{body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
+@media print{:root{color-scheme:light}h2,summary,thead{break-after:avoid}
+body{max-width:none;padding:0;font-size:11pt}figure,tr,blockquote,details{break-inside:avoid}}"""
 LISTED = 2  # lines left out that the terminal shows
 LONGEST = 1200  # characters of a reply that the report shows
 
 
-def headline(audit: Audit) -> str:
-    """The predicted order of teachers, in a sentence."""
-    by = MEASURES[audit.order["by"]] + (f" with {audit.ground_truth}" if audit.order["by"] == "covariance" else "")
-    parts = [audit.order["names"][0]]
-    for name, gap in zip(audit.order["names"][1:], audit.order["gaps"]):
-        parts += [", then " if gap["apart"] else ", perhaps then ", name]
-    return f"Predicted order of teachers, by {by}: {''.join(parts)}."
-
-
-def sizes(audit: Audit) -> str:
+def sizes(audit: Outcome) -> str:
     """What the numbers rest on, in a sentence."""
     count, sampling = len(audit.prompts["names"]), audit.sampling
-    teacher = audit.teachers[audit.order["names"][0]]
-    different = f" ({teacher['prompts']} different)" * (teacher["prompts"] < count)
+    grade = audit.reward_models[audit.order["names"][0]]
+    different = f" ({grade['prompts']} different)" * (grade["prompts"] < count)
     lines = len(audit.prompts["left_out"])
     left = f" ({lines} line{'s' * (lines > 1)} on what was left out)" * bool(lines)
     share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
@@ -58,7 +52,7 @@ def sizes(audit: Audit) -> str:
     )
 
 
-def origin(audit: Audit) -> str:
+def origin(audit: Outcome) -> str:
     """How the numbers were made, in a line."""
     made = audit.made
     versions = [f"{name} {made['versions'][name]}" for name in ("torch", "transformers") if name in made["versions"]]
@@ -68,22 +62,21 @@ def origin(audit: Audit) -> str:
     return f"{made['command'] or 'rvlib.audit'}; {', '.join(parts)}"
 
 
-def tables(audit: Audit) -> str:
+def tables(audit: Outcome) -> str:
     """The answer, the table and the advice as HTML, for a page and for a notebook."""
     names = audit.order["names"]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f'<tr><th>{html.escape(row.measure)}<br><small style="font-weight: 400">{html.escape(row.meaning)}</small></th>'
-        + "".join(cell(name, text) for name, text in zip(names, row.cells))
+        + "".join(cell(name * (len(names) > 1), text) for name, text in zip(names, row.cells))
         + "</tr>"
         for row in rows(audit)
     )
     sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in audit.advice)
     verdicts = "".join(f"<li>{html.escape(verdict(audit, name))}</li>" for name in names)
-    several = f"<ol>{verdicts}</ol>" if len(names) > 1 else ""
-    first = answer(audit) if len(names) == 1 else headline(audit)
+    several = f"<p>{html.escape(order_line(audit))}</p><ol>{verdicts}</ol>" if len(names) > 1 else ""
     return (
-        f'<div><p class="answer"><strong>{html.escape(first)}</strong></p>{several}'
+        f'<div><p class="answer"><strong>{html.escape(answer(audit))}</strong></p>{several}'
         f'<p>{html.escape(sizes(audit))}</p><div style="overflow-x: auto"><table class="table rv-table">'
         f"<thead><tr><th>per prompt, then averaged</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         + (f"<ul>{sentences}</ul>" if sentences else "")
@@ -98,11 +91,11 @@ def cell(name: str, text: str, *, bold: bool = False) -> str:
     return f'<td data-of="{html.escape(name, quote=True)}">{content}</td>'
 
 
-def probes(audit: Audit) -> str:
+def probes(audit: Outcome) -> str:
     """What else each reward model rewards, a table of HTML; empty where the replies are not known."""
-    grades = {name: audit.teachers[name].get("probes", {}) for name in audit.order["names"]}
-    if audit.reference and audit.reference.get("probes") and audit.ground_truth not in grades:
-        grades |= {audit.ground_truth or "": audit.reference["probes"]}
+    grades = {name: audit.reward_models[name].get("probes", {}) for name in audit.order["names"]}
+    if audit.ground_truth_grade and audit.ground_truth_grade.get("probes") and audit.ground_truth not in grades:
+        grades |= {audit.ground_truth or "": audit.ground_truth_grade["probes"]}
     features = list(dict.fromkeys(feature for probes in grades.values() for feature in probes))
     if not features:
         return ""
@@ -122,11 +115,11 @@ def probes(audit: Audit) -> str:
     )
 
 
-def examples(audit: Audit) -> str:
+def examples(audit: Outcome) -> str:
     """The replies that each reward model likes best and least where it disagrees with the truth most, as HTML."""
     shown = ""
     for name in audit.order["names"]:
-        for example in audit.teachers[name].get("examples", []):
+        for example in audit.reward_models[name].get("examples", []):
             shown += _example(audit, name, example)
     if not shown:
         return ""
@@ -138,7 +131,7 @@ def examples(audit: Audit) -> str:
     return f"<h2>Look at them</h2><p>Best and worst reply, by the reward model, to {subject}.</p>{shown}"
 
 
-def _example(audit: Audit, name: str, example: BestAndWorst) -> str:
+def _example(audit: Outcome, name: str, example: BestAndWorst) -> str:
     def reply(kind: str, text: str, reward: float, truth: float | None) -> str:
         of_truth = "" if truth is None else f", of {audit.ground_truth} {truth:.3g}"
         cut = text if len(text) <= LONGEST else text[:LONGEST] + " …"
@@ -154,7 +147,7 @@ def _example(audit: Audit, name: str, example: BestAndWorst) -> str:
     )
 
 
-def page(audit: Audit) -> str:
+def page(audit: Outcome) -> str:
     """The whole report: one HTML file with its own copy of plotly.js."""
     zero = "no difference" if audit.order["by"] == "reward_variance" else "no agreement"
     figures = [
@@ -188,7 +181,7 @@ def page(audit: Audit) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
+        f"<title>Outcome of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
         f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>"
         f"{tables(audit)}{probes(audit)}{examples(audit)}{shown}"
         + (f"<h2>How the models read</h2><ul>{read}</ul>" if read else "")
@@ -197,21 +190,26 @@ def page(audit: Audit) -> str:
     )
 
 
-def show(audit: Audit) -> None:
+def text(audit: Outcome) -> str:
+    """The answer, the main numbers and what they rest on, as lines of text."""
+    return "\n".join([answer(audit), *_numbers(audit, 80), sizes(audit)])
+
+
+def show(audit: Outcome) -> None:
     """Print what one screen holds: the answer, the main numbers and as much of the advice as there is room for.
 
     Of one reward model the main lines of the table, of several a table with a line for each; all is in the report.
     """
     from rich.console import Console  # not among the packages of the book, which shows audits too
 
-    console, names, left_out = Console(), audit.order["names"], audit.prompts["left_out"]
+    console, left_out = Console(), audit.prompts["left_out"]
     with console.capture() as capture:
         for line in left_out[:LISTED]:
             console.print(f"Left out {line}", markup=False)
         if len(left_out) > LISTED:
             console.print(f"and {len(left_out) - LISTED} more, listed in the report", markup=False)
         console.print(answer(audit), style="bold", markup=False)
-        for line in _ranking(audit, console.width) if len(names) > 1 else _measures(audit):
+        for line in _numbers(audit, console.width):
             console.print(line, markup=False, highlight=False)
         console.print(sizes(audit), markup=False)
     printed, sentences = capture.get(), [*audit.advice, *reading_notes(audit)]
@@ -229,16 +227,20 @@ def show(audit: Audit) -> None:
         print(capture.get(), end="")
 
 
-def _measures(audit: Audit) -> list[str]:
+def _numbers(audit: Outcome, width: int) -> list[str]:
+    return _ranking(audit, width) if len(audit.order["names"]) > 1 else _measures(audit)
+
+
+def _measures(audit: Outcome) -> list[str]:
     """The main lines of the table of one reward model."""
     main = [row for row in rows(audit) if row.main]
     width = max(len(row.measure) for row in main)
     return [f"  {row.measure:{width}}  {row.cells[0]}" for row in main]
 
 
-def _ranking(audit: Audit, width: int) -> list[str]:
+def _ranking(audit: Outcome, width: int) -> list[str]:
     """A line for each of several reward models, in the predicted order, at most `width` characters long."""
-    grades, by = {name: audit.teachers[name] for name in audit.order["names"]}, audit.order["by"]
+    grades, by = {name: audit.reward_models[name] for name in audit.order["names"]}, audit.order["by"]
     accuracies = {"covariance": "accuracy", "preference_covariance": "preference_accuracy"}
     columns = [[MEASURES[by], *(interval(interval_of(grade, by)) for grade in grades.values())]]
     notes = ["flat: prompts whose replies all get (almost) the same reward"]
@@ -261,9 +263,8 @@ def _ranking(audit: Audit, width: int) -> list[str]:
     columns.insert(0, ["", *(f"{' ' if is_apart else '≈'} {names[name]}" for name, is_apart in zip(grades, apart))])
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(line, widths)).rstrip() for line in zip(*columns)]
-    truth = f" with {audit.ground_truth}" * (by == "covariance")
     return [
-        f"Predicted order of teachers, by {MEASURES[by]}{truth}:",
+        order_line(audit),
         *lines,
         "; ".join(notes) + ".",
         *_noise(grades, names, width),

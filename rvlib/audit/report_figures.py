@@ -7,33 +7,33 @@ from typing import Any
 import numpy as np
 
 from rvlib import plots
-from rvlib.audit.outcome import MEASURES, Audit, interval_of
+from rvlib.audit.outcome import MEASURES, Outcome, interval_of
 from rvlib.audit.verdicts import share_the_truth_ties
 
 
-def order_figure(audit: Audit) -> Any:
-    """The mean by which the teachers are ordered, with its interval; the ground truth itself as the mark to reach."""
+def order_figure(audit: Outcome) -> Any:
+    """The mean that orders the reward models, with its interval; the ground truth itself as the mark to reach."""
     by, names = audit.order["by"], audit.order["names"][::-1]
-    intervals = np.array([interval_of(audit.teachers[name], by) for name in names])
+    intervals = np.array([interval_of(audit.reward_models[name], by) for name in names])
     means, low, high = intervals.T
     heights = np.arange(len(names))
     in_words = "; ".join(f"{name} {a:.3f} [{b:.3f}, {c:.3f}]" for name, (a, b, c) in zip(names[::-1], intervals[::-1]))
     figure = plots.scatter(
-        {"teachers": (means, heights)},
-        intervals={"teachers": ((low, high), (heights, heights))},
+        {"reward models": (means, heights)},
+        intervals={"reward models": ((low, high), (heights, heights))},
         x=MEASURES[by],
         y="",
         log=(False, False),
         size=12,
-        alt=f"Mean {MEASURES[by]} of each teacher with its 95 % interval: {in_words}.",
+        alt=f"Mean {MEASURES[by]} of each reward model with its 95 % interval: {in_words}.",
     )
     proxy = plots.COLOURS["proxy"]
     figure.update_traces(
         marker=dict(opacity=1, color=proxy), error_x=dict(width=5, thickness=2, color=proxy), showlegend=False
     )
     figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
-    if audit.reference and by in ("covariance", "preference_covariance"):
-        mark = interval_of(audit.reference, by)[0]
+    if audit.ground_truth_grade and by in ("covariance", "preference_covariance"):
+        mark = interval_of(audit.ground_truth_grade, by)[0]
         figure.add_vline(x=mark, line=dict(color=plots.COLOURS["ground truth"]))
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False
@@ -41,7 +41,15 @@ def order_figure(audit: Audit) -> Any:
     shown = short_names(names)
     for name, height in zip(names, heights):  # above its interval, since beside it names leave no room on a phone
         figure.add_annotation(
-            x=0, xref="paper", xanchor="left", y=height, yanchor="bottom", yshift=6, text=shown[name], showarrow=False
+            x=0,
+            xref="paper",
+            xanchor="left",
+            xshift=6,  # off the dashed line, where that is the edge
+            y=height,
+            yanchor="bottom",
+            yshift=6,
+            text=shown[name],
+            showarrow=False,
         )
     return figure.update_layout(
         yaxis=dict(showticklabels=False, tickvals=list(heights), range=[-0.6, len(names) - 0.2]),
@@ -49,34 +57,34 @@ def order_figure(audit: Audit) -> Any:
     )
 
 
-def spread_figure(audit: Audit) -> Any:
-    """Reward variance of the prompts in growing order, a line a teacher.
+def spread_figure(audit: Outcome) -> Any:
+    """Reward variance of the prompts in growing order, a line a reward model.
 
     How long a line lies on the floor is the share of the prompts that teaches nothing.
     """
     names = audit.order["names"]
-    values = {name: np.array(audit.teachers[name]["per_prompt"]["reward_variance"], dtype=float) for name in names}
+    values = {name: np.array(audit.reward_models[name]["per_prompt"]["reward_variance"], dtype=float) for name in names}
     prompts = len(values[names[0]])
     shown = short_names(names)
     variances = {shown[name]: np.sort(array) for name, array in values.items()}  # those that are unknown, NaN, last
-    flat = ", ".join(f"{name} {audit.teachers[name]['flat'][0]:.0%}" for name in names)
+    flat = ", ".join(f"{name} {audit.reward_models[name]['flat'][0]:.0%}" for name in names)
     return plots.trajectories(
         variances,
         (np.arange(prompts) + 0.5) / prompts,
         value="reward variance, normalised",
         time="share of the prompts",
         alt=(
-            "Reward variance against the share of the prompts that have less, a rising line a teacher. "
+            "Reward variance against the share of the prompts that have less, a rising line a reward model. "
             f"On (almost) no variance lie: {flat}."
         ),
     ).update_layout(yaxis_rangemode="tozero", xaxis_range=[0, 1])
 
 
-def plane_figure(audit: Audit) -> Any:
+def plane_figure(audit: Outcome) -> Any:
     """One point a prompt: accuracy across, reward variance up; None without a ground truth."""
     groups, shown = {}, short_names(audit.order["names"])
     for name in audit.order["names"]:
-        per_prompt = audit.teachers[name]["per_prompt"]
+        per_prompt = audit.reward_models[name]["per_prompt"]
         points = [
             (accuracy, variance)
             for accuracy, variance in zip(per_prompt.get("accuracy", []), per_prompt["reward_variance"])
@@ -94,7 +102,7 @@ def plane_figure(audit: Audit) -> Any:
         y="reward variance, normalised",
         log=(False, False),
         size=7,
-        alt=f"Accuracy across and reward variance up, one point a prompt and teacher. Means: {means}.",
+        alt=f"Accuracy across and reward variance up, one point a prompt and reward model. Means: {means}.",
     )
     figure.update_layout(yaxis_rangemode="tozero").update_traces(marker_opacity=0.8)
     chance = (1 - share_the_truth_ties(audit)) / 2  # of a reward that ties none

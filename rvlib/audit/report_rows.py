@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rvlib.audit.grading import ALMOST_NONE
-from rvlib.audit.outcome import MEASURES, Audit
+from rvlib.audit.outcome import MEASURES, Outcome
 from rvlib.audit.verdicts import interval, share_the_truth_ties
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what is measured, what that means, and the text for each teacher, in the predicted order.
+    """A line of the table: what is measured, what that means, and a text for each reward model, in their order.
 
     main: whether a terminal shows it too, which has one screen.
     """
@@ -22,9 +22,9 @@ class Row:
     main: bool = False
 
 
-def rows(audit: Audit) -> list[Row]:
+def rows(audit: Outcome) -> list[Row]:
     """The table, one `Row` a measure: first what the reward model agrees with, then how loudly it says so."""
-    grades = [audit.teachers[name] for name in audit.order["names"]]
+    grades = [audit.reward_models[name] for name in audit.order["names"]]
 
     def row(key: str, measure: str, meaning: str, text: Callable[[Any], str], main: bool = False) -> list[Row]:
         """One line, or none where an audit of an older version does not have `key`."""
@@ -103,7 +103,7 @@ def rows(audit: Audit) -> list[Row]:
     ]
 
 
-def _rows_of_truth(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
+def _rows_of_truth(audit: Outcome, row: Callable[..., list[Row]]) -> list[Row]:
     truth = audit.ground_truth
     return [
         *row(
@@ -190,7 +190,7 @@ def _rows_of_preferences(grades: list[Any], row: Callable[..., list[Row]]) -> li
     ]
 
 
-def _rows_of_ended_replies(audit: Audit, row: Callable[..., list[Row]]) -> list[Row]:
+def _rows_of_ended_replies(audit: Outcome, row: Callable[..., list[Row]]) -> list[Row]:
     """What is left of the measures without the replies that were cut off."""
     measures = ("covariance", "accuracy", "reward_variance") if audit.ground_truth else ("reward_variance",)
     share = f"{audit.replies.get('cut_off', 0):.0%}"
@@ -203,7 +203,7 @@ def _rows_of_ended_replies(audit: Audit, row: Callable[..., list[Row]]) -> list[
             f"the same without the {share} of the replies that were cut off, which are judged unfinished; unknown "
             "where too few are left",
             lambda grade, key=key: interval(grade["ended_alone"].get(key)),
-            key == measures[0] and any(grade.get("ended_alone", {}).get(key) for grade in audit.teachers.values()),
+            key == measures[0] and any(grade.get("ended_alone", {}).get(key) for grade in audit.reward_models.values()),
         )
     ]
 

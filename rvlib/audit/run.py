@@ -4,7 +4,7 @@ Replies are drawn once, and every reward model scores them.
 
     reward variance   Var_{y~π}[r(x, y)]        how fast it can teach              Def. 2, arXiv 2503.15477
     accuracy          P[orders a pair as r_G]   whether it is right                Def. 1
-    covariance        Cov_{y~π}[r, r_G]         both together: teachers are        `rvlib.tabular.scores`
+    covariance        Cov_{y~π}[r, r_G]         both together: reward models are   `rvlib.tabular.scores`
                                                 ordered by it
 
 The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models
@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import accelerate.utils.memory
 
@@ -23,12 +24,14 @@ from rvlib._checks import number, whole
 from rvlib._terminal import first_line, sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
+from rvlib.audit.audited import Audit
 from rvlib.audit.exchange import check_export, write_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
-from rvlib.audit.outcome import UNNAMED_POLICY, Audit
+from rvlib.audit.outcome import UNNAMED_POLICY, Made
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import (
     ScoreColumn,
+    ScoresFile,
     check_group,
     check_one_meaning,
     names_a_model,
@@ -43,14 +46,13 @@ from rvlib.audit.steps import (
     check_counts,
     draw,
     from_file,
-    known_of_all,
     read_request,
     score,
 )
 from rvlib.lm import origin, processes
 from rvlib.lm.data.files import read_examples
 from rvlib.lm.models import reward_models as roles
-from rvlib.lm.models.reward_models import check_references, load_reader
+from rvlib.lm.models.reward_models import check_reference_replies, load_reader
 from rvlib.lm.sampling.replies import Sampling
 
 NUM_GENERATIONS = 8  # replies to each prompt
@@ -58,12 +60,12 @@ NUM_GENERATIONS = 8  # replies to each prompt
 
 def audit(
     policy: str | pathlib.Path | None,
-    reward_models: Sequence[str | pathlib.Path] | Mapping[str, RewardModel],
+    reward_models: str | pathlib.Path | Sequence[str | pathlib.Path] | Mapping[str, RewardModel],
     prompts: str | pathlib.Path | None = None,
     *,
     ground_truth: RewardModel | None = None,
     replies: str | pathlib.Path | None = None,
-    scores: Sequence[str | pathlib.Path] = (),
+    scores: Sequence[ScoresFile] = (),
     export: str | pathlib.Path | None = None,
     num_generations: int | None = None,
     group: int | None = None,
@@ -85,7 +87,7 @@ def audit(
     progress: bool = True,
     command: str | None = None,
 ) -> Audit | None:
-    """Draw replies of a policy, score them with each reward model, and say what kind of teacher it is: an `Audit`.
+    """Draw replies of a policy, score them with each reward model, and say how good a teacher it is: an `Audit`.
 
     policy: a name (`policies.load_policy`). reward_models: names (`reward_models.load_reward_model`), or {label: a name
     or a function score(prompts, replies) → (prompts, replies)}. Where a function gives None for a reply, its prompt is
@@ -102,9 +104,7 @@ def audit(
     not even its source would tell whether what it calls, holds or asks is still the same, and a score of before would
     be a wrong number that nobody sees. OSError or ValueError, in one sentence, for what is missing or wrong.
     """
-    labelled_models: dict[str, RewardModel] = dict(
-        reward_models if isinstance(reward_models, Mapping) else _labelled(reward_models)
-    )
+    labelled_models = _labelled_models(reward_models)
     if not labelled_models and not scores and export is None:
         raise ValueError(
             "An audit needs at least one reward model, got none; name it by --reward-model, or its scores by --scores."
@@ -148,11 +148,11 @@ def audit(
         raise ValueError(
             f"reward_models must not be called {GROUND_TRUTH_LABEL!r}, the label of ground_truth; rename it."
         )
-    scorers = labelled_models | ({} if truth_model is None else {GROUND_TRUTH_LABEL: truth_model})
+    all_models = labelled_models | ({} if truth_model is None else {GROUND_TRUTH_LABEL: truth_model})
     # Before the long part, what can be said of models without their weights.
-    named = {label: model for label, model in scorers.items() if isinstance(model, (str, pathlib.Path))}
+    named = {label: model for label, model in all_models.items() if isinstance(model, (str, pathlib.Path))}
     for name in named.values():
-        check_references(name, request.prompts)
+        check_reference_replies(name, request.prompts)
     all_readers = {
         label: load_reader(
             name,
@@ -193,33 +193,43 @@ def audit(
         )
     drawn, preferred = audited.drawn, audited.preferred
     if export is not None:
-        known = [known_of_all(audited.records, key) for key in ("log_probs", "ended")]
-        exported = processes.only_first(
-            lambda: write_replies(export, drawn.prompts, drawn.replies, audited.pairs, *known)
-        )
+        kept = audited.replies
+        known = kept.prompts, kept.replies, kept.pairs, kept.log_probs, kept.ended
+        exported = processes.only_first(lambda: write_replies(export, *known))
         if progress and processes.first():
             print(f"{exported} replies to be scored: {export}")
         return None
+    functions = [label for label, model in all_models.items() if callable(model)]
+    if functions and progress and processes.first():
+        print(f"Scores by Python functions ({', '.join(functions)}) are not kept: after a stop they are made anew.")
     settings = ScoringSettings(audited.folder, dtype, compare_dtype, batch_size, trust_remote_code, progress)
-    scored = score(audited, scorers, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
+    scored = score(audited, all_models, readers, settings, skip_bad_lines=skip_bad_lines, min_scored=min_scored)
     of_scores = notes_on_scores(columns, *texts_of(drawn), *texts_of(preferred), texts=texts)
+    here = origin.record()
     result = assembly.assemble(
         {label: scored.scores[label] for label in labelled_models},
         scored.scores.get(GROUND_TRUTH_LABEL),
         assembly.ScoredReplies(
-            prompts=[prompt.text for prompt in scored.drawn.prompts],
-            replies=scored.drawn.replies,
-            log_probs=known_of_all(scored.records, "log_probs"),
+            prompts=[prompt.text for prompt in scored.replies.prompts],
+            replies=scored.replies.replies,
+            log_probs=scored.replies.log_probs,
             pair_prompts=[prompt.text for prompt in scored.preferred.prompts],
-            names=[prompt.name for prompt in scored.drawn.prompts],
-            left_out=[*request.left_out, *audited.left_out, *scored.left_out, *of_scores],
-            ended=known_of_all(scored.records, "ended"),
+            names=[prompt.name for prompt in scored.replies.prompts],
+            left_out=[*request.left_out, *audited.replies.left_out, *scored.left_out, *of_scores],
+            ended=scored.replies.ended,
         ),
         assembly.Records(
             policy=audited.source,
             source=file.name if file.is_file() else str(prompts),
             sampling={"num_generations": num_generations} if request.replies else asdict(sampling),
-            made=origin.record() | {"command": command, "seconds": audited.seconds | scored.seconds},
+            made=Made(
+                date=here["date"],
+                git_commit=here["git_commit"],
+                versions=here["versions"],
+                device=here["device"],
+                command=command,
+                seconds=audited.seconds | scored.seconds,
+            ),
             ground_truth=None if ground_truth is None else truth_label or _name(ground_truth),
         ),
         group=group,
@@ -229,6 +239,21 @@ def audit(
     if progress and processes.first():
         print(f"Report: {audited.folder / 'audit.html'}")
     return result
+
+
+def _labelled_models(reward_models: Any) -> dict[str, RewardModel]:
+    """{label: reward model} of what `audit` takes; ValueError, in one sentence, for anything else."""
+    if isinstance(reward_models, (str, pathlib.Path)):
+        reward_models = [reward_models]
+    labelled = isinstance(reward_models, Mapping)
+    if callable(reward_models) or not all(
+        isinstance(name, (str,) if labelled else (str, pathlib.Path)) for name in reward_models
+    ):
+        raise ValueError(
+            "reward_models must be names, or {label: a name or a function} with texts as labels, got "
+            f"{str(reward_models)[:60]}."
+        )
+    return dict(reward_models if labelled else _labelled(reward_models))
 
 
 def _labelled(names: Sequence[str | pathlib.Path]) -> dict[str, str | pathlib.Path]:
@@ -264,10 +289,12 @@ def _explained(error: RuntimeError | MemoryError, batch_size: int | None) -> str
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command `rvlib audit` where it needs a language model; exits with one sentence for what is wrong."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = vars(parser().parse_args(arguments))
+def main(arguments: Sequence[str], scores: Sequence[ScoresFile]) -> None:
+    """The command `rvlib audit` where it needs a language model; exits with one sentence for what is wrong.
+
+    scores: the files of `--scores`, or what they hold.
+    """
+    options = vars(parser().parse_args(arguments)) | {"scores": scores}
     del options["compare"]
     try:
         processes.start()

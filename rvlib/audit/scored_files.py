@@ -9,10 +9,13 @@ import numpy as np
 
 from rvlib import _checks
 from rvlib.audit.assembly import Records, ScoredReplies, Scores, assemble, made_here
+from rvlib.audit.audited import Audit
 from rvlib.audit.exchange import ScoreTable, read_replies, read_scores
-from rvlib.audit.outcome import UNNAMED_POLICY, Audit
+from rvlib.audit.outcome import UNNAMED_POLICY
 from rvlib.lm.data.prompts import Preference
 from rvlib.lm.experiments import cost
+
+ScoresFile = str | pathlib.Path | ScoreTable  # a table is a file that was read
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ScoreColumn:
 
 def audit_files(
     replies: str | pathlib.Path,
-    scores: Sequence[str | pathlib.Path] | str | pathlib.Path,
+    scores: Sequence[ScoresFile] | ScoresFile,
     *,
     ground_truth: str | None = None,
     policy: str | None = None,
@@ -50,13 +53,16 @@ def audit_files(
 ) -> Audit:
     """The `Audit` of replies and scores from files; nothing is drawn, and neither torch nor transformers is needed.
 
-    replies, scores: as `exchange` describes them. ground_truth: the score that says what you want, "FILE:name" where
-    two files have one of that name; all others are audited as reward models. policy: what the report calls it. group:
-    replies to a prompt from which a step of training learns. min_scored: the share of the prompts of which at least two
-    replies must have each score, and with it the ground truth. texts: whether the report keeps replies to look at.
-    Written into `folder`, if one is named. OSError or ValueError, in one sentence, for what is wrong.
+    replies, scores: as `exchange` describes them; scores may be tables that were read. ground_truth: the score that
+    says what you want, "FILE:name" where two files have one of that name; all others are audited as reward models.
+    policy: what the report calls it. group: replies to a prompt from which a step of training learns. min_scored: the
+    share of the prompts of which at least two replies must have each score, and with it the ground truth. texts:
+    whether the report keeps replies to look at. Written into `folder`, if one is named.
+    OSError or ValueError, in one sentence, for what is wrong.
     """
-    files = [scores] if isinstance(scores, (str, pathlib.Path)) else list(scores)
+    files = [scores] if isinstance(scores, (str, pathlib.Path, ScoreTable)) else list(scores)
+    if not files:
+        raise ValueError("scores must be at least one file of scores, got none.")
     drawn = read_replies(replies, num_generations=num_generations, limit=limit)
     check_group(group, len(drawn.replies[0]))
     min_scored = _checks.number("min_scored", min_scored, low=0, high=1)
@@ -93,23 +99,22 @@ def audit_files(
             ],
             ended=drawn.ended,
         ),
-        Records({"name": policy or UNNAMED_POLICY}, pathlib.Path(replies).name, {}, made_here(command), truth_label),
+        Records({"name": policy or UNNAMED_POLICY}, pathlib.Path(replies).name, made_here(command), {}, truth_label),
         group=group,
         texts=texts,
     )
     if folder is not None:
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         audit.write(folder)
     return audit
 
 
-def _few_scores(teachers: Mapping[str, Scores], truth: Scores | None, min_scored: float) -> list[str]:
+def _few_scores(reward_models: Mapping[str, Scores], truth: Scores | None, min_scored: float) -> list[str]:
     """A sentence for each score with prompts or pairs that it cannot grade, alone or with the ground truth.
 
     ValueError, in one sentence, where it grades less than the share `min_scored` of the prompts.
     """
     sentences = []
-    for name, scores in teachers.items():
+    for name, scores in reward_models.items():
         known = np.isfinite(scores.rewards) & (True if truth is None else np.isfinite(truth.rewards))
         graded, prompts = int((known.sum(-1) > 1).sum()), len(known)
         with_truth = "" if truth is None else ", and with it the ground truth,"
@@ -153,15 +158,16 @@ def check_group(group: int | None, num_generations: int) -> None:
         )
 
 
-def score_columns(files: Sequence[str | pathlib.Path], taken: Iterable[str] = ()) -> dict[str, ScoreColumn]:
+def score_columns(files: Sequence[ScoresFile], taken: Iterable[str] = ()) -> dict[str, ScoreColumn]:
     """{label: its scores} of all files; scores of one name from two files are told apart by the files' names.
 
     taken: the labels of reward models, from which scores are told apart in the same way.
     """
-    tables = [read_scores(path) for path in files]
+    tables = [file if isinstance(file, ScoreTable) else read_scores(file) for file in files]
+    places = [file.source if isinstance(file, ScoreTable) else str(file) for file in files]
     if len({table.source for table in tables}) < len(tables):
         raise ValueError(
-            f"Files of scores must differ in their names, got {', '.join(map(str, files))}; rename or leave out one."
+            f"Files of scores must differ in their names, got {', '.join(places)}; rename or leave out one."
         )
     names = [*taken, *(name for table in tables for name in table.scores)]
     return {

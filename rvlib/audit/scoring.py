@@ -14,7 +14,7 @@ from rvlib.audit.statistics import MANTISSA, precision_step
 from rvlib.files import read_lines, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.models.reward_functions import SequenceReward, check_finite
+from rvlib.lm.models.reward_functions import ClassifierReward, check_finite
 
 CHUNK = 16  # prompts that are lost at most where scoring is stopped
 COMPARED = 8  # replies that are scored once more, each alone
@@ -86,8 +86,8 @@ def score_all(
     shown, rewards, world = progress and processes.first(), dict[str, Rewards](), processes.world()
     total = sum(len(texts.prompts) * len(texts.replies[0]) for texts in (drawn, preferred) if texts.prompts)
     with tqdm(total=total, desc=f"Scoring by {label}", unit="reply", disable=not shown) as bar:
-        if isinstance(score, SequenceReward):  # the bar moves with each batch of the model's
-            score = replace(score, scored=lambda count: bar.update(min(count * world, total - bar.n)))
+        if isinstance(score, ClassifierReward):  # the bar moves with each batch of the model's
+            score = replace(score, on_batch=lambda count: bar.update(min(count * world, total - bar.n)))
         done = 0
         for kind, texts in (("rewards", drawn), ("preferences", preferred)):
             starts = range(0, len(texts.prompts), CHUNK)
@@ -109,7 +109,7 @@ def _shared(score: Score) -> Score:
 
 
 def noise(
-    score: SequenceReward, texts: Texts, rewards: Rewards, other_precisions: Sequence[SequenceReward] = ()
+    score: ClassifierReward, texts: Texts, rewards: Rewards, other_precisions: Sequence[ClassifierReward] = ()
 ) -> float:
     """What rounding alone changes in a reward at most, in its unit, as far as a few replies show it.
 

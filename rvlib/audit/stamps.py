@@ -1,7 +1,7 @@
 """What an audit knows a model by, so that it draws and scores again when a file that the model is read from changed."""
 
 import pathlib
-from typing import Any
+from typing import Any, TypedDict
 
 from rvlib.files import fingerprint
 from rvlib.lm.data.tiny import TINY
@@ -26,7 +26,15 @@ READ_NAMES = {
 READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
 
 
-def stamp(name: str | pathlib.Path) -> dict[str, Any]:
+class Stamp(TypedDict, total=False):
+    """What a model is known by, as JSON holds it: its files or its commit on the hub, and those of its base model."""
+
+    files: list[list[str | int]]  # of weights [name, size, time in nanoseconds], of other files [name, fingerprint]
+    revision: str
+    base: list[Any]  # [name, `Stamp`]
+
+
+def stamp(name: str | pathlib.Path) -> Stamp:
     """What changes when any file that a model is read from does.
 
     In a folder, weights are known by size and time, since to read them takes long; other files by what is in them. A
@@ -36,7 +44,7 @@ def stamp(name: str | pathlib.Path) -> dict[str, Any]:
         return {}
     folder = pathlib.Path(name)
     if folder.is_dir():
-        known = _files(folder)
+        known: Stamp = {"files": _files(folder)}
     else:
         commit = locate(name)
         known = {} if commit is None else {"revision": commit}
@@ -46,12 +54,10 @@ def stamp(name: str | pathlib.Path) -> dict[str, Any]:
     return known
 
 
-def _files(folder: pathlib.Path) -> dict[str, Any]:
-    """The files of a model's folder."""
+def _files(folder: pathlib.Path) -> list[list[str | int]]:
+    """The files of a model's folder, as `Stamp` has them."""
     weights = sorted(folder.glob("*.safetensors"))
     small = [path for path in folder.glob("*") if path.name in READ_NAMES or path.suffix in READ_SUFFIXES]
     small += folder.glob("additional_chat_templates/*")
-    return {
-        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
-        + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(small) if path.is_file()]
-    }
+    by_time: list[list[str | int]] = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
+    return by_time + [[str(path.relative_to(folder)), fingerprint(path)] for path in sorted(small) if path.is_file()]

@@ -224,6 +224,7 @@ def _bca(value: float, drawn: NDArray[np.float64], without_one: NDArray[np.float
 
     value: the estimate; drawn: (resamples,), that of each resample; without_one: (n,), that without each observation.
     """
+    # By hand, since `scipy.stats.bootstrap` gives NaN where one resample has no value, as a ratio of 0 to 0 has none.
     if not len(drawn) or np.allclose(drawn, value, rtol=1e-12, atol=0):
         return [value, value]
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
@@ -259,7 +260,9 @@ def _ratio(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[n
     return first / second
 
 
-def _correlation(both: NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray:
+def _correlation(
+    both: NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64]
+) -> NDArray[np.float64]:
     return both / np.sqrt(first * second)
 
 

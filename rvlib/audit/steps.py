@@ -25,7 +25,7 @@ from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
-GROUND_TRUTH_LABEL = "the ground truth"  # its label among the reward models
+GROUND_TRUTH_LABEL = assembly.TRUTH_LABEL  # among the reward models
 
 
 @dataclass(frozen=True)
@@ -48,43 +48,37 @@ class Request:
 
 @dataclass(frozen=True)
 class AuditedReplies:
-    """The replies that are audited: a record for each prompt, as `sample_replies` returns it, and the pairs.
+    """The replies that are audited, and the folder where scores are kept.
 
-    source: of the policy, for the report. seconds: what it took to draw them. left_out: sentences on prompts that do
-    not fit the models.
+    source: of the policy, for the report. seconds: what it took to draw them.
     """
 
-    prompts: list[Prompt]
-    records: list[dict[str, Any]]
-    pairs: list[Preference]
+    replies: Replies
     folder: pathlib.Path
     source: dict[str, Any]
     seconds: dict[str, float]
-    left_out: list[str]
 
     @property
     def drawn(self) -> Texts:
         """The prompts with the policy's replies."""
-        return Texts(self.prompts, [record["replies"] for record in self.records])
+        return Texts(self.replies.prompts, self.replies.replies)
 
     @property
     def preferred(self) -> Texts:
         """The prompts of the pairs, with the preferred and the other reply."""
-        return Texts(
-            [pair.prompt for pair in self.pairs], [[str(pair.chosen), str(pair.rejected)] for pair in self.pairs]
-        )
+        pairs = self.replies.pairs
+        return Texts([pair.prompt for pair in pairs], [[pair.chosen, str(pair.rejected)] for pair in pairs])
 
 
 @dataclass(frozen=True)
 class CommonScores:
     """The replies that every reward model has scored, with the scores of each, by label; left_out: the other prompts'.
 
-    records: of the prompts that are left. seconds: what each reward model took.
+    seconds: what each reward model took.
     """
 
-    drawn: Texts
+    replies: Replies
     preferred: Texts
-    records: list[dict[str, Any]]
     scores: dict[str, assembly.Scores]
     left_out: list[str]
     seconds: dict[str, float]
@@ -114,8 +108,7 @@ def from_file(request: Request, policy: str, file: pathlib.Path, folder: str | p
     folder = pathlib.Path(folder or data_folder() / "audits" / f"{file.name.split('.')[0]}-{key[:8]}")
     folder.mkdir(parents=True, exist_ok=True)
     pairs, no_pairs = different_pairs(request.replies.pairs)
-    records = request.replies.records()
-    return AuditedReplies(request.prompts, records, pairs, folder, source, seconds={}, left_out=no_pairs)
+    return AuditedReplies(replace(request.replies, pairs=pairs, left_out=no_pairs), folder, source, seconds={})
 
 
 def draw(
@@ -150,12 +143,20 @@ def draw(
     source = policy.source | {"chat_template": bool(policy.tokenizer.chat_template)}
     seconds = {"sampling": round(sampling_seconds(folder / "samples"), 1)}
     pairs, no_pairs = different_pairs(_pairs(examples))
-    return AuditedReplies(readable, records, pairs, folder, source, seconds, left_out + no_pairs)
+    replies = Replies(
+        readable,
+        [record["replies"] for record in records],
+        [record["log_probs"] for record in records],
+        [record["ended"] for record in records],
+        pairs,
+        left_out + no_pairs,
+    )
+    return AuditedReplies(replies, folder, source, seconds)
 
 
 def score(
     audited: AuditedReplies,
-    scorers: Mapping[str, RewardModel],
+    reward_models: Mapping[str, RewardModel],
     readers: Mapping[str, Reader],
     settings: ScoringSettings,
     *,
@@ -163,17 +164,16 @@ def score(
     min_scored: float,
 ) -> CommonScores:
     """The scores of all reward models, on the prompts whose replies each of them can read and has scored."""
-    num_generations = len(audited.records[0]["replies"])
+    num_generations = len(audited.replies.replies[0])
     mask, unread = readable_replies(audited.drawn, readers, skip_bad_lines=skip_bad_lines)
     pair_mask, unread_pairs = readable_replies(
         audited.preferred, readers, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
     )
     drawn, preferred = audited.drawn.where(mask), audited.preferred.where(pair_mask)
-    records = [record for record, keep in zip(audited.records, mask) if keep]
     check_counts(drawn.prompts, num_generations, unread)
     scores: dict[str, ModelScores] = {}
     seconds: dict[str, float] = {}
-    for label, reward_model in scorers.items():
+    for label, reward_model in reward_models.items():
         start = time.perf_counter()
         scores[label] = model_scores(label, reward_model, drawn, preferred, settings)
         seconds["ground truth" if label == GROUND_TRUTH_LABEL else label] = round(time.perf_counter() - start, 1)
@@ -187,9 +187,8 @@ def score(
         return np.array([row for row, keep in zip(rows, mask) if keep], dtype=float)
 
     return CommonScores(
-        drawn.where(replies.mask),
+        audited.replies.where(mask).where(replies.mask),
         preferred.where(pairs.mask),
-        [record for record, keep in zip(records, replies.mask) if keep],
         {
             label: assembly.Scores(
                 kept(table.rewards, replies.mask),
@@ -201,12 +200,6 @@ def score(
         [*unread, *unread_pairs, *replies.left_out, *pairs.left_out],
         seconds,
     )
-
-
-def known_of_all(records: Sequence[Mapping[str, Any]], key: str) -> list[Any] | None:
-    """What the records say under `key` of each prompt's replies; None where it is not known of all."""
-    values = [record[key] for record in records]
-    return None if None in values else values
 
 
 def check_counts(prompts: Sequence[Prompt], num_generations: int, left_out: Sequence[str] = ()) -> None:

@@ -3,7 +3,7 @@
 import functools
 
 from rvlib import teacher_study
-from rvlib.audit.outcome import Audit, Grade
+from rvlib.audit.outcome import MEASURES, Grade, Outcome
 from rvlib.audit.statistics import MIN_PROMPTS, Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
@@ -11,32 +11,32 @@ NOTABLE = 0.3  # a correlation with a probe from which on the advice mentions it
 ADVICE_PROBES = ("length", "repetition", "markdown", "thanks or sorry")  # openings are in the report alone
 
 
-def verdict(audit: Audit, name: str) -> str:
+def verdict(audit: Outcome, name: str) -> str:
     """Whether the reward model `name` is a good teacher for the audit's policy: one sentence with its interval.
 
     ValueError, in one sentence, for a name that the audit does not have.
     """
-    if name not in audit.teachers:
+    if name not in audit.reward_models:
         raise ValueError(
-            f"A verdict must be on a reward model of the audit, {', '.join(audit.teachers)}, got {name!r}."
+            f"A verdict must be on a reward model of the audit, {', '.join(audit.reward_models)}, got {name!r}."
         )
-    teacher, truth = audit.teachers[name], audit.ground_truth
-    if teacher["scale"] == 0:
+    grade, truth = audit.reward_models[name], audit.ground_truth
+    if grade["scale"] == 0:
         return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
-    if teacher["reward_variance"][0] == 0:
+    if grade["reward_variance"][0] == 0:
         return f"No: {name} gives all replies to a prompt the same reward, from which nothing can be learnt."
     if _truth_is_flat(audit):
         return f"It cannot be told: {truth} tells no two replies to one prompt apart, and says nothing of {name}."
-    if "covariance" in teacher:
-        covariance = f"covariance {interval(teacher['covariance'])}"
-        _, low, high = teacher["covariance"]
+    if "covariance" in grade:
+        covariance = f"covariance {interval(grade['covariance'])}"
+        _, low, high = grade["covariance"]
         if high < 0:
             return f"No: {name} pulls against {truth} and would lower it ({covariance})."
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with {truth} ({covariance})."
-        if audit.reference and audit.reference["rewards"] == teacher["rewards"]:
+        if audit.ground_truth_grade and audit.ground_truth_grade["rewards"] == grade["rewards"]:
             return f"Yes: {name} gives the very rewards of {truth}, the ground truth."
-        speed = teacher.get("relative_speed")
+        speed = grade.get("relative_speed")
         if speed is None:
             return f"Yes: training on {name} raises {truth} too ({covariance})."
         word = "Yes" if speed[0] >= GOOD else "Partly" if speed[0] >= PARTLY else "Hardly"
@@ -44,31 +44,51 @@ def verdict(audit: Audit, name: str) -> str:
             f"{word}: training on {name} begins to raise {truth} {interval(speed)} times as fast as training on "
             f"{truth} itself would."
         )
-    if "preference_covariance" in teacher:
-        _, low, high = teacher["preference_covariance"]
-        right = f"{interval(teacher['preference_accuracy'], '.0%')} of {teacher['pairs']} pairs ordered rightly"
+    if "preference_covariance" in grade:
+        _, low, high = grade["preference_covariance"]
+        right = f"{interval(grade['preference_accuracy'], '.0%')} of {grade['pairs']} pairs ordered rightly"
         if high < 0:
             return f"No: {name} pulls against the preferences ({right})."
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with the preferences ({right})."
         return f"Probably: {name} agrees with the preferences, on replies that the policy did not write ({right})."
-    share = interval([min(end, 1.0) for end in teacher["reward_variance"]], ".0%")  # few prompts may say more than all
+    share = interval([min(end, 1.0) for end in grade["reward_variance"]], ".0%")  # few prompts may say more than all
     return (
         f"Without a ground truth only its speed is known: {share} of what {name} distinguishes is between replies to "
         "one prompt, and only that teaches."
     )
 
 
-def answer(audit: Audit) -> str:
-    """The answer to the audit's question: the verdict on the only reward model, or on the first of the order."""
-    return verdict(audit, audit.order["names"][0])
+def answer(audit: Outcome) -> str:
+    """The answer to the audit's question: the verdict on the first of the order, and what separates it from the next.
+
+    Both with their intervals.
+    """
+    first, *others = audit.order["names"]
+    if not others:
+        return verdict(audit, first)
+    gap, second = audit.order["gaps"][0], others[0]
+    difference = f"{interval(gap['difference'], '.3f')} in {MEASURES[audit.order['by']]}"
+    if gap["difference"] is None:
+        lead = f"It cannot be compared with {second}, the next: there are not two prompts on which both are known."
+    elif gap["apart"]:
+        lead = f"It is ahead of {second}, the next, by {difference}."
+    else:
+        lead = f"It cannot be told apart from {second}, the next: they differ by {difference}."
+    return f"{verdict(audit, first)} {lead}"
 
 
-def advice(audit: Audit) -> list[str]:
-    """Plain sentences on an `Audit`: what to mind, and what to do."""
+def order_line(audit: Outcome) -> str:
+    """What a list of the reward models in their order begins with."""
+    truth = f" with {audit.ground_truth}" * (audit.order["by"] == "covariance")
+    return f"Predicted order, by {MEASURES[audit.order['by']]}{truth}:"
+
+
+def advice(audit: Outcome) -> list[str]:
+    """Plain sentences on an `Outcome`: what to mind, and what to do."""
     sentences = _advice_on_the_order(audit)
-    for name, teacher in audit.teachers.items():
-        sentences += _advice_on_a_teacher(audit, name, teacher)
+    for name, grade in audit.reward_models.items():
+        sentences += _advice_on_a_reward_model(audit, name, grade)
     names, tied = audit.order["names"], share_the_truth_ties(audit)
     if _truth_is_flat(audit):
         sentences.append(f"{audit.ground_truth} gives all replies to a prompt the same reward: take another.")
@@ -80,8 +100,8 @@ def advice(audit: Audit) -> list[str]:
         )
     if audit.order["by"] == "covariance" and len(names) > 1:
         first_by = {
-            "accuracy": max(names, key=lambda name: (audit.teachers[name]["accuracy"] or [0.0])[0]),
-            "reward variance": max(names, key=lambda name: audit.teachers[name]["reward_variance"][0]),
+            "accuracy": max(names, key=lambda name: (audit.reward_models[name]["accuracy"] or [0.0])[0]),
+            "reward variance": max(names, key=lambda name: audit.reward_models[name]["reward_variance"][0]),
         }
         for measure, first in first_by.items():
             if first != names[0]:
@@ -124,17 +144,17 @@ def interval(values: Interval | None, spec: str = ".2f") -> str:
     return "unknown" if values is None else "{:{s}} [{:{s}}, {:{s}}]".format(*values, s=without_negative_zero)
 
 
-def share_the_truth_ties(audit: Audit) -> float:
+def share_the_truth_ties(audit: Outcome) -> float:
     """The share of the pairs of different replies that the ground truth ties; 0 without one."""
-    return audit.reference["tied"] if audit.reference else 0.0
+    return audit.ground_truth_grade["tied"] if audit.ground_truth_grade else 0.0
 
 
-def _truth_is_flat(audit: Audit) -> bool:
+def _truth_is_flat(audit: Outcome) -> bool:
     """Whether there is a ground truth that tells no two replies to one prompt apart."""
-    return audit.reference is not None and audit.reference["reward_variance"][0] == 0
+    return audit.ground_truth_grade is not None and audit.ground_truth_grade["reward_variance"][0] == 0
 
 
-def _advice_on_the_order(audit: Audit) -> list[str]:
+def _advice_on_the_order(audit: Outcome) -> list[str]:
     sentences, order = [], audit.order
     if order["by"] == "reward_variance":
         sentences.append(
@@ -153,38 +173,38 @@ def _advice_on_the_order(audit: Audit) -> list[str]:
     return sentences
 
 
-def _advice_on_a_teacher(audit: Audit, name: str, teacher: Grade) -> list[str]:
-    if teacher["scale"] == 0:
+def _advice_on_a_reward_model(audit: Outcome, name: str, grade: Grade) -> list[str]:
+    if grade["scale"] == 0:
         return [f"{name} gives every reply the same reward: it cannot teach."]
-    if teacher["reward_variance"][0] == 0:
+    if grade["reward_variance"][0] == 0:
         return [f"{name} gives all replies to a prompt the same reward: it cannot teach."]
     sentences = []
-    if teacher.get("unscored"):
-        sentences.append(f"{teacher['unscored']} replies have no reward of {name}, and are left out of its numbers.")
-    flat, count = teacher["flat"][0], teacher["prompts"]
+    if grade.get("unscored"):
+        sentences.append(f"{grade['unscored']} replies have no reward of {name}, and are left out of its numbers.")
+    flat, count = grade["flat"][0], grade["prompts"]
     if flat > 0.2:
         sentences.append(
             f"{name} gives (almost) the same reward to all {audit.sampling['num_generations']} replies on "
             f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, "
             "draw more replies, or use a finer reward."
         )
-    if teacher["reward_variance"][2] < 0.25:
+    if grade["reward_variance"][2] < 0.25:
         sentences.append(
-            f"Of what {name} distinguishes, {teacher['reward_variance'][0]:.0%} is between replies to one prompt; "
+            f"Of what {name} distinguishes, {grade['reward_variance'][0]:.0%} is between replies to one prompt; "
             "the rest is between prompts and teaches nothing. Expect it to be slow."
         )
-    if "covariance" in teacher:
-        sentences += _advice_on_the_sign(name, teacher["covariance"], str(audit.ground_truth))
-        tied = teacher.get("tied_in_error", teacher["tied"])
+    if "covariance" in grade:
+        sentences += _advice_on_the_sign(name, grade["covariance"], str(audit.ground_truth))
+        tied = grade.get("tied_in_error", grade["tied"])
         if tied > 0.1:
             that_are_ordered = f" that {audit.ground_truth} orders" * (share_the_truth_ties(audit) > 0)
             sentences.append(
                 f"{name} ties {tied:.0%} of the pairs{that_are_ordered}, which accuracy counts as wrong and a policy "
                 "gradient does not count at all: go by the covariance."
             )
-    elif "preference_covariance" in teacher:
-        sentences += _advice_on_the_sign(name, teacher["preference_covariance"], "the preferences")
-    return sentences + _advice_on_probes(audit, name, teacher)
+    elif "preference_covariance" in grade:
+        sentences += _advice_on_the_sign(name, grade["preference_covariance"], "the preferences")
+    return sentences + _advice_on_probes(audit, name, grade)
 
 
 def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str]:
@@ -197,13 +217,13 @@ def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str
     return []
 
 
-def _advice_on_probes(audit: Audit, name: str, teacher: Grade) -> list[str]:
+def _advice_on_probes(audit: Outcome, name: str, grade: Grade) -> list[str]:
     """A sentence on features with which the reward is correlated more than the ground truth is, from enough prompts."""
-    if teacher["prompts"] < MIN_PROMPTS:
+    if grade["prompts"] < MIN_PROMPTS:
         return []
-    of_truth = audit.reference.get("probes", {}) if audit.reference else {}
+    of_truth = audit.ground_truth_grade.get("probes", {}) if audit.ground_truth_grade else {}
     leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
-    for probe, (value, low, high) in teacher.get("probes", {}).items():
+    for probe, (value, low, high) in grade.get("probes", {}).items():
         truth_correlation = of_truth.get(probe, [0.0])[0]
         shared = truth_correlation * value > 0 and abs(truth_correlation) >= abs(value) / 2
         if probe not in ADVICE_PROBES or abs(value) < NOTABLE or low <= 0 <= high or shared:
