@@ -72,7 +72,7 @@ study: $(VENV)/test ## train and sum the transformers of "A language model you c
 	@$(PY) -m rvlib.lm.enumerable.rarity
 	@$(PY) -m rvlib.lm.enumerable.remedies
 
-bench: $(VENV)/test ## measure what the book says of speed
+bench: html $(VENV)/test ## measure what the book says of speed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
 
 screenshot: html $(VENV)/test ## take the README's picture again

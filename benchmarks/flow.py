@@ -238,11 +238,11 @@ def main(path: pathlib.Path) -> None:
                 result["times_rvlib"] = result["s"] / row["rvlib"]["s"]
         rows.append(row)
         peers = (
-            f"{m} {row[m]['times_rvlib']:.1f}×{' (ahead)' * (row[m]['times_rvlib'] < 1)}"
-            if row[m]
-            else f"{m} not in {LONGEST:.0f} s"
-            for m in row
-            if m not in ("problem", "rvlib")
+            f"{method} {result['times_rvlib']:.1f}×{' (ahead)' * (result['times_rvlib'] < 1)}"
+            if result
+            else f"{method} not in {LONGEST:.0f} s"
+            for method, result in row.items()
+            if method not in ("problem", "rvlib")
         )
         print(f"{name}: rvlib {row['rvlib']['s']:.4f} s; " + ", ".join(peers), flush=True)
         result = {

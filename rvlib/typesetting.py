@@ -13,6 +13,7 @@ def typeset_text(words: str) -> str:
 
 
 def _power(written: re.Match[str]) -> str:
+    """A number that a program wrote with an exponent (its groups: the digits, the exponent), as a power of ten."""
     raised = str(int(written[2])).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return {"1": "", "−1": "−"}.get(written[1], f"{written[1]} × ") + f"10{raised}"
 
@@ -20,7 +21,7 @@ def _power(written: re.Match[str]) -> str:
 def typeset_figure(part: Any, key: str = "") -> Any:
     """A Plotly figure's JSON, or the part of it under `key`, with its words `typeset_text`."""
     if isinstance(part, dict):
-        return {key: typeset_figure(value, key) for key, value in part.items()}
+        return {name: typeset_figure(value, name) for name, value in part.items()}
     if isinstance(part, list):
         return [typeset_figure(value, key) for value in part] if key not in ("x", "y", "z") else part
     return typeset_text(part) if isinstance(part, str) and key in _WORDS else part

@@ -35,7 +35,7 @@ def transformers():
 @pytest.fixture(scope="module")
 def small():
     enumeration = Enumeration(vocabulary=3, length=2, prompts=2, hidden=4)
-    return enumeration, enumeration.start([1, 2])
+    return enumeration, enumeration.start([[1], [2]])
 
 
 def test_the_table_is_what_the_transformer_says(small):
@@ -171,8 +171,8 @@ def test_the_page_runs_the_same_transformer(node, tmp_path):
     cases = []
     for vocabulary, length, hidden in [(2, 1, 4), (3, 3, 4), (4, 2, 8)]:
         enumeration = Enumeration(vocabulary, length, hidden=hidden)
-        vectors = enumeration.start([5], spread=0.4) + 0.1 * np.random.default_rng(0).normal(
-            size=enumeration.parameters
+        vectors = enumeration.start([[5]], spread=0.4) + 0.1 * np.random.default_rng(0).normal(
+            size=enumeration.num_parameters
         )
         logits, jacobian = enumeration.logits(vectors)[0, 0], enumeration.jacobian(vectors)[0, 0]
         values = np.random.default_rng(1).uniform(-1, 1, enumeration.outputs)
@@ -184,7 +184,7 @@ def test_the_page_runs_the_same_transformer(node, tmp_path):
                 "vector": vectors[0].tolist(),
                 "values": values.tolist(),
                 "logits": logits.ravel().tolist(),
-                "jacobian": jacobian.reshape(-1, enumeration.parameters).T.tolist(),
+                "jacobian": jacobian.reshape(-1, enumeration.num_parameters).T.tolist(),
                 "norm": float(autoregressive.jacobian_norm(jacobian)),
                 "steps": [
                     [float(value) for value in chain.values()]

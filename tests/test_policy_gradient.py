@@ -59,13 +59,13 @@ class Enumerable:
 
 def enumerable():
     enumeration = Enumeration(V, L, hidden=4)
-    vectors, rng = enumeration.start([1]), np.random.default_rng(3)
+    vectors, rng = enumeration.start([[1]]), np.random.default_rng(3)
     torch.nn.utils.vector_to_parameters(torch.tensor(vectors[0]), enumeration.model.parameters())
     model = enumeration.model
     head = torch.nn.Linear(model.config.n_embd, V, bias=False).double()
     head.weight.data.copy_(model.lm_head.weight.data[:V])
     model.lm_head = head
-    reference = enumeration.logits(enumeration.start([2]))
+    reference = enumeration.logits(enumeration.start([[2]]))
     return Enumerable(enumeration, vectors, model, rng.uniform(-1, 1, V**L), reference)
 
 

@@ -200,13 +200,13 @@ def test_two_processes_have_the_audit_of_one(environment, audited):
 SLOW = """
 import sys, time
 from rvlib.audit import command
-from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_functions import ClassifierReward
 
 def slow(*arguments):
     time.sleep(2)
     return score(*arguments)
 
-score, SequenceReward.__call__ = SequenceReward.__call__, slow
+score, ClassifierReward.__call__ = ClassifierReward.__call__, slow
 command.main(sys.argv[1:])
 """
 
@@ -481,7 +481,7 @@ from rvlib.lm import processes
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
 from rvlib.lm.models import policies
-from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_functions import ClassifierReward
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim.frozen import share_out
 from rvlib.lm.training.policy_gradient import policy_gradient_step
@@ -500,7 +500,7 @@ def reward_model(seed, placement):
     sharing = share_out(model, placement)
     if processes.world() > 1:
         assert model.num_parameters() == 0 and sum(shard.part.numel() for shard in sharing.shards) < 0.51 * numel
-    return SequenceReward("reward model", model, policy.tokenizer, {}, sharing=sharing)
+    return ClassifierReward("reward model", model, policy.tokenizer, {}, sharing=sharing)
 
 def steps(count):
     teacher, truth, numbers, prompts = reward_model(1, "shared"), reward_model(2, "host"), [], tiny.prompts(6, 0)

@@ -23,7 +23,7 @@ from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models import fixed_rewards, reward_functions, reward_models
 from rvlib.lm.models.policies import load_policy
 from rvlib.lm.models.reading import encode
-from rvlib.lm.models.reward_functions import SequenceReward
+from rvlib.lm.models.reward_functions import ClassifierReward
 from rvlib.lm.models.reward_models import load_reward_model
 
 PROMPTS = [Prompt("one", "rain", "sun"), Prompt("two", "rain sun wind snow a", "sun"), Prompt("three", "b", "sun")]
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def load_classifier(folder, **options):
     """The reward model in a folder, which is a classifier and no fixed function."""
     score = load_reward_model(folder, **options)
-    assert isinstance(score, SequenceReward)
+    assert isinstance(score, ClassifierReward)
     return score
 
 
@@ -54,7 +54,7 @@ def test_a_reward_depends_on_its_text_alone(tmp_path, pad):
     score = load_classifier(make_llama(tmp_path, pad=pad))
     expected = [[alone(score, prompt, reply) for reply in replies] for prompt, replies in zip(PROMPTS, REPLIES)]
     for batch_size in (1, 2, 4, 32):
-        rewards = SequenceReward(score.name, score.model, score.tokenizer, score.source, batch_size)(PROMPTS, REPLIES)
+        rewards = ClassifierReward(score.name, score.model, score.tokenizer, score.source, batch_size)(PROMPTS, REPLIES)
         assert rewards.shape == (3, 3) and rewards.dtype == np.float64
         assert rewards == pytest.approx(np.array(expected), abs=1e-4)
     assert score(PROMPTS[::-1], REPLIES[::-1])[::-1] == pytest.approx(np.array(expected), abs=1e-4)

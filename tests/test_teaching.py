@@ -40,7 +40,7 @@ def reply(text):
 def world():
     """A world of three teachers: what the study has, but for their number and the training of policies."""
     enumeration = Enumeration(5, 4, 2, hidden=4)
-    vectors = enumeration.start([0, 1, 2], 0.3)
+    vectors = enumeration.start([[0], [1], [2]], 0.3)
     probs = np.exp(autoregressive.log_probs(enumeration.logits(vectors)))
     truth = words.ground_truth(2)
     names = list(words.WRITERS)

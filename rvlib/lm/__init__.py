@@ -9,7 +9,7 @@ import logging
 
 from rvlib._terminal import missing
 
-__all__ = ["missing"]
+__all__ = ["missing"]  # for notebooks
 
 # transformers imports torchao, which warns of kernels for other machines and makes torch warn too.
 for _logger in ("torchao", "torch.utils._pytree"):

@@ -62,10 +62,10 @@ def git_commit() -> str:
     return commit + "+" * bool(changed)
 
 
-def device(device: torch.device) -> str:
-    """The processor's name and how many threads it ran."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def device(used: torch.device) -> str:
+    """The GPU's name, or the processor's and how many threads of it PyTorch uses."""
+    if used.type == "cuda":
+        return torch.cuda.get_device_name(used)
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     names = (
         [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]

@@ -15,7 +15,7 @@ logs:
 No random number depends on how many processes there are, and checkpoints are files of whole tensors, so a run may go on
 with more processes or fewer. Models that are only read are whole in every process while they are read, and at all times
 unless `runtime.frozen_placement` says otherwise (`optim.frozen`); so is the policy while it samples
-(`models.policies.WholeWeights`). In one process every function here is the identity. Several machines must see the
+(`models.policies.WeightAccess`). In one process every function here is the identity. Several machines must see the
 run's folder as one.
 
 What FSDP2 does (`optim.fsdp2`) DeepSpeed's ZeRO-3 does too (`optim.zero3`), where accelerate's configuration says so.
@@ -108,8 +108,8 @@ def exit_message(sentence: str) -> str | int:
     return 1 if printed else sentence
 
 
-def generators() -> list[int]:
-    """The GPU whose random generator this process uses: [its number], or [] without a GPU."""
+def cuda_devices() -> list[int]:
+    """The GPU of this process, whose random generator it uses: [its number], or [] without a GPU."""
     cuda = torch.cuda
     return [cuda.current_device()] if cuda.is_available() else []
 

@@ -118,8 +118,8 @@ def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
 
 
 _AUTO = (WrapValidator(_or_auto), PlainSerializer(lambda value: value))
-Count = Annotated[int, Field(ge=1), *_AUTO]
-Switch = Annotated[bool, *_AUTO]
+CountOrAuto = Annotated[int, Field(ge=1), *_AUTO]
+SwitchOrAuto = Annotated[bool, *_AUTO]
 
 
 class RuntimeSettings(Settings):
@@ -135,7 +135,7 @@ class RuntimeSettings(Settings):
     # What draws replies: see `sampling.generation`.
     engine: Literal["auto", "graph", "generate", "continuous", "vllm", "vllm-colocate"] = "auto"
     server: str = "http://localhost:8000"  # of the engine vllm
-    gradient_checkpointing: Switch = False  # compute activations twice instead of keeping them
+    gradient_checkpointing: SwitchOrAuto = False  # compute activations twice instead of keeping them
     compute_dtype: Literal["float32", "bfloat16"]
     # Of weights that are not trained: the frozen copy of the policy, reward models, ground truth.
     frozen_dtype: Literal["float32", "bfloat16"]
@@ -143,8 +143,8 @@ class RuntimeSettings(Settings):
     frozen_placement: Literal["whole", "shared", "host"] = "whole"
     # How many replies of the longest length are in a micro-batch of training, and in a batch of sampling or scoring; of
     # shorter replies there are more in a batch, with as many tokens.
-    micro_batch: Count
-    batch_size: Count
+    micro_batch: CountOrAuto
+    batch_size: CountOrAuto
     save_every: int = Field(ge=1)
     max_grad_norm: float = Field(gt=0)
 

@@ -102,32 +102,33 @@ def proof_steps(
     length, largest = len(list(_levels(np.asarray(logits)))), np.abs(values).max(-1)
     centred = values - (outputs * values).sum(-1, keepdims=True)
     variance = (outputs * centred**2).sum(-1)
-    norm = 1.0 if jacobian is None else jacobian_norm(jacobian)
+    j = 1.0 if jacobian is None else jacobian_norm(jacobian)
 
-    def length_of(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    def norm_in_parameters(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The Euclidean norm, in the network's parameters, of a gradient in the logits."""
         if jacobian is None:
             return np.linalg.norm(gradient, axis=(-2, -1))
         return np.linalg.norm(np.einsum("...hvp,...hv->...p", jacobian, gradient), axis=-1)
 
-    whole = length_of(reach[..., None] * probs * advantage)
+    gradient_norm = norm_in_parameters(reach[..., None] * probs * advantage)
     cut = np.cbrt(largest * variance)
     far = np.abs(centred) > cut[..., None]
-    pulled_far = norm * (outputs * far * np.abs(centred) * _token_errors(logits)).sum(-1)
-    pulled_near = norm * np.abs(policy_gradient(logits, centred * ~far)).sum((-2, -1))
+    pulled_far = j * (outputs * far * np.abs(centred) * _token_errors(logits)).sum(-1)
+    pulled_near = j * np.abs(policy_gradient(logits, centred * ~far)).sum((-2, -1))
     paper = {
-        "gradient norm": whole,
-        "split at c": length_of(policy_gradient(logits, centred * far))
-        + length_of(policy_gradient(logits, centred * ~far)),
+        "gradient norm": gradient_norm,
+        "split at c": norm_in_parameters(policy_gradient(logits, centred * far))
+        + norm_in_parameters(policy_gradient(logits, centred * ~far)),
         "J taken out": pulled_far + pulled_near,
-        "largest values": norm * length * (4 * largest * (outputs * far).sum(-1) + 2 * cut),
-        "Chebyshev": 6 * norm * length * cut,
+        "largest values": j * length * (4 * largest * (outputs * far).sum(-1) + 2 * cut),
+        "Chebyshev": 6 * j * length * cut,
     }
     spread = np.sqrt((probs * advantage**2).sum(-1))
     sharper = {
-        "gradient norm": whole,
-        "J taken out": norm * (reach * np.linalg.norm(probs * advantage, axis=-1)).sum(-1),
-        "spread of a token": norm * (reach * spread).sum(-1) / np.sqrt(2),
-        "Cauchy–Schwarz": norm * np.sqrt(length * variance / 2),
+        "gradient norm": gradient_norm,
+        "J taken out": j * (reach * np.linalg.norm(probs * advantage, axis=-1)).sum(-1),
+        "spread of a token": j * (reach * spread).sum(-1) / np.sqrt(2),
+        "Cauchy–Schwarz": j * np.sqrt(length * variance / 2),
     }
     return paper, sharper
 
@@ -189,6 +190,7 @@ def _levels(logits: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
 
 
 def _checked(logits: ArrayLike) -> NDArray[np.float64]:
+    """Logits (..., prefixes, V) as an array; ValueError unless the prefixes are those of one length."""
     logits = _checks.array("logits", logits)
     prefixes, vocabulary = logits.shape[-2:] if logits.ndim > 1 else (0, 0)
     rows = 0
@@ -203,6 +205,7 @@ def _checked(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def _values(name: str, values: ArrayLike, outputs: int) -> NDArray[np.float64]:
+    """Values (..., outputs) as an array; ValueError, which calls them `name`, for another number of outputs."""
     values = _checks.array(name, values)
     if values.shape[-1] != outputs:
         raise ValueError(

@@ -78,30 +78,15 @@ def _first_crossing(
     gain: NDArray[np.float64],
     steps: IntegratorSteps,
 ) -> NDArray[np.float64]:
-    """Where within each step the expected measured reward first reaches the gain, inf where it does not.
-
-    The reward at both ends of a step and its slopes give a cubic; a step is looked at more closely only where an end or
-    the cubic's maximum comes near the gain, for the measured reward may rise and fall again within a step.
-    """
-    u, length = steps.before, steps.length
-    left, slope_left = _reward_and_slope(problem, u, measured)
-    right, slope_right = _reward_and_slope(problem, steps.after, measured)
-    crossing = np.full(len(gain), np.inf)
-    # |slopes| × length bounds how far the cubic leaves its ends.
-    near = np.flatnonzero(
-        (right >= gain)
-        | (
-            (slope_left > 0)
-            & (slope_right < 0)
-            & (np.maximum(left, right) + length * np.maximum(slope_left, -slope_right) >= gain)
-        )
-    )
+    """Where within each step the expected measured reward first reaches the gain, inf where it does not."""
+    crossing, near = np.full(len(gain), np.inf), _near_the_gain(problem, measured, gain, steps)
     if not near.size:
         return crossing
     # Here, since scipy.optimize takes a second to import, and most of what the library does has no need of it.
     from scipy.optimize.elementwise import find_root
 
-    problem, measured, gain, u, length = problem[near], measured[near], gain[near], u[near], length[near]
+    problem, measured, gain = problem[near], measured[near], gain[near]
+    u, length = steps.before[near], steps.length[near]
 
     def excess(x: NDArray[np.float64], flow: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Measured reward above the gain and its slope, at a time x into the step of each flow."""
@@ -139,6 +124,22 @@ def _first_crossing(
         )
         crossing[near[crosses]] = root.x
     return crossing
+
+
+def _near_the_gain(
+    problem: FlowProblem, measured: NDArray[np.float64], gain: NDArray[np.float64], steps: IntegratorSteps
+) -> NDArray[np.intp]:
+    """Indices of the steps within which the expected measured reward may reach the gain.
+
+    The reward at both ends of a step and its slopes give a cubic; it may be reached where an end or the cubic's maximum
+    comes near the gain, for the measured reward may rise and fall again within a step.
+    """
+    left, slope_left = _reward_and_slope(problem, steps.before, measured)
+    right, slope_right = _reward_and_slope(problem, steps.after, measured)
+    rises_and_falls = (slope_left > 0) & (slope_right < 0)
+    # |slopes| × length bounds how far the cubic leaves its ends.
+    highest = np.maximum(left, right) + steps.length * np.maximum(slope_left, -slope_right)
+    return np.flatnonzero((right >= gain) | (rises_and_falls & (highest >= gain)))
 
 
 def _reward_and_slope(

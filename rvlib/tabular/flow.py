@@ -86,8 +86,9 @@ class Trajectory(States):
         batch, outputs = self.t.shape[:-1], self.logits.shape[-1]
         tau = self.t.reshape(-1, self.t.shape[-1]) / self.n_prompts
         logits = self.logits.reshape(*tau.shape, outputs)
-        reference_logits, reward = (x.reshape(-1, outputs) for x in (self.reference_logits, self.reward))
-        problem = problem_of(reference_logits, reward, self.kl_coef.reshape(-1))
+        problem = problem_of(
+            self.reference_logits.reshape(-1, outputs), self.reward.reshape(-1, outputs), self.kl_coef.reshape(-1)
+        )
         tau_asked = times.reshape(-1) / self.n_prompts
 
         def states(flows: slice) -> NDArray[np.float64]:
@@ -108,12 +109,19 @@ class Trajectory(States):
 
         u = np.concatenate(in_chunks(states, len(tau), outputs * min(tau_asked.size, tau.shape[1])))
         # Without an axis of times the constants lose theirs.
-        aligned = [
-            x if times.ndim else x.squeeze(len(batch))
-            for x in (self.reward, self.reference_logits, self.ground_truth_reward, self.kl_coef)
-        ]
+        reward, reference_logits, ground_truth_reward, kl_coef = (
+            constant if times.ndim else constant.squeeze(len(batch))
+            for constant in (self.reward, self.reference_logits, self.ground_truth_reward, self.kl_coef)
+        )
         u = u.reshape(*batch, *times.shape, outputs)
-        return States(np.broadcast_to(times, u.shape[:-1]), aligned[1] + u, aligned[0], *aligned[1:])
+        return States(
+            t=np.broadcast_to(times, u.shape[:-1]),
+            logits=reference_logits + u,
+            reward=reward,
+            reference_logits=reference_logits,
+            ground_truth_reward=ground_truth_reward,
+            kl_coef=kl_coef,
+        )
 
 
 def gradient_flow(
@@ -125,7 +133,7 @@ def gradient_flow(
     kl_coef: ArrayLike = 0.0,
     n_prompts: int = 1,
 ) -> Trajectory:
-    """Train a tabular policy by exact gradient flow from `logits`, which are also the reference, until time t_max.
+    """Train a tabular policy by exact gradient flow from `logits`, those of π_ref too, until time t_max.
 
     logits, reward, ground_truth: (..., n), finite; kl_coef λ >= 0 and t_max > 0: numbers or (...); n_prompts: |S|, by
     which the gradient is divided. Leading axes are independent problems, integrated together. Returns a `Trajectory`.
@@ -156,13 +164,13 @@ def gradient_flow(
         start = rows.stop
     reward, logits, ground_truth = (x[..., None, :] for x in (reward, logits, ground_truth))
     return Trajectory(
-        t.reshape(*batch, knots),
-        path.reshape(*batch, knots, outputs),
-        reward,
-        logits,
-        ground_truth,
-        kl_coef.reshape(*batch, 1),
-        n_prompts,
+        t=t.reshape(*batch, knots),
+        logits=path.reshape(*batch, knots, outputs),
+        reward=reward,
+        reference_logits=logits,
+        ground_truth_reward=ground_truth,
+        kl_coef=kl_coef.reshape(*batch, 1),
+        n_prompts=n_prompts,
     )
 
 

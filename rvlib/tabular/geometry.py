@@ -23,7 +23,7 @@ def natural_gradient_flow(
 ) -> NDArray[np.float64]:
     """The policy at each time under the natural gradient, exactly: probabilities (..., times, n).
 
-    logits: of the initial policy, which is the reference; reward: (..., n) each. times: (times,), all >= 0. kl_coef: λ
+    logits: of the initial policy, which is π_ref too; reward: (..., n) each. times: (times,), all >= 0. kl_coef: λ
     >= 0, (...). ValueError on bad arguments. The book's `prop-natural`.
     """
     logits, reward = _checks.broadcast(logits=_checks.array("logits", logits), reward=_checks.array("reward", reward))

@@ -79,8 +79,8 @@ def repository(name: str, kind: str) -> tuple[str | None, tuple[str, ...] | None
 
 def _cached(name: str, kind: str) -> str | None:
     """The commit of a repository in the cache; None where it is not there."""
-    reference = _cache(name, kind) / "refs" / "main"
-    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+    ref = _cache(name, kind) / "refs" / "main"
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
 
 
 def _cached_files(name: str, kind: str, commit: str) -> tuple[str, ...] | None:

@@ -93,16 +93,16 @@ def refuse_wrapped(path: object, value: Any, keys: Collection[str], *, texts: bo
     if not isinstance(value, dict) or not value.keys().isdisjoint(keys):
         return
     for key, entries in value.items():
-        filter = f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
+        jq_filter = f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
         entries = entries if isinstance(entries, list) else []
         kind = "rows; save that array alone"
         are_rows = all(isinstance(entry, dict) and not entry.keys() & {"role", "from"} for entry in entries)
         if texts and key.removesuffix("s") in keys and all(isinstance(entry, str) for entry in entries):
-            kind, filter, are_rows = "texts; save them as rows", f"{filter} | map({{prompt: .}})", True
+            kind, jq_filter, are_rows = "texts; save them as rows", f"{jq_filter} | map({{prompt: .}})", True
         if entries and are_rows:
             raise ValueError(
                 f"{path} must hold a row a line or an array of rows, but is one object whose key {key} has an array of "
-                f"{len(entries)} {kind}, as `jq '{filter}'` does."
+                f"{len(entries)} {kind}, as `jq '{jq_filter}'` does."
             )
 
 

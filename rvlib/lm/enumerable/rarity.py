@@ -137,7 +137,7 @@ def rarity(models: int = 40, *, learning_rate: float = 1e-3, max_steps: int = 60
         "natural": time_until_half(students, follow_natural, max_steps),
         "adam": time_until_half(students, adam_step, max_steps),
         "learning_rate": learning_rate,
-        "parameters": students.enumeration.parameters,
+        "parameters": students.enumeration.num_parameters,
     }
 
 

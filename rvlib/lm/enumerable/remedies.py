@@ -69,7 +69,7 @@ def main() -> None:
         print(f"{name}: gained {outcome.gained.mean():.3f}", flush=True)
     made = record_of_command("python -m rvlib.lm.enumerable.remedies", time.perf_counter() - clock) | {
         "worlds": len(vectors),
-        "parameters": enumeration.parameters,
+        "parameters": enumeration.num_parameters,
         "steps": STEPS,
         "learning_rate": LEARNING_RATE,
         "gain": GAIN,

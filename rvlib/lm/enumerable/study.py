@@ -44,7 +44,7 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
     """
     rng, teachers = np.random.default_rng(seed), len(TEACHERS)
     enumeration = Enumeration(vocabulary=3, length=3, hidden=8)
-    vectors = np.repeat(enumeration.start([seed], spread=0.3), teachers, 0)
+    vectors = np.repeat(enumeration.start([[seed]], spread=0.3), teachers, 0)
     truth = rng.uniform(-1, 1, enumeration.outputs)
     wrong = rng.permutation(enumeration.outputs) < enumeration.outputs // 2
     reward = np.stack([truth, 0.03 * truth, np.where(wrong, rng.uniform(-1, 1, truth.size), truth)])[:, None]
@@ -58,7 +58,7 @@ def one_transformer(seed: int = 0, *, kl_coef: float = 1e-3, points: int = 41) -
     return {
         "length": enumeration.length,
         "vocabulary": enumeration.vocabulary,
-        "parameters": enumeration.parameters,
+        "parameters": enumeration.num_parameters,
         "kl_coef": kl_coef,
         "accuracy": ranking_accuracy(reward[:, 0], truth),
         "steps": [{name: float(value) for name, value in chain.items()} for chain in steps],

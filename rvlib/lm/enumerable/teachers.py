@@ -58,16 +58,16 @@ def train(
 
     probs: π(y|x) of each policy, (prompts, replies). truth: (prompts, replies).
     """
-    everything = list(trainings.values())
-    vectors = torch.tensor(enumeration.start([[9, training.seed] for training in everything], 0.3), requires_grad=True)
-    pools = [_pairs(training, probs, truth) for training in everything]
+    settings = list(trainings.values())
+    vectors = torch.tensor(enumeration.start([[9, training.seed] for training in settings], 0.3), requires_grad=True)
+    pools = [_pairs(training, probs, truth) for training in settings]
     optimizer = torch.optim.Adam([vectors], lr=LEARNING_RATE)
-    margins = torch.tensor([training.margin for training in everything])
+    margins = torch.tensor([training.margin for training in settings])
     result: dict[str, Array] = {}
-    for step in range(max(training.steps for training in everything)):
+    for step in range(max(training.steps for training in settings)):
         drawn = [
             pool[np.random.default_rng([training.seed, step]).integers(len(pool), size=BATCH_SIZE)]
-            for pool, training in zip(pools, everything)
+            for pool, training in zip(pools, settings)
         ]
         prompt, *pair = np.moveaxis(np.array(drawn), -1, 0)  # each (models, batch)
         outputs, both = np.concatenate(pair, 1), np.concatenate([prompt, prompt], 1)
@@ -125,13 +125,13 @@ def made_of(truth: Array, models: dict[str, Array]) -> dict[str, Array]:
         "noise of 0.5 deviations": noisy(0.5),
         "noise of 2 deviations": noisy(2.0),
     }
-    members: dict[str, Callable[[str], bool]] = {
+    ensembles: dict[str, Callable[[str], bool]] = {
         "all": lambda name: "seed" in name,
         "the small ones": lambda name: "48 pairs" in name,
     }
-    for name, member in members.items():
-        scores = np.array([rewards / rewards.std() for key, rewards in models.items() if member(key)])
-        made[f"mean of {name}"], made[f"minimum of {name}"] = scores.mean(0), scores.min(0)
+    for name, is_member in ensembles.items():
+        rewards_of_members = np.array([rewards / rewards.std() for key, rewards in models.items() if is_member(key)])
+        made[f"mean of {name}"], made[f"minimum of {name}"] = rewards_of_members.mean(0), rewards_of_members.min(0)
     offsets = rng.permutation(np.linspace(-1.5, 1.5, len(truth)))[:, None]  # the same for all replies to a prompt
     for size in (1, 2, 4):
         made[f"offsets of {size} between prompts"] = truth / deviation + size * offsets

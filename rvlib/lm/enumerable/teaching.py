@@ -36,6 +36,7 @@ from rvlib.predictors import PREDICTORS, MeasuredReplies
 from rvlib.results import TEACHING, rounded
 from rvlib.tabular import autoregressive
 from rvlib.tabular.estimators import advantages
+from rvlib.teacher_study import part_name
 
 Array = NDArray[np.float64]
 ALGORITHMS = ("rloo", "grpo")
@@ -111,7 +112,7 @@ def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, A
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredTeachers:
     """What is known of all teachers under a policy before training.
 
     scores: {predictor: (teachers,)}. normalizers: of each teacher's rewards; truth: that of the ground truth.
@@ -122,7 +123,7 @@ class Measured:
     truth: metrics.Normalizer
 
 
-def measure(world: StudyWorld, policy: str) -> Measured:
+def measure(world: StudyWorld, policy: str) -> MeasuredTeachers:
     """The predictors of each teacher under a policy, before training, and what its rewards are normalised by."""
     settings, probs = world.settings, world.probs[policy]
     rng = np.random.default_rng([3, *map(ord, policy)])
@@ -148,7 +149,7 @@ def measure(world: StudyWorld, policy: str) -> Measured:
         for rewards, normalizer in zip(world.teachers.values(), normalizers)
     ]
     scores = {name: np.array([predictor(measured) for measured in replies]) for name, predictor in PREDICTORS.items()}
-    return Measured(scores, normalizers, truth)
+    return MeasuredTeachers(scores, normalizers, truth)
 
 
 def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str, Array]:
@@ -160,7 +161,10 @@ def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str
     settings, enumeration, measured = world.settings, world.enumeration, measure(world, policy)
     truth = measured.truth.transform(world.truth)
     rewards = np.stack(
-        [n.transform(table) for n, table in zip(measured.normalizers, world.teachers.values(), strict=True)]
+        [
+            normalizer.transform(table)
+            for normalizer, table in zip(measured.normalizers, world.teachers.values(), strict=True)
+        ]
     )
     ref_logprobs = np.log(world.probs[policy])
     vectors = torch.tensor(np.tile(world.policies[policy], (len(rewards), 1)), requires_grad=True)
@@ -242,7 +246,7 @@ def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
             scores = measure(world(), policy).scores
             content = {"teachers": list(world().teachers), "scores": rounded(scores, 5)}
             write_text(path, json.dumps(content))
-    paths = [folder / f"{policy}-{algorithm}-{seed}.json" for policy, algorithm, seed in jobs]
+    paths = [folder / f"{part_name(*job)}.json" for job in jobs]
     for job, path in zip(jobs, paths):
         lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0)
         try:
@@ -264,7 +268,7 @@ def collect(settings: StudySettings, folder: pathlib.Path, out: pathlib.Path) ->
     for seed in range(settings.first_seed, settings.first_seed + settings.seeds):
         for policy in words.WRITERS:
             for algorithm in ALGORITHMS:
-                name = f"{policy}-{algorithm}-{seed}"
+                name = part_name(policy, algorithm, seed)
                 path = folder / f"{name}.json"
                 if path.exists():
                     parts[name] = json.loads(path.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ from rvlib.lm.experiments.generated import Generated
 from rvlib.lm.experiments.official import OfficialModels, official_step
 from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
-from rvlib.lm.models.reward_functions import SequenceReward, forward
+from rvlib.lm.models.reward_functions import ClassifierReward, forward
 from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import generate
@@ -86,7 +86,7 @@ class Bench:
         self.policy = self._random_policy(runtime.weights_dtype)
         self.ref_policy = self._random_policy(runtime.frozen_dtype)
         self.config.num_labels, self.config.pad_token_id = 1, 0
-        self.reward_model = SequenceReward(
+        self.reward_model = ClassifierReward(
             name,
             self._random_model(transformers.AutoModelForSequenceClassification, runtime.frozen_dtype),
             self.tokenizer,

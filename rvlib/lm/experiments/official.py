@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from rvlib.lm.models.reward_functions import SequenceReward, forward
+from rvlib.lm.models.reward_functions import ClassifierReward, forward
 from rvlib.lm.sampling.generation import until_end
 from rvlib.lm.training.policy_gradient import clipped_loss
 from rvlib.lm.training.trainer import Trainer
@@ -31,7 +31,7 @@ class OfficialModels:
 
     policy: transformers.PreTrainedModel
     ref_policy: transformers.PreTrainedModel
-    reward_model: SequenceReward
+    reward_model: ClassifierReward
 
 
 @dataclass(frozen=True)

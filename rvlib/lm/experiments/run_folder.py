@@ -17,7 +17,7 @@ from rvlib.lm import processes
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.models import RewardFunction, reward_models
-from rvlib.lm.models.reward_functions import FunctionReward
+from rvlib.lm.models.reward_functions import FixedReward
 from rvlib.lm.optim.frozen import share_out
 
 
@@ -102,6 +102,6 @@ class Run:
         reward = reward_models.load_reward_model(
             str(model), dtype=runtime.frozen_dtype, trust_remote_code=trust_remote_code, role=role
         )
-        if isinstance(reward, FunctionReward):
+        if isinstance(reward, FixedReward):
             return reward
         return replace(reward, sharing=share_out(reward.model, runtime.frozen_placement))

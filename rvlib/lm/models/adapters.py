@@ -34,7 +34,7 @@ def has_adapter(model: transformers.PreTrainedModel) -> bool:
 
 @contextlib.contextmanager
 def without_adapter(model: transformers.PreTrainedModel) -> Iterator[None]:
-    """Inside, the model is the one that its adapter was added to: the reference, with no second copy of the weights."""
+    """Inside, the model is the one that its adapter was added to: the ref_policy, without a copy of the weights."""
     model.disable_adapters()
     try:
         yield

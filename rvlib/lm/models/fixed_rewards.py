@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 
-from rvlib.lm import missing
+from rvlib._terminal import missing
 from rvlib.lm.models.loading import packaged, quiet
 
 
@@ -53,7 +53,7 @@ class Similarity:
             )
         texts = sorted({*replies, *reference_replies}, key=len)  # each once, similar lengths together
         vectors = dict(zip(texts, self.embed(texts)))
-        return [float(vectors[reply] @ vectors[reference]) for reply, reference in zip(replies, reference_replies)]
+        return [float(vectors[reply] @ vectors[other]) for reply, other in zip(replies, reference_replies)]
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
         """Unit vectors of texts, a float32 tensor (texts, 384) in the host's memory; `batch_size` at a time."""

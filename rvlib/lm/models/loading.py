@@ -13,8 +13,7 @@ from typing import Any
 import transformers
 from huggingface_hub.errors import GatedRepoError
 
-from rvlib._terminal import first_line
-from rvlib.lm import missing
+from rvlib._terminal import first_line, missing
 from rvlib.lm.data import hub
 
 NETWORK_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")  # whose errors are the network's
@@ -106,15 +105,15 @@ def read_tokenizer(name: str | pathlib.Path, **options: Any) -> transformers.Pre
 
 
 def with_adapter(
-    model: transformers.PreTrainedModel, name: str | pathlib.Path, missing: Iterable[str]
+    model: transformers.PreTrainedModel, name: str | pathlib.Path, missing_keys: Iterable[str]
 ) -> tuple[transformers.PreTrainedModel, set[str]]:
-    """A base model with an adapter in its layers, and which weights neither of the two has."""
+    """A base model with an adapter in its layers, and which of `missing_keys`, weights that it lacks, both lack."""
     import peft  # slow to import, and only adapters need it
 
     adapted = peft.PeftModel.from_pretrained(model, str(name))
     trained = {key.removeprefix("base_model.model.") for key in peft.utils.load_peft_weights(str(name), device="cpu")}
     # Not merged: in bfloat16 the sum would round the adapter away.
-    return adapted.get_base_model(), set(missing) - trained
+    return adapted.get_base_model(), set(missing_keys) - trained
 
 
 def check_safetensors(name: str | pathlib.Path) -> None:

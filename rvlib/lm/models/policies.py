@@ -35,7 +35,7 @@ _FILE = f"{SMOLLM2}.Q4_1.gguf"
 _EXPECTED = f"The policy must be {SMOLLM2!r}, {tiny.TINY!r}, a folder or a name on the hub with safetensors weights"
 
 
-class WholeWeights:
+class WeightAccess:
     """How a process gets at a model's weights; here the process has all of them.
 
     `optim.fsdp2.Fsdp2` and `optim.zero3.Zero3`, which shard the weights over the processes, gather them in their own
@@ -62,7 +62,7 @@ class Policy:
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     source: dict[str, Any]
-    sharing: WholeWeights = WholeWeights()
+    sharing: WeightAccess = WeightAccess()
 
 
 def load_policy(

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.batches import batches_of_tokens, launch_tokens
-from rvlib.lm.models.policies import WholeWeights
+from rvlib.lm.models.policies import WeightAccess
 from rvlib.lm.models.reading import Reader, encode
 
 # Models that come with code of their own, by class: how to read one reward a text from their output.
@@ -30,7 +30,7 @@ LAST_TOKEN, UNKNOWN_TOKEN = "the last token", "the token that its own code choos
 
 
 @dataclass(frozen=True)
-class FunctionReward:
+class FixedReward:
     """A fixed function of replies and the prompt of each, a reward for each."""
 
     name: str
@@ -49,12 +49,12 @@ class FunctionReward:
 
 
 @dataclass(frozen=True)
-class SequenceReward:
+class ClassifierReward:
     """A sequence classifier with one output, or one of `ADAPTERS`, and its tokenizer.
 
-    source: where the weights came from, for records; batch_size: how many of the longest texts are a
-    batch (`batches_of_tokens`); sharing: how a process gets at the weights; scored: called with the number of texts of
-    each batch that has been scored.
+    source: where the weights came from, for records. batch_size: how many of the longest texts are a batch
+    (`batches_of_tokens`). sharing: how a process gets at the weights. on_batch: called after each batch with the number
+    of its texts.
     """
 
     name: str
@@ -62,8 +62,8 @@ class SequenceReward:
     tokenizer: PreTrainedTokenizerBase
     source: dict[str, Any]
     batch_size: int = 32
-    sharing: WholeWeights = WholeWeights()
-    scored: Callable[[int], object] = lambda count: None
+    sharing: WeightAccess = WeightAccess()
+    on_batch: Callable[[int], object] = lambda count: None
 
     @functools.cached_property
     def reader(self) -> Reader:
@@ -97,7 +97,7 @@ class SequenceReward:
             with torch.inference_mode():
                 batch = forward(self.model, self.tokenizer, [encoded[i] for i in indices])
             rewards[indices] = batch.double().cpu().numpy()
-            self.scored(len(indices))
+            self.on_batch(len(indices))
         return check_finite(self.name, prompts, replies, rewards.reshape(len(prompts), -1))
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -27,7 +27,7 @@ from rvlib.lm.models.loading import (
     with_adapter,
 )
 from rvlib.lm.models.reading import Reader
-from rvlib.lm.models.reward_functions import ADAPTERS, FunctionReward, SequenceReward
+from rvlib.lm.models.reward_functions import ADAPTERS, ClassifierReward, FixedReward
 
 ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 FixedFunction = Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]  # rewards of replies, with the prompt of each
@@ -43,7 +43,7 @@ def load_reward_model(
     device: str | None = None,
     trust_remote_code: bool = False,
     role: str = REWARD_MODEL,
-) -> FunctionReward | SequenceReward:
+) -> FixedReward | ClassifierReward:
     """The reward model called `name`: one of `FUNCTIONS`, a folder, or a name on the hub; `role`: what errors call it.
 
     "sentiment" is in [-1, 1], "positivity" the same moved to [0, 1], "similarity" that to the prompt's reference reply.
@@ -52,7 +52,7 @@ def load_reward_model(
     a head, has another, or has more than one output.
     """
     if name in FUNCTIONS:
-        return FunctionReward(str(name), FUNCTIONS[str(name)]())
+        return FixedReward(str(name), FUNCTIONS[str(name)]())
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
     check_reward_model(name, trust_remote_code=trust_remote_code, role=role)
@@ -85,7 +85,7 @@ def load_reward_model(
     model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     commit = locate(name)
     source = {"name": str(name), "parameters": model.num_parameters(), "dtype": dtype}
-    return SequenceReward(str(name), model, tokenizer, source | ({} if commit is None else {"revision": commit}))
+    return ClassifierReward(str(name), model, tokenizer, source | ({} if commit is None else {"revision": commit}))
 
 
 def load_reader(
@@ -140,7 +140,7 @@ def check_reward_model(name: str | pathlib.Path, *, trust_remote_code: bool = Fa
         )
 
 
-def check_references(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> None:
+def check_reference_replies(name: str | pathlib.Path, prompts: Sequence[Prompt]) -> None:
     """ValueError, in one sentence, where the reward model called `name` needs a reference reply that a prompt lacks."""
     if name != "similarity":
         return
@@ -177,7 +177,7 @@ def _similarity() -> FixedFunction:
     similarity = fixed_rewards.Similarity()
 
     def to_reference(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
-        check_references("similarity", prompts)
+        check_reference_replies("similarity", prompts)
         return similarity(replies, [prompt.reference_reply for prompt in prompts])
 
     return to_reference

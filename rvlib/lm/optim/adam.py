@@ -22,7 +22,7 @@ import torch.utils.checkpoint
 import transformers
 import transformers.modeling_layers
 
-from rvlib.lm.models.policies import WholeWeights
+from rvlib.lm.models.policies import WeightAccess
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.settings import RuntimeSettings
 
@@ -44,7 +44,7 @@ class LossModule(torch.nn.Module):
         return loss_of()
 
 
-class Adam(WholeWeights):
+class Adam(WeightAccess):
     """Adam on a model's parameters, all of them in this process: the optimizer of a `Trainer`.
 
     A step of 1e-7 is lost in a bfloat16 weight. So Adam moves 32-bit weights, of which the model has rounded copies, or

@@ -1,4 +1,4 @@
-"""Models that are not trained (reference policy, reward models, ground truth), sharded over the processes.
+"""Models that are not trained (ref_policy, reward models, ground truth), sharded over the processes.
 
     rvlib run RECIPE --set runtime.frozen_placement=shared     each process keeps 1/world of each weight on its GPU
     rvlib run RECIPE --set runtime.frozen_placement=host       in the host's memory, until it is used
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from rvlib.lm import processes
-from rvlib.lm.models.policies import WholeWeights
+from rvlib.lm.models.policies import WeightAccess
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Shard:
     part: torch.Tensor
 
 
-class FrozenShards(WholeWeights):
+class FrozenShards(WeightAccess):
     """1/world of each weight of a model in each process. All must enter `whole` equally often."""
 
     def __init__(self, model: torch.nn.Module, *, host: bool) -> None:
@@ -68,11 +68,11 @@ class FrozenShards(WholeWeights):
             shard.weight.data = shard.weight.data.new_empty(0)
 
 
-def share_out(model: torch.nn.Module, placement: str) -> WholeWeights:
+def share_out(model: torch.nn.Module, placement: str) -> WeightAccess:
     """How a process comes by the weights of a model that is not trained.
 
     placement: `runtime.frozen_placement` of a recipe; a single process always has the whole weights.
     """
     if processes.world() == 1 or placement == "whole":
-        return WholeWeights()
+        return WeightAccess()
     return FrozenShards(model, host=placement == "host")

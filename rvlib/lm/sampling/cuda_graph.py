@@ -11,11 +11,11 @@ each of its replies. A CPU runs the same code without capture.
 import itertools
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+import transformers
 from transformers.cache_utils import DynamicCache
 
 from rvlib.lm import processes
@@ -24,6 +24,9 @@ from rvlib.lm.sampling.token_step import TokenStep
 
 STEPS_BETWEEN_LOOKS = 16
 KEPT_BYTES = 2**32  # of keys and values that are kept, with their graphs, for the next call
+
+
+StepShape = tuple[int, int, int]  # of a step: rows, places of the cache, tokens that end a reply
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,15 @@ class Sampled:
 class CapturedSteps:
     """A model's captured steps by size, and the addresses of the weights that their graphs read."""
 
-    stamp: Any
-    steps: dict[Any, TokenStep]
+    stamp: tuple[list[int], list[bool]]  # the addresses, and which adapters are off
+    steps: dict[StepShape, TokenStep]
 
 
-_captured: weakref.WeakKeyDictionary[Any, CapturedSteps] = weakref.WeakKeyDictionary()  # by model
-_failed: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # why, by model
+_captured: weakref.WeakKeyDictionary[transformers.PreTrainedModel, CapturedSteps] = weakref.WeakKeyDictionary()
+_failed: weakref.WeakKeyDictionary[transformers.PreTrainedModel, str] = weakref.WeakKeyDictionary()  # the reason
 
 
-def unsupported(model: Any) -> str | None:
+def unsupported(model: transformers.PreTrainedModel) -> str | None:
     """Why this engine cannot sample a model, in words that follow "since"; None if it can."""
     name, kinds = type(model).__name__, set(getattr(model.config.get_text_config(), "layer_types", None) or [])
     if model in _failed:
@@ -63,8 +66,8 @@ def unsupported(model: Any) -> str | None:
 
 
 def sample(
-    model: Any,
-    prompts: Any,
+    model: transformers.PreTrainedModel,
+    prompts: Mapping[str, torch.Tensor],
     num_generations: int,
     *,
     eos_token_ids: list[int],
@@ -78,7 +81,7 @@ def sample(
     `generation.complete`. None, after a warning that says why, for a model that this engine cannot run.
     """
     if not (reason := unsupported(model)):
-        generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in processes.generators())]
+        generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in processes.cuda_devices())]
         states = [generator.get_state() for generator in generators]
         try:
             return _sample(model, prompts, num_generations, eos_token_ids, max_new_tokens, temperature, on_tokens)
@@ -94,8 +97,8 @@ def sample(
 
 @torch.inference_mode()
 def _sample(
-    model: Any,
-    prompts: Any,
+    model: transformers.PreTrainedModel,
+    prompts: Mapping[str, torch.Tensor],
     num_generations: int,
     eos_token_ids: list[int],
     max_new_tokens: int,
@@ -131,7 +134,7 @@ def _sample(
     return Sampled(step.input_ids[order, start:stop], step.logprobs[order])
 
 
-def _captured_steps(model: Any) -> dict[Any, TokenStep]:
+def _captured_steps(model: transformers.PreTrainedModel) -> dict[StepShape, TokenStep]:
     """A model's captured steps by size; none if its weights have moved in memory, or its adapter was switched."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     off = [getattr(module, "disable_adapters", None) for module in model.modules()]  # of peft's layers, a boolean

@@ -77,7 +77,8 @@ def sample_replies(
             "prompts must be at least one, each with a name of its own, "
             f"got {len(names)} with {len(set(names))} different names."
         )
-    settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint([[p.name, p.text] for p in prompts])}
+    texts = [[prompt.name, prompt.text] for prompt in prompts]
+    settings = asdict(sampling) | {"policy": policy.source, "prompts": fingerprint(texts)}
     engine = engines.resolved(engine, policy.model)
     if engine != "generate":
         settings["engine"] = engine
@@ -134,7 +135,7 @@ def _draw(
     """One record for each prompt of a batch, whose replies are drawn together."""
     num_generations = sampling.num_generations
     prompt_ids = [encode_prompt(policy.tokenizer, prompt) for prompt in batch]
-    with torch.random.fork_rng(devices=processes.generators()):
+    with torch.random.fork_rng(devices=processes.cuda_devices()):
         torch.manual_seed(sampling.seed * 1_000_003 + number)
         drawn = complete(
             policy,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from transformers.cache_utils import Cache, StaticLayer
 
 from rvlib.lm.sampling.step_attention import attention_of_a_step
@@ -115,7 +116,7 @@ class TokenStep:
         self.input_ids[:rows].index_copy_(1, self.extent.position, tokens)
         self.ended[:rows].logical_or_((tokens == self.eos_token_ids).any(-1))
 
-    def step(self, model: Any) -> None:
+    def step(self, model: transformers.PreTrainedModel) -> None:
         """The step itself, from the last tokens drawn to the next."""
         rows, span, position = self.extent.rows, self.extent.span, self.extent.position
         columns, padding = self.columns[:span], self.padding[:rows]
@@ -142,7 +143,7 @@ class TokenStep:
         position.add_(1)
         self.draw(logits[:, -1])
 
-    def advance(self, model: Any, length: int) -> None:
+    def advance(self, model: transformers.PreTrainedModel, length: int) -> None:
         """Draw the next token, after which `length` positions are filled. The first step of a size also captures it."""
         self.extent.span = min(-(-length // BLOCK) * BLOCK, len(self.columns))
         size = (self.extent.rows, self.extent.span)

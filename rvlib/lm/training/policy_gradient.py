@@ -44,7 +44,7 @@ from rvlib.tabular.estimators import advantages as estimate_advantages
 T = TypeVar("T")
 
 
-class Recipe(Protocol):
+class PolicyGradientRecipe(Protocol):
     """What policy gradient reads of a recipe (`rvlib.lm.experiments.recipe`)."""
 
     policy_gradient: PolicyGradient
@@ -87,7 +87,7 @@ def train_policy(
     reward_function: RewardFunction,
     ground_truth: RewardFunction,
     prompts: Sequence[Prompt],
-    recipe: Recipe,
+    recipe: PolicyGradientRecipe,
     folder: str | pathlib.Path,
     *,
     seed: int,
@@ -149,16 +149,10 @@ def policy_gradient_step(
     ref_policy: Policy | None,
     reward_function: RewardFunction,
     prompts: Sequence[Prompt],
-    recipe: Recipe,
+    recipe: PolicyGradientRecipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
-    """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers.
-
-    If the engine gives ln π of what it draws, the KL term uses that, without another forward pass. The ratio of
-    probabilities does not use it: it differs from training's ln π by rounding, which in bfloat16 and over a long reply
-    is not small. In the first mini-batch the ratio is 1 by definition, so log-probabilities are divided by themselves;
-    for later mini-batches ln π_old comes from a forward pass of their replies alone.
-    """
+    """One batch of prompts: replies, rewards, advantages, a step of Adam a mini-batch. Returns the numbers."""
     settings = recipe.policy_gradient
     drawn = rollout(
         policy, ref_policy, {"proxy": reward_function}, prompts, settings.num_generations, recipe, seed_path
@@ -168,16 +162,7 @@ def policy_gradient_step(
     advantages = estimate_advantages(rewards - settings.kl_coef * kl, settings.algorithm).ravel()
 
     mini_batches = np.arange(len(completion_ids)).reshape(settings.num_mini_batches, -1)
-    old_logprobs = np.array(drawn.logprobs)
-    if drawn.while_drawing and len(later := mini_batches[1:].ravel()):
-        with policy.sharing.whole():
-            old_logprobs[later] = log_probs(
-                policy,
-                [prompt_ids[i] for i in later],
-                [completion_ids[i] for i in later],
-                temperature=settings.temperature,
-                batch_size=recipe.runtime.batch_size,
-            )
+    old_logprobs = _old_log_probs(policy, drawn, mini_batches[1:].ravel(), recipe)
 
     def loss_of(indices: list[int]) -> torch.Tensor:
         logprobs = reply_log_probs(
@@ -208,6 +193,29 @@ def policy_gradient_step(
     }
 
 
+def _old_log_probs(
+    policy: Policy, drawn: Rollout, later: NDArray[np.intp], recipe: PolicyGradientRecipe
+) -> NDArray[np.float64]:
+    """The ln π_old of each reply, (replies,) in nats; later: indices of those that are not in the first mini-batch.
+
+    If the engine gives ln π of what it draws, the KL term uses that, without another forward pass. The ratio of
+    probabilities does not use it: it differs from training's ln π by rounding, which in bfloat16 and over a long reply
+    is not small. In the first mini-batch the ratio is 1 by definition, so log-probabilities are divided by themselves;
+    for later mini-batches ln π_old comes from a forward pass of their replies alone.
+    """
+    old_logprobs = np.array(drawn.logprobs)
+    if drawn.while_drawing and len(later):
+        with policy.sharing.whole():
+            old_logprobs[later] = log_probs(
+                policy,
+                [drawn.prompt_ids[i] for i in later],
+                [drawn.completion_ids[i] for i in later],
+                temperature=recipe.policy_gradient.temperature,
+                batch_size=recipe.runtime.batch_size,
+            )
+    return old_logprobs
+
+
 def clipped_loss(
     logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, clip_range: float
 ) -> torch.Tensor:
@@ -225,7 +233,7 @@ def evaluate(
     ref_policy: Policy | None,
     reward_functions: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
-    recipe: Recipe,
+    recipe: PolicyGradientRecipe,
     seed_path: Sequence[int],
 ) -> dict[str, float]:
     """Mean rewards of new replies by each of `reward_functions`, and "kl", the divergence from `ref_policy` (nats)."""
@@ -256,7 +264,7 @@ def rollout(
     reward_functions: Mapping[str, RewardFunction],
     prompts: Sequence[Prompt],
     num_generations: int,
-    recipe: Recipe,
+    recipe: PolicyGradientRecipe,
     seed_path: Sequence[int],
 ) -> Rollout:
     """`num_generations` replies to each of `prompts`, with their log-probabilities and their rewards by each function.
@@ -266,8 +274,7 @@ def rollout(
     process. For every process to have work, set `runtime.batch_size` to the batch divided by the number of processes.
     """
     settings, runtime = recipe.policy_gradient, recipe.runtime
-    temperature, batch_size = settings.temperature, runtime.batch_size
-    prompts_per_chunk = max(batch_size // num_generations, 1)
+    prompts_per_chunk = max(runtime.batch_size // num_generations, 1)
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
 
     def draw(prompt_ids: list[list[int]], start: int) -> Completions:
@@ -277,9 +284,9 @@ def rollout(
                 prompt_ids,
                 num_generations,
                 max_new_tokens=settings.max_new_tokens,
-                temperature=temperature,
+                temperature=settings.temperature,
                 engine=runtime.engine,
-                batch_size=batch_size,
+                batch_size=runtime.batch_size,
                 server=runtime.server,
             )
 
@@ -292,26 +299,37 @@ def rollout(
                 drawn = draw(encoded[start:stop], start)
             else:
                 drawn = Completions(all_replies.completion_ids[start * num_generations : stop * num_generations])
-            completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
             prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
-            if logprobs is None:
-                logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
-            ref_logprobs = ref_log_probs(
-                policy, ref_policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
-            )
-            chunk = Rollout(
-                prompt_ids=prompt_ids,
-                completion_ids=completion_ids,
-                completions=decode_replies(policy, completion_ids),
-                logprobs=np.array(logprobs),
-                ref_logprobs=np.array(ref_logprobs),
-                while_drawing=drawn.logprobs is not None,
-            )
-            chunks.append(chunk)
+            chunks.append(_chunk(policy, ref_policy, prompt_ids, drawn, recipe))
     whole = Rollout.concatenate(processes.gather(chunks))
     groups = group_by_prompt(whole.completions, num_generations)
     rewards = {name: processes.score(function, prompts, groups) for name, function in reward_functions.items()}
     return replace(whole, rewards=rewards)
+
+
+def _chunk(
+    policy: Policy,
+    ref_policy: Policy | None,
+    prompt_ids: list[list[int]],
+    drawn: Completions,
+    recipe: PolicyGradientRecipe,
+) -> Rollout:
+    """The rollout of a chunk of replies that were drawn, without rewards; prompt_ids: an entry for each reply."""
+    temperature, batch_size = recipe.policy_gradient.temperature, recipe.runtime.batch_size
+    completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
+    if logprobs is None:
+        logprobs = log_probs(policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size)
+    ref_logprobs = ref_log_probs(
+        policy, ref_policy, prompt_ids, completion_ids, temperature=temperature, batch_size=batch_size
+    )
+    return Rollout(
+        prompt_ids=prompt_ids,
+        completion_ids=completion_ids,
+        completions=decode_replies(policy, completion_ids),
+        logprobs=np.array(logprobs),
+        ref_logprobs=np.array(ref_logprobs),
+        while_drawing=drawn.logprobs is not None,
+    )
 
 
 def batch_indices(num_prompts: int, prompts_per_step: int, step: int, seed: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ class Remedy:
     reward: Callable[[Worlds], Array] = lambda worlds: worlds.reward
     algorithm: str = "dr_grpo"
     dither: float = 0.0  # standard deviation of noise on every sampled reward
-    prompts: str = "any"  # "spread": those whose group has any; "largest": those whose group has most
+    # Which half of the prompts a step uses: any, first those whose group has a spread, or those of the largest.
+    prompts: Literal["any", "spread", "largest"] = "any"
     oversample: int = 1  # how many times as many outputs are drawn as are used: those of the largest variance
     silent: float = 0.0  # advantage of a group without spread, by the side of the batch's mean that it is on
 

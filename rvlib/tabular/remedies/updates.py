@@ -57,18 +57,18 @@ def expected_update(
         raise ValueError(
             "remedy must treat each prompt by itself, got one that compares prompts; use train, which samples."
         )
-    every = _Groups(reward, remedy, group_size, ranks)
-    advantages = np.zeros(every.ordered.shape)
-    if every.kept.shape[-1] > 1:
-        used = np.take_along_axis(every.ordered, every.kept, -1)
+    groups = _Groups(reward, remedy, group_size, ranks)
+    advantages = np.zeros(groups.ordered.shape)
+    if groups.kept.shape[-1] > 1:
+        used = np.take_along_axis(groups.ordered, groups.kept, -1)
         spread = used.max(-1, keepdims=True) > used.min(-1, keepdims=True)
         # Without a spread the rounding error of the mean would be a direction.
-        values = np.where(spread, group_advantages(used, remedy.algorithm), 0.0) / every.kept.shape[-1]
-        np.put_along_axis(advantages, every.kept, values, -1)
-    tied = every.ordered[..., :, None] == every.ordered[..., None, :]
+        values = np.where(spread, group_advantages(used, remedy.algorithm), 0.0) / groups.kept.shape[-1]
+        np.put_along_axis(advantages, groups.kept, values, -1)
+    tied = groups.ordered[..., :, None] == groups.ordered[..., None, :]
     shared = (tied * advantages[..., None, :]).sum(-1) / tied.sum(-1)
-    table = np.stack([(shared * (every.at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
-    return lambda probs: (every.likelihood(probs)[..., None] * table).sum(-2)
+    table = np.stack([(shared * (groups.at_output == y)).sum(-1) for y in range(reward.shape[-1])], -1)
+    return lambda probs: (groups.likelihood(probs)[..., None] * table).sum(-2)
 
 
 def expected_variance(
@@ -78,10 +78,10 @@ def expected_variance(
 
     The arguments are those of `expected_update`, and the policy's probs (..., n).
     """
-    every = _Groups(reward, remedy, group_size, ranks)
-    if not every.kept.shape[-1]:
+    groups = _Groups(reward, remedy, group_size, ranks)
+    if not groups.kept.shape[-1]:
         return np.zeros(reward.shape[:-1])
-    return (every.likelihood(probs) * np.take_along_axis(every.ordered, every.kept, -1).var(-1)).sum(-1)
+    return (groups.likelihood(probs) * np.take_along_axis(groups.ordered, groups.kept, -1).var(-1)).sum(-1)
 
 
 class _Groups:
