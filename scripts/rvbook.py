@@ -170,7 +170,9 @@ def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
     if page in app.builder.relations:
         context["prev"], context["next"] = chapter(page, 1), chapter(page, 2)
     if not page.startswith("notebooks/"):
-        context["header_buttons"] = [b for b in context["header_buttons"] if b["label"] != "launch-buttons"]
+        context["header_buttons"] = [
+            button for button in context["header_buttons"] if button["label"] != "launch-buttons"
+        ]
 
 
 def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
