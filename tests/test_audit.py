@@ -445,7 +445,16 @@ def test_a_chat_template_that_changed_is_scored_and_sampled_again(judges, file, 
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer_config.json", "config.json", "vocab.txt", "modeling.py", "additional_chat_templates/rag.jinja"]
+    "name",
+    [
+        "tokenizer_config.json",
+        "config.json",
+        "vocab.txt",
+        "source.spm",
+        "tekken.json",
+        "modeling.py",
+        "additional_chat_templates/rag.jinja",
+    ],
 )
 def test_a_models_stamp_sees_every_file_that_it_is_read_from(tmp_path, name):
     base, adapter = tmp_path / "base", tmp_path / "adapter"
@@ -876,6 +885,7 @@ def test_reward_models_are_named_once(judges, file, tmp_path):
     for names, expected in (
         ([], "An audit needs at least one reward model, got none; name it by"),
         ([judges[0]] * 2, "reward_models must name each reward model once, got"),
+        ({"two\nlines": judges[0]}, "reward_models must be names, or [^\n]* with texts of one line as labels, got"),
     ):
         with pytest.raises(ValueError, match=f"^{expected} [^\n]*\\.$"):
             audit("tiny", names, file, folder=tmp_path, **SETTINGS)

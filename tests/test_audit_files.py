@@ -176,6 +176,17 @@ def test_columns_of_parquet_files_are_read_whatever_their_types(tmp_path):
         exchange.read_scores(path)
 
 
+def test_a_table_with_spaces_after_its_commas_is_the_same_table(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text('prompt, reply, helpful\np, "a, b", 1\np, c, 2\n')
+    spaced = exchange.read_scores(path)
+    path.write_text('prompt,reply,helpful\np,"a, b",1\np,c,2\n')
+    assert spaced == exchange.read_scores(path)
+    assert spaced.scores == {"helpful": {("p", "a, b"): 1.0, ("p", "c"): 2.0}}
+    path.write_text("prompt,reply,helpful\np, c,2\n")  # where the first line has none, a space is the reply's
+    assert exchange.read_scores(path).scores == {"helpful": {("p", " c"): 2.0}}
+
+
 def test_a_score_of_a_reply_with_another_end_is_told(files, tmp_path):
     scores = written(tmp_path / "s.jsonl", [row | {"reply": row["reply"] + "\n"} for row in by_reply(mine=TRUTH)])
     with pytest.raises(ValueError, match="^[^\n]* \\(it has one that differs in spaces or line breaks at an end\\); "):
@@ -755,6 +766,9 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
         lambda audit: audit["prompts"].update(fingerprints=None),
         lambda audit: audit["prompts"].update(first_same=[1]),
         lambda audit: audit["policy"].pop("name"),
+        lambda audit: audit["made"].pop("versions"),
+        lambda audit: audit["sampling"].pop("num_generations"),
+        lambda audit: audit.update(ground_truth=["the ground truth"]),
         lambda audit: audit.update(reward_models=None),
         lambda audit: audit.update(reward_models={"judge": None}),
         lambda audit: audit.update(reward_models={}),
@@ -798,7 +812,7 @@ def test_what_is_no_audit_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     "rewards, expected",
     [
-        (TRUTH, "Yes: judge gives the very rewards of the ground truth"),
+        (TRUTH, "Yes: judge gives the very rewards of the ground truth."),
         (np.ones((12, 4)), "No: judge gives every reply the same reward"),
         (np.arange(12)[:, None] * np.ones((12, 4)), "No: judge gives all replies to a prompt the same reward"),
         (-TRUTH, "No: judge pulls against the ground truth and would lower it (covariance -"),
@@ -813,6 +827,7 @@ def test_the_titles_question_is_answered_in_a_sentence(rewards, expected):
     assert answer.startswith(expected) and answer.count(". ") == 0
     page = report.page(audit)
     heading = page.index("</h1>")
+    assert "<title>Audit of judge</title>" in page
     assert page[heading:].startswith(f'</h1><div><p class="answer"><strong>{answer.split("(")[0][:40]}')
 
 
@@ -829,6 +844,15 @@ def test_the_answer_of_several_has_the_gap_to_the_next_with_its_interval():
         first = verdict(audit, audit.order["names"][0])
         assert re.match(re.escape(first) + " " + expected, answer(audit))
         assert f"<strong>{answer(audit)}</strong>" in report.tables(audit)
+
+
+def test_prompts_that_one_reward_model_has_not_scored_are_different_prompts_all_the_same():
+    half = np.where(np.arange(12)[:, None] < 6, np.nan, TRUTH)
+    audit = audit_rewards({"half": half, "whole": TRUTH + LENGTH}, TRUTH)
+    assert audit.reward_models["half"]["prompts"] == 6 and audit.order["names"][0] == "half"
+    assert report.sizes(audit).startswith("12 prompts, ")
+    twice = audit_rewards({"half": half, "whole": TRUTH + LENGTH}, TRUTH, prompts=[f"p{i // 2}" for i in range(12)])
+    assert report.sizes(twice).startswith("12 prompts (6 different), ")
 
 
 def test_an_audit_of_an_older_version_is_read(tmp_path):
@@ -854,12 +878,14 @@ def test_an_audit_prints_as_its_answer_and_main_numbers():
     [
         ({1: TRUTH}, "as the label of each reward model, got 1"),
         ({None: TRUTH}, "as the label of each reward model, got None"),
+        ({" ": TRUTH}, "as the label of each reward model, got ' '"),
+        ({"two\nlines": TRUTH}, "as the label of each reward model, got 'two\\\\nlines'"),
         ({"the ground truth": TRUTH + LENGTH}, "as the label of each reward model, got 'the ground truth'"),
         (np.zeros((0, 3)), "at least two replies to each, got shape \\(0, 3\\)"),
     ],
 )
 def test_arrays_that_are_no_audit_are_one_sentence(rewards, expected):
-    with pytest.raises(ValueError, match=f"^rewards [^\n]*{expected}\\.$"):
+    with pytest.raises(ValueError, match=f"^rewards [^\n]*{expected}[^\n]*\\.$"):
         audit_rewards(rewards, TRUTH)
     if "the ground truth" in rewards:  # without a ground truth the name is free
         assert list(audit_rewards(rewards).reward_models) == ["the ground truth"]

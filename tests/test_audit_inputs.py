@@ -213,6 +213,8 @@ def test_tables_are_read_by_their_columns(tmp_path):
     expected = [("row 1", "how, then", "c"), ("row 2", "NA", "two\nlines")]
     assert texts(written(tmp_path, content, "a.csv")) == (expected, [])
     assert texts(written(tmp_path, gzip.compress(content.encode()), "a.csv.gz")) == (expected, [])
+    spaced = 'prompt, chosen, rejected\n"how, then", c, d\nNA, "two\nlines", f\n'
+    assert texts(written(tmp_path, spaced, "spaced.csv")) == (expected, [])
     assert texts(written(tmp_path, "question\tn\nq, then\t1\n", "a.tsv")) == ([("row 1", "q, then", None)], [])
     assert texts(written(tmp_path, "task\nq\n", "b.csv"), column="task") == ([("row 1", "q", None)], [])
     turns = "\"[{'role': 'user', 'content': 'q'}]\""  # as pandas writes a column of lists

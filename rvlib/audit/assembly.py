@@ -14,12 +14,11 @@ from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.audited import Audit
 from rvlib.audit.grading import check_size, grade, order_of_reward_models, unit
-from rvlib.audit.outcome import UNNAMED_POLICY, Grade, Made, different_replies, listed
+from rvlib.audit.outcome import TRUTH_LABEL, UNNAMED_POLICY, Grade, Made, different_replies, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
 
-TRUTH_LABEL = "the ground truth"  # where it has no name of its own
 OF_PAIRS = ("accuracy", "chance", "tied", "tied_in_error", "harm_aware", "harm_aware_chance")  # of different replies
 
 
@@ -190,9 +189,10 @@ def audit_rewards(
     if not arrays:
         raise ValueError("rewards must hold at least one reward model, got none.")
     for label in arrays:
-        if not isinstance(label, str) or (label == TRUTH_LABEL and ground_truth is not None):
+        if not is_label(label) or (label == TRUTH_LABEL and ground_truth is not None):
             raise ValueError(
-                f"rewards must have a text other than {TRUTH_LABEL!r} as the label of each reward model, got {label!r}."
+                f"rewards must have a text of one line, other than {TRUTH_LABEL!r}, as the label of each reward model, "
+                f"got {label!r}; rename it."
             )
     if group is not None:
         group = _checks.whole("group", group, low=2)
@@ -240,6 +240,11 @@ def regrade(audit: Audit, *, group: int | None = None) -> Audit:
     )
     result.advice.extend(advice(result))
     return result
+
+
+def is_label(label: object) -> bool:
+    """Whether a report can call a reward model so: a text of one line that is not blank."""
+    return isinstance(label, str) and len(label.splitlines()) == 1 and bool(label.strip())
 
 
 def made_here(command: str | None = None) -> Made:

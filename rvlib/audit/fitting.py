@@ -62,11 +62,12 @@ def readable_replies(
     kinds: Sequence[str] | None = None,
     *,
     skip_bad_lines: bool = False,
+    drawn_here: bool = True,
 ) -> tuple[list[bool], list[str]]:
     """(mask, bad): which prompts have replies that every reward model can read, and a sentence of each other prompt.
 
-    kinds: what to call a prompt's replies, "reply 1", "reply 2", … by default. ValueError, in one sentence, that lists
-    them unless `skip_bad_lines`.
+    kinds: what to call a prompt's replies, "reply 1", "reply 2", … by default. drawn_here: whether the way out is to
+    draw again. ValueError, in one sentence, that lists them unless `skip_bad_lines`.
     """
 
     def reason_of(row: tuple[Prompt, Sequence[str]]) -> str | None:
@@ -82,10 +83,12 @@ def readable_replies(
     reasons = _reasons(list(zip(texts.prompts, texts.replies)), reason_of)
     bad = [f"{prompt.name}: {reason}" for prompt, reason in zip(texts.prompts, reasons) if reason]
     if bad and not skip_bad_lines:
+        goes_on, shorter = "", "bring shorter replies"
+        if drawn_here:
+            goes_on, shorter = ", which goes on from what was drawn", "draw shorter replies by a lower --max-new-tokens"
         raise ValueError(
             f"Every reply, with its prompt, must be one that all reward models can read, got {list_bad_lines(bad)}; "
-            "leave out such prompts with --skip-bad-lines (skip_bad_lines=True), which goes on from what was drawn, or "
-            "draw shorter replies by a lower --max-new-tokens."
+            f"leave out such prompts with --skip-bad-lines (skip_bad_lines=True){goes_on}, or {shorter}."
         )
     return [reason is None for reason in reasons], bad
 

@@ -21,6 +21,7 @@ MEASURES = {  # by which reward models may be ordered, and what a report calls t
     "reward_variance": "reward variance",
 }
 UNNAMED_POLICY = "the policy"  # where replies come from a file and nobody said whose they are
+TRUTH_LABEL = "the ground truth"  # where it has no name of its own
 BOOK = RESULTS / "audit.json"  # what the book's chapter reads
 RENAMED = {"teachers": "reward_models", "reference": "ground_truth_grade"}  # parts of an audit of an older version
 
@@ -157,7 +158,10 @@ def check(audit: Outcome, place: str = "the audit") -> None:
 
     for name in ("made", "policy", "sampling", "prompts", "replies", "reward_models", "order"):
         require(isinstance(getattr(audit, name), dict), f"a dictionary of {name}")
+    require({"date", "versions", "device", "command", "seconds"} <= audit.made.keys(), "a record of how it was made")
+    require(isinstance(audit.sampling.get("num_generations"), int), "a number of replies to each prompt")
     require(isinstance(audit.advice, list), "a list of advice")
+    require(isinstance(audit.ground_truth, str | None), "a text as the name of its ground truth")
     require(isinstance(audit.policy.get("name"), str), "a policy with a name")
     require(
         (audit.ground_truth_grade is None) == (audit.ground_truth is None),

@@ -37,7 +37,9 @@ def sizes(audit: Outcome) -> str:
     """What the numbers rest on, in a sentence."""
     count, sampling = len(audit.prompts["names"]), audit.sampling
     grade = audit.reward_models[audit.order["names"][0]]
-    different = f" ({grade['prompts']} different)" * (grade["prompts"] < count)
+    texts = audit.prompts.get("fingerprints")  # not in an audit of an older version
+    different_ones = grade["prompts"] if texts is None else len(set(texts))
+    different = f" ({different_ones} different)" * (different_ones < count)
     lines = len(audit.prompts["left_out"])
     left = f" ({lines} line{'s' * (lines > 1)} on what was left out)" * bool(lines)
     share = f"{audit.replies['cut_off']:.0%}" if "cut_off" in audit.replies else ""
@@ -181,7 +183,7 @@ def page(audit: Outcome) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Outcome of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
+        f"<title>Audit of {html.escape(', '.join(audit.order['names']))}</title><style>{STYLE}</style></head><body>"
         f"<h1>Is this reward model a good teacher for {html.escape(audit.policy['name'])}?</h1>"
         f"{tables(audit)}{probes(audit)}{examples(audit)}{shown}"
         + (f"<h2>How the models read</h2><ul>{read}</ul>" if read else "")

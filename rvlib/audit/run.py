@@ -27,7 +27,7 @@ from rvlib.audit.arguments import parser
 from rvlib.audit.audited import Audit
 from rvlib.audit.exchange import check_export, write_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
-from rvlib.audit.outcome import UNNAMED_POLICY, Made
+from rvlib.audit.outcome import TRUTH_LABEL, UNNAMED_POLICY, Made
 from rvlib.audit.planning import resolved_dtype, show_plan
 from rvlib.audit.scored_files import (
     ScoreColumn,
@@ -247,10 +247,10 @@ def _labelled_models(reward_models: Any) -> dict[str, RewardModel]:
         reward_models = [reward_models]
     labelled = isinstance(reward_models, Mapping)
     if callable(reward_models) or not all(
-        isinstance(name, (str,) if labelled else (str, pathlib.Path)) for name in reward_models
+        assembly.is_label(name) if labelled else isinstance(name, (str, pathlib.Path)) for name in reward_models
     ):
         raise ValueError(
-            "reward_models must be names, or {label: a name or a function} with texts as labels, got "
+            "reward_models must be names, or {label: a name or a function} with texts of one line as labels, got "
             f"{str(reward_models)[:60]}."
         )
     return dict(reward_models if labelled else _labelled(reward_models))
@@ -270,7 +270,7 @@ def _name(ground_truth: RewardModel) -> str:
     if isinstance(ground_truth, ScoreColumn):
         return ground_truth.name
     if callable(ground_truth):
-        return getattr(ground_truth, "name", "the ground truth")
+        return getattr(ground_truth, "name", TRUTH_LABEL)
     return next(iter(_labelled([ground_truth])))
 
 

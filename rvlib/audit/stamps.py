@@ -21,9 +21,10 @@ READ_NAMES = {
     "vocab.json",
     "vocab.txt",
     "merges.txt",
+    "tekken.json",
     "chat_template.json",
 }
-READ_SUFFIXES = {".jinja", ".model", ".tiktoken", ".py"}
+READ_SUFFIXES = {".jinja", ".model", ".spm", ".bpe", ".codes", ".tiktoken", ".py"}
 
 
 class Stamp(TypedDict, total=False):

@@ -13,6 +13,7 @@ from rvlib.audit import assembly, scoring
 from rvlib.audit.exchange import Replies, read_replies
 from rvlib.audit.fitting import readable_examples, readable_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, model_scores
+from rvlib.audit.outcome import TRUTH_LABEL
 from rvlib.audit.scored_files import different_pairs
 from rvlib.audit.scoring import ModelScores, Rewards, Texts
 from rvlib.audit.stamps import stamp
@@ -25,7 +26,7 @@ from rvlib.lm.sampling import engines
 from rvlib.lm.sampling.replies import Sampling, sample_replies, sampling_seconds
 
 FORMAT = 2  # of what is kept in a folder: 1 had replies without their special tokens
-GROUND_TRUTH_LABEL = assembly.TRUTH_LABEL  # among the reward models
+GROUND_TRUTH_LABEL = TRUTH_LABEL  # among the reward models
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,10 @@ def score(
 ) -> CommonScores:
     """The scores of all reward models, on the prompts whose replies each of them can read and has scored."""
     num_generations = len(audited.replies.replies[0])
-    mask, unread = readable_replies(audited.drawn, readers, skip_bad_lines=skip_bad_lines)
+    drawn_here = "sampling" in audited.seconds
+    mask, unread = readable_replies(audited.drawn, readers, skip_bad_lines=skip_bad_lines, drawn_here=drawn_here)
     pair_mask, unread_pairs = readable_replies(
-        audited.preferred, readers, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines
+        audited.preferred, readers, ("chosen", "rejected"), skip_bad_lines=skip_bad_lines, drawn_here=drawn_here
     )
     drawn, preferred = audited.drawn.where(mask), audited.preferred.where(pair_mask)
     check_counts(drawn.prompts, num_generations, unread)

@@ -3,7 +3,7 @@
 import functools
 
 from rvlib import teacher_study
-from rvlib.audit.outcome import MEASURES, Grade, Outcome
+from rvlib.audit.outcome import MEASURES, TRUTH_LABEL, Grade, Outcome
 from rvlib.audit.statistics import MIN_PROMPTS, Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
@@ -35,7 +35,7 @@ def verdict(audit: Outcome, name: str) -> str:
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with {truth} ({covariance})."
         if audit.ground_truth_grade and audit.ground_truth_grade["rewards"] == grade["rewards"]:
-            return f"Yes: {name} gives the very rewards of {truth}, the ground truth."
+            return f"Yes: {name} gives the very rewards of {truth}{', the ground truth' * (truth != TRUTH_LABEL)}."
         speed = grade.get("relative_speed")
         if speed is None:
             return f"Yes: training on {name} raises {truth} too ({covariance})."

@@ -26,20 +26,28 @@ class TableRow:
 def table_rows(path: str | pathlib.Path, text: str, separator: str) -> tuple[list[str], list[TableRow]]:
     """(columns, rows) of a table whose first line names its columns; blank lines are no rows.
 
-    ValueError, in one sentence, for another separator, a name that comes twice, or quotes that do not close.
+    Where names have a space before them, spaces after a separator are part of no cell. ValueError, in one sentence, for
+    another separator, a name that comes twice, or quotes that do not close.
     """
     _check_separator(path, text, separator)
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines = _lines(path, text, separator, spaced=False)
+    if lines and any(name.startswith(" ") for name in lines[0][1:]):
+        lines = _lines(path, text, separator, spaced=True)
+    columns = [name.strip() for name in lines[0]] if lines else []
+    _check_once(path, columns)
+    return columns, [TableRow(dict(zip(columns, line)), max(len(line) - len(columns), 0)) for line in lines[1:]]
+
+
+def _lines(path: str | pathlib.Path, text: str, separator: str, *, spaced: bool) -> list[list[str]]:
+    """The cells of each line that is not blank. spaced: whether spaces after a separator are part of no cell."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=spaced)
     try:
-        lines = [line for line in reader if line]
+        return [line for line in reader if line]
     except csv.Error as error:
         raise ValueError(
             f"{path} must be a table whose first line names its columns, but is not (line {reader.line_num}: {error})."
         ) from None
-    columns = lines[0] if lines else []
-    _check_once(path, columns)
-    return columns, [TableRow(dict(zip(columns, line)), max(len(line) - len(columns), 0)) for line in lines[1:]]
 
 
 def parquet_rows(path: str | pathlib.Path, content: bytes) -> list[dict[str, Any]]:
