@@ -30,7 +30,7 @@ def sentence(error: BaseException) -> str:
     # A sentence on a package is one already; what an import raised is "No module named …" or "import of … halted".
     if isinstance(error, ModuleNotFoundError) and str(error).startswith(("No module named ", "import of ")):
         return str(missing(package_of(error)))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return _DISK_FULL
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)

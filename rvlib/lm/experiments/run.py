@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _explained(error: Exception, recipe: Recipe | None, name: str, folder: pathlib.Path) -> str:
     """One of the `EXPECTED` errors as a sentence that says what to do."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint."
     if isinstance(error, (OSError, ModuleNotFoundError)):
         return sentence(error)
