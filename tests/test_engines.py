@@ -158,8 +158,9 @@ def test_adapters_are_sampled_with_their_weights(policy):
 
 def test_several_processes_draw_what_one_does(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 2)
+    runtime = recipe.load("tiny-4.1", ["runtime.engine=continuous"]).runtime
     with pytest.raises(ValueError, match="runtime.engine"):
-        processes.check(recipe.load("tiny-4.1", ["runtime.engine=continuous"]).runtime)
+        processes.check(runtime.engine, runtime.optimizer)
 
 
 def test_pages_are_transformers_own():

@@ -251,7 +251,7 @@ def fails(*arguments):
     return loss(*arguments)
 
 loss, supervised.bradley_terry = supervised.bradley_terry, fails
-run.main(sys.argv[1:], [])
+run.main(sys.argv[1:])
 """
 
 
