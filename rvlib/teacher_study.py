@@ -12,6 +12,7 @@ import itertools
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ OUTCOMES = {
     "loss to hacking": "the highest ground truth on the way less the last, with its sign turned: larger is better",
 }
 KL_BUDGET = 0.5  # nats
+GROUND_TRUTH = "the ground truth"  # as one of the reward models
 # What marks the names of each family of reward models in `rvlib.lm.enumerable.teachers`; the first that fits counts.
 FAMILIES = {
     "harmful": r" × \d",
@@ -68,6 +70,24 @@ class Study:
         i = [self.policies.index(policy)]
         scores = {name: values[i] for name, values in self.scores.items()}
         return replace(self, policies=[policy], scores=scores, truth=self.truth[i], kl=self.kl[i])
+
+    def among(self, teachers: Sequence[str]) -> "Study":
+        """The part of the study that has some of its reward models: what one would have had to choose among.
+
+        ValueError for an empty list, and for a name that the study does not have.
+        """
+        unknown = [name for name in teachers if name not in self.teachers]
+        if unknown or not teachers:
+            got = repr(unknown[0]) if unknown else "none"
+            raise ValueError(f"The reward models must be one or more of the study's {len(self.teachers)}, got {got}.")
+        i = [self.teachers.index(name) for name in teachers]
+        scores = {name: values[:, i] for name, values in self.scores.items()}
+        truth, kl = self.truth[..., i, :], self.kl[..., i, :]
+        return replace(self, teachers=list(teachers), scores=scores, truth=truth, kl=kl)
+
+    def without_ground_truth(self) -> "Study":
+        """The part of the study without the exact ground truth: nobody who has to choose a reward model has that."""
+        return self.among([name for name in self.teachers if name != GROUND_TRUTH])
 
     def outcome(self, name: str) -> Array:
         """An outcome of `OUTCOMES`, larger is better: (policies, algorithms, seeds, teachers).
@@ -286,35 +306,3 @@ def how_often_right(study: Study, predictor: str, algorithm: str, outcome: str =
     right = np.sign(score[:, :, None] - score[:, None]) == np.sign(outcomes[:, :, None] - outcomes[:, None])
     different = ~np.eye(score.shape[1], dtype=bool)
     return float(right[:, different].mean())
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The predictor of the smallest top-1 regret for the gain, by which an audit may order reward models.
-
-    right: the share of pairs of reward models that it orders as their gains do. margin: how much smaller its regret is
-    than that of on-policy accuracy, an `Estimate`; it is 0 where on-policy accuracy itself is the winner.
-    """
-
-    predictor: str
-    regret: Estimate
-    right: float
-    margin: Estimate
-    complete: bool  # whether no part of the study is missing
-
-
-def winner(algorithm: str = "rloo", path: pathlib.Path | str = TEACHING) -> Winner | None:
-    """What the study in `path` says to order reward models by; None if it has not been run, or not with `algorithm`."""
-    if not pathlib.Path(path).exists():
-        return None
-    study = load(path)
-    if algorithm not in study.algorithms:
-        return None
-    comparison = compare(study, algorithm, "gain", "regret")
-    return Winner(
-        predictor=comparison.best,
-        regret=comparison.values[comparison.best],
-        right=how_often_right(study, comparison.best, algorithm),
-        margin=lead(study, algorithm, "gain", comparison.best, "accuracy, on-policy pairs", "regret"),
-        complete=not study.missing,
-    )

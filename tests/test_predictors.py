@@ -1,11 +1,13 @@
 """What is measured of a teacher before training, against its definitions, reply by reply and pair by pair."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from rvlib import hypotheses, metrics, predictors, teacher_study
+from rvlib.audit.verdicts import measured_reliability
 from rvlib.predictors import PREDICTORS, MeasuredReplies
 from rvlib.tabular import scores
 
@@ -149,11 +151,35 @@ def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_pic
     assert teacher_study.spearman(np.ones(3), outcome) == 0
 
 
-def test_an_audit_can_ask_who_wins_and_hears_nothing_where_no_study_has_run(study, monkeypatch, tmp_path):
-    assert teacher_study.winner(path=tmp_path / "none.json") is None
-    (tmp_path / "some.json").touch()
-    monkeypatch.setattr(teacher_study, "load", lambda path: study)
-    won = teacher_study.winner("grpo", tmp_path / "some.json")
-    assert won.predictor == "covariance" and won.right > 0.9 and won.complete
-    assert won.regret.value < 0.1 and won.margin.value > 0
-    assert teacher_study.winner("reinforce", tmp_path / "some.json") is None
+def test_a_part_of_the_study_has_the_scores_and_curves_of_its_reward_models(study):
+    some = study.among(["7", "3"])
+    assert some.teachers == ["7", "3"] and some.policies == study.policies
+    assert np.array_equal(some.scores["covariance"], study.scores["covariance"][:, [7, 3]])
+    for outcome in teacher_study.OUTCOMES:
+        assert np.array_equal(some.outcome(outcome), study.outcome(outcome)[..., [7, 3]])
+    for names, got in ((["7", "luck"], "'luck'"), ([], "none")):
+        message = f"^The reward models must be one or more of the study's 20, got {got}\\.$"
+        with pytest.raises(ValueError, match=message):
+            study.among(names)
+
+
+def test_the_ground_truth_is_no_candidate_where_it_is_left_out(study):
+    owned = dataclasses.replace(study, teachers=[*study.teachers[:19], "the ground truth"])
+    assert owned.without_ground_truth().teachers == study.teachers[:19]
+    assert study.without_ground_truth().teachers == study.teachers
+
+
+def test_an_audit_says_what_its_order_lost_without_the_ground_truth_and_whether_it_beats_accuracy(study, monkeypatch):
+    part = teacher_study.load().without_ground_truth()
+    sentence = measured_reliability.__wrapped__()
+    assert f"{len(part.teachers)} reward models (without the ground truth itself)" in sentence
+    doubtful = []
+    for algorithm in part.algorithms:
+        regret = teacher_study.compare(part, algorithm, "gain", "regret").values["covariance"]
+        lead = teacher_study.lead(part, algorithm, "gain", "covariance", "accuracy, on-policy pairs", "regret")
+        assert f"{regret:.0%} under {algorithm.upper()}" in sentence and f"{100 * lead.value:.0f} [" in sentence
+        doubtful.append(lead.low <= 0)
+    assert ("not better beyond doubt" in sentence) == any(doubtful)
+    clear = study.scores | {"accuracy, on-policy pairs": -study.scores["covariance"]}
+    monkeypatch.setattr(teacher_study, "load", lambda: dataclasses.replace(study, scores=clear))
+    assert "beyond doubt" not in measured_reliability.__wrapped__()
