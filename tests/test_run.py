@@ -39,6 +39,7 @@ from rvlib.lm.experiments.table import Table
 from rvlib.lm.experiments.trainings import Part, trainings
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.sampling.log_probs import reply_log_probs
+from rvlib.lm.sampling.replies import read_replies
 from rvlib.lm.seeding import torch_seed
 from rvlib.lm.training.trainer import Trainer
 
@@ -171,11 +172,44 @@ def test_no_reward_model_is_trained_on_a_prompt_on_which_it_is_measured(environm
     assert not {e.prompt.text for e in twice.pairs} & {prompt.text for prompt in twice.prompts}
 
 
-def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_one_reply(environment, tmp_path):
+def one_reply_each(path, every=1):
+    """Write a file of prompts, of which each `every`-th has one reply, the others two."""
     questions = tiny.prompts(48, 3)
-    pairs = zip(questions, tiny.replies("vivid", questions, 5))
-    lines = [json.dumps({"prompt": prompt.text, "chosen": reply}) for prompt, reply in pairs]
-    (tmp_path / "one.jsonl").write_text("\n".join(lines))
+    rows = zip(questions, tiny.replies("vivid", questions, 5), tiny.replies("vivid", questions, 6))
+    lines = [
+        {"prompt": prompt.text, "chosen": first} | ({"rejected": second} if i % every else {})
+        for i, (prompt, first, second) in enumerate(rows)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+@pytest.mark.parametrize("replies", [1, 2])
+def test_another_policy_writes_one_reply_of_a_pair_or_both_and_goes_on_where_it_stopped(environment, tmp_path, replies):
+    one_reply_each(tmp_path / "some.jsonl", every=2)
+    others = {"model": "tiny", "demonstrations": "reviews-vivid", "count": 64, "replies": replies}
+    data = {"preferences": str(tmp_path / "some.jsonl"), "prompts": None, "others": others}
+    changed = yaml.safe_load(YAML) | {"data": data, "runtime": {"batch_size": 8}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(changed))
+    run = Run(recipe.load(tmp_path / "small.yaml"), tmp_path / "run")
+    data = stages.split(run)
+    pairs = [*data.pairs, *data.held_out[: run.recipe.measure.prompts]]
+    off_policy = stages.off_policy_replies(run, pairs)
+    records = read_replies(run.folder / "others/replies/drawn", [pair.prompt for pair in pairs if not pair.rejected])
+    written = {record["prompt"]: record["replies"] for record in records}
+    for pair, drawn in zip(pairs, off_policy, strict=True):
+        assert len(drawn) == 2
+        if replies == 2:  # the reply that the ground truth may compare with is in no pair
+            assert pair.chosen not in drawn and pair.rejected not in drawn
+        else:
+            assert drawn == [pair.chosen, pair.rejected or written[pair.prompt.name][0]]
+    assert any(first != second for first, second in off_policy)
+    (run.folder / "others/replies/manifest.json").unlink()
+    sorted((run.folder / "others/replies/drawn").glob("batch-*.jsonl"))[-1].unlink()
+    assert stages.off_policy_replies(run, pairs) == off_policy
+
+
+def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_one_reply(environment, tmp_path):
+    one_reply_each(tmp_path / "one.jsonl")
     tuned = {"model": "tiny", "demonstrations": "reviews-vivid", "count": 64}
     changes = {
         "seeds": [0],
@@ -193,11 +227,11 @@ def test_the_small_recipe_runs_whole_with_the_tiny_model_and_prompts_that_have_o
     assert list(made["policies"]["smollm2-135m"]) == ["on-policy-0", "low-variance", "low-variance-90"]
     run = Run(recipe.load(tmp_path / "smoke.yaml"), tmp_path / "run")
     data = stages.split(run)
-    given, written = zip(*stages.off_policy_replies(run, data.pairs))
-    assert list(given) == [e.chosen for e in data.pairs] and len(set(written)) > 1 and set(given) != set(written)
+    first, second = zip(*stages.off_policy_replies(run, data.pairs))
+    assert not any(e.chosen in replies for e, *replies in zip(data.pairs, first, second))  # nor in any pair trained on
     trained_on = stages.preferences(run, "smollm2-135m", 0.0)
     pairs = {(pair.prompt.text, *sorted([pair.chosen, pair.rejected])) for pair in trained_on}
-    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, given, written)}
+    expected = {(e.prompt.text, *sorted(replies)) for e, *replies in zip(data.pairs, first, second)}
     assert pairs and pairs <= expected
 
 

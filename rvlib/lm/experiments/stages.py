@@ -155,38 +155,50 @@ def _fine_tune(run: Run, spec: PolicySettings, name: str, folder: pathlib.Path) 
 
 @stage("others/policy", makes="model")
 def others(run: Run, folder: pathlib.Path) -> Product:
-    """The folder of the policy `data.others`, which writes the second off-policy reply where the data have only one."""
+    """The folder of the policy `data.others`, which writes one reply of an off-policy pair or both."""
     assert run.recipe.data.others
     return _fine_tune(run, run.recipe.data.others, "the other policy", folder)
 
 
-@stage("others/replies", makes="replies.json")
+@stage("others/replies", makes="drawn")
 def others_replies(run: Run, folder: pathlib.Path) -> Product:
-    """{name of a prompt: the reply of `data.others` to it}, for the prompts that have only one reply."""
+    """The folder of the replies of `data.others`: two to every prompt, or one to each for which the data have one."""
     recipe, data = run.recipe, split(run)
+    assert recipe.data.others
+    count = recipe.data.others.replies
     gradient, runtime = recipe.policy_gradient, recipe.runtime
     pairs = [*data.pairs, *data.held_out[: recipe.measure.prompts]]
-    prompts = [pair.prompt for pair in pairs if pair.rejected is None]
+    prompts = [pair.prompt for pair in pairs if _written(run, pair)]
+    prompts_per_file = max(runtime.batch_size // count, 1)
     policy = policies.load_policy(others(run), dtype=runtime.compute_dtype)
-    records = sample_replies(
+    sample_replies(
         policy,
         prompts,
         folder / "drawn",
-        Sampling(1, gradient.max_new_tokens, gradient.temperature, runtime.batch_size, seed=2),
+        Sampling(count, gradient.max_new_tokens, gradient.temperature, prompts_per_file, seed=2),
         engine=runtime.engine,
         batch_size=runtime.batch_size,
         server=runtime.server,
     )
-    return Product({record["prompt"]: record["replies"][0] for record in records})
+    return Product()
+
+
+def _written(run: Run, pair: Preference) -> bool:
+    """Whether `data.others` writes a reply of this off-policy pair, or both."""
+    writer = run.recipe.data.others
+    return pair.rejected is None or (writer is not None and writer.replies == 2)
 
 
 def off_policy_replies(run: Run, pairs: Sequence[Preference]) -> list[list[str]]:
-    """Two off-policy replies to each prompt, as a reward function takes them; the second may be by `data.others`."""
-    written = others_replies(run) if any(preference.rejected is None for preference in pairs) else {}
-    return [
-        [preference.chosen, written[preference.prompt.name] if preference.rejected is None else preference.rejected]
-        for preference in pairs
-    ]
+    """Two off-policy replies to each prompt, as a reward function takes them: the data's, or written by `data.others`.
+
+    Where `data.others` writes one reply, it is the second; where it writes two, the data's replies are in no pair.
+    """
+    prompts = [pair.prompt for pair in pairs if _written(run, pair)]
+    records = read_replies(others_replies(run), prompts) if prompts else []
+    written = {record["prompt"]: record["replies"] for record in records}
+    given = [[pair.chosen] if pair.rejected is None else [pair.chosen, pair.rejected] for pair in pairs]
+    return [[*replies, *written.get(pair.prompt.name, [])][-2:] for pair, replies in zip(pairs, given)]
 
 
 def initial_replies(run: Run, name: str) -> InitialReplies:
