@@ -11,8 +11,9 @@
 #     PYTHON=python3                       that has PyTorch
 #     MODELS='llama-3.1-8b smollm2-135m'   that are benched; '' for none
 #     MINUTES=                             of each bench (its own default otherwise)
-#     RECIPES='small-4.1 small-4.2'        that are run, one after the other; '' for none. small-study takes longer:
-#                                          MODELS='' RECIPES=small-study LIMIT=3600 RUNS=FOLDER, which the next call goes on with
+#     RECIPES='small-4.1 small-4.2'        that are run, one after the other; '' for none. After two benches there is
+#                                          no time left for a whole one: MODELS='' RECIPES=small-4.1 LIMIT=3600 RUNS=runs (or
+#                                          RECIPES=small-study), and the next call goes on with what is in RUNS
 #     CHANGES=                             fields of the recipes, such as 'runtime.micro_batch=32 seeds=[0]'
 #     JOBS=8                               trainings at once
 #     RUNS=                                folder that keeps the runs, to go on with one later (otherwise they are deleted)

@@ -95,7 +95,7 @@ class Rarity(RarityTimes):
 
 
 class RemedyOutcome(TypedDict):
-    """How training under one remedy went: arrays (worlds,), those of `rvlib.tabular.remedies.Outcome`."""
+    """How training under one remedy went: arrays (worlds,), those of `rvlib.tabular.remedies.TrainingResult`."""
 
     accuracy: Array
     variance: Array

@@ -309,6 +309,13 @@ def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
         bench_report.main(arguments)
 
 
+def test_without_a_checkout_the_result_lies_in_the_working_directory(tmp_path, monkeypatch):
+    assert bench_report._results_folder() == ROOT / "benchmarks/results"
+    monkeypatch.setattr(bench_report, "ROOT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    assert bench_report._results_folder() == tmp_path
+
+
 YAML = """
 base: tiny-4.1
 title: as small as can be

@@ -169,7 +169,7 @@ def test_a_tabular_step_has_the_length_that_was_asked_for():
 
 
 def test_steps_to_gain_and_what_was_lost():
-    outcome = remedies.Outcome(np.zeros(2), np.zeros(2), np.array([[0.0, 0.4, 0.2], [0.0, 0.1, 0.2]]))
+    outcome = remedies.TrainingResult(np.zeros(2), np.zeros(2), np.array([[0.0, 0.4, 0.2], [0.0, 0.1, 0.2]]))
     assert outcome.steps_to_gain(0.3).tolist() == [1, np.inf]
     assert outcome.gained == pytest.approx([0.2, 0.2]) and outcome.lost_again == pytest.approx([0.2, 0.0])
 

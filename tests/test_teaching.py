@@ -128,6 +128,14 @@ def test_a_study_goes_on_with_the_parts_that_are_missing(world, tmp_path, monkey
         teacher_study.load(tmp_path / "none.json")
 
 
+def test_the_command_writes_its_numbers_beside_its_parts_and_not_over_those_of_the_book(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(teaching, "run", lambda settings, folder: [])
+    monkeypatch.setattr(teaching, "collect", lambda settings, folder, out: out.parent.mkdir() or out.write_text("{}"))
+    teaching.main(["--seeds", "1", "--folder", str(tmp_path)])
+    (written,) = tmp_path.glob("*/teaching.json")
+    assert f"Numbers: {written}" in capsys.readouterr().out
+
+
 def test_settings_that_do_not_fit_are_one_sentence(capsys):
     with pytest.raises(SystemExit, match="steps must be a multiple of evaluate_every = 10, got 7."):
         teaching.main(["--steps", "7"])

@@ -6,6 +6,6 @@ package may import what `rvlib.tabular` may. Start with `training.train`.
 """
 
 from rvlib.tabular.remedies.remedy import REMEDIES, Remedy, discretised, fit_bradley_terry
-from rvlib.tabular.remedies.training import Outcome, Policies, TabularPolicies, train, train_in_expectation
+from rvlib.tabular.remedies.training import Policies, TabularPolicies, TrainingResult, train, train_in_expectation
 from rvlib.tabular.remedies.updates import expected_update, expected_variance
 from rvlib.tabular.remedies.worlds import Worlds, make_worlds

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How training under one remedy went in each world.
 
     accuracy, variance: (worlds,), of the remedied rewards under the initial policy, mean over prompts; the variance is
@@ -89,7 +89,7 @@ def train(
     group_size: int = 8,
     learning_rate: float = 0.3,
     seed: int = 0,
-) -> Outcome:
+) -> TrainingResult:
     """Sampled policy gradient on all worlds side by side, with half of the prompts in each step, under one remedy.
 
     policies: by default tabular ones that start at the worlds' logits. ValueError on bad arguments.
@@ -115,7 +115,7 @@ def train_in_expectation(
     group_size: int = 6,
     ranks: Sequence[int] | None = None,
     learning_rate: float = 0.3,
-) -> Outcome:
+) -> TrainingResult:
     """Like `train`, with all prompts in each step and the expected update of a group: no sampling, so no seed.
 
     ranks: which samples of a group are used, 0 the one of the lowest reward; all by default. All groups of a prompt are
@@ -135,7 +135,7 @@ def _follow(
     update: Callable[[Array], Array],
     steps: int,
     learning_rate: float,
-) -> Outcome:
+) -> TrainingResult:
     """Take the steps, and say how they went. ValueError on bad arguments."""
     steps, learning_rate = _checks.whole("steps", steps), _checks.number("learning_rate", learning_rate, above=0.0)
     policies = TabularPolicies(worlds.logits) if policies is None else policies
@@ -148,4 +148,4 @@ def _follow(
     within = reward_variance(reward, initial).mean(1)
     between = (initial * reward).sum(-1).var(1)
     accuracy = ranking_accuracy(reward, worlds.ground_truth, initial[..., :, None] * initial[..., None, :])
-    return Outcome(accuracy.mean(1), within / (within + between), np.stack(truth, 1))
+    return TrainingResult(accuracy.mean(1), within / (within + between), np.stack(truth, 1))
