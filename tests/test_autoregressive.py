@@ -76,7 +76,7 @@ def sharper(variance, length, jacobian_norm, reward_bound):
 
 @instances
 @corners
-def test_proposition_2(**corner):
+def test_the_papers_proposition_2(**corner):
     check_gradient(bounds.gradient_norm_bound, **corner)
 
 

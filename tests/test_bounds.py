@@ -142,33 +142,35 @@ def check_mass(bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties):
 
 @corners
 @instances
-def test_proposition_3(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+def test_the_papers_proposition_3(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     check_slow_time(bounds.tabular_slow_time_bound, seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties)
 
 
 @corners
 @instances
-def test_lemma_8(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+def test_the_papers_lemma_8(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     check_gradient(bounds.tabular_gradient_bound, seed, outputs, spread, log_scale, kl_coef, ties)
 
 
 @corners
 @instances
-def test_the_steps_of_proposition_3(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+def test_the_steps_of_the_papers_proposition_3(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     check_growth(bounds.tabular_variance_growth_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
     check_movement(bounds.tabular_movement_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
 
 
 @corners
 @instances
-def test_lemma_10(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+def test_the_papers_lemma_10(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
     check_mass(bounds.tabular_mass_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
     check_mass(bounds.sharper_tabular_mass_bound, seed, outputs, spread, log_scale, kl_coef, prompts, ties)
 
 
 @corners
 @instances
-def test_theorem_4_holds_for_tabular_policies_too(seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties):
+def test_the_papers_theorem_4_holds_for_tabular_policies_too(
+    seed, outputs, spread, log_scale, kl_coef, gain, prompts, ties
+):
     """A tabular policy is autoregressive with L = 1 and logits for parameters, so J = 1."""
 
     def slow(variance, gain, prompts):
@@ -262,7 +264,7 @@ def check_lemmas_5_and_6(growth, movement, seed, size):
 
 @given(seed=seeds, size=sizes)
 @instances
-def test_theorem_4(seed, size):
+def test_the_papers_theorem_4(seed, size):
     check_autoregressive_time(
         lambda variance, gain, length, kl: bounds.slow_time_bound(variance, gain, length, 1.0, kl), seed, size
     )
@@ -270,7 +272,7 @@ def test_theorem_4(seed, size):
 
 @given(seed=seeds, size=sizes)
 @instances
-def test_the_sharper_theorem_4(seed, size):
+def test_sharper_than_the_papers_theorem_4(seed, size):
     check_autoregressive_time(
         lambda variance, gain, length, kl: bounds.sharper_slow_time_bound(variance, gain, length, 1.0), seed, size
     )
@@ -341,13 +343,13 @@ def check_fast_time(bound, seed):
 
 @given(seed=seeds)
 @instances
-def test_proposition_4(seed):
+def test_the_papers_proposition_4(seed):
     check_fast_time(bounds.tabular_fast_time_bound, seed)
 
 
 @given(seed=seeds)
 @instances
-def test_the_sharper_proposition_4(seed):
+def test_sharper_than_the_papers_proposition_4(seed):
     check_fast_time(bounds.sharper_tabular_fast_time_bound, seed)
 
 
@@ -381,7 +383,7 @@ def check_theorem_5(slow_bound, fast_bound, seed, outputs, spread, slowness, kl_
     prompts=st.sampled_from([1, 3]),
 )
 @instances
-def test_theorem_5(seed, outputs, spread, slowness, kl_coef, prompts):
+def test_the_papers_theorem_5(seed, outputs, spread, slowness, kl_coef, prompts):
     check_theorem_5(
         bounds.accurate_but_slow_time_bound,
         bounds.inaccurate_but_fast_time_bound,
@@ -430,7 +432,7 @@ def check_theorem_6(matching, mismatched, seed, outputs, slowness, kl_coef, swap
     swap=st.booleans(),
 )
 @instances
-def test_theorem_6(seed, outputs, slowness, kl_coef, swap):
+def test_the_papers_theorem_6(seed, outputs, slowness, kl_coef, swap):
     check_theorem_6(
         bounds.matching_teacher_time_bound, bounds.mismatched_teacher_time_bound, seed, outputs, slowness, kl_coef, swap
     )
@@ -597,7 +599,7 @@ def test_every_flow_ends_by_the_same_law():
 
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.4])
-def test_lemma_9_against_finite_differences(kl_coef):
+def test_the_papers_lemma_9_against_finite_differences(kl_coef):
     """`lem-motion`, for a policy that the flow has moved away from its start.
 
     d/dt π(y) = (1/|S|) π(y) [ π(y)(r(y) - V) - Σ π²(r - V) + KL terms ]

@@ -93,13 +93,15 @@ def test_every_result_that_a_docstring_names_is_in_the_book():
     assert len(bounds) >= 5 and all(row.tests for row in bounds)
 
 
+BARE = re.compile(r"(?:Theorem|Lemma|Prop\.|Proposition|Def\.|Definition)s? \d+")
+
+
 def test_the_papers_results_are_always_called_the_papers():
     """A bare "Theorem 4" could be the book's or the paper's: only a reference may print one."""
-    bare = re.compile(r"(?:Theorem|Lemma|Prop\.|Proposition|Def\.|Definition)s? \d")
     for page in PAGES:
         path = ROOT / f"{page}.{'md' if page.startswith('book/') else 'ipynb'}"
         for line in path.read_text(encoding="utf-8").splitlines():
-            for name in bare.finditer(line):
+            for name in BARE.finditer(line):
                 before = line[max(0, name.start() - 80) : name.start()]
                 assert "aper's" in before, f"{page}: {line[max(0, name.start() - 60) : name.end()]}"
 
@@ -112,3 +114,11 @@ def test_the_figures_call_the_books_results_by_their_numbers_and_names():
         for name, short in re.findall(r"(Theorem \d+) \(([^)]+)\)", module.read_text(encoding="utf-8"))
     ]
     assert said and all(named[name] == short for name, short in said), said
+
+
+def test_the_figures_call_the_papers_results_the_papers():
+    for module in (ROOT / "rvlib/explore/web").glob("*.mjs"):
+        text = module.read_text(encoding="utf-8")
+        for name in BARE.finditer(text):
+            of_paper = re.search("aper[’']s", text[max(0, name.start() - 80) : name.start()])
+            assert of_paper or text[name.end() :].startswith(" ("), f"{module.name}: {name.group()}"

@@ -1,4 +1,4 @@
-"""The explorable of Definitions 1 and 2: accuracy and reward variance, chosen independently."""
+"""The explorable of the paper's Definitions 1 and 2: accuracy and reward variance, chosen independently."""
 
 import traitlets
 

@@ -169,7 +169,7 @@ function draw({ state, groundTruth, probs, shown, mean, deviation, made, wrong }
 
 /** @type {Readouts<View>} */
 const readouts = ({ variance, covariance, normalised }) => [
-  ["reward variance", number(variance), "proxy", "Variance of the proxy reward under the policy (Definition 2)"],
+  ["reward variance", number(variance), "proxy", "Variance of the proxy reward under the policy (the paper’s Def. 2)"],
   [
     "standard deviation",
     number(Math.sqrt(variance)),
