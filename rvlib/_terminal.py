@@ -25,12 +25,17 @@ class Defaults(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if silent else super()._get_help_string(action)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written for want of room, on the disk or in what the user may have of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def sentence(error: BaseException) -> str:
     """An error as one sentence that says what was expected and what to do, where the system or an import says less."""
     # A sentence on a package is one already; what an import raised is "No module named …" or "import of … halted".
     if isinstance(error, ModuleNotFoundError) and str(error).startswith(("No module named ", "import of ")):
         return str(missing(package_of(error)))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error):
         return _DISK_FULL
     if not isinstance(error, OSError) or not error.filename or not error.errno:
         return str(error)

@@ -152,11 +152,11 @@ def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_pic
 
 
 def test_a_part_of_the_study_has_the_scores_and_curves_of_its_reward_models(study):
-    some = study.among(["7", "3"])
-    assert some.teachers == ["7", "3"] and some.policies == study.policies
-    assert np.array_equal(some.scores["covariance"], study.scores["covariance"][:, [7, 3]])
+    subset = study.among(["7", "3"])
+    assert subset.teachers == ["7", "3"] and subset.policies == study.policies
+    assert np.array_equal(subset.scores["covariance"], study.scores["covariance"][:, [7, 3]])
     for outcome in teacher_study.OUTCOMES:
-        assert np.array_equal(some.outcome(outcome), study.outcome(outcome)[..., [7, 3]])
+        assert np.array_equal(subset.outcome(outcome), study.outcome(outcome)[..., [7, 3]])
     for names, got in ((["7", "luck"], "'luck'"), ([], "none")):
         message = f"^The reward models must be one or more of the study's 20, got {got}\\.$"
         with pytest.raises(ValueError, match=message):

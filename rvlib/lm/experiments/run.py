@@ -9,7 +9,6 @@ every N-th of them, for a job of an array.
 """
 
 import argparse
-import errno
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 import accelerate.utils.memory
 
 from rvlib import _checks
-from rvlib._terminal import Defaults, sentence
+from rvlib._terminal import Defaults, is_disk_full, sentence
 from rvlib.files import data_folder
 from rvlib.lm import processes
 from rvlib.lm.experiments import dry_run, plan, run_report, stages, teachers
@@ -162,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _explained(error: Exception, recipe: Recipe | None, name: str, folder: pathlib.Path) -> str:
     """One of the `EXPECTED` errors as a sentence that says what to do."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error):
         return f"The disk of {folder} is full; make room and run the same command: it goes on from its last checkpoint."
     if isinstance(error, (OSError, ModuleNotFoundError)):
         return sentence(error)
