@@ -18,6 +18,7 @@ RARITY = RESULTS / "rarity.json"
 REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
 TEACHING = RESULTS / "teaching.json"
 GROUND_TRUTHS = RESULTS / "ground_truths.json"
+ON_POLICY_SHARES = RESULTS / "on_policy_shares.json"
 SMALL_STUDY = RESULTS / "small_study.json"
 
 Array = NDArray[np.float64]
@@ -132,6 +133,26 @@ class GroundTruths(TypedDict):
     candidates: dict[str, LearntGroundTruth]
 
 
+class OnPolicyShare(LearntGroundTruth):
+    """A reward model trained on pairs of which a share is on-policy."""
+
+    on_policy_share: float
+    off_policy_accuracy: list[float]  # [mean, low, high] over the prompts, as the next three
+    off_policy_chance: list[float]
+    reward_variance: list[float]
+    covariance: list[float]
+
+
+class OnPolicyShares(TypedDict):
+    """Reward models trained on pairs of which other shares are on-policy, before policy gradient."""
+
+    made: dict[str, Any]
+    prompts: int
+    replies: int
+    reward_models: dict[str, OnPolicyShare]
+    differences: dict[str, dict[str, list[float]]]  # in on-policy accuracy over chance, [mean, low, high], paired
+
+
 class SmallStudy(TypedDict):
     """The plan of the recipe `small-study`."""
 
@@ -185,6 +206,11 @@ def load_remedies(path: pathlib.Path | str = REMEDIES_ON_TRANSFORMERS) -> Remedi
 
 def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> GroundTruths:
     """What `python -m rvlib.lm.experiments.ground_truths` wrote."""
+    return _read(path)
+
+
+def load_on_policy_shares(path: pathlib.Path | str = ON_POLICY_SHARES) -> OnPolicyShares:
+    """What `python -m rvlib.lm.experiments.on_policy_shares` wrote."""
     return _read(path)
 
 
