@@ -37,6 +37,7 @@ lint: $(VENV)/lint $(if $(wildcard package.json),node_modules/.installed) ## che
 	@failed=; \
 	$(VENV)/bin/ruff format --check --quiet . || { echo "Run $(VENV)/bin/ruff format ."; failed=1; }; \
 	$(VENV)/bin/ruff check . || failed=1; \
+	$(PY) scripts/page_cells.py || { echo "Run $(PY) scripts/page_cells.py --fix"; failed=1; }; \
 	$(VENV)/bin/mypy || failed=1; \
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache || failed=1; \
 	$(if $(wildcard package.json),npm run --silent lint || failed=1;) \

@@ -50,9 +50,18 @@ trap 'stop_sharing; rm -rf "$WORK"' EXIT
 if compgen -G "$LENT/wheels/*.whl" > /dev/null; then
     limited 120 "$PYTHON" -m pip install --no-index --no-deps --disable-pip-version-check --target "$WORK/site" "$LENT"/wheels/*.whl
 fi
+# Whether the engine graph works here, before anything that takes long. If not, one sentence says why.
+ENGINE=()
+echo "== $SECONDS s: the engine graph"
+if timeout 100 "$PYTHON" "$ROOT/benchmarks/token_step.py" --check; then
+    echo "The engine graph draws what the model says."
+else
+    echo "Everything is sampled by the engine generate."
+    ENGINE=(--set runtime.engine=generate)
+fi
 if [ -n "$TINY" ]; then
     JOBS=2
-    limited 120 "$PYTHON" -m rvlib bench cpu --model tiny --recipe tiny-4.1 --minutes 1 --out "$OUT/cpu-tiny.json" \
+    limited 120 "$PYTHON" -m rvlib bench cpu --model tiny --recipe tiny-4.1 --minutes 1 --out "$OUT/cpu-tiny.json" "${ENGINE[@]}" \
         --set policy_gradient.max_new_tokens=8 --set policy_gradient.batch_size=8
     MODELS=
 fi
@@ -62,11 +71,11 @@ for model in $MODELS; do
         GB=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_properties(0).total_memory // 10**9)')
         [ "$GB" -ge 130 ] || FEWER+=(--layers 16)
     fi
-    limited 360 "$PYTHON" -m rvlib bench gpu --model "$model" "${FEWER[@]}" --out "$OUT/gpu-$model.json"
+    limited 360 "$PYTHON" -m rvlib bench gpu --model "$model" "${FEWER[@]}" "${ENGINE[@]}" --out "$OUT/gpu-$model.json"
 done
 [ -n "$TINY" ] || [ -z "$RECIPES" ] || share_gpu
 for recipe in $RECIPES; do
-    NAME=$(basename "$recipe" .yaml) SETTINGS=(--set runtime.save_every=1000)
+    NAME=$(basename "$recipe" .yaml) SETTINGS=(--set runtime.save_every=1000 "${ENGINE[@]}")
     for field in micro_batch batch_size gradient_checkpointing; do SETTINGS+=(--set "runtime.$field=auto"); done
     for change in ${CHANGES:-}; do SETTINGS+=(--set "$change"); done
     limited "$LIMIT" "$PYTHON" -m rvlib run "$recipe" --jobs "$JOBS" --folder "$RUNS/$NAME" "${SETTINGS[@]}"

@@ -35,9 +35,10 @@ from tqdm import tqdm
 
 from rvlib.files import write_text
 from rvlib.lm import origin
-from rvlib.lm.experiments import cost, sizes
+from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.architectures import ARCHITECTURES
+from rvlib.lm.experiments.bench.architectures import ARCHITECTURES
+from rvlib.lm.experiments.planning import sizes
 from rvlib.lm.models import policies
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim import adam

@@ -78,7 +78,7 @@ DRAGS = [
     (BestOfN, "b_variance", ""),
     (Samples, "step", "#samples.group=16"),
     (Grades, "time", ""),
-    (Gradient, "kl_coef", ""),  # a worker makes these two, in parts: the first part counts
+    (Gradient, "kl_coef", ""),  # a worker makes all points of these two: the first of them count
     (Exponents, "kl_coef", ""),
     (Remedies, "strength", "#remedies.remedy=spread"),
     (Plateau, "mediocre", ""),

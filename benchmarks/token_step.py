@@ -2,13 +2,15 @@
 
     python benchmarks/token_step.py --model smollm2-135m --rows 32 256
     python benchmarks/token_step.py --model llama-3.1-8b --rows 32 --engines graph static --compile-layers
+    python benchmarks/token_step.py --check
 
 For each engine, of a token step: milliseconds, the share of them in which the GPU works, kernels launched one by one
 (a replayed graph is one launch), how often the host waits for an answer, and the bytes that attention copies because
 each query head gets keys and values of its own (`repeat_kv`). `static` is transformers' cache of fixed size, which
 `generate` compiles on a GPU: it is no engine of rvlib any more, and stays here to be compared with. Random weights, so
 nothing is downloaded; prompts of 128 tokens. Without a GPU it runs a small model and
-counts operations in place of kernels. --compile-layers compiles each layer before it is captured.
+counts operations in place of kernels. --compile-layers compiles each layer before it is captured. --check measures
+nothing: it ends with one sentence and status 1 if the engine graph cannot run here, or draws other than the model says.
 
 What made `static` slow, by the sizes: at 32 rows and 768 places of Llama-3.1-8B it writes 13 GB of such copies in a
 step and reads them again, 6 ms of an H200's bandwidth, where the weights take 4; 15.9 ms were measured. How much of the
@@ -17,6 +19,7 @@ other 6 is the host, this script says.
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,21 +29,72 @@ import transformers
 from torch.profiler import ProfilerActivity, profile
 from transformers.integrations import sdpa_attention
 
-from rvlib.lm.experiments.architectures import ARCHITECTURES
+from rvlib.lm.experiments.bench.architectures import ARCHITECTURES
+from rvlib.lm.models.policies import Policy
 from rvlib.lm.sampling import cuda_graph, token_step
+from rvlib.lm.sampling.generation import until_end
+from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.seeding import torch_seed
 
 PROMPT_TOKENS, NUM_GENERATIONS = 128, 8
+CHECKED_ROWS, CHECKED_STEPS = 2 * token_step.FEWEST_ROWS, 144  # over two blocks of the cache, and half of the rows
+LARGEST_DIFFERENCE = 0.05  # nats, of the log-probabilities of whole replies in 32 bits
 ENGINES = ("generate", "static", "graph")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx", "cudaGraphLaunch")
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
 
+def prompts_of(model: Any, rows: int) -> dict[str, torch.Tensor]:
+    """Random prompts for so many rows; the first is padded on the left, as prompts of a recipe are."""
+    generator = torch.Generator(model.device).manual_seed(0)
+    shape = (max(rows // NUM_GENERATIONS, 1), PROMPT_TOKENS)
+    input_ids = torch.randint(1, model.config.vocab_size, shape, generator=generator, device=model.device)
+    prompts = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    prompts["attention_mask"][0, : PROMPT_TOKENS // 2] = 0
+    return prompts
+
+
+def check(model: Any, rows: int, steps: int) -> str | None:
+    """What is wrong with the engine graph for a model with weights of 32 bits, in one sentence; None if nothing is.
+
+    Replies end, so that rows are halved, and the second and third time every step is replayed.
+    """
+    prompts, eos_token_ids = prompts_of(model, rows), list(range(max(model.config.vocab_size // 32, 1)))
+    settings: dict[str, Any] = {"eos_token_ids": eos_token_ids, "max_new_tokens": steps, "temperature": 0.9}
+    drawn = []
+    for seed in (0, 1, 1, 2):
+        with torch_seed(seed):
+            sampled = cuda_graph.sample(model, prompts, NUM_GENERATIONS, **settings)
+        if sampled is None:
+            return f"The engine graph cannot run here, since {cuda_graph.unsupported(model)}."
+        completions = [ids[mask].tolist() for ids, mask in zip(sampled[0], until_end(sampled[0], eos_token_ids))]
+        drawn.append((completions, sampled[1].tolist()))
+    if drawn[1][0] != drawn[2][0] or drawn[2][0] == drawn[3][0]:
+        return "Replayed steps must draw the same replies from the same seed, and others from another, but do not."
+    repeated = [
+        ids[mask.bool()].tolist()
+        for ids, mask in zip(prompts["input_ids"], prompts["attention_mask"])
+        for _ in range(NUM_GENERATIONS)
+    ]
+    policy = Policy(model, None, {})  # no text is read or written
+    for completions, logprobs in drawn:
+        expected = log_probs(policy, repeated, completions, temperature=settings["temperature"])
+        off = max(abs(said - real) for said, real in zip(logprobs, expected))
+        if not off < LARGEST_DIFFERENCE:
+            return f"The engine graph must say the log-probabilities of a forward pass, but is off by {off:.3g} nats."
+    return None
+
+
 def sampler(engine: str, model: Any, prompts: dict[str, torch.Tensor], steps: int) -> Callable[[], Any]:
     """A function that draws `steps` tokens of each row; no token ends a reply."""
     if engine == "graph":
-        return lambda: cuda_graph.sample(
-            model, prompts, NUM_GENERATIONS, eos_token_ids=[-1], max_new_tokens=steps, temperature=1.0
-        )
+
+        def draw() -> None:
+            settings: dict[str, Any] = {"eos_token_ids": [-1], "max_new_tokens": steps, "temperature": 1.0}
+            if cuda_graph.sample(model, prompts, NUM_GENERATIONS, **settings) is None:
+                sys.exit(f"The engine graph cannot be measured, since {cuda_graph.unsupported(model)}.")
+
+        return draw
     cache = {"cache_implementation": "static"} if engine == "static" else {}
     return lambda: model.generate(
         **prompts,
@@ -56,12 +110,7 @@ def sampler(engine: str, model: Any, prompts: dict[str, torch.Tensor], steps: in
 
 def measure(engine: str, model: Any, rows: int, steps: int) -> dict[str, Any]:
     """What a token step takes, and what was launched in it."""
-    device = model.device
-    generator = torch.Generator(device).manual_seed(0)
-    shape = (max(rows // NUM_GENERATIONS, 1), PROMPT_TOKENS)
-    input_ids = torch.randint(1, model.config.vocab_size, shape, generator=generator, device=device)
-    prompts = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-    prompts["attention_mask"][0, : PROMPT_TOKENS // 2] = 0  # padding on the left, as prompts of a recipe have
+    device, prompts = model.device, prompts_of(model, rows)
     draw = sampler(engine, model, prompts, steps)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     with torch.inference_mode():
@@ -83,7 +132,7 @@ def measure(engine: str, model: Any, rows: int, steps: int) -> dict[str, Any]:
     busy = sum(event.device_time_total for event in on_gpu) / 1e6
     return {
         "engine": engine,
-        "rows": shape[0] * NUM_GENERATIONS,
+        "rows": len(prompts["input_ids"]) * NUM_GENERATIONS,
         "milliseconds": round(1e3 * seconds / steps, 3),
         "gpu_idle": round(max(1 - busy / seconds, 0), 3) if cuda else None,
         "launches" if cuda else "operations": round(launches / steps, 1),
@@ -117,13 +166,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=128 if cuda else 16)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES if cuda else ("generate", "graph"))
     parser.add_argument("--compile-layers", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    config = transformers.AutoConfig.for_model(**ARCHITECTURES[options.model])
-    with torch.device("cuda" if cuda else "cpu"):
+    # Large weights in a check, so that what a token looks at changes what is drawn after it.
+    changes = {"initializer_range": 0.1} if options.check else {}
+    config = transformers.AutoConfig.for_model(**ARCHITECTURES[options.model] | changes)
+    with torch.device("cuda" if cuda else "cpu"), torch_seed(0):
         model: Any = transformers.AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16 if cuda else torch.float32
+            config, dtype=torch.bfloat16 if cuda and not options.check else torch.float32
         ).eval()
     model.generation_config.eos_token_id = None
+    if options.check:
+        sys.exit(check(model, CHECKED_ROWS, CHECKED_STEPS))
     if options.compile_layers:
         for layer in model.base_model.layers:
             layer.compile()

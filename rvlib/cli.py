@@ -9,11 +9,11 @@ from rvlib._terminal import package_of, sentence
 
 COMMANDS = {
     "run": ("rvlib.lm.experiments.run", "run the stages of a recipe, or go on with them"),
-    "report": ("rvlib.lm.experiments.report_page", "tables and figures of a run"),
+    "report": ("rvlib.lm.experiments.report.page", "tables and figures of a run"),
     "recipes": ("rvlib.lm.experiments.recipe.command", "list the recipes, or show what one resolves to"),
     "samples": ("rvlib.lm.experiments.real_policy", "draw replies for the chapter on a real policy"),
     "study": ("rvlib.lm.enumerable.teaching", "which number, measured before training, picks the teacher?"),
-    "bench": ("rvlib.lm.experiments.bench_report", "how near each stage comes to what the machine can do"),
+    "bench": ("rvlib.lm.experiments.bench.command", "how near each stage comes to what the machine can do"),
     "audit": ("rvlib.audit.command", "is this reward model a good teacher for this policy?"),
     "exercises": ("rvlib.problem_sets", "make a sheet of problems for marks, and mark what comes back"),
 }

@@ -29,7 +29,7 @@ def properties(
     """The paper's five `PROPERTIES`, {name: (rows,)}: the three given, the accuracies' mean, and variance & accuracy.
 
     The last is as the paper has it, the mean of the reward variance and of the accuracies' mean, two things of
-    different units; `rvlib.tabular.scores` has better ones.
+    different units; `rvlib.tabular.predictors` has better ones.
     """
     variance, on, off = (
         _checks.array(name, values)

@@ -122,7 +122,7 @@ def _everything_beats_the_variance(study: Study, resamples: int) -> Verdict:
     """The verdict on H4."""
     leads = []
     for algorithm in study.algorithms:
-        for predictor in study.scores:
+        for predictor in study.predictors:
             if predictor not in ("reward variance", "1 − group-collapse rate"):
                 ahead = lead(study, algorithm, "gain", predictor, "reward variance", resamples=resamples)
                 leads.append((algorithm, ahead))

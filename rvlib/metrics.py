@@ -82,8 +82,8 @@ def reward_covariance(proxy: ArrayLike, ground_truth: ArrayLike, probs: ArrayLik
     """Covariance of two rewards over a policy's outputs: exact under probs, else the unbiased sample's (ddof=1).
 
     proxy, ground_truth, probs: (..., n). Returns (...,), in the product of the two rewards' units. ValueError for one
-    sample, or probs that do not sum to one. The paper does not use it; the book grades teachers by it. `prop-pairwise`
-    writes it as a mean over pairs.
+    sample, or probs that do not sum to one. The paper does not use it; in the book it is a predictor of what a
+    reward model teaches. `prop-pairwise` writes it as a mean over pairs.
     """
     return _covariance(probs, proxy=proxy, ground_truth=ground_truth)
 

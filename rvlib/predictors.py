@@ -36,7 +36,7 @@ from rvlib import metrics
 from rvlib.tabular.estimators import advantages
 
 Array = NDArray[np.float64]
-GROUP = 4  # replies to a prompt in a step of policy gradient
+NUM_GENERATIONS = 4  # replies to a prompt in a step of policy gradient
 
 
 @dataclass(frozen=True)
@@ -125,21 +125,22 @@ def weighted_covariance(replies: MeasuredReplies) -> float:
     return float((replies.probs * first * last).mean())
 
 
-def spread_probability(replies: MeasuredReplies, group: int = GROUP) -> float:
-    """The probability that `group` of the replies, drawn without replacement, do not all have the same reward."""
+def spread_probability(replies: MeasuredReplies, num_generations: int = NUM_GENERATIONS) -> float:
+    """The probability that `num_generations` replies, drawn without replacement, do not all have the same reward."""
     draws = replies.proxy.shape[-1]
     collapsed = [
-        sum(comb(int(count), group) for count in np.unique(rewards, return_counts=True)[1]) / comb(draws, group)
+        sum(comb(int(count), num_generations) for count in np.unique(rewards, return_counts=True)[1])
+        / comb(draws, num_generations)
         for rewards in replies.proxy
     ]
     return 1 - float(np.mean(collapsed))
 
 
-def signal_to_noise(replies: MeasuredReplies, group: int = GROUP) -> float:
+def signal_to_noise(replies: MeasuredReplies, num_generations: int = NUM_GENERATIONS) -> float:
     """Mean over standard deviation of the RLOO advantage times the ground truth's deviation, over all replies."""
-    groups = replies.proxy.shape[-1] // group
-    rewards = replies.proxy[:, : groups * group].reshape(-1, groups, group)
-    truth = (replies.ground_truth - replies.ground_truth.mean(-1, keepdims=True))[:, : groups * group]
+    groups = replies.proxy.shape[-1] // num_generations
+    rewards = replies.proxy[:, : groups * num_generations].reshape(-1, groups, num_generations)
+    truth = (replies.ground_truth - replies.ground_truth.mean(-1, keepdims=True))[:, : groups * num_generations]
     products = advantages(rewards, "rloo").ravel() * truth.ravel()
     deviation = products.std(ddof=1)
     return float(products.mean() / deviation) if deviation > 0 else 0.0
@@ -176,11 +177,39 @@ PREDICTORS: dict[str, Callable[[MeasuredReplies], float]] = {
     "best-of-16 gain": lambda replies: best_of_m_gain(replies, 16),
 }
 NEEDED_REPLIES = {  # to a prompt, by those that need more than two
-    "1 − group-collapse rate": GROUP,
-    "signal-to-noise ratio": GROUP,
+    "1 − group-collapse rate": NUM_GENERATIONS,
+    "signal-to-noise ratio": NUM_GENERATIONS,
     "best-of-4 gain": 4,
     "best-of-16 gain": 16,
 }
+
+
+def chance_levels(replies: MeasuredReplies) -> dict[str, float]:
+    """What the accuracies of `PREDICTORS` are by chance, by name: of rewards that know nothing of the ground truth.
+
+    These tie as many pairs of different replies, as in `metrics.chance_accuracy`; two draws of the same reply stay a
+    pair that is ordered right. So a reward model that ties many pairs is not taken for one that orders them wrongly.
+    NaN where there are no pairs.
+    """
+    draws = replies.outputs.shape[-1]
+    same = replies.outputs[:, :, None] == replies.outputs[:, None, :]
+    once = 1 / same.sum(-1)
+
+    def dealt(weights: Array) -> Array:
+        ties = (rewards[:, :, None] == rewards[:, None, :] for rewards in (replies.proxy, replies.ground_truth))
+        with np.errstate(invalid="ignore"):  # NaN where all replies to a prompt are the same
+            tied, truth_tied = ((weights * tie).sum((-1, -2)) / weights.sum((-1, -2)) for tie in ties)
+        return tied * truth_tied + (1 - tied) * (1 - truth_tied) / 2
+
+    repeated = (same.sum((-1, -2)) / draws - 1) / (draws - 1)
+    levels = {
+        "accuracy, uniform pairs": dealt(once[:, :, None] * once[:, None, :] * ~same),
+        "accuracy, on-policy pairs": repeated + (1 - repeated) * np.nan_to_num(dealt(1.0 * ~same)),
+        "accuracy, off-policy pairs": metrics.chance_accuracy(replies.off_policy_proxy, replies.off_policy_truth),
+        "harm-aware accuracy": metrics.harm_aware_accuracy(replies.proxy, replies.ground_truth).chance,
+    }
+    known = {name: values[np.isfinite(values)] for name, values in levels.items()}
+    return {name: float(values.mean()) if values.size else float("nan") for name, values in known.items()}
 
 
 def measured_by(replies: MeasuredReplies) -> dict[str, float]:

@@ -207,7 +207,7 @@ def table(rows: list[ConcordanceRow]) -> str:
         (
             f'<a href="{row.result.chapter}.html#{row.result.label}">{row.result.name}</a>, '
             f"{html.escape(lower(row.result.short))}",
-            ", ".join(row.result.paper) or ("ours" if row.result.origin == "ours" else ""),
+            ", ".join(row.result.paper) or (row.result.title.partition("; ")[2] if row.result.origin == "ours" else ""),
             "<br>".join(map(_breakable, row.functions)),
             "<br>".join(map(_breakable, row.tests)),
         )

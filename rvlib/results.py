@@ -133,24 +133,22 @@ class GroundTruths(TypedDict):
     candidates: dict[str, LearntGroundTruth]
 
 
-class OnPolicyShare(LearntGroundTruth):
-    """A reward model trained on pairs of which a share is on-policy."""
+class OnPolicyShare(TypedDict):
+    """A reward model trained on pairs of which a share is on-policy, and its rewards."""
 
     on_policy_share: float
-    off_policy_accuracy: list[float]  # [mean, low, high] over the prompts, as the next three
-    off_policy_chance: list[float]
-    reward_variance: list[float]
-    covariance: list[float]
+    pairs: int  # that it was trained on
+    rewards: Array  # of the policy's replies, (prompts, replies)
+    others_rewards: Array  # of the off-policy pairs, (prompts, 2)
 
 
 class OnPolicyShares(TypedDict):
-    """Reward models trained on pairs of which other shares are on-policy, before policy gradient."""
+    """Reward models over the shares of on-policy pairs, before policy gradient."""
 
     made: dict[str, Any]
-    prompts: int
-    replies: int
+    ground_truth: Array  # of the policy's replies, (prompts, replies)
+    others_ground_truth: Array  # of the off-policy pairs, (prompts, 2)
     reward_models: dict[str, OnPolicyShare]
-    differences: dict[str, dict[str, list[float]]]  # in on-policy accuracy over chance, [mean, low, high], paired
 
 
 class SmallStudy(TypedDict):
@@ -211,11 +209,17 @@ def load_ground_truths(path: pathlib.Path | str = GROUND_TRUTHS) -> GroundTruths
 
 def load_on_policy_shares(path: pathlib.Path | str = ON_POLICY_SHARES) -> OnPolicyShares:
     """What `python -m rvlib.lm.experiments.on_policy_shares` wrote."""
-    return _read(path)
+    content = _read(path)
+    return {
+        "made": content["made"],
+        "ground_truth": np.array(content["ground_truth"]),
+        "others_ground_truth": np.array(content["others_ground_truth"]),
+        "reward_models": _arrays(content["reward_models"]),
+    }
 
 
 def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> SmallStudy:
-    """What `python -m rvlib.lm.experiments.dry_run` wrote of the recipe `small-study`."""
+    """What `python -m rvlib.lm.experiments.planning.dry_run` wrote of the recipe `small-study`."""
     return _read(path)
 
 

@@ -1,10 +1,10 @@
 """Which number picks the teacher? What `rvlib study` measured, and the analysis that was registered before it.
 
-    score of a reward model before training   ↔   outcome of the policy that it taught, mean over seeds
+    predictor of a reward model before training   ↔   outcome of the policy that it taught, mean over seeds
 
 For each policy, algorithm and outcome: Spearman's correlation over the reward models, and the top-1 regret, how much of
-what the best reward model has over the mean is lost by taking the one of the highest score. Intervals resample reward
-models and policies together, since both are draws from what one might meet.
+what the best reward model has over the mean is lost by taking the one that the predictor picks, of its highest value.
+Intervals resample reward models and policies together, since both are draws from what one might meet.
 """
 
 import functools
@@ -13,7 +13,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rvlib.estimates import Estimate
 from rvlib.results import TEACHING
-from rvlib.tabular.scores import rank_correlation
+from rvlib.tabular.predictors import rank_correlation
 
 Array = NDArray[np.float64]
 OUTCOMES = {
@@ -45,11 +45,11 @@ FAMILIES = {
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The scores before training and the curves: everything by policy, algorithm, seed, reward model, in this order.
+    """The predictors and the curves: everything by policy, algorithm, seed, reward model, in this order.
 
-    scores: {predictor: (policies, teachers)}. steps: (times,). truth, kl: (policies, algorithms, seeds, teachers,
-    times), of the normalised ground truth, exact, and in nats. Seeds are those for which no part is missing. kl_budget:
-    of the gain at equal KL, in nats.
+    predictors: {name: (policies, teachers)}; chance: what those that are accuracies are by chance, where it is known.
+    steps: (times,). truth, kl: (policies, algorithms, seeds, teachers, times), of the normalised ground truth, exact,
+    and in nats. Seeds are those for which no part is missing. kl_budget: of the gain at equal KL, in nats.
     """
 
     made: dict[str, Any]
@@ -59,17 +59,20 @@ class Study:
     algorithms: list[str]
     seeds: list[int]
     teachers: list[str]
-    scores: dict[str, Array]
+    predictors: dict[str, Array]
     steps: Array
     truth: Array
     kl: Array
     kl_budget: float = KL_BUDGET
+    chance: dict[str, Array] = field(default_factory=dict)
 
     def under(self, policy: str) -> "Study":
         """The part of the study that has one of its policies: resampling it draws only reward models again."""
         i = [self.policies.index(policy)]
-        scores = {name: values[i] for name, values in self.scores.items()}
-        return replace(self, policies=[policy], scores=scores, truth=self.truth[i], kl=self.kl[i])
+        predictors, chance = ({name: values[i] for name, values in of.items()} for of in (self.predictors, self.chance))
+        return replace(
+            self, policies=[policy], predictors=predictors, chance=chance, truth=self.truth[i], kl=self.kl[i]
+        )
 
     def among(self, teachers: Sequence[str]) -> "Study":
         """The part of the study that has some of its reward models: what one would have had to choose among.
@@ -81,9 +84,11 @@ class Study:
             got = repr(unknown[0]) if unknown else "none"
             raise ValueError(f"The reward models must be one or more of the study's {len(self.teachers)}, got {got}.")
         i = [self.teachers.index(name) for name in teachers]
-        scores = {name: values[:, i] for name, values in self.scores.items()}
+        predictors, chance = (
+            {name: values[:, i] for name, values in of.items()} for of in (self.predictors, self.chance)
+        )
         truth, kl = self.truth[..., i, :], self.kl[..., i, :]
-        return replace(self, teachers=list(teachers), scores=scores, truth=truth, kl=kl)
+        return replace(self, teachers=list(teachers), predictors=predictors, chance=chance, truth=truth, kl=kl)
 
     def without_ground_truth(self) -> "Study":
         """The part of the study without the exact ground truth: nobody who has to choose a reward model has that."""
@@ -152,7 +157,8 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
         raise ValueError(
             f"The study in {path} must have one seed of one algorithm for all policies, got none; run `rvlib study`."
         )
-    measured = content["measured"]
+    measured = list(content["measured"].values())  # by policy
+    predictors = [row.get("predictors") or row["scores"] for row in measured]  # the latter of an older version
 
     def curves(name: str) -> Array:
         flat = [parts[part_name(*part)][name] for part in itertools.product(policies, algorithms, seeds)]
@@ -165,29 +171,27 @@ def load(path: pathlib.Path | str = TEACHING) -> Study:
         policies=policies,
         algorithms=algorithms,
         seeds=seeds,
-        teachers=measured[policies[0]]["teachers"],
-        scores={
-            name: np.array([measured[policy]["scores"][name] for policy in policies])
-            for name in measured[policies[0]]["scores"]
-        },
+        teachers=measured[0]["teachers"],
+        predictors={name: np.array([row[name] for row in predictors]) for name in predictors[0]},
         steps=np.array(parts[part_name(policies[0], algorithms[0], seeds[0])]["steps"]),
         truth=curves("truth"),
         kl=curves("kl"),
+        chance={name: np.array([row["chance"][name] for row in measured]) for name in measured[0].get("chance", {})},
     )
 
 
-def spearman(score: Array, outcome: Array) -> Array:
+def spearman(predictor: Array, outcome: Array) -> Array:
     """Spearman's correlation over the last axis, 0 where either is the same for all."""
-    return np.nan_to_num(rank_correlation(score, outcome))
+    return np.nan_to_num(rank_correlation(predictor, outcome))
 
 
-def regret(score: Array, outcome: Array) -> Array:
+def regret(predictor: Array, outcome: Array) -> Array:
     """Top-1 regret over the last axis: (best - picked) / (best - mean of all).
 
-    It is 0 for the best pick and 1 for one at random. Where several share the highest score, the mean of their outcomes
-    counts.
+    It is 0 for the best pick and 1 for one at random. Where several share the highest value of the predictor, the mean
+    of their outcomes counts.
     """
-    top = score == score.max(-1, keepdims=True)
+    top = predictor == predictor.max(-1, keepdims=True)
     picked = (outcome * top).sum(-1) / top.sum(-1)
     best, mean = outcome.max(-1), outcome.mean(-1)
     return np.where(best > mean, (best - picked) / np.where(best > mean, best - mean, 1), 0.0)
@@ -216,7 +220,7 @@ def compare(
     study: Study, algorithm: str, outcome: str, measure: str = "spearman", *, resamples: int = 2000
 ) -> PredictorComparison:
     """All predictors against one outcome. measure: "spearman", or "regret", which is better if it is smaller."""
-    names, sign = list(study.scores), 1 if measure == "spearman" else -1
+    names, sign = list(study.predictors), 1 if measure == "spearman" else -1
     by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
     mean = by_policy.mean(1)
     best = int((sign * mean).argmax())
@@ -244,7 +248,7 @@ def lead(
     resamples: int = 2000,
 ) -> Estimate:
     """How far one predictor is ahead of another, positive where `first` is better, paired within each sample."""
-    sign, names = 1 if measure == "spearman" else -1, list(study.scores)
+    sign, names = 1 if measure == "spearman" else -1, list(study.predictors)
     by_policy, resampled = _by_policy(study, algorithm, outcome, measure, resamples)
     i, j = names.index(first), names.index(second)
     return _estimate(sign * (by_policy[i] - by_policy[j]).mean(), sign * (resampled[:, i] - resampled[:, j]))
@@ -259,15 +263,15 @@ def _by_policy(study: Study, algorithm: str, outcome: str, measure: str, resampl
     # Resampled by hand: reward models and policies at once, which `scipy.stats.bootstrap` does not.
     measured = MEASURES[measure]
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
-    scores = np.stack(list(study.scores.values()))  # (predictors, policies, teachers)
+    predictors = np.stack(list(study.predictors.values()))  # (predictors, policies, teachers)
     rng, drawn = np.random.default_rng(0), []
     for start in range(0, resamples, 100):  # in blocks of a hundred, since all together would take a gigabyte
         number = min(100, resamples - start)
         teachers = rng.integers(len(study.teachers), size=(number, 1, len(study.teachers)))
         policies = rng.integers(len(study.policies), size=(number, len(study.policies), 1))
         resampled_outcomes = outcomes[policies, teachers]  # (number, policies, teachers)
-        drawn.append(measured(scores[:, policies, teachers], resampled_outcomes).mean(-1).T)
-    return measured(scores, outcomes), np.concatenate(drawn)
+        drawn.append(measured(predictors[:, policies, teachers], resampled_outcomes).mean(-1).T)
+    return measured(predictors, outcomes), np.concatenate(drawn)
 
 
 def _estimate(value: float, draws: Array) -> Estimate:
@@ -289,12 +293,12 @@ class LeftOut:
 def leave_one_policy_out(study: Study, algorithm: str, outcome: str) -> list[LeftOut]:
     """For each policy: the predictor of the highest mean Spearman on the others, and how it does on this one."""
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
-    correlations = {name: spearman(values, outcomes) for name, values in study.scores.items()}
+    correlations = {name: spearman(values, outcomes) for name, values in study.predictors.items()}
     rows = []
     for i, policy in enumerate(study.policies):
         others = [j for j in range(len(study.policies)) if j != i]
         name = max(correlations, key=lambda key: correlations[key][others].mean())
-        lost = regret(study.scores[name][i], outcomes[i])
+        lost = regret(study.predictors[name][i], outcomes[i])
         rows.append(LeftOut(policy, name, float(correlations[name][i]), float(lost)))
     return rows
 
@@ -302,7 +306,7 @@ def leave_one_policy_out(study: Study, algorithm: str, outcome: str) -> list[Lef
 def how_often_right(study: Study, predictor: str, algorithm: str, outcome: str = "gain") -> float:
     """The share of pairs of reward models, over all policies, that a predictor orders as the outcome does."""
     outcomes = study.outcome(outcome)[:, study.algorithms.index(algorithm)].mean(1)
-    score = study.scores[predictor]
-    right = np.sign(score[:, :, None] - score[:, None]) == np.sign(outcomes[:, :, None] - outcomes[:, None])
-    different = ~np.eye(score.shape[1], dtype=bool)
+    values = study.predictors[predictor]
+    right = np.sign(values[:, :, None] - values[:, None]) == np.sign(outcomes[:, :, None] - outcomes[:, None])
+    different = ~np.eye(values.shape[1], dtype=bool)
     return float(right[:, different].mean())

@@ -3,8 +3,9 @@
     RVLIB_REPOSITORY=https://github.com/OWNER/NAME python scripts/first_cells.py
 
 Colab has the notebook alone, so the cell has to know the repository; without the variable it keeps the address that it
-has. Binder installs `.binder/requirements.txt` before a notebook opens, and a checkout has the library: there the cell
-does nothing. A page of the book leaves it out.
+has. The workflow that publishes the book sets the variable for the pages, and for the branch that their Colab buttons
+lead to. Binder installs `.binder/requirements.txt` before a notebook opens, and a checkout has the library: there the
+cell does nothing. A page of the book leaves it out.
 """
 
 import json
@@ -25,10 +26,10 @@ import sys
 if "google.colab" in sys.modules and importlib.util.find_spec("rvlib") is None:
     repository = "{repository}"
     if not repository:
-        raise RuntimeError(
-            "repository is empty, expected the address of the repository that this "
-            "notebook is from; write it into this cell, such as "
-            "https://github.com/OWNER/NAME."
+        raise SystemExit(
+            "repository must be the address of the repository that this notebook is "
+            "from, got nothing: write it into this cell, such as "
+            "https://github.com/OWNER/NAME, and run the cell again."
         )
     package = f"rvlib[{extras}] @ git+{{repository}}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", package], check=True)

@@ -15,12 +15,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What writes them, and the files, as patterns.
 FAST = {
-    ("-m", "rvlib.lm.experiments.rates"): ["rvlib/data/results/rates.json"],
-    ("-m", "rvlib.lm.experiments.dry_run"): [
+    ("-m", "rvlib.lm.experiments.bench.rates"): ["rvlib/data/results/rates.json"],
+    ("-m", "rvlib.lm.experiments.planning.dry_run"): [
         "rvlib/data/results/plans.json",
         "rvlib/data/results/small_study.json",
     ],
     ("-m", "rvlib.explore.calculator"): ["rvlib/explore/web/sizes.mjs"],
+    ("-m", "rvlib.explore.samples"): ["rvlib/explore/web/estimators.mjs"],
     ("-m", "rvlib.explore.tables"): ["rvlib/explore/web/papertables.mjs"],
     ("-m", "rvlib.explore.predictors"): ["rvlib/explore/web/studypoints.mjs"],
     ("-m", "rvlib.explore.draw"): ["rvlib/explore/pictures/*.svg"],

@@ -5,7 +5,8 @@ What it does, and why it cannot be a line of `_config.yml`:
 - writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
 - runs as many notebooks at a time as the machine has cores, where MyST-NB would run one after the other;
-- leads from chapter to chapter, and from a notebook back to its chapter and on to the next one;
+- leads from chapter to chapter, from a notebook back to its chapter and on to the next one, and from sliders that need
+  a kernel to those that need none;
 - shows formulas without scripts too, as MathML, and says on such a page what stands in place of figures;
 - lets a page fetch the modules of its first figure ahead;
 - writes computed numbers with a real minus and powers of ten;
@@ -77,6 +78,9 @@ MENDED = [
     ('class="citation" id="', 'class="citation" role="listitem" id="'),
     (' role="doc-biblioentry">', ">"),
 ]
+# The branch whose notebooks know their repository: .github/workflows/book.yml writes it, and Colab opens it.
+COLAB_BRANCH = "colab"
+SLIDERS_NOTE = re.compile(r'(<p class="rv-note rv-sliders">.*?)</p>', re.DOTALL)  # of `rvlib.plots.drive`
 EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
 VERBATIM = (nodes.literal, nodes.math, nodes.math_block, nodes.raw, nodes.FixedTextElement)
 NO_SCRIPTS = (
@@ -173,6 +177,23 @@ def lead_on(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
         context["header_buttons"] = [
             button for button in context["header_buttons"] if button["label"] != "launch-buttons"
         ]
+        return
+    open_on_colab(context["header_buttons"])
+    chapter_page = page.replace("notebooks/", "book/")
+    if "rvlib.explore" in pathlib.Path(app.env.doc2path(chapter_page)).read_text(encoding="utf-8"):
+        context["body"] = name_chapter(context["body"], context["pathto"](chapter_page))
+
+
+def open_on_colab(groups: list[dict[str, Any]]) -> None:
+    """Let Colab's button, among a page's groups of buttons, lead to the notebook that knows its repository."""
+    for button in (button for group in groups for button in group.get("buttons", ())):
+        if button.get("text") == "Colab":
+            button["url"] = button["url"].replace("/blob/main/", f"/blob/{COLAB_BRANCH}/")
+
+
+def name_chapter(body: str, link: str) -> str:
+    """A notebook's page, whose notes on sliders name its chapter, a page that has figures with sliders at `link`."""
+    return SLIDERS_NOTE.sub(rf'\1 <a href="{link}">The chapter</a> has figures whose sliders need none.</p>', body)
 
 
 def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:

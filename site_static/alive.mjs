@@ -24,12 +24,15 @@ const isNear = (element) => {
 const figures = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("figure[data-explorable]")]);
 export const hasFigures = figures.length > 0;
 
-/** Until the figures that are in sight, or soon will be, have come to life. @type {() => Promise<unknown>} */
-export const alive = () =>
-  Promise.race([
-    Promise.all(figures.filter(isNear).map(mounted)),
-    new Promise((resolve) => setTimeout(resolve, PATIENCE)),
-  ]);
+/** @type {Set<HTMLElement>} */
+const waitedFor = new Set(); // once each, for a figure that is folded away does not come to life
+
+/** Until the figures that are in sight, or soon will be, have come to life. @type {() => Promise<void>} */
+export async function alive() {
+  const near = figures.filter((figure) => !waitedFor.has(figure) && isNear(figure));
+  await Promise.race([Promise.all(near.map(mounted)), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+  near.forEach((figure) => waitedFor.add(figure));
+}
 
 /**
  * Until the page has nothing else to do, or so many milliseconds have passed.

@@ -7,8 +7,12 @@ import { alive, hasFigures, idle } from "./alive.mjs";
 const BATCH = hasFigures ? 10 : 200; // formulas between which the page answers its reader
 const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for the page to be idle
 
-/** Until a figure that its reader moves is drawn. A page without figures does not wait, since its lines would move longer. */
-const breath = () => (hasFigures ? idle(LONGEST_WAIT) : new Promise((resolve) => setTimeout(resolve)));
+/**
+ * Until the figures that are now in sight have come to life, and one that its reader moves is drawn. A page without figures does
+ * not wait, since its lines would move longer.
+ */
+const breath = () =>
+  hasFigures ? alive().then(() => idle(LONGEST_WAIT)) : new Promise((resolve) => setTimeout(resolve));
 
 // MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
 const zero = new URL("vendor/mathjax/font/chtml/woff2/mjx-ncm-zero.woff2", import.meta.url);
@@ -45,18 +49,17 @@ page.MathJax = {
       await lines;
       const formulas = [...document.querySelectorAll(".math")];
       while (formulas.length) {
+        await breath();
         const batch = formulas.splice(0, BATCH);
         await page.MathJax.typesetPromise(batch);
         for (const formula of batch)
           formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
-        await breath();
       }
       document.documentElement.dataset.typeset = ""; // plots out of sight wait for it
       dispatchEvent(new Event("typeset"));
     },
   },
 };
-await alive();
 await breath();
 document.head.append(
   Object.assign(document.createElement("script"), {

@@ -26,7 +26,7 @@ from rvlib import cli, metrics
 from rvlib.audit import command, planning, report, scoring
 from rvlib.audit import run as auditing
 from rvlib.audit.audited import Audit
-from rvlib.audit.grading import grade, order_of_reward_models
+from rvlib.audit.measuring import measurements_of, order_of_reward_models
 from rvlib.audit.outcome import BOOK
 from rvlib.audit.run import audit
 from rvlib.audit.stamps import stamp
@@ -109,10 +109,10 @@ def test_numbers_are_those_of_metrics_on_the_same_replies(judges, file, tmp_path
         teacher["preference_accuracy"][0] == pytest.approx((pairs[:, 0] > pairs[:, 1]).mean()) and teacher["pairs"] == 9
     )
     itself = result.reward_models["judge-1"]
-    assert result.ground_truth_grade is not None
+    assert result.ground_truth_measurements is not None
     assert (
         itself["accuracy"] == [1, 1, 1]
-        and itself["covariance"] == itself["reward_variance"] == result.ground_truth_grade["covariance"]
+        and itself["covariance"] == itself["reward_variance"] == result.ground_truth_measurements["covariance"]
     )
 
 
@@ -122,12 +122,12 @@ def rewards(prompts=200, samples=6, seed=0):
 
 def test_a_reward_in_another_unit_is_the_same_teacher():
     r, g = rewards(), rewards(seed=1)
-    plain, other = grade(r, g), grade(7 * r - 3, 0.01 * g)
+    plain, other = measurements_of(r, g), measurements_of(7 * r - 3, 0.01 * g)
     for key in ("reward_variance", "covariance", "accuracy", "spread", "flat", "spread_of_mean"):
         assert other[key] == pytest.approx(plain[key])
     assert other["reward_variance_own_unit"] == pytest.approx(np.multiply(49, plain["reward_variance_own_unit"]))
     for truth in (None, g):
-        order = order_of_reward_models({"one": grade(r, truth), "other": grade(7 * r - 3, truth)})
+        order = order_of_reward_models({"one": measurements_of(r, truth), "other": measurements_of(7 * r - 3, truth)})
         assert order["gaps"] == [{"difference": [0.0, 0.0, 0.0], "prompts": None, "apart": False}]
 
 
@@ -138,13 +138,13 @@ def test_a_reply_drawn_twice_is_no_pair():
     )
     texts = [["a", "a", "b"], ["a", "b", "c"], ["a", "a", "a"]]
     different = [[[a != b for a in row] for b in row] for row in texts]
-    result: Any = grade(r, g, different=different)
+    result: Any = measurements_of(r, g, different=different)
     assert result["per_prompt"]["accuracy"] == [0, 1, None] and result["accuracy"][0] == 0.5 and result["tied"] == 0
-    assert grade(r, g)["per_prompt"]["accuracy"] == pytest.approx([1 / 3, 1, 1])
+    assert measurements_of(r, g)["per_prompt"]["accuracy"] == pytest.approx([1 / 3, 1, 1])
 
 
 def test_ties_are_wrong_in_accuracy_and_counted():
-    result = grade(
+    result = measurements_of(
         [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0]],
         [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]],
         preferences=[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 1.0]],
@@ -158,9 +158,9 @@ def test_a_prompt_that_comes_twice_counts_once():
     r[3] = 1.0  # without spread
     pairs = np.sort(rewards(12, 2, seed=5))[:, ::-1]
     names = [f"prompt {i}" for i in range(12)]
-    once = grade(r, g, pairs, prompts=names, pair_prompts=names)
-    assert once == grade(r, g, pairs)
-    four = grade(*(np.tile(x, (4, 1)) for x in (r, g, pairs)), prompts=names * 4, pair_prompts=names * 4)
+    once = measurements_of(r, g, pairs, prompts=names, pair_prompts=names)
+    assert once == measurements_of(r, g, pairs)
+    four = measurements_of(*(np.tile(x, (4, 1)) for x in (r, g, pairs)), prompts=names * 4, pair_prompts=names * 4)
     assert four["prompts"] == 12 and four["pairs"] == 48 and len(four["per_prompt"]["covariance"]) == 48
     for key in ("reward_variance", "covariance", "preference_covariance"):  # whose unit is of 4 times as many replies
         assert four[key] == pytest.approx(once[key], rel=0.05)
@@ -170,8 +170,8 @@ def test_a_prompt_that_comes_twice_counts_once():
     gap, gap_of_four = (
         order_of_reward_models({"first": first, "second": second})["gaps"][0]
         for first, second in (
-            (once, grade(other, g)),
-            (four, grade(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
+            (once, measurements_of(other, g)),
+            (four, measurements_of(np.tile(other, (4, 1)), np.tile(g, (4, 1)), prompts=names * 4)),
         )
     )
     assert gap_of_four["difference"] == pytest.approx(gap["difference"], rel=0.05, abs=0.01)
@@ -192,31 +192,33 @@ def test_an_audit_knows_prompts_that_come_twice(file, tmp_path):
 def test_a_ground_truth_that_ties_has_another_chance_level():
     score = rewards(800, 6)
     verdict = (score > 0).astype(float)
-    truth_tied = grade(verdict, verdict)["tied"]
+    truth_tied = measurements_of(verdict, verdict)["tied"]
     assert truth_tied == pytest.approx(0.5, abs=0.03)
     same: Any
     strangers: Any
     coarse: Any
     same, strangers, coarse = (
-        grade(score, verdict),
-        grade(rewards(800, 6, seed=1), verdict),
-        grade((rewards(800, 6, seed=1) > 0).astype(float), verdict),
+        measurements_of(score, verdict),
+        measurements_of(rewards(800, 6, seed=1), verdict),
+        measurements_of((rewards(800, 6, seed=1) > 0).astype(float), verdict),
     )
     assert same["accuracy"][0] == pytest.approx(1 - truth_tied)  # the most that a reward without ties can have
     assert same["chance"] == strangers["chance"] == pytest.approx((1 - truth_tied) / 2)
     for stranger in (strangers, coarse):
         assert stranger["accuracy"][0] == pytest.approx(stranger["chance"], abs=0.03)
-    assert grade(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(0.5, abs=0.03)
-    assert grade(score, rewards(800, 6, seed=2))["chance"] == 0.5
+    assert measurements_of(verdict, verdict)["tied_in_error"] == 0 and coarse["tied_in_error"] == pytest.approx(
+        0.5, abs=0.03
+    )
+    assert measurements_of(score, rewards(800, 6, seed=2))["chance"] == 0.5
 
 
 def test_prompts_without_spread_are_counted():
     r = rewards(10)
     r[:4] = 1.0  # none
     r[4] *= 0.01  # almost none
-    result = grade(r)
+    result = measurements_of(r)
     assert result["flat"][0] == 0.5 and 0 < result["flat"][1] < 0.5 < result["flat"][2] < 1
-    constant = grade(np.ones((5, 3)), rewards(5, 3))
+    constant = measurements_of(np.ones((5, 3)), rewards(5, 3))
     assert (
         constant["reward_variance"] == constant["covariance"] == [0, 0, 0]
         and constant["flat"][0] == 1
@@ -244,7 +246,7 @@ def known(prompts=120):
 
 def test_the_order_is_right_where_it_is_known():
     teachers, truth = known()
-    order = order_of_reward_models({name: grade(r, truth) for name, r in teachers.items()})
+    order = order_of_reward_models({name: measurements_of(r, truth) for name, r in teachers.items()})
     assert order["by"] == "covariance"
     assert order["names"][0] == "the truth" and order["names"][3:] == ["only noise", "against it"]
     assert [gap["apart"] for gap in order["gaps"]] == [
@@ -259,8 +261,8 @@ def test_without_a_ground_truth_preferences_order_and_without_them_variance():
     teachers, truth = known()
     pairs = np.sort(rewards(80, 2, seed=5))[:, ::-1]
     liked = {
-        "right": grade(rewards(seed=1), preferences=pairs),
-        "wrong": grade(rewards(seed=2), preferences=pairs[:, ::-1]),
+        "right": measurements_of(rewards(seed=1), preferences=pairs),
+        "wrong": measurements_of(rewards(seed=2), preferences=pairs[:, ::-1]),
     }
     assert order_of_reward_models(liked) | {"gaps": []} == {
         "by": "preference_covariance",
@@ -268,14 +270,14 @@ def test_without_a_ground_truth_preferences_order_and_without_them_variance():
         "gaps": [],
     }
     between = rewards() + 3 * rewards(200, 1, seed=3)  # most of it between prompts
-    order = order_of_reward_models({"between": grade(between), "within": grade(rewards(seed=1))})
+    order = order_of_reward_models({"between": measurements_of(between), "within": measurements_of(rewards(seed=1))})
     assert order["by"] == "reward_variance" and order["names"] == ["within", "between"] and order["gaps"][0]["apart"]
 
 
 def test_how_many_prompts_would_tell_two_apart():
     truth = rewards(16)
     teachers = {"a": truth + rewards(16, seed=1), "b": truth + 1.3 * rewards(16, seed=2)}
-    gap = order_of_reward_models({name: grade(r, truth) for name, r in teachers.items()})["gaps"][0]
+    gap = order_of_reward_models({name: measurements_of(r, truth) for name, r in teachers.items()})["gaps"][0]
     value, low, _ = gap["difference"]
     assert not gap["apart"] and gap["prompts"] == int(np.ceil(16 * ((value - low) / value) ** 2)) > 16
 
@@ -320,7 +322,7 @@ def test_advice_is_given_when_it_applies(file, tmp_path):
 
 def made_up(teachers, ground_truth=None, preferences=()):
     """An audit of given rewards."""
-    grades = {name: grade(r, ground_truth, preferences) for name, r in teachers.items()}
+    measurements = {name: measurements_of(r, ground_truth, preferences) for name, r in teachers.items()}
     return Audit(
         made={},
         policy={"name": "a policy"},
@@ -328,9 +330,11 @@ def made_up(teachers, ground_truth=None, preferences=()):
         prompts={"source": "a file", "names": ["x"] * len(next(iter(teachers.values()))), "left_out": []},
         ground_truth=None if ground_truth is None else "the verifier",
         replies={"cut_off": 0.125, "same": 0.0},
-        reward_models=grades,
-        ground_truth_grade=None if ground_truth is None else grade(ground_truth, ground_truth, preferences),
-        order=order_of_reward_models(grades),
+        reward_models=measurements,
+        ground_truth_measurements=None
+        if ground_truth is None
+        else measurements_of(ground_truth, ground_truth, preferences),
+        order=order_of_reward_models(measurements),
         advice=[],
     )
 
@@ -349,11 +353,11 @@ def test_advice_on_ties_knows_those_of_the_ground_truth():
     )
     table = {row.measure: row for row in report.rows(result)}
     assert table["accuracy by chance"].cells[result.order["names"].index("score")].startswith("0.2")
-    share = f"{result.ground_truth_grade['tied']:.1%}"
+    share = f"{result.ground_truth_measurements['tied']:.1%}"
     assert re.fullmatch(r"\d\d\.\d%", share) and table["pairs that the ground truth ties"].cells == [share] * 3
     assert "the verifier" in table["pairs that the ground truth ties"].meaning
     line = report.plane_figure(result).layout.shapes[0]
-    assert line.x0 == line.x1 == (1 - result.ground_truth_grade["tied"]) / 2
+    assert line.x0 == line.x1 == (1 - result.ground_truth_measurements["tied"]) / 2
     finer = made_up({"coarse": np.round(score), "score": score}, score)
     assert re.search(r"coarse ties \d\d% of the pairs, which accuracy counts as wrong", " ".join(advice(finer)))
     assert "itself ties" not in " ".join(advice(finer))
@@ -498,8 +502,8 @@ def test_replies_drawn_elsewhere_are_scored_by_reward_models_and_by_files(judges
     before: Any = drawn.reward_models["judge-0"]
     after: Any = result.reward_models["judge-0"]
     assert after["rewards"] == before["rewards"] and after["preferences"] == before["preferences"]
-    assert result.ground_truth_grade is not None and result.ground_truth_grade["rewards"] == lengths
-    assert after["covariance"] == grade(before["rewards"], lengths)["covariance"] and after["group"] == 2
+    assert result.ground_truth_measurements is not None and result.ground_truth_measurements["rewards"] == lengths
+    assert after["covariance"] == measurements_of(before["rewards"], lengths)["covariance"] and after["group"] == 2
     assert result.replies["cut_off"] == drawn.replies["cut_off"] and "log-probability" in after["probes"]
     assert result.ground_truth == "long" and result.policy == {"name": "the policy"}
     assert "Scoring 27 replies by judge-0" in capsys.readouterr().out
@@ -624,9 +628,11 @@ def test_the_report_is_one_whole_page(nasty):
 def test_the_terminals_table_breaks_no_interval_at_80_columns(monkeypatch, capsys, teachers):
     book = Audit.load()
     names = [f"{name}-{'long' * i}-name" for i, name in enumerate(["similarity", "sentiment"] * 3)][:teachers]
-    grades = {name: book.reward_models[name.split("-")[0]] for name in names}
+    measurements = {name: book.reward_models[name.split("-")[0]] for name in names}
     monkeypatch.setenv("COLUMNS", "80")
-    report.show(dataclasses.replace(book, reward_models=grades, order=order_of_reward_models(grades), advice=[]))
+    report.show(
+        dataclasses.replace(book, reward_models=measurements, order=order_of_reward_models(measurements), advice=[])
+    )
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("unclear  0.02 [-0.03, 0.07]") == teachers // 2
@@ -689,8 +695,8 @@ def test_the_books_audit_is_what_the_command_wrote():
     )
     truth = result.reward_models["similarity"]["rewards"]
     assert (
-        result.ground_truth_grade is not None
-        and result.ground_truth_grade["rewards"] == truth
+        result.ground_truth_measurements is not None
+        and result.ground_truth_measurements["rewards"] == truth
         and np.shape(truth)
         == (
             len(result.prompts["names"]),
@@ -698,7 +704,7 @@ def test_the_books_audit_is_what_the_command_wrote():
         )
     )
     for teacher in result.reward_models.values():
-        again = grade(teacher["rewards"], truth)
+        again = measurements_of(teacher["rewards"], truth)
         for key in ("reward_variance", "covariance", "accuracy", "flat", "spread"):  # no reply came twice
             assert teacher[key] == pytest.approx(again[key])
     assert order_of_reward_models(result.reward_models) == result.order and advice(result) == result.advice
@@ -784,12 +790,14 @@ def test_what_is_missing_or_wrong_is_one_sentence(judges, file, tmp_path, change
 @pytest.mark.parametrize("teachers", [2, 6])
 def test_the_terminal_shows_the_noise_of_several_reward_models_in_a_line(monkeypatch, capsys, teachers):
     book = Audit.load()
-    grades: dict[str, Any] = {f"judge-{i}": book.reward_models["similarity"] | {"noise": 0.0} for i in range(teachers)}
-    shown = dataclasses.replace(book, reward_models=grades, order=order_of_reward_models(grades), advice=[])
+    measurements: dict[str, Any] = {
+        f"judge-{i}": book.reward_models["similarity"] | {"noise": 0.0} for i in range(teachers)
+    }
+    shown = dataclasses.replace(book, reward_models=measurements, order=order_of_reward_models(measurements), advice=[])
     monkeypatch.setenv("COLUMNS", "80")
     report.show(shown)
     assert "noise" not in capsys.readouterr().out
-    for i, of_judge in enumerate(grades.values()):
+    for i, of_judge in enumerate(measurements.values()):
         of_judge["noise"] = 0.0023 + i
     report.show(shown)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "noise" in line]

@@ -9,7 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ from rvlib.audit import (
     compare,
     exchange,
     exchange_rows,
-    grade,
+    export,
+    measurements_of,
     probes,
     report,
     report_figures,
     report_rows,
     verdict,
 )
-from rvlib.audit.assembly import regrade
 from rvlib.audit.audited import Audit
 from rvlib.audit.command import main
 from rvlib.audit.comparison import Change, Comparison
@@ -73,7 +73,7 @@ def files(tmp_path):
 def test_an_audit_of_files_is_that_of_the_arrays(files, tmp_path):
     audit = audit_files(*files, ground_truth="truth", policy="a policy", group=3, folder=tmp_path / "run")
     assert list(audit.reward_models) == ["noisy"] and audit.policy == {"name": "a policy"}
-    expected = grade(TRUTH + LENGTH / 10, TRUTH, group=3)
+    expected = measurements_of(TRUTH + LENGTH / 10, TRUTH, group=3)
     for key in ("covariance", "harm_aware", "reward_variance", "signal_to_noise", "flat_groups", "group"):
         assert audit.reward_models["noisy"][key] == pytest.approx(expected[key]), key
     assert audit.reward_models["noisy"]["probes"]["length"][0] > 0.3
@@ -110,13 +110,13 @@ def test_the_figures_stand_beside_those_without_the_replies_that_were_cut_off(tm
     scores = written(tmp_path / "scores.jsonl", by_reply(spoilt=spoilt.tolist(), truth=TRUTH.tolist()))
     replies = written(tmp_path / "replies.jsonl", by_reply(ended=ended.tolist()))
     audit = audit_files(replies, scores, ground_truth="truth", folder=tmp_path / "run")
-    spoilt_grade = audit.reward_models["spoilt"]
+    spoilt_measurements = audit.reward_models["spoilt"]
     assert audit.replies["cut_off"] == pytest.approx(1 - ended.mean())
-    alone = spoilt_grade["ended_alone"]
-    assert alone["accuracy"] == [1, 1, 1] and spoilt_grade["accuracy"][0] < 0.9
+    alone = spoilt_measurements["ended_alone"]
+    assert alone["accuracy"] == [1, 1, 1] and spoilt_measurements["accuracy"][0] < 0.9
     known = np.where(ended, TRUTH, np.nan)
-    assert alone["covariance"] == pytest.approx(grade(known, known)["covariance"])
-    assert alone["covariance"][0] > 0.5 > 0 > spoilt_grade["covariance"][0]
+    assert alone["covariance"] == pytest.approx(measurements_of(known, known)["covariance"])
+    assert alone["covariance"][0] > 0.5 > 0 > spoilt_measurements["covariance"][0]
     monkeypatch.setenv("COLUMNS", "80")
     report.show(audit)
     printed = capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_files_of_scores_may_be_any_iterable_and_must_be_some(files):
 def test_a_reply_with_a_line_separator_of_unicode_comes_back(tmp_path):
     rows = [{"prompt": prompt, "replies": [f"a\u2028b {prompt}", "c\x85d"]} for prompt in ("one", "two")]
     brought = exchange.read_replies(written(tmp_path / "replies.jsonl", rows))
-    exchange.write_replies(tmp_path / "export.jsonl", brought.prompts, brought.replies)
+    export.write_replies(tmp_path / "export.jsonl", brought.prompts, brought.replies)
     assert exchange.read_replies(tmp_path / "export.jsonl").replies == brought.replies
 
 
@@ -229,8 +229,6 @@ def test_a_score_of_null_abstains_and_is_counted(files, tmp_path):
     assert judge["rewards"][0][0] is None and judge["per_prompt"]["covariance"][2] is None
     assert "5 replies have no reward of judge, and are left out of its numbers." in audit.advice
     report.page(audit)
-    regraded = regrade(audit)
-    assert regraded.reward_models["judge"] == judge
 
 
 @pytest.mark.parametrize(
@@ -290,7 +288,7 @@ def test_an_export_is_the_same_replies_again(tmp_path, name):
     rows += [{"prompt": "a", "replies": [], "chosen": "other", "rejected": "x"}]
     rows += [{"prompt": "a", "prompt_copy": 1, "replies": ["x", "z", "z"], "log_probs": [-1] * 3, "ended": [True] * 3}]
     brought = exchange.read_replies(written(tmp_path / "r.jsonl", rows))
-    count = exchange.write_replies(
+    count = export.write_replies(
         tmp_path / name, brought.prompts, brought.replies, brought.pairs, brought.log_probs, brought.ended
     )
     again = exchange.read_replies(tmp_path / name)
@@ -367,10 +365,6 @@ def test_two_scores_that_know_no_pair_in_common_are_ordered(tmp_path):
     assert "It cannot be compared with second, the next" in answer(audit)
     assert audit.reward_models["first"]["pairs"] == 6 and audit.reward_models["first"]["preferences"][6] == [None, None]
     assert Audit.load(tmp_path / "run") == audit
-    assert (
-        regrade(audit).reward_models["first"]["preference_accuracy"]
-        == audit.reward_models["first"]["preference_accuracy"]
-    )
 
 
 def test_a_ground_truth_of_none_of_the_replies_is_one_sentence(files, tmp_path):
@@ -709,7 +703,7 @@ def test_exported_replies_come_back_as_scores(files, tmp_path):
     brought = exchange.read_replies(files[0])
     for name in ("out.jsonl", "out.parquet"):
         path = tmp_path / name
-        assert exchange.write_replies(path, brought.prompts, brought.replies) == 48
+        assert export.write_replies(path, brought.prompts, brought.replies) == 48
         rows = [row.columns for row in exchange_rows.read_rows(path)]
         scored = written(tmp_path / "back.jsonl", [row | {"judge": len(row["reply"])} for row in rows])
         assert audit_files(files[0], scored).reward_models["judge"]["rewards"] == LENGTH.tolist()
@@ -772,13 +766,13 @@ def test_texts_may_be_numpy_arrays_and_what_is_masked_is_missing():
         lambda audit: audit.update(reward_models=None),
         lambda audit: audit.update(reward_models={"judge": None}),
         lambda audit: audit.update(reward_models={}),
-        lambda audit: audit.update(ground_truth_grade=None),
+        lambda audit: audit.update(ground_truth_measurements=None),
         lambda audit: audit.update(order={"by": "covariance", "names": ["other"], "gaps": []}),
         lambda audit: audit["reward_models"]["judge"]["rewards"][0].pop(),
         lambda audit: audit["reward_models"]["judge"]["rewards"].pop(),
         lambda audit: audit["reward_models"]["judge"]["rewards"][0].__setitem__(0, "good"),
-        lambda audit: audit["ground_truth_grade"].update(rewards=[[1.0, 2.0]]),
-        lambda audit: audit["ground_truth_grade"].pop("reward_variance"),
+        lambda audit: audit["ground_truth_measurements"].update(rewards=[[1.0, 2.0]]),
+        lambda audit: audit["ground_truth_measurements"].pop("reward_variance"),
         lambda audit: audit["reward_models"]["judge"].update(rewards=5),
         lambda audit: audit["reward_models"]["judge"]["rewards"][0].__setitem__(0, 10**400),
     ],
@@ -855,12 +849,13 @@ def test_prompts_that_one_reward_model_has_not_scored_are_different_prompts_all_
     assert report.sizes(twice).startswith("12 prompts (6 different), ")
 
 
-def test_an_audit_of_an_older_version_is_read(tmp_path):
+@pytest.mark.parametrize("of_truth", ["reference", "ground_truth_grade"])
+def test_an_audit_of_an_older_version_is_read(tmp_path, of_truth):
     audit = audit_rewards({"mine": TRUTH + LENGTH}, TRUTH)
     audit.write(tmp_path)
     path = tmp_path / "audit.json"
     older = json.loads(path.read_text())
-    older |= {"teachers": older.pop("reward_models"), "reference": older.pop("ground_truth_grade")}
+    older |= {"teachers": older.pop("reward_models"), of_truth: older.pop("ground_truth_measurements")}
     path.write_text(json.dumps(older))
     assert Audit.load(path) == audit
 
@@ -1053,17 +1048,14 @@ def test_a_comparison_names_audits_of_files_by_their_folders(files, tmp_path):
     assert compare(*map(Audit.load, (before, after))).names == ("the policy (first)", "the policy (second)")
 
 
-def test_a_comparison_and_a_regrading_leave_out_pairs_of_one_text():
+def test_a_comparison_leaves_out_pairs_of_one_text():
     replies = [[row[0], row[0], *row[2:]] for row in REPLIES]
     rewards, truth = (np.concatenate([values[:, :1], values[:, :1], values[:, 2:]], 1) for values in (LENGTH, TRUTH))
     audit = audit_rewards({"judge": rewards}, truth, replies=replies)
     measures = {change.measure: change.first[0] for change in compare(audit, audit).changes}
     for measure, key in (("accuracy", "accuracy"), ("harm-aware acc.", "harm_aware")):
         assert measures[measure] == pytest.approx(audit.reward_models["judge"][key][0])
-    assert audit.reward_models["judge"]["accuracy"][0] < grade(rewards, truth)["accuracy"][0] - 0.05
-    assert regrade(audit).reward_models == audit.reward_models
-    older = replace(audit, prompts={key: value for key, value in audit.prompts.items() if key != "first_same"})
-    assert regrade(older).reward_models == audit.reward_models
+    assert audit.reward_models["judge"]["accuracy"][0] < measurements_of(rewards, truth)["accuracy"][0] - 0.05
     assert compare(Audit.load(), Audit.load()).changes
 
 

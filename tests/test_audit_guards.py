@@ -280,8 +280,8 @@ def test_rewards_that_differ_by_rounding_alone_have_no_variance(models, prompts,
         return [[5 + next(steps) for _ in row] for row in replies]
 
     result: Any = audit(models / "policy", {"five": five, "length": length}, prompts(), folder=tmp_path, **SETTINGS)
-    five_grade = result.reward_models["five"]
-    assert five_grade["reward_variance"] == [0, 0, 0] and five_grade["scale"] == 0
+    five_measurements = result.reward_models["five"]
+    assert five_measurements["reward_variance"] == [0, 0, 0] and five_measurements["scale"] == 0
     assert "five gives every reply the same reward: it cannot teach." in result.advice
     assert result.reward_models["length"]["reward_variance"][0] > 0.1
 
@@ -353,7 +353,7 @@ def test_a_score_called_like_a_reward_model_takes_not_its_place(models, tmp_path
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     files: Any = {"replies": tmp_path / "replies.jsonl", "scores": [tmp_path / "scores.jsonl"]}
     result = audit(None, [models / "judge"], progress=False, folder=tmp_path / "run", **files)
-    rewards = {name: grade["rewards"] for name, grade in result.reward_models.items()}
+    rewards = {name: measured["rewards"] for name, measured in result.reward_models.items()}
     assert rewards.pop("scores.jsonl:judge") == [[1, 3], [1, 3]] and list(rewards) == ["judge"]
     assert rewards["judge"] != [[1, 3], [1, 3]]
     with pytest.raises(ValueError, match="^The ground truth must be one of the scores [^\n]*, got 'jugde'\\.$"):
@@ -374,7 +374,10 @@ def test_a_score_called_like_a_fixed_reward_is_the_ground_truth_only_by_its_file
         audit_command.main([*command, "--ground-truth", "sentiment"])
     audit_command.main([*command, "--ground-truth", "s.jsonl:sentiment"])
     result = Audit.load(tmp_path / "run")
-    assert result.ground_truth_grade is not None and result.ground_truth_grade["rewards"] == [[1, 3], [1, 3]]
+    assert result.ground_truth_measurements is not None and result.ground_truth_measurements["rewards"] == [
+        [1, 3],
+        [1, 3],
+    ]
     assert result.ground_truth == "sentiment" and "sentiment" not in result.reward_models
 
 
@@ -439,7 +442,7 @@ def test_an_export_read_as_replies_is_the_same_audit(models, tmp_path):
     left = {"per_prompt", "rewards", "examples", "example", "notes", "noise"}  # in the order of the replies
     for before, after in (
         (first.reward_models["judge"], again.reward_models["judge"]),
-        (first.ground_truth_grade, again.ground_truth_grade),
+        (first.ground_truth_measurements, again.ground_truth_measurements),
     ):
         assert before.keys() == after.keys() and before["preferences"] == after["preferences"]
         for key in before.keys() - left:
@@ -482,7 +485,10 @@ def test_a_reply_without_a_reward_leaves_its_prompt_out_for_all(models, prompts,
     result = audit(models / "policy", scores, prompts(), min_scored=0.7, **settings)
     assert result.prompts["names"] == ["line 1", "line 3", "line 4"]
     assert result.prompts["left_out"] == ["line 2: silent gave no reward to 2 of its 3 replies"]
-    assert {name: len(grade["rewards"]) for name, grade in result.reward_models.items()} == {"silent": 3, "length": 3}
+    assert {name: len(measured["rewards"]) for name, measured in result.reward_models.items()} == {
+        "silent": 3,
+        "length": 3,
+    }
     assert result.reward_models["silent"]["rewards"] == result.reward_models["length"]["rewards"]
 
 

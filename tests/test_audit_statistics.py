@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from rvlib import metrics
-from rvlib.audit import audit_rewards, grade, report_rows
+from rvlib.audit import audit_rewards, measurements_of, report_rows
 from rvlib.audit import statistics as stats
 
 
@@ -231,7 +231,7 @@ def test_rewards_whose_powers_are_no_numbers_are_one_sentence(factor, got):
     with pytest.raises(ValueError, match=f"^Rewards of the ground truth {sentence}"):
         audit_rewards({"mine": rewards}, factor * truth)
     with pytest.raises(ValueError, match=f"^rewards {sentence}"):
-        grade(factor * rewards)
+        measurements_of(factor * rewards)
 
 
 def test_rounding_in_64_bits_is_no_difference():

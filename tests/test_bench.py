@@ -22,9 +22,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from rvlib import cli
-from rvlib.lm.experiments import architectures, bench, bench_report, cost, device_timing, official, plan
+from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.architectures import ARCHITECTURES
+from rvlib.lm.experiments.bench import architectures, bench, command, device_timing, official
+from rvlib.lm.experiments.bench.architectures import ARCHITECTURES
+from rvlib.lm.experiments.planning import plan
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reward_functions import forward
 from rvlib.lm.optim import adam
@@ -194,18 +196,18 @@ def test_a_stage_that_fails_does_not_lose_the_others(monkeypatch, tmp_path):
 
     monkeypatch.setattr(bench.Bench, "scoring", fail)
     written = []
-    result = bench_report.measure(
+    result = command.measure(
         "tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: written.append(json.dumps(so_far))
     )
     assert (
         result["stages"]["scoring"] == {"failed": "MemoryError: no room"} and "seconds" in result["stages"]["official"]
     )
     assert "sampling" in json.loads(written[0])["stages"] and "scoring" not in json.loads(written[0])["stages"]
-    assert "no room" in bench_report.format_result(result)
+    assert "no room" in command.format_result(result)
 
 
 def test_fewer_layers_are_a_smaller_model():
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None, layers=1)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None, layers=1)
     layer = 64 * (64 + 64 + 32 + 32) + 3 * 64 * 192 + 2 * 64
     assert result["layers"] == 1 and result["parameters"] == layer + 64 + 2 * 512 * 64
 
@@ -213,7 +215,7 @@ def test_fewer_layers_are_a_smaller_model():
 def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
     runs = []
     monkeypatch.setattr(bench.Bench, "scoring", lambda self: runs.append(1) or {"seconds": 1e6, "tokens": 1})
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert (
         len(runs) == 1 and result["stages"]["scoring"]["warm"] is False and result["stages"]["update"]["warm"] is True
     )
@@ -221,7 +223,7 @@ def test_a_repetition_that_would_not_end_in_time_is_left_out(monkeypatch):
 
 def test_what_hangs_on_a_stage_that_failed_says_so(monkeypatch):
     monkeypatch.setattr(bench.Bench, "_generate", lambda *_: 1 / 0)
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert (
         "sampling failed" in result["stages"]["scoring"]["failed"]
         and "sampling failed" in result["stages"]["update"]["failed"]
@@ -234,16 +236,16 @@ def test_models_that_do_not_fit_leave_a_result(monkeypatch):
 
     monkeypatch.setattr(bench.Bench, "_random_model", full)
     written = []
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, written.append)
     assert (
         written == [result]
         and result["failed"] == "MemoryError: no room for the weights"
-        and "no room" in bench_report.format_result(result)
+        and "no room" in command.format_result(result)
     )
 
 
 def test_time_that_is_over_is_said():
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda so_far: None)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 0, lambda so_far: None)
     assert (
         all("--minutes" in stage["failed"] for stage in result["stages"].values())
         and "official_over_ours" not in result
@@ -257,7 +259,7 @@ def test_a_stage_that_goes_on_too_long_is_cut_off_and_the_others_are_kept(monkey
             time.sleep(0.01)
 
     monkeypatch.setattr(bench.Bench, "step", endless)
-    result = bench_report.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
+    result = command.measure("tiny", recipes.load("tiny-4.1", CHANGES), "cpu", 5, lambda so_far: None)
     assert "The 5 minutes of this call were over" in result["stages"].pop("step")["failed"]
     assert result["stages"] and all("seconds" in stage for stage in result["stages"].values())
 
@@ -285,14 +287,14 @@ def test_the_engine_that_samples_is_measured_again_at_another_batch_size(batch_s
 def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measured(monkeypatch):
     monkeypatch.setattr(plan, "memory_here", lambda: (141e9, "The GPU"))
     recipe = recipes.load("scale-8b")
-    large, small = (bench_report.settled(name, recipe).runtime for name in ("llama-3.1-8b", "pythia-1b"))
+    large, small = (command.settled(name, recipe).runtime for name in ("llama-3.1-8b", "pythia-1b"))
     assert not large.gradient_checkpointing and large.micro_batch < small.micro_batch
     monkeypatch.setattr(plan, "memory_here", lambda: (80e9, "The GPU"))
-    whole, half = (bench_report.settled("llama-3.1-8b", recipe, layers).runtime for layers in (None, 16))
+    whole, half = (command.settled("llama-3.1-8b", recipe, layers).runtime for layers in (None, 16))
     assert whole.gradient_checkpointing and whole.micro_batch == 1 and whole.batch_size < 32
     assert half.micro_batch > 1 and half.batch_size >= 32
     fixed = recipes.load("tiny-4.1")
-    assert bench_report.settled("tiny", fixed) is fixed
+    assert command.settled("tiny", fixed) is fixed
 
 
 @pytest.mark.parametrize(
@@ -306,14 +308,14 @@ def test_what_a_recipe_leaves_to_the_planner_is_set_for_the_model_that_is_measur
 def test_what_is_wrong_is_one_sentence(arguments, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=sentence.replace("?", r"\?")):
-        bench_report.main(arguments)
+        command.main(arguments)
 
 
 def test_without_a_checkout_the_result_lies_in_the_working_directory(tmp_path, monkeypatch):
-    assert bench_report._results_folder() == ROOT / "benchmarks/results"
-    monkeypatch.setattr(bench_report, "ROOT", tmp_path / "site-packages")
+    assert command._results_folder() == ROOT / "benchmarks/results"
+    monkeypatch.setattr(command, "ROOT", tmp_path / "site-packages")
     monkeypatch.chdir(tmp_path)
-    assert bench_report._results_folder() == tmp_path
+    assert command._results_folder() == tmp_path
 
 
 YAML = """

@@ -22,7 +22,8 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 
 from rvlib.lm import processes
 from rvlib.lm.data import tiny
-from rvlib.lm.experiments import bench, recipe
+from rvlib.lm.experiments import recipe
+from rvlib.lm.experiments.bench import bench
 from rvlib.lm.models import policies
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim import adam

@@ -1,5 +1,8 @@
 """Every check accepts right answers and says what is wrong with wrong ones, without giving the answer away."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -46,7 +49,7 @@ ANSWERS = {
     "exact-order": (1 / 24, [(1 / 12, "one sign"), (0.25, "count the orders")]),
     "swapped-best": ((0.3, 0.45), [((0.45, 0.3), "left side")]),
     "prefixes": (11111, [(100000, "outputs"), (11110, "empty prefix"), (5, "a row for each")]),
-    "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal")]),
+    "least-jacobian": (np.sqrt(2), [(1.0, "not equal"), (0.085, "not equal"), (-1.4, "not negative")]),
     "enough-prompts": (
         32,
         [(31.25, "whole"), (0, "at least 1"), (-5, "at least 1"), (25, "square root"), (31, "below 0"), (40, "fewer")],
@@ -90,14 +93,59 @@ def test_right_and_wrong(slug, capsys):
         )
 
 
-def test_answers_that_are_none():
+def test_an_exercise_that_does_not_exist():
     with pytest.raises(ValueError, match="slug must name an exercise, got 'nothing'; there are "):
         exercises.check("nothing", 1)
-    for answer in ("a lot", None, (1, 2), np.nan):
-        with pytest.raises(ValueError, match="answer must be 1 number, got"):
-            exercises.check("best-cut", answer)
-    with pytest.raises(ValueError, match="answer must be 2 numbers"):
-        exercises.check("thousandth-of-the-variance", 1)
+
+
+@pytest.mark.parametrize(
+    "slug, answer, words",
+    [
+        *(
+            ("silent-group", answer, "give one number, as 0.25")
+            for answer in (
+                "a lot",
+                "",
+                "nan",
+                None,
+                ...,
+                (1, 2),
+                [],
+                [[1], [1, 2]],
+                {},
+                1j,
+                np.nan,
+                np.inf,
+                1e300,
+                10**400,
+            )
+        ),
+        *(("silent-group", answer, "give a share") for answer in ("41%", " 41.12 % ", ["41 %"])),
+        *(("silent-group", answer, "decimal point") for answer in ("0,41", "0,4112", ["0,4112"])),
+        ("silent-group", "2/5", "without quotation marks"),
+        *(("swapped-best", answer, "2 numbers in parentheses") for answer in (1, "0.3, 0.45", None, (1, 2, 3))),
+        ("swapped-best", ("30 %", "45 %"), "give a share"),
+        ("swapped-best", ("0,3", "0,45"), "decimal point"),
+        ("rough-loses", 1, "3 numbers in parentheses"),
+    ],
+)
+def test_what_is_no_number_is_told_in_a_sentence_how_to_write_it(slug, answer, words, capsys):
+    assert exercises.check(slug, answer) is False
+    out = capsys.readouterr().out
+    assert out.startswith("Not yet: ") and words in out and out.endswith(".\n") and out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [" 0.4112 ", np.float32(0.4112), np.array(0.4112), [0.4112], Fraction(4112, 10_000), Decimal("0.4112")]
+)
+def test_a_number_in_another_form_is_a_number(answer):
+    assert exercises.check("silent-group", answer) is True
+
+
+@pytest.mark.parametrize("slug", [slug for slug, exercise in EXERCISES.items() if exercise.numbers == 1])
+def test_no_number_ends_in_a_traceback(slug):
+    for number in (0, -1, -1e6, 1e12, 1e99):
+        exercises.check(slug, number)
 
 
 @pytest.mark.parametrize(

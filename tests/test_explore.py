@@ -868,7 +868,7 @@ def test_no_joint_state_draws_what_is_no_number(node):
     ],
 )
 def test_a_state_without_an_answer_says_so(node, name, change, said):
-    """A grade that is the same for all teachers has no correlation; a run whose steps are too large diverges;
+    """A predictor that is the same for all teachers has no correlation; a run whose steps are too large diverges;
     training on the two worst samples of each group ends below its start.
     """
     figure = next(kind for kind in KINDS if kind.name == name)(**change)
@@ -1024,7 +1024,7 @@ def test_the_page_has_the_study_as_it_is():
 
 
 def test_the_page_offers_all_that_the_study_has(study):
-    assert set(predictors.PREDICTORS.values()) == set(study.scores)
+    assert set(predictors.PREDICTORS.values()) == set(study.predictors)
     assert set(predictors.OUTCOMES.values()) == set(teacher_study.OUTCOMES)
     assert list(predictors.POLICIES) == study.policies and list(predictors.ALGORITHMS) == study.algorithms
     assert predictors.TEACHERS == len(study.teachers)

@@ -19,7 +19,9 @@ import huggingface_hub.errors as hub
 from rvlib import cli
 from rvlib.files import RESULTS
 from rvlib.lm.data import tiny
-from rvlib.lm.experiments import cost, dry_run, plan, planned_stages, rates, recipe, run
+from rvlib.lm.experiments import cost, recipe, run
+from rvlib.lm.experiments.bench import rates
+from rvlib.lm.experiments.planning import dry_run, plan, planned_stages
 from rvlib.lm.models import policies, reward_models
 from rvlib.lm.models.adapters import add_adapter
 from rvlib.lm.optim import adam
@@ -422,7 +424,7 @@ def test_an_engine_that_was_not_measured_is_planned_as_the_best_that_was():
 def test_the_wheel_has_the_rates_that_were_measured():
     kept = json.loads((pathlib.Path(__file__).parents[1] / "rvlib/data/results/rates.json").read_text(encoding="utf-8"))
     assert kept == {gpu: vars(shares) for gpu, shares in rates.table().items()}, (
-        "run python -m rvlib.lm.experiments.rates"
+        "run python -m rvlib.lm.experiments.bench.rates"
     )
 
 
@@ -514,7 +516,7 @@ def test_a_step_takes_longer_for_more_of_everything():
 def test_the_book_has_the_plans_as_they_are():
     for name, content in (("plans.json", dry_run.plans()), ("small_study.json", dry_run.study())):
         kept = json.loads((RESULTS / name).read_text(encoding="utf-8"))
-        assert kept == content, "run python -m rvlib.lm.experiments.dry_run"
+        assert kept == content, "run python -m rvlib.lm.experiments.planning.dry_run"
 
 
 def test_every_fixed_function_can_be_planned():

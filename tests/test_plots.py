@@ -126,7 +126,7 @@ def test_drive_follows_its_sliders(monkeypatch):
     assert np.allclose(line.figure.data[0].y, line.view.data[0].y)
     monkeypatch.setenv("RVLIB_STATIC", "1")
     assert set(line._repr_mimebundle_()) == {"text/html"}
-    assert "controls: slope, shift" in line._repr_mimebundle_()["text/html"]
+    assert "(slope, shift) need a running kernel" in line._repr_mimebundle_()["text/html"]
 
 
 CSS = (PACKAGE / "explore/web/explore.css").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from rvlib import hypotheses, metrics, predictors, teacher_study
 from rvlib.audit.verdicts import measured_reliability
 from rvlib.predictors import PREDICTORS, MeasuredReplies
-from rvlib.tabular import scores
+from rvlib.tabular.predictors import exact_predictors
 
 
 def replies(proxy, truth, outputs=None, probs=None):
@@ -69,12 +69,39 @@ def test_uniform_accuracy_counts_a_reply_once_however_often_it_was_drawn():
     )
 
 
-def test_many_draws_estimate_the_exact_scores_of_a_tabular_policy():
+def test_an_accuracy_by_chance_is_the_mean_over_all_orders_of_the_rewards():
+    truth = np.array([[1.0, 3.0, 3.0, 2.0]])
+    orders = [replies([order], truth) for order in itertools.permutations([1.0, 2.0, 3.0, 4.0])]
+    once = predictors.chance_levels(orders[0])
+    for name in once.keys() - {"accuracy, off-policy pairs"}:
+        assert once[name] == pytest.approx(np.mean([PREDICTORS[name](order) for order in orders])), name
+    # The first reply was drawn twice: this pair is ordered right whichever rewards the replies get.
+    outputs = [[0, 0, 1, 2]]
+    drawn = [
+        replies([[a, a, b, c]], [[1.0, 1.0, 3.0, 2.0]], outputs) for a, b, c in itertools.permutations([1.0, 2.0, 3.0])
+    ]
+    levels = predictors.chance_levels(drawn[0])
+    assert levels["accuracy, uniform pairs"] == 0.5
+    assert levels["accuracy, on-policy pairs"] == pytest.approx(
+        np.mean([PREDICTORS["accuracy, on-policy pairs"](d) for d in drawn])
+    )
+    alone = predictors.chance_levels(replies([[1.0, 1.0]], [[2.0, 2.0]], [[0, 0]]))
+    assert np.isnan(alone["accuracy, uniform pairs"]) and alone["accuracy, on-policy pairs"] == 1
+
+
+def test_a_reward_model_of_two_levels_has_a_lower_accuracy_by_chance():
+    rng = np.random.default_rng(0)
+    fine, truth = rng.normal(size=(2, 3, 40))
+    levels = [predictors.chance_levels(replies(r, truth)) for r in (fine, (fine > 0).astype(float))]
+    assert levels[0]["accuracy, on-policy pairs"] == 0.5 > 0.3 > levels[1]["accuracy, on-policy pairs"]
+
+
+def test_many_draws_estimate_the_exact_predictors_of_a_tabular_policy():
     rng = np.random.default_rng(1)
     probs, proxy, truth = rng.dirichlet(np.ones(6)), rng.normal(size=6), rng.normal(size=6)
     drawn = rng.choice(6, (4, 250), p=probs)
     measured = replies(proxy[drawn], truth[drawn], drawn, probs[drawn])
-    exact = scores.teacher_scores(probs, proxy, truth)
+    exact = exact_predictors(probs, proxy, truth)
     assert predictors.reward_variance(measured) == pytest.approx(exact["reward variance"], rel=0.1)
     assert predictors.covariance(measured) == pytest.approx(exact["covariance"], rel=0.15, abs=0.03)
     assert predictors.weighted_covariance(measured) == pytest.approx(
@@ -113,7 +140,7 @@ def study():
         algorithms=["rloo", "grpo"],
         seeds=[0],
         teachers=[str(i) for i in range(20)],
-        scores=noise | {"covariance": gain[:, :, 0].mean(1), "correlation": -gain[:, :, 0].mean(1)},
+        predictors=noise | {"covariance": gain[:, :, 0].mean(1), "correlation": -gain[:, :, 0].mean(1)},
         steps=np.array([0.0, 1, 2, 3]),
         truth=curves,
         kl=kl,
@@ -143,7 +170,7 @@ def test_a_predictor_that_knows_wins_and_one_that_is_the_opposite_is_contradicte
     assert teacher_study.how_often_right(study, "covariance", "rloo") > 0.9
 
 
-def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_picks_by_lot():
+def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_predictor_picks_by_lot():
     outcome = np.array([1.0, 2.0, 6.0])
     assert teacher_study.regret(np.array([0.0, 1.0, 2.0]), outcome) == 0
     assert teacher_study.regret(np.array([1.0, 1.0, 1.0]), outcome) == pytest.approx(1)
@@ -151,10 +178,12 @@ def test_regret_is_0_for_the_best_pick_1_for_one_by_lot_and_a_constant_score_pic
     assert teacher_study.spearman(np.ones(3), outcome) == 0
 
 
-def test_a_part_of_the_study_has_the_scores_and_curves_of_its_reward_models(study):
+def test_a_part_of_the_study_has_the_predictors_and_curves_of_its_reward_models(study):
     subset = study.among(["7", "3"])
     assert subset.teachers == ["7", "3"] and subset.policies == study.policies
-    assert np.array_equal(subset.scores["covariance"], study.scores["covariance"][:, [7, 3]])
+    assert np.array_equal(subset.predictors["covariance"], study.predictors["covariance"][:, [7, 3]])
+    known = dataclasses.replace(study, chance={"harm-aware accuracy": np.arange(60.0).reshape(3, 20)})
+    assert known.under("b").among(["7", "3"]).chance["harm-aware accuracy"].tolist() == [[27, 23]]
     for outcome in teacher_study.OUTCOMES:
         assert np.array_equal(subset.outcome(outcome), study.outcome(outcome)[..., [7, 3]])
     for names, got in ((["7", "luck"], "'luck'"), ([], "none")):
@@ -163,7 +192,7 @@ def test_a_part_of_the_study_has_the_scores_and_curves_of_its_reward_models(stud
             study.among(names)
 
 
-def test_the_ground_truth_is_no_candidate_where_it_is_left_out(study):
+def test_the_ground_truth_is_no_reward_model_where_it_is_left_out(study):
     owned = dataclasses.replace(study, teachers=[*study.teachers[:19], "the ground truth"])
     assert owned.without_ground_truth().teachers == study.teachers[:19]
     assert study.without_ground_truth().teachers == study.teachers
@@ -180,6 +209,6 @@ def test_an_audit_says_what_its_order_lost_without_the_ground_truth_and_whether_
         assert f"{regret:.0%} under {algorithm.upper()}" in sentence and f"{100 * lead.value:.0f} [" in sentence
         doubtful.append(lead.low <= 0)
     assert ("not better beyond doubt" in sentence) == any(doubtful)
-    clear = study.scores | {"accuracy, on-policy pairs": -study.scores["covariance"]}
-    monkeypatch.setattr(teacher_study, "load", lambda: dataclasses.replace(study, scores=clear))
+    clear = study.predictors | {"accuracy, on-policy pairs": -study.predictors["covariance"]}
+    monkeypatch.setattr(teacher_study, "load", lambda: dataclasses.replace(study, predictors=clear))
     assert "beyond doubt" not in measured_reliability.__wrapped__()

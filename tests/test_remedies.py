@@ -126,7 +126,7 @@ def test_what_a_fixed_step_divides_away_changes_nothing_in_expectation_and_somet
     def truth(name, plain):
         policies = TabularPolicies(WORLD.logits, plain=plain)
         return remedies.train_in_expectation(
-            WORLD, REMEDIES[name], policies=policies, steps=10, group_size=3, learning_rate=1.0
+            WORLD, REMEDIES[name], policies=policies, steps=10, num_generations=3, learning_rate=1.0
         ).truth
 
     for name in ("scale by 10", "centre"):
@@ -137,7 +137,7 @@ def test_what_a_fixed_step_divides_away_changes_nothing_in_expectation_and_somet
 
 @pytest.mark.parametrize("ranks", [[], [2]])
 def test_fewer_than_two_samples_teach_nothing(ranks):
-    outcome = remedies.train_in_expectation(WORLD, REMEDIES["nothing"], steps=2, group_size=3, ranks=ranks)
+    outcome = remedies.train_in_expectation(WORLD, REMEDIES["nothing"], steps=2, num_generations=3, ranks=ranks)
     assert (outcome.truth == outcome.truth[:, :1]).all()
 
 
@@ -182,4 +182,4 @@ def test_bad_arguments_are_told_in_a_sentence():
     with pytest.raises(ValueError, match="got one that compares prompts; use train"):
         remedies.train_in_expectation(WORLD, REMEDIES["curriculum"])
     with pytest.raises(ValueError, match="ranks must be whole numbers from 0 to 2, got \\[0, 3\\]"):
-        remedies.train_in_expectation(WORLD, REMEDIES["nothing"], group_size=3, ranks=[0, 3])
+        remedies.train_in_expectation(WORLD, REMEDIES["nothing"], num_generations=3, ranks=[0, 3])

@@ -31,9 +31,11 @@ from rvlib import cli, predictors, results
 from rvlib.files import write_folder, write_whole
 from rvlib.lm.data import sources, tiny
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import dry_run, jobs, plan, recipe, report, report_tables, run_once, stages, teachers
+from rvlib.lm.experiments import jobs, recipe, report, run_once, stages, teachers
 from rvlib.lm.experiments import run as runs
+from rvlib.lm.experiments.planning import dry_run, plan
 from rvlib.lm.experiments.recipe.files import flatten, read_tree
+from rvlib.lm.experiments.report.tables import tables
 from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.table import Table
 from rvlib.lm.experiments.trainings import Part, trainings
@@ -249,7 +251,7 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
 def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
     teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
     assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
-    heads = report_tables.tables(report.load(whole), "tiny")[1].header
+    heads = tables(report.load(whole), "tiny")[1].header
     assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
 
@@ -911,7 +913,7 @@ def test_a_report_is_readable_in_80_columns(name, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80 and "…" not in out
     made = report.load(name)
-    shown = [table for policy in made["policies"] for table in report_tables.tables(made, policy) if table.rows]
+    shown = [table for policy in made["policies"] for table in tables(made, policy) if table.rows]
     assert {word for table in shown for head in table.header for word in head.split()} <= set(out.split())
     cells = [cell for table in shown for row in table.rows for cell in row[1:]]
     assert all(part in out for cell in cells for part in cell.replace(" [", "|[").split("|"))
@@ -919,7 +921,7 @@ def test_a_report_is_readable_in_80_columns(name, monkeypatch, capsys):
 
 @pytest.mark.parametrize("cell", ["-0.93 [-0.99, -0.50]", "-0.933 ± 0.321"])
 def test_a_wide_table_breaks_no_heading_and_no_interval_at_80_columns(cell):
-    heads = ["candidate", "Spearman, gain", "top-1 regret, gain", "gain at equal KL", "Spearman, loss to hacking"]
+    heads = ["predictor", "Spearman, gain", "top-1 regret, gain", "gain at equal KL", "Spearman, loss to hacking"]
     table = Table("Which?", heads, [[name, *[cell] * 4] for name in predictors.PREDICTORS])
     console = rich.console.Console(width=80)
     with console.capture() as capture:

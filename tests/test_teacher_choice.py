@@ -16,8 +16,11 @@ pytest.importorskip(
 
 from rvlib import predictors, teacher_study  # noqa: E402
 from rvlib.lm.data.prompts import Preference, Prompt  # noqa: E402
-from rvlib.lm.experiments import plan, recipe, report, report_page, report_tables, stages, teacher_choice, teachers  # noqa: E402
+from rvlib.lm.experiments import recipe, report, stages, teacher_choice, teachers  # noqa: E402
 from rvlib.lm.experiments import run as runs  # noqa: E402
+from rvlib.lm.experiments.planning import plan  # noqa: E402
+from rvlib.lm.experiments.report.page import page  # noqa: E402
+from rvlib.lm.experiments.report.tables import tables  # noqa: E402
 from rvlib.lm.experiments.run_folder import Run  # noqa: E402
 from rvlib.lm.experiments.teachers import text_noise  # noqa: E402
 from rvlib.lm.training import supervised  # noqa: E402
@@ -102,7 +105,7 @@ def test_the_plan_trains_on_as_few_pairs_as_the_recipe_says():
     assert tenth == pytest.approx(whole / 10, rel=0.01)
 
 
-def test_candidates_are_the_predictors_that_the_measured_replies_allow():
+def test_predictors_are_those_that_the_measured_replies_allow():
     rng = np.random.default_rng(0)
     proxy, truth = rng.normal(size=(2, 3, 4))
     records = [
@@ -110,17 +113,17 @@ def test_candidates_are_the_predictors_that_the_measured_replies_allow():
         *[{"replies": ["d"] * 4, "log_probs": [-1.0] * 4}] * 2,  # no two replies differ
     ]
     off_policy = np.array([[1.0, 0.0]] * 3), np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
-    scores = teacher_choice.candidates(records, proxy, truth, *off_policy)
-    assert list(scores) == [name for name in predictors.PREDICTORS if name != "best-of-16 gain"]
-    assert scores["accuracy, off-policy pairs"] == pytest.approx(2 / 3, abs=1e-5)
+    measured = teacher_choice.predictors_of(records, proxy, truth, *off_policy)
+    assert list(measured) == [name for name in predictors.PREDICTORS if name != "best-of-16 gain"]
+    assert measured["accuracy, off-policy pairs"] == pytest.approx(2 / 3, abs=1e-5)
     centred = [values - values.mean(-1, keepdims=True) for values in (proxy, truth / truth.std(ddof=1))]
-    assert scores["covariance"] == pytest.approx((centred[0] * centred[1]).sum(-1).mean() / 3, rel=1e-4)
+    assert measured["covariance"] == pytest.approx((centred[0] * centred[1]).sum(-1).mean() / 3, rel=1e-4)
     weights = np.exp([record["log_probs"] for record in records])
-    assert scores["π²-weighted covariance"] == pytest.approx((weights * centred[0] * centred[1]).mean(), rel=1e-4)
+    assert measured["π²-weighted covariance"] == pytest.approx((weights * centred[0] * centred[1]).mean(), rel=1e-4)
     different = [(0, 1), (0, 3), (1, 2), (1, 3), (2, 3)]  # "a" was drawn twice, so each of its pairs counts half
     right = np.array([(proxy[0, i] - proxy[0, j]) * (truth[0, i] - truth[0, j]) > 0 for i, j in different])
     halves = np.array([0.5, 0.5, 0.5, 1, 0.5])
-    assert scores["accuracy, uniform pairs"] == pytest.approx((right * halves).sum() / halves.sum(), abs=1e-5)
+    assert measured["accuracy, uniform pairs"] == pytest.approx((right * halves).sum() / halves.sum(), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -157,26 +160,26 @@ def made(one_thread, tmp_path_factory):
         return folder / "run", runs.run(recipe.load(folder / "smoke.yaml"), folder / "run")
 
 
-def test_the_small_study_ends_in_a_table_of_candidates_with_intervals_over_teachers(made):
+def test_the_small_study_ends_in_a_table_of_predictors_with_intervals_over_teachers(made):
     _, result = made
     teachers = result["policies"]["smollm2-135m"]
-    assert len(teachers) == 8 and all(list(t["candidates"]) == list(predictors.PREDICTORS) for t in teachers.values())
+    assert len(teachers) == 8 and all(list(t["predictors"]) == list(predictors.PREDICTORS) for t in teachers.values())
     study = teacher_choice.study(result, "smollm2-135m")
     gains = {key: np.diff(np.array(teacher["ground_truth"])[:, [0, -1]])[:, 0] for key, teacher in teachers.items()}
     outcomes = teacher_choice.outcomes(study)
     assert all(outcomes[key]["gain"] == pytest.approx(gain) for key, gain in gains.items())
     compared = teacher_choice.comparison(study)
     for name, (order, lost, *_) in compared.items():
-        scores = np.array([teacher["candidates"][name] for teacher in teachers.values()])
+        values = np.array([teacher["predictors"][name] for teacher in teachers.values()])
         means = np.array([gain.mean() for gain in gains.values()])
-        assert order.value == pytest.approx(float(teacher_study.spearman(scores, means)))
-        assert lost.value == pytest.approx(float(teacher_study.regret(scores, means))) and order.low <= order.high
-    *_, of_teachers, of_candidates = report_tables.tables(result, "smollm2-135m")
-    assert len(of_teachers.rows) == 8 and [row[0] for row in of_candidates.rows] == list(predictors.PREDICTORS)
-    assert "best-of-16 gain" in report_page.page(result)
+        assert order.value == pytest.approx(float(teacher_study.spearman(values, means)))
+        assert lost.value == pytest.approx(float(teacher_study.regret(values, means))) and order.low <= order.high
+    *_, of_teachers, of_predictors = tables(result, "smollm2-135m")
+    assert len(of_teachers.rows) == 8 and [row[0] for row in of_predictors.rows] == list(predictors.PREDICTORS)
+    assert "best-of-16 gain" in page(result)
 
 
-def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
+def test_a_run_keeps_the_rewards_from_which_its_predictors_come(made):
     folder, result = made
     measured = json.loads((folder / "measure/smollm2-135m/measure.json").read_text())
     teacher = measured["two-levels"]
@@ -185,24 +188,24 @@ def test_a_run_keeps_the_rewards_from_which_its_candidates_come(made):
     run = Run(recipe.load(folder.parent / "smoke.yaml"), folder)
     rewards = np.array(teacher["rewards"])
     truth, off_policy_truth = (stages.labels(run, "smollm2-135m")[f"measure{end}"] for end in ("", "_off_policy"))
-    again = teacher_choice.candidates(
+    again = teacher_choice.predictors_of(
         stages.initial_replies(run, "smollm2-135m").measured,
         (rewards - rewards.mean()) / rewards.std(ddof=1),
         np.array(truth),
         np.array(teacher["off_policy_rewards"]),
         np.array(off_policy_truth),
     )
-    assert again == result["policies"]["smollm2-135m"]["two-levels"]["candidates"]
+    assert again == result["policies"]["smollm2-135m"]["two-levels"]["predictors"]
 
 
 @pytest.mark.parametrize("name", ["tiny-4.1", "small-4.1-cpu"])
-def test_a_report_made_before_there_were_candidates_has_the_tables_that_it_had(name):
+def test_a_report_made_before_there_were_predictors_has_the_tables_that_it_had(name):
     kept = report.load(name)
     (policy,) = kept["policies"]
-    assert teacher_choice.study(kept, policy) is None and len(report_tables.tables(kept, policy)) == 5
+    assert teacher_choice.study(kept, policy) is None and len(tables(kept, policy)) == 5
 
 
-def test_few_teachers_have_candidates_but_no_comparison(made):
+def test_few_teachers_have_predictors_but_no_comparison(made):
     _, result = made
     few = dict(list(result["policies"]["smollm2-135m"].items())[:7])
     assert teacher_choice.study(result | {"policies": {"few": few}}, "few") is None

@@ -123,6 +123,15 @@ def test_a_study_goes_on_with_the_parts_that_are_missing(world, tmp_path, monkey
     teaching.collect(SMALL, tmp_path, tmp_path / "whole.json")
     study = teacher_study.load(tmp_path / "whole.json")
     assert study.missing == [] and study.truth.shape == (3, 2, 1, 3, 3)
+    assert study.chance["accuracy, on-policy pairs"].shape == (3, 3)
+    older = json.loads((tmp_path / "whole.json").read_text())
+    for row in older["measured"].values():  # as an older version wrote it
+        row["scores"] = row.pop("predictors")
+        del row["chance"]
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    before = teacher_study.load(tmp_path / "older.json")
+    assert before.chance == {} and before.predictors.keys() == study.predictors.keys()
+    assert all(np.array_equal(before.predictors[name], values) for name, values in study.predictors.items())
     with pytest.raises(ValueError, match="got none; run `rvlib study`"):
         (tmp_path / "none.json").write_text(json.dumps(partial | {"parts": {}}))
         teacher_study.load(tmp_path / "none.json")

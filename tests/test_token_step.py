@@ -10,6 +10,7 @@ import pathlib
 import runpy
 import warnings
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from rvlib.lm.data import tiny
 from rvlib.lm.experiments import recipe
+from rvlib.lm.experiments.bench import bench
 from rvlib.lm.models import policies
 from rvlib.lm.models.adapters import add_adapter, without_adapter
 from rvlib.lm.sampling import cuda_graph, engines, token_step
@@ -54,6 +56,7 @@ FAMILIES = {
         "attn_logit_softcapping": 2.0,
         "final_logit_softcapping": 3.0,
     },
+    "phimoe": GROUPED | {"sliding_window": 5, "num_local_experts": 4},  # whose layers are not told of their window
 }
 
 
@@ -70,11 +73,12 @@ def recorded(monkeypatch):
     """Steps are captured as by `record`; a list of the captured."""
     captured = []
 
-    def capture(step, pool):
+    def run_and_capture(step, pool):
+        step()
         captured.append(record(step))
         return captured[-1]
 
-    monkeypatch.setattr(token_step, "capture", capture)
+    monkeypatch.setattr(token_step, "run_and_capture", run_and_capture)
     return captured
 
 
@@ -189,7 +193,7 @@ def test_a_replayed_step_draws_what_the_step_itself_draws(recorded, monkeypatch)
     first, again = drawn(policy), drawn(policy)
     captured = len(recorded)
     assert first == again and captured > 4  # replayed from the first step of a size on, and captured once
-    monkeypatch.setattr(token_step, "capture", lambda step, pool: None)
+    monkeypatch.setattr(token_step, "run_and_capture", lambda step, pool: step())
     assert drawn(make_policy()) == first != drawn(make_policy(), seed=1)
     assert len(recorded) == captured
 
@@ -232,7 +236,7 @@ def test_several_sizes_are_kept_until_they_are_too_large(recorded, monkeypatch):
     captured = len(recorded)
     for num_generations, max_new_tokens in sizes:
         check(policy, drawn(policy, num_generations, max_new_tokens), num_generations)
-    kept = cuda_graph._captured[policy.model].steps
+    kept = cuda_graph._captured[policy.model][1]
     assert len(recorded) == captured and len(kept) == 3
     largest = max(step.nbytes for step in kept.values())
     monkeypatch.setattr(cuda_graph, "KEPT_BYTES", largest)
@@ -253,20 +257,22 @@ def test_what_is_kept_does_not_keep_the_model(recorded):
 
 
 def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
-    policy = make_policy()
+    policy, other = make_policy(), make_policy(seed=1)
+    drawn(other, 2, 3)
 
     def draw(engine):
         with torch_seed(2):
             return generate(policy, PROMPTS, 4, max_new_tokens=6, engine=engine)
 
     expected = draw("generate")
+    calls = []
 
     def fail(step, pool):
+        calls.append(step)
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    calls = []
-    monkeypatch.setattr(token_step, "capture", fail)
-    monkeypatch.setattr(cuda_graph, "_sample", lambda *a, run=cuda_graph._sample: calls.append(0) or run(*a))
+    assert other.model in cuda_graph._captured
+    monkeypatch.setattr(token_step, "run_and_capture", fail)
     for _ in range(2):
         with pytest.warns(
             UserWarning,
@@ -275,6 +281,7 @@ def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
         ):
             assert draw("graph") == expected
     assert len(calls) == 1  # it is not tried again
+    assert other.model not in cuda_graph._captured  # its graphs would draw other random numbers from then on
     policy = make_policy()
     policy.model.config.layer_types = ["full_attention", "linear_attention"] * 2
     assert cuda_graph.unsupported(policy.model).endswith("has layers of the kinds full_attention, linear_attention")
@@ -282,54 +289,133 @@ def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
     monkeypatch.setattr(type(policy.model), "_supports_attention_backend", False)
     with pytest.warns(UserWarning, match="LlamaForCausalLM does not let another attention function take the place"):
         assert draw("graph") == expected
+    policy.model.model.norm.to("meta")
+    assert cuda_graph.unsupported(policy.model) == "its weights are not all on this process's device"
 
 
 def test_a_model_that_keeps_to_its_own_attention_is_not_sampled_wrongly(monkeypatch):
     policy = make_policy()
     own = policy.model.config._attn_implementation
-    monkeypatch.setattr(token_step, "BLOCK", 64)  # all places, as a mask of transformers' own has them
-    monkeypatch.setattr(token_step, "attention_of_a_step", lambda config: contextlib.nullcontext(own))
+    monkeypatch.setattr(token_step, "ATTENTION", own)
     with pytest.warns(UserWarning, match="not every layer attends as it is told"):
         assert complete(policy, PROMPTS, 2, max_new_tokens=4, engine="graph").logprobs is None
 
 
-def test_a_step_that_would_wait_is_refused_before_it_is_captured(recorded, monkeypatch):
-    """Not during the capture, which would leave the GPU's random numbers unusable for `generate`."""
-    modes, captured = [], []
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-    monkeypatch.setattr(token_step, "capture", lambda step, pool: captured.append(list(modes)))
-    start = token_step.TokenStep.start
+def test_attention_takes_a_mask_for_all_heads_or_one_for_each():
+    with torch_seed(0):
+        query, states, masks = torch.randn(3, 4, 1, 8), torch.randn(2, 3, 2, 5, 8), torch.randn(3, 4, 1, 5)
+    for mask in (masks, masks[:, :1]):
+        key, value = (each.repeat_interleave(2, 1) for each in states)
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen, _ = token_step.attention(None, query, *states, mask, on_attention=id, capped=True)
+        assert torch.allclose(seen, expected.transpose(1, 2), atol=1e-6)
 
-    def on_a_gpu(self, *args):
-        self.pool = (0, 1)
-        start(self, *args)
 
-    monkeypatch.setattr(token_step.TokenStep, "start", on_a_gpu)
-    drawn(make_policy(), max_new_tokens=2)
-    assert captured == [["error", "default"]] and modes == ["error", "default"]
+@pytest.mark.parametrize("name", token_step.BEYOND_A_MASK)
+def test_attention_with_more_than_scores_and_a_mask_is_refused(name):
+    states = torch.ones(1, 2, 1, 4)
+    arguments = {"on_attention": id, "capped": True}
+    token_step.attention(None, states, states, states, torch.zeros(1, 1, 1, 1), **arguments, **{name: None})
+    with pytest.raises(RuntimeError, match="its attention has more than scores and a mask"):
+        token_step.attention(None, states, states, states, torch.zeros(1, 1, 1, 1), **arguments, **{name: states})
 
-    def wait(self, model):
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """What `run_and_capture` asks of torch.cuda, without a GPU: what was done, in order."""
+    done = []
+    generator = SimpleNamespace(clone_state=lambda: "the state of before")
+    generator.graphsafe_set_state = lambda state: done.append(f"generator: {state}")
+
+    @contextlib.contextmanager
+    def graph(captured, pool):
+        done.append("capture")
+        yield
+        done.append("captured")
+
+    fakes = {
+        "graph": graph,
+        "CUDAGraph": lambda: SimpleNamespace(replay="replay"),
+        "current_stream": lambda: "the stream of before",
+        "set_stream": lambda stream: done.append(f"stream: {stream}"),
+        "current_device": lambda: 0,
+        "default_generators": (generator,),
+        "set_sync_debug_mode": lambda mode: done.append(f"waiting: {mode}"),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return done
+
+
+def test_a_step_is_run_where_waiting_is_an_error_and_then_captured(cuda):
+    assert token_step.run_and_capture(lambda: cuda.append("step"), (0, 1)) == "replay"
+    assert cuda == ["waiting: error", "step", "waiting: default", "capture", "step", "captured"]
+    assert token_step.run_and_capture(lambda: cuda.append("step"), None) is None and cuda[6:] == ["step"]
+
+
+def test_a_step_that_would_wait_is_refused_before_it_is_captured(cuda):
+    """Before the capture, whose error would say less and may leave the GPU's generator unusable."""
+
+    def wait():
         raise RuntimeError("called a synchronizing CUDA operation")
 
-    monkeypatch.setattr(token_step.TokenStep, "step", wait)
-    with pytest.warns(UserWarning, match=r"did not run \(called a synchronizing CUDA operation\)"):
-        complete(make_policy(), PROMPTS, 2, max_new_tokens=4, engine="graph")
-    assert len(captured) == 1 and modes == 2 * ["error", "default"]
+    with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+        token_step.run_and_capture(wait, (0, 1))
+    assert cuda == ["waiting: error", "waiting: default"]
+
+
+def test_a_capture_that_fails_gives_back_the_stream_and_the_random_numbers(cuda):
+    """As `torch.cuda.graph` does not if its capture ends with an error: then it raises before it has left."""
+
+    def step():
+        if cuda[-1] == "capture":
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        token_step.run_and_capture(step, (0, 1))
+    assert cuda[2:] == ["capture", "stream: the stream of before", "generator: the state of before"]
 
 
 def test_memory_that_runs_out_is_told_as_torch_tells_it(monkeypatch):
     def fail(step, pool):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(token_step, "capture", fail)
+    monkeypatch.setattr(token_step, "run_and_capture", fail)
     with pytest.raises(torch.OutOfMemoryError):
         drawn(make_policy())
+    assert not cuda_graph._captured  # what was kept makes room for another try
+
+
+def test_a_measurement_names_the_engine_that_drew(monkeypatch):
+    def fail(step, pool):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    changes = ["policy_gradient.max_new_tokens=4", "policy_gradient.batch_size=4", "runtime.batch_size=4"]
+    measured = bench.Bench("tiny", recipe.load("tiny-4.1", changes), "cpu")
+    assert measured.sampling("graph", 4, 4)["engine"] == "graph"
+    monkeypatch.setattr(token_step, "run_and_capture", fail)
+    cuda_graph._captured.clear()
+    with pytest.warns(UserWarning, match="by the slower engine generate"):
+        assert measured.sampling("graph", 4, 4)["engine"] == "generate"
 
 
 def test_the_engine_is_chosen_by_the_device():
     policy = make_policy()
     assert engines.resolved("auto", policy.model) == "generate" and engines.resolved("graph", policy.model) == "graph"
     assert complete(policy, PROMPTS, 1, max_new_tokens=2).logprobs is None
+
+
+def test_the_benchmark_checks_the_engine_before_anything_is_measured(monkeypatch):
+    path = pathlib.Path(__file__).parent.parent / "benchmarks/token_step.py"
+    checked = runpy.run_path(str(path), run_name="benchmark")["check"]
+    model = make_policy().model
+    assert checked(model, rows=16, steps=20) is None
+    draw = token_step.TokenStep.draw
+    monkeypatch.setattr(token_step.TokenStep, "draw", lambda self, logits: draw(self, 1.1 * logits))
+    assert checked(model, rows=16, steps=20).startswith("The engine graph must say the log-probabilities of a forward")
+    monkeypatch.setattr(token_step.TokenStep, "draw", lambda self, logits: draw(self, "logits"))
+    with pytest.warns(UserWarning, match="by the slower engine generate"):
+        assert checked(model, rows=16, steps=20).startswith("The engine graph cannot run here, since a token step did")
 
 
 def test_the_benchmark_says_that_generate_waits_in_every_step_and_the_token_step_does_not(capsys):

@@ -1,9 +1,14 @@
-"""What ships in a wheel works from a wheel: built, installed into an empty folder, and run where no checkout is."""
+"""What ships in a wheel works from a wheel: built, and installed into an empty environment with what it declares."""
 
+import importlib.metadata
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
+import tomllib
+import venv
 import zipfile
 
 import pytest
@@ -17,50 +22,18 @@ pytest.importorskip("flit_core", reason="flit_core is not installed: pip install
 FILES = """
 import pathlib, sys
 import rvlib
-assert pathlib.Path(rvlib.__file__).is_relative_to(pathlib.Path.cwd()), rvlib.__file__
+assert pathlib.Path(rvlib.__file__).is_relative_to(sys.prefix), rvlib.__file__
 from rvlib import audit, exercises, explore, paper
-from rvlib.lm.experiments import report, report_tables
+from rvlib.lm.experiments import report
+from rvlib.lm.experiments.report.tables import tables
 
 assert audit.Audit.load().reward_models
-assert report_tables.tables(report.load("tiny-4.1"), "tiny")
+assert tables(report.load("tiny-4.1"), "tiny")
 assert len(paper.table("public_reward_models")["reward_variance"])
 assert exercises.check("best-cut", 1) is False
 assert explore.Race().state()
 assert not {"torch", "transformers"} & set(sys.modules)
 print("version", rvlib.__version__)
-"""
-
-# What the command `rvlib` does where nothing is installed but the wheel and what it declares, and what that declares.
-COMMAND = """
-import importlib.metadata, pathlib, re, sys
-
-declared, waiting = set(), ["rvlib"]
-while waiting:
-    name = waiting.pop()
-    declared.add(name)
-    try:
-        requirements = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:  # of another system
-        continue
-    names = {re.match(r"[\\w.-]+", line)[0].lower() for line in requirements if "extra ==" not in line}
-    waiting += names - declared
-installed = set()
-for name in declared:
-    try:
-        installed |= {file.parts[0].removesuffix(".py") for file in importlib.metadata.files(name)}
-    except importlib.metadata.PackageNotFoundError:
-        pass
-
-class NothingElse:
-    def find_spec(name, *_):
-        package = name.partition(".")[0]
-        if not package.startswith("_") and package not in installed | sys.stdlib_module_names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, NothingElse)
-import rvlib.cli
-assert pathlib.Path(rvlib.__file__).is_relative_to(pathlib.Path.cwd()), rvlib.__file__
-rvlib.cli.main(sys.argv[1:])
 """
 
 
@@ -74,26 +47,62 @@ def wheel(tmp_path_factory):
     return folder / made.stdout.split()[-1]
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """Run Python on the installed wheel: installed(arguments) -> what it printed. The checkout is not on its path."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--target", folder, wheel], check=True)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RVLIB"))}
+def name_of(requirement):
+    """The package's name in a line such as "numpy>=2.0"."""
+    return re.match(r"[\w.-]+", requirement)[0].lower()
 
-    def run(*arguments):
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DECLARED = [name_of(line) for line in PYPROJECT["project"]["dependencies"]]
+
+
+def with_their_own(packages):
+    """The names of installed packages, of those that they need, and so on."""
+    found, waiting = set(), list(packages)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # of another system
+            continue
+        found.add(name)
+        waiting += [name_of(line) for line in requirements if "extra ==" not in line]
+    return found
+
+
+def environment(folder, wheel, packages):
+    """An environment in `folder` that has the wheel, and of what is installed here these packages and theirs alone.
+
+    run(program, *arguments) -> what a program of the environment printed. The checkout is not on its path.
+    """
+    venv.create(folder, symlinks=True)
+    options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python"]
+    subprocess.run([*pip, "install", *options, wheel], check=True)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    for name in with_their_own(packages):
+        distribution = importlib.metadata.distribution(name)
+        for part in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (site_packages / part).exists():  # a folder that several packages share
+                (site_packages / part).symlink_to(pathlib.Path(distribution.locate_file(part)).resolve())
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RVLIB"))}
+
+    def run(program, *arguments):
         done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=environment | {"PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
+            [folder / "bin" / program, *arguments], cwd=folder, env=variables, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """`environment` with what the wheel declares."""
+    return environment(tmp_path_factory.mktemp("installed"), wheel, DECLARED)
 
 
 def test_a_wheel_has_every_file_of_the_package(wheel):
@@ -114,14 +123,17 @@ def test_a_wheel_has_every_file_of_the_package(wheel):
     assert {line.count(",") for line in record} == {2}  # a comma in a file's name would be taken for a separator
 
 
-def test_its_files_are_found(installed):
-    assert f"version {rvlib.__version__}" in installed("-c", FILES)
+def test_its_files_are_found(wheel, tmp_path):
+    installed = environment(tmp_path, wheel, [*DECLARED, "anywidget"])  # for the explorables
+    assert f"version {rvlib.__version__}" in installed("python", "-c", FILES)
 
 
 def test_its_recipes_and_reports_are_found(installed):
-    assert "tiny-4.1" in installed("-c", COMMAND, "recipes")
-    assert "Deviations from the paper's settings" in installed("-c", COMMAND, "recipes", "tiny-4.1")
-    assert "on-policy" in installed("-c", COMMAND, "report", "tiny-4.1")
+    elsewhere = "import importlib.util; print(*map(importlib.util.find_spec, ('torch', 'anywidget', 'IPython')))"
+    assert installed("python", "-c", elsewhere).split() == ["None"] * 3
+    assert "tiny-4.1" in installed("rvlib", "recipes")
+    assert "Deviations from the paper's settings" in installed("rvlib", "recipes", "tiny-4.1")
+    assert "on-policy" in installed("rvlib", "report", "tiny-4.1")
 
 
 def test_it_audits_replies_and_scores_from_files(installed, tmp_path):
@@ -132,14 +144,14 @@ def test_it_audits_replies_and_scores_from_files(installed, tmp_path):
     prompts, texts = [f"Question {i}?" for i in range(4)], ["One.", "Two words.", "Three short words.", "Two words."]
     replies = write("replies.jsonl", [{"prompt": prompt, "replies": texts} for prompt in prompts])
     to_score = tmp_path / "to-score.jsonl"
-    exported = installed("-c", COMMAND, "audit", "--replies", replies, "--export", str(to_score))
+    exported = installed("rvlib", "audit", "--replies", replies, "--export", str(to_score))
     assert exported.startswith("12 replies to be scored")
 
     rows = [json.loads(line) for line in to_score.read_text().splitlines()]
     scored = [row | {"words": len(row["reply"].split()), "quality": -len(row["reply"])} for row in rows]
     given = ["--replies", str(to_score), "--scores", write("scores.jsonl", scored)]
     asked = ["--ground-truth", "quality", "--group", "2", "--folder", str(tmp_path / "audit")]
-    assert "words" in installed("-c", COMMAND, "audit", *given, *asked)
+    assert "words" in installed("rvlib", "audit", *given, *asked)
     audit = json.loads((tmp_path / "audit/audit.json").read_text())
     covariance, low, high = audit["reward_models"]["words"]["covariance"]
     assert low <= covariance <= high < 0  # the longer the worse, on every prompt
@@ -148,10 +160,10 @@ def test_it_audits_replies_and_scores_from_files(installed, tmp_path):
 
 def test_it_makes_and_marks_a_sheet_of_problems(installed, tmp_path):
     key = tmp_path / "key.json"
-    made = installed("-c", COMMAND, "exercises", "make", "--seed", "7", "--folder", str(tmp_path))
+    made = installed("rvlib", "exercises", "make", "--seed", "7", "--folder", str(tmp_path))
     answers = json.loads(key.read_text())["answers"]
     assert made.startswith(f"{len(answers)} problems") and len(answers) == len(problems.names())
     handed_in = tmp_path / "ada.json"
     handed_in.write_text(json.dumps({"name": "ada", "seed": 7, "answers": answers}))
-    marks = installed("-c", COMMAND, "exercises", "grade", "--key", str(key), str(handed_in)).splitlines()[1:]
+    marks = installed("rvlib", "exercises", "grade", "--key", str(key), str(handed_in)).splitlines()[1:]
     assert len(marks) == len(answers) and all(mark.endswith(",1,") for mark in marks)

@@ -11,7 +11,7 @@ from typing import Any
 from rvlib.audit.assembly import audit_rewards
 from rvlib.audit.audited import Audit
 from rvlib.audit.comparison import compare
-from rvlib.audit.grading import grade, order_of_reward_models
+from rvlib.audit.measuring import measurements_of, order_of_reward_models
 from rvlib.audit.scored_files import audit_files
 from rvlib.audit.verdicts import advice, verdict
 
@@ -22,7 +22,7 @@ __all__ = [
     "audit_files",
     "audit_rewards",
     "compare",
-    "grade",
+    "measurements_of",
     "order_of_reward_models",
     "verdict",
 ]

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -13,20 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 from rvlib.audit import probes, statistics
 from rvlib.audit.audited import Audit
-from rvlib.audit.grading import check_size, grade, order_of_reward_models, unit
-from rvlib.audit.outcome import TRUTH_LABEL, UNNAMED_POLICY, Grade, Made, different_replies, listed
+from rvlib.audit.measuring import check_size, measurements_of, order_of_reward_models, unit
+from rvlib.audit.outcome import TRUTH_LABEL, UNNAMED_POLICY, Made, Measurements, listed
 from rvlib.audit.statistics import Interval
 from rvlib.audit.verdicts import advice
 from rvlib.files import fingerprint
-
-OF_PAIRS = ("accuracy", "chance", "tied", "tied_in_error", "harm_aware", "harm_aware_chance")  # of different replies
 
 
 @dataclass(frozen=True)
 class Scores:
     """Rewards of one reward model: (prompts, replies) of the policy's, NaN where there is none; (pairs, 2).
 
-    record: what else its `Grade` is to hold, such as how a model read its texts.
+    record: what else its `Measurements` are to hold, such as how a model read its texts.
     """
 
     rewards: ArrayLike
@@ -89,9 +87,9 @@ def assemble(
     ended = None if drawn.ended is None else np.asarray(drawn.ended, dtype=bool)
     truth_rewards = None if truth is None else _without_noise(truth, truth.rewards)
 
-    def graded(scores: Scores, *, is_truth: bool = False) -> Grade:
+    def measured_of(scores: Scores, *, is_truth: bool = False) -> Measurements:
         rewards, preferences = (_without_noise(scores, table) for table in (scores.rewards, scores.preferences))
-        result = grade(
+        result = measurements_of(
             rewards,
             truth_rewards,
             preferences,
@@ -114,9 +112,9 @@ def assemble(
         record = {key: value for key, value in scores.record.items() if texts or key != "example"}
         result["rewards"] = [listed(row) for row in rewards]
         result["preferences"] = [listed(row) for row in preferences.reshape(-1, 2)]
-        return Grade(**{**result, **record})  # type: ignore[typeddict-item]  # keys of a grade
+        return Measurements(**{**result, **record})  # type: ignore[typeddict-item]  # keys of the measurements
 
-    grades = {label: graded(scores) for label, scores in reward_models.items()}
+    measurements = {label: measured_of(scores) for label, scores in reward_models.items()}
     audit = Audit(
         made=records.made,
         policy=dict(records.policy),
@@ -129,9 +127,9 @@ def assemble(
         },
         ground_truth=records.ground_truth if truth is not None else None,
         replies={} if ended is None else {"cut_off": float(1 - ended.mean())},
-        reward_models=grades,
-        ground_truth_grade=None if truth is None else graded(truth, is_truth=True),
-        order=order_of_reward_models(grades),
+        reward_models=measurements,
+        ground_truth_measurements=None if truth is None else measured_of(truth, is_truth=True),
+        order=order_of_reward_models(measurements),
         advice=[],
     )
     rows = [list(row) for row in ([] if drawn.replies is None else drawn.replies)]
@@ -158,7 +156,7 @@ def _ended_alone(
     """The measures of the replies that ended by themselves, in units of those; arrays (prompts, replies)."""
     proxy, measured = np.where(ended, rewards, np.nan), None if truth is None else np.where(ended, truth, np.nan)
     try:
-        result: Mapping[str, Any] = grade(proxy, measured, (), different, prompts=prompts)
+        result: Mapping[str, Any] = measurements_of(proxy, measured, (), different, prompts=prompts)
     except ValueError:  # too few of them
         result = {}
     keys = ("reward_variance",) if truth is None else ("covariance", "accuracy", "reward_variance")
@@ -209,37 +207,6 @@ def audit_rewards(
     records = Records({"name": policy}, "", made=made_here(), ground_truth=TRUTH_LABEL)
     scores = {label: Scores(table) for label, table in tables.items()}
     return assemble(scores, None if truth is None else Scores(truth), drawn, records, group=group)
-
-
-def regrade(audit: Audit, *, group: int | None = None) -> Audit:
-    """The same rewards graded by this version, which may know more measures, or for groups of another size.
-
-    What rests on the replies' texts, which an audit does not keep, is taken over; so is what is said of pairs in an
-    audit of an older version that does not tell which replies are one text, though some are.
-    """
-    different = different_replies(audit)
-    taken_over = OF_PAIRS if different is None and audit.replies.get("same") else ()
-    names = audit.prompts.get("fingerprints") or audit.prompts["names"]
-    truth = None if audit.ground_truth_grade is None else np.array(audit.ground_truth_grade["rewards"], dtype=float)
-
-    def graded(older: Grade) -> Grade:
-        rewards = np.array(older["rewards"], dtype=float)
-        preferences = np.array(older["preferences"], dtype=float)
-        result = older | grade(rewards, truth, preferences, different, prompts=names, group=group)
-        if taken_over and "accuracy" in older.get("per_prompt", {}):
-            result["per_prompt"]["accuracy"] = older["per_prompt"]["accuracy"]
-        return result | {key: older[key] for key in taken_over if key in older}  # type: ignore[literal-required, return-value]  # keys of a grade
-
-    grades = {name: graded(older) for name, older in audit.reward_models.items()}
-    result = replace(
-        audit,
-        reward_models=grades,
-        ground_truth_grade=None if audit.ground_truth_grade is None else graded(audit.ground_truth_grade),
-        order=order_of_reward_models(grades),
-        advice=[],
-    )
-    result.advice.extend(advice(result))
-    return result
 
 
 def is_label(label: object) -> bool:

@@ -14,7 +14,8 @@ from rvlib._terminal import sentence
 from rvlib.audit import report
 from rvlib.audit.arguments import parser
 from rvlib.audit.comparison import compare
-from rvlib.audit.exchange import read_replies, read_scores, write_replies
+from rvlib.audit.exchange import read_replies, read_scores
+from rvlib.audit.export import write_replies
 from rvlib.audit.scored_files import (
     ScoresFile,
     audit_files,

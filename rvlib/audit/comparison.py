@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rvlib._terminal import nearest
 from rvlib.audit.audited import Audit
-from rvlib.audit.grading import grade
+from rvlib.audit.measuring import measurements_of
 from rvlib.audit.outcome import UNNAMED_POLICY, check, different_replies
 from rvlib.audit.report import STYLE, cell
 from rvlib.audit.statistics import Interval, averaged, covariances, flat_groups, of_means
@@ -165,8 +165,8 @@ def _keys(audit: Audit) -> list[str]:
 
 def _rewards(audit: Audit, name: str | None) -> NDArray[np.float64] | None:
     """(prompts, replies) of a reward model, or of the ground truth."""
-    grade = audit.ground_truth_grade if name is None else audit.reward_models[name]
-    return None if grade is None else np.array(grade["rewards"], dtype=float)
+    measured = audit.ground_truth_measurements if name is None else audit.reward_models[name]
+    return None if measured is None else np.array(measured["rewards"], dtype=float)
 
 
 def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.float64]]:
@@ -189,7 +189,7 @@ def _measures(audit: Audit, name: str, unit: Audit) -> dict[str, NDArray[np.floa
     if truth is not None:
         different, kept = different_replies(audit), audit.reward_models[name].get("per_prompt", {})
         if len(kept.get("accuracy") or ()) != len(rewards):
-            kept = grade(rewards, truth, different=different)["per_prompt"]
+            kept = measurements_of(rewards, truth, different=different)["per_prompt"]
         measures |= {
             "mean truth": _row_means(truth),
             "accuracy": np.array(kept["accuracy"], dtype=float),

@@ -1,4 +1,4 @@
-"""Replies and scores as files: drawn elsewhere, scored anywhere, or written here to be scored; without torch.
+"""Replies and scores from files: drawn elsewhere, scored anywhere; without torch.
 
     replies   {"prompt": …, "reply": …}                            a row a reply, or
               {"prompt": …, "replies": [ … ]}                      a row a prompt
@@ -10,26 +10,22 @@ are other words for "reply". A prompt is a text or a conversation, a reply a tex
 counts. Beside the replies there may be "log_prob" (of the whole reply under the policy), "ended" (whether it ended
 before the longest length), "reference", "chosen" with "rejected", "times_drawn" (how many replies a row stands for, 1
 by default), and "prompt_copy" (a number that tells apart groups of replies to one prompt). A reply has one score, which
-counts as often as it was drawn. A score of null abstains: the reply is left out of that score's numbers.
+counts as often as it was drawn. A score of null abstains: the reply is left out of that score's numbers. `export`
+writes replies in this form, to be scored.
 """
 
-import collections
-import errno
-import json
 import math
-import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import _checks
 from rvlib.audit.exchange_rows import REPLIES, REPLY, FileRow, is_log_prob, read_rows
-from rvlib.files import write_text, write_whole
 from rvlib.lm.data.prompts import Preference, Prompt
 
 _Value = TypeVar("_Value")
@@ -40,7 +36,6 @@ KNOWN = {"prompt", "prompt_id", "id", "index", "ended", "reference", "chosen", "
 KNOWN |= {"times_drawn", "prompt_copy"}
 INDEX = re.compile(r"\s*|Unnamed: [\d.]+|__index_level_\d+__")  # a column of the rows' numbers, as pandas writes it
 NUMBER_AS_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?\s*%?", re.IGNORECASE)
-EXPORTED = (".jsonl", ".json", ".parquet")  # endings of a file of replies to be scored
 Key = tuple[str, str]  # the texts of a prompt and of a reply
 _Group = tuple[str, int]  # the text of a prompt and the number of its copy
 
@@ -70,20 +65,6 @@ class Replies:
             log_probs=None if self.log_probs is None else _where(mask, self.log_probs),
             ended=None if self.ended is None else _where(mask, self.ended),
         )
-
-
-class _ReplyRow(TypedDict, total=False):
-    """A row that `write_replies` writes: a reply to be scored, and what is known of it."""
-
-    prompt: str | list[dict[str, str]]
-    reply: str
-    times_drawn: int
-    prompt_copy: int
-    reference: str
-    chosen: str
-    rejected: str
-    log_probs: list[float]  # of each time that the reply was drawn
-    ended: list[bool]
 
 
 @dataclass(frozen=True)
@@ -258,75 +239,6 @@ def read_scores(path: str | pathlib.Path) -> ScoreTable:
     if list(scored) in (["score"], ["reward"]):  # whose name says nothing that the file's does not
         scored = {_stem(path): next(iter(scored.values()))}
     return ScoreTable(pathlib.Path(path).name, scored, no_scores)
-
-
-def write_replies(
-    path: str | pathlib.Path,
-    prompts: Sequence[Prompt],
-    replies: Sequence[Sequence[str]],
-    pairs: Sequence[Preference] = (),
-    log_probs: Sequence[Sequence[float]] | None = None,
-    ended: Sequence[Sequence[bool]] | None = None,
-) -> int:
-    """Write the replies to be scored, a row for each different reply to a prompt; returns how many replies these are.
-
-    `read_replies` reads them as they were drawn. path: of a parquet file if it ends in .parquet, else of JSON lines.
-    pairs: whose replies are to be scored too, though they were not drawn. log_probs, ended: (prompts, replies), where
-    they are known; a row has a list of those of each time that its reply was drawn.
-    """
-    path = check_export(path)
-    rows: dict[tuple[_Group, str], _ReplyRow] = {}
-    in_turns = any(prompt.turns for prompt in prompts)
-    copies = collections.Counter[str]()  # of each prompt so far
-
-    def row_of(prompt: Prompt, reply: str, copy: int) -> _ReplyRow:
-        row: _ReplyRow = {"prompt": prompt.messages if in_turns else prompt.text, "reply": reply, "times_drawn": 0}
-        if prompt.reference_reply:
-            row["reference"] = prompt.reference_reply
-        if copy:
-            row["prompt_copy"] = copy
-        return rows.setdefault(((prompt.text, copy), reply), row)
-
-    for i, prompt in enumerate(prompts):
-        copy = copies[prompt.text]
-        copies[prompt.text] += 1
-        for j, reply in enumerate(replies[i]):
-            row = row_of(prompt, reply, copy)
-            row["times_drawn"] += 1
-            if log_probs is not None:
-                row.setdefault("log_probs", []).append(log_probs[i][j])
-            if ended is not None:
-                row.setdefault("ended", []).append(ended[i][j])
-    extra_rows = list[_ReplyRow]()  # of pairs both of whose replies have another pair in their rows already
-    for pair in pairs:
-        columns: _ReplyRow = {"chosen": pair.chosen, "rejected": str(pair.rejected)}
-        pair_rows = [row_of(pair.prompt, reply, 0) for reply in (pair.chosen, str(pair.rejected))]
-        without_pair = [row for row in pair_rows if "chosen" not in row]
-        for row in without_pair:
-            row.update(columns)
-        if not without_pair:
-            prompt_of_pair = pair_rows[0]["prompt"]
-            extra_rows.append({"prompt": prompt_of_pair, "reply": pair.chosen, "times_drawn": 0, **columns})
-    written = [*rows.values(), *extra_rows]
-    if path.suffix == ".parquet":
-        import pandas  # slow to import, and only parquet needs it
-
-        write_whole(path, lambda partial: pandas.DataFrame(written).to_parquet(partial))
-    else:
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written))
-    return len(rows)
-
-
-def check_export(path: str | pathlib.Path) -> pathlib.Path:
-    """`path` as a Path; OSError or ValueError, in one sentence, unless `write_replies` can write there."""
-    path = pathlib.Path(path)
-    if path.suffix not in EXPORTED:
-        raise ValueError(f"A file of replies to be scored must end in {', '.join(EXPORTED)}, got {path}; rename it.")
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    return path
 
 
 def _where(mask: Sequence[bool], values: Sequence[_Value]) -> list[_Value]:

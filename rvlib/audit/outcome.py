@@ -1,6 +1,7 @@
 """The outcome of an audit: what is known of each reward model, the order of them, and all of it as JSON holds it.
 
-`grading` makes the grades and the order, `assembly` the rest; `report` shows it, and `audited` is what a user holds.
+`measuring` makes the measurements and the order, `assembly` the rest; `report` shows it, and `audited` is what a user
+holds.
 """
 
 import json
@@ -23,11 +24,15 @@ MEASURES = {  # by which reward models may be ordered, and what a report calls t
 UNNAMED_POLICY = "the policy"  # where replies come from a file and nobody said whose they are
 TRUTH_LABEL = "the ground truth"  # where it has no name of its own
 BOOK = RESULTS / "audit.json"  # what the book's chapter reads
-RENAMED = {"teachers": "reward_models", "reference": "ground_truth_grade"}  # parts of an audit of an older version
+RENAMED = {  # parts of an audit of an older version
+    "teachers": "reward_models",
+    "reference": "ground_truth_measurements",
+    "ground_truth_grade": "ground_truth_measurements",
+}
 
 
-class Grade(TypedDict, total=False):
-    """What is known of one reward model, as JSON holds it; `grading.grade` makes it.
+class Measurements(TypedDict, total=False):
+    """What is known of one reward model, as JSON holds it; `measuring.measurements_of` makes it.
 
     The second part is there with a ground truth, the third with preferences, the fourth with the replies' texts. Where
     an interval is None, it cannot be told.
@@ -109,8 +114,9 @@ class Outcome:
 
     An interval is [value, low, high]. policy, sampling: as recorded. prompts: {"source", "names", "left_out",
     "fingerprints"}, and where some replies are one text "first_same", (prompts, replies), the first that each is the
-    same as. ground_truth: its name, or None. replies: {"cut_off", "same"}, shares. reward_models: a `Grade` each, by
-    name; ground_truth_grade: that of the ground truth. order: see `grading.order_of_reward_models`. advice: sentences.
+    same as. ground_truth: its name, or None. replies: {"cut_off", "same"}, shares. reward_models: `Measurements`
+    of each, by name; ground_truth_measurements: those of the ground truth. order: see
+    `measuring.order_of_reward_models`. advice: sentences.
     """
 
     made: Made
@@ -119,8 +125,8 @@ class Outcome:
     prompts: dict[str, Any]
     ground_truth: str | None
     replies: dict[str, float]
-    reward_models: dict[str, Grade]
-    ground_truth_grade: Grade | None
+    reward_models: dict[str, Measurements]
+    ground_truth_measurements: Measurements | None
     order: Order
     advice: list[str]
 
@@ -164,26 +170,28 @@ def check(audit: Outcome, place: str = "the audit") -> None:
     require(isinstance(audit.ground_truth, str | None), "a text as the name of its ground truth")
     require(isinstance(audit.policy.get("name"), str), "a policy with a name")
     require(
-        (audit.ground_truth_grade is None) == (audit.ground_truth is None),
-        "a grade of the ground truth where it has one",
+        (audit.ground_truth_measurements is None) == (audit.ground_truth is None),
+        "measurements of the ground truth where it has one",
     )
     names: Any = audit.prompts.get("names")
     require(_texts(names), "the names of its prompts")
-    require(len(audit.reward_models) > 0, "a grade of at least one reward model")
+    require(len(audit.reward_models) > 0, "measurements of at least one reward model")
     require(
         _texts(audit.order.get("names")) and set(audit.order["names"]) == set(audit.reward_models), "an order of these"
     )
     require(audit.order.get("by") in MEASURES, "a measure that it is ordered by")
     require("fingerprints" not in audit.prompts or _texts(audit.prompts["fingerprints"], names), "a fingerprint each")
     shape = None
-    for name, grade in [
+    for name, measured in [
         *audit.reward_models.items(),
-        *([] if audit.ground_truth_grade is None else [("the truth", audit.ground_truth_grade)]),
+        *([] if audit.ground_truth_measurements is None else [("the truth", audit.ground_truth_measurements)]),
     ]:
-        held = isinstance(grade, dict) and {"scale", "prompts", "reward_variance", audit.order["by"]} <= grade.keys()
-        require(held and isinstance(grade.get("per_prompt", {}), dict), f"a whole grade of {name}")
+        held = (
+            isinstance(measured, dict) and {"scale", "prompts", "reward_variance", audit.order["by"]} <= measured.keys()
+        )
+        require(held and isinstance(measured.get("per_prompt", {}), dict), f"all measurements of {name}")
         try:
-            rewards = np.array([[_number(reward) for reward in row] for row in grade["rewards"]], dtype=float)
+            rewards = np.array([[_number(reward) for reward in row] for row in measured["rewards"]], dtype=float)
         except (KeyError, OverflowError, TypeError, ValueError):
             rewards = np.empty(0)
         shape = shape or rewards.shape
@@ -214,9 +222,9 @@ def different_replies(audit: Outcome) -> NDArray[np.bool_] | None:
     return None if first is None else np.not_equal(np.array(first)[:, :, None], np.array(first)[:, None, :])
 
 
-def interval_of(grade: Grade, measure: str) -> Interval:
+def interval_of(measured: Measurements, measure: str) -> Interval:
     """[value, low, high] of one of the measures that reward models are ordered by."""
-    return grade[measure]  # type: ignore[literal-required]  # a variable is no literal
+    return measured[measure]  # type: ignore[literal-required]  # a variable is no literal
 
 
 def listed(values: NDArray[np.float64]) -> list[float | None]:

@@ -13,23 +13,26 @@ def reading_notes(audit: Outcome) -> list[str]:
     sentences = []
     if audit.policy.get("chat_template") is False:
         sentences.append(f"{audit.policy['name']} has no chat template: it gets the text of a prompt alone.")
-    grades = dict(audit.reward_models) | (
-        {} if audit.ground_truth_grade is None else {str(audit.ground_truth): audit.ground_truth_grade}
+    measurements = dict(audit.reward_models) | (
+        {} if audit.ground_truth_measurements is None else {str(audit.ground_truth): audit.ground_truth_measurements}
     )
-    for name, grade in grades.items():
-        sentences += [f"{name}: {note}" for note in grade.get("notes", [])]
-        if example := grade.get("example"):
+    for name, measured in measurements.items():
+        sentences += [f"{name}: {note}" for note in measured.get("notes", [])]
+        if example := measured.get("example"):
             text, last = json.dumps(_shortened(example["text"]), ensure_ascii=False), ", ".join(example["last_tokens"])
             sentences.append(
                 f"{name} reads the first reply to {example['prompt']} as {text}; the last tokens are {last}, and the "
                 f"reward is read off {example['reads']}."
             )
-        if grade.get("noise", 0.0) > 0 == grade["scale"]:
-            sentences.append(f"Rewards of {name} differ by no more than what rounding changes, {grade['noise']:.2g}.")
-        if grade.get("noise", 0.0) > LARGE_NOISE * grade["scale"] > 0:
+        if measured.get("noise", 0.0) > 0 == measured["scale"]:
+            sentences.append(
+                f"Rewards of {name} differ by no more than what rounding changes, {measured['noise']:.2g}."
+            )
+        if measured.get("noise", 0.0) > LARGE_NOISE * measured["scale"] > 0:
             sentences.append(
                 f"{name} gives a reply another reward alone than in a batch, or in another precision, by "
-                f"{grade['noise'] / grade['scale']:.0%} of its standard deviation: do not trust smaller differences."
+                f"{measured['noise'] / measured['scale']:.0%} of its standard deviation: do not trust smaller "
+                "differences."
             )
     return sentences
 

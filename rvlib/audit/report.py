@@ -3,7 +3,7 @@
 import html
 import re
 
-from rvlib.audit.outcome import MEASURES, Grade, Outcome, interval_of
+from rvlib.audit.outcome import MEASURES, Measurements, Outcome, interval_of
 from rvlib.audit.probes import BestAndWorst
 from rvlib.audit.reading import reading_notes
 from rvlib.audit.report_figures import order_figure, plane_figure, short_names, spread_figure
@@ -36,9 +36,9 @@ LONGEST = 1200  # characters of a reply that the report shows
 def sizes(audit: Outcome) -> str:
     """What the numbers rest on, in a sentence."""
     count, sampling = len(audit.prompts["names"]), audit.sampling
-    grade = audit.reward_models[audit.order["names"][0]]
+    measured = audit.reward_models[audit.order["names"][0]]
     texts = audit.prompts.get("fingerprints")  # not in an audit of an older version
-    different_ones = grade["prompts"] if texts is None else len(set(texts))
+    different_ones = measured["prompts"] if texts is None else len(set(texts))
     different = f" ({different_ones} different)" * (different_ones < count)
     lines = len(audit.prompts["left_out"])
     left = f" ({lines} line{'s' * (lines > 1)} on what was left out)" * bool(lines)
@@ -95,16 +95,17 @@ def cell(name: str, text: str, *, bold: bool = False) -> str:
 
 def probes(audit: Outcome) -> str:
     """What else each reward model rewards, a table of HTML; empty where the replies are not known."""
-    grades = {name: audit.reward_models[name].get("probes", {}) for name in audit.order["names"]}
-    if audit.ground_truth_grade and audit.ground_truth_grade.get("probes") and audit.ground_truth not in grades:
-        grades |= {audit.ground_truth or "": audit.ground_truth_grade["probes"]}
-    features = list(dict.fromkeys(feature for probes in grades.values() for feature in probes))
+    by_name = {name: audit.reward_models[name].get("probes", {}) for name in audit.order["names"]}
+    of_truth = audit.ground_truth_measurements
+    if of_truth and of_truth.get("probes") and audit.ground_truth not in by_name:
+        by_name |= {audit.ground_truth or "": of_truth["probes"]}
+    features = list(dict.fromkeys(feature for probes in by_name.values() for feature in probes))
     if not features:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in grades)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in by_name)
     body = "".join(
         f"<tr><th>{html.escape(feature)}</th>"
-        + "".join(cell(name, interval(probes.get(feature))) for name, probes in grades.items())
+        + "".join(cell(name, interval(probes.get(feature))) for name, probes in by_name.items())
         + "</tr>"
         for feature in features
     )
@@ -242,40 +243,50 @@ def _measures(audit: Outcome) -> list[str]:
 
 def _ranking(audit: Outcome, width: int) -> list[str]:
     """A line for each of several reward models, in the predicted order, at most `width` characters long."""
-    grades, by = {name: audit.reward_models[name] for name in audit.order["names"]}, audit.order["by"]
+    measurements, by = {name: audit.reward_models[name] for name in audit.order["names"]}, audit.order["by"]
     accuracies = {"covariance": "accuracy", "preference_covariance": "preference_accuracy"}
-    columns = [[MEASURES[by], *(interval(interval_of(grade, by)) for grade in grades.values())]]
+    columns = [[MEASURES[by], *(interval(interval_of(measured, by)) for measured in measurements.values())]]
     notes = ["flat: prompts whose replies all get (almost) the same reward"]
     if by in accuracies:
-        words = [verdict(audit, name).partition(":")[0].replace("It cannot be told", "unclear") for name in grades]
+        words = [
+            verdict(audit, name).partition(":")[0].replace("It cannot be told", "unclear") for name in measurements
+        ]
         columns.insert(0, ["good?", *words])
-        columns.append(["accuracy", *(_value(grade, accuracies[by], ".2f") for grade in grades.values())])
-        columns.append(["variance", *(_value(grade, "reward_variance", ".2f") for grade in grades.values())])
+        columns.append(["accuracy", *(_value(measured, accuracies[by], ".2f") for measured in measurements.values())])
+        columns.append(
+            ["variance", *(_value(measured, "reward_variance", ".2f") for measured in measurements.values())]
+        )
     else:
-        columns.append(["signal to noise", *(_value(grade, "signal_to_noise", ".2f") for grade in grades.values())])
-    columns.append(["flat", *(_value(grade, "flat", ".0%") for grade in grades.values())])
+        columns.append(
+            ["signal to noise", *(_value(measured, "signal_to_noise", ".2f") for measured in measurements.values())]
+        )
+    columns.append(["flat", *(_value(measured, "flat", ".0%") for measured in measurements.values())])
     if by == "covariance":
-        chances = sorted({f"{grade['chance']:.2f}" for grade in grades.values()})
+        chances = sorted({f"{measured['chance']:.2f}" for measured in measurements.values()})
         notes.append(f"accuracy by chance: {' to '.join(dict.fromkeys((chances[0], chances[-1])))}")
     apart = [True, *(gap["apart"] for gap in audit.order["gaps"])]
     if not all(apart):
         notes.append("≈: cannot be told apart from the one above")
     room = width - sum(2 + max(map(len, column)) for column in columns) - 2
-    names = short_names(list(grades), min(max(map(len, grades)), max(room, 12)))
-    columns.insert(0, ["", *(f"{' ' if is_apart else '≈'} {names[name]}" for name, is_apart in zip(grades, apart))])
+    names = short_names(list(measurements), min(max(map(len, measurements)), max(room, 12)))
+    columns.insert(
+        0, ["", *(f"{' ' if is_apart else '≈'} {names[name]}" for name, is_apart in zip(measurements, apart))]
+    )
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(line, widths)).rstrip() for line in zip(*columns)]
     return [
         order_line(audit),
         *lines,
         "; ".join(notes) + ".",
-        *_noise(grades, names, width),
+        *_noise(measurements, names, width),
     ]
 
 
-def _noise(grades: dict[str, Grade], names: dict[str, str], width: int) -> list[str]:
+def _noise(measurements: dict[str, Measurements], names: dict[str, str], width: int) -> list[str]:
     """A line with the noise of the reward models of which it is known, as many as have room; none without noise."""
-    known = [f"{names[name]} {grade['noise']:.2g}" for name, grade in grades.items() if grade.get("noise")]
+    known = [
+        f"{names[name]} {measured['noise']:.2g}" for name, measured in measurements.items() if measured.get("noise")
+    ]
     for count in range(len(known), 0, -1):
         more = ", more in the report" * (count < len(known))
         line = f"noise, in its own unit: {', '.join(known[:count])}{more}."
@@ -284,7 +295,7 @@ def _noise(grades: dict[str, Grade], names: dict[str, str], width: int) -> list[
     return []
 
 
-def _value(grade: Grade, key: str, spec: str) -> str:
+def _value(measured: Measurements, key: str, spec: str) -> str:
     """The value of a measure without its interval."""
-    values: Interval | None = grade[key]  # type: ignore[literal-required]  # a variable is no literal
+    values: Interval | None = measured[key]  # type: ignore[literal-required]  # a variable is no literal
     return "unknown" if values is None else f"{values[0]:{spec}}"

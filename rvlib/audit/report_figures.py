@@ -32,8 +32,8 @@ def order_figure(audit: Outcome) -> Any:
         marker=dict(opacity=1, color=proxy), error_x=dict(width=5, thickness=2, color=proxy), showlegend=False
     )
     figure.add_vline(x=0, line=dict(color=plots.COLOURS["bound"], dash="dash"))
-    if audit.ground_truth_grade and by in ("covariance", "preference_covariance"):
-        mark = interval_of(audit.ground_truth_grade, by)[0]
+    if audit.ground_truth_measurements and by in ("covariance", "preference_covariance"):
+        mark = interval_of(audit.ground_truth_measurements, by)[0]
         figure.add_vline(x=mark, line=dict(color=plots.COLOURS["ground truth"]))
         figure.add_annotation(
             x=mark, y=1, yref="paper", yanchor="bottom", text=f"{audit.ground_truth} itself", showarrow=False

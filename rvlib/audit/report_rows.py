@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rvlib.audit.grading import ALMOST_NONE
+from rvlib.audit.measuring import ALMOST_NONE
 from rvlib.audit.outcome import MEASURES, Outcome
 from rvlib.audit.verdicts import interval, share_the_truth_ties
 
@@ -24,57 +24,57 @@ class Row:
 
 def rows(audit: Outcome) -> list[Row]:
     """The table, one `Row` a measure: first what the reward model agrees with, then how loudly it says so."""
-    grades = [audit.reward_models[name] for name in audit.order["names"]]
+    measurements = [audit.reward_models[name] for name in audit.order["names"]]
 
     def row(key: str, measure: str, meaning: str, text: Callable[[Any], str], main: bool = False) -> list[Row]:
         """One line, or none where an audit of an older version does not have `key`."""
-        if not all(key in grade for grade in grades):
+        if not all(key in measured for measured in measurements):
             return []
-        return [Row(measure, meaning, [text(grade) for grade in grades], main)]
+        return [Row(measure, meaning, [text(measured) for measured in measurements], main)]
 
-    group = grades[0].get("group", audit.sampling.get("num_generations"))
+    group = measurements[0].get("group", audit.sampling.get("num_generations"))
     return [
         *(_rows_of_truth(audit, row) if audit.ground_truth else []),
-        *_rows_of_preferences(grades, row),
+        *_rows_of_preferences(measurements, row),
         *row(
             "reward_variance",
             "reward variance",
             "how differently it rewards replies to one prompt, which is how fast it can teach; in units of its "
             "variance over all replies",
-            lambda grade: interval(grade["reward_variance"]),
+            lambda measured: interval(measured["reward_variance"]),
             True,
         ),
         *row(
             "spread",
             "its spread over prompts",
             "10 %, 50 % and 90 % of the prompts lie below",
-            lambda grade: _numbers(grade["spread"]),
+            lambda measured: _numbers(measured["spread"]),
         ),
         *row(
             "spread_of_mean",
             "spread, relative to the mean",
             "the same three numbers, each divided by the mean reward variance",
-            lambda grade: _numbers(grade["spread_of_mean"]),
+            lambda measured: _numbers(measured["spread_of_mean"]),
         ),
         *row(
             "reward_variance_own_unit",
             "reward variance, own unit",
             "without that division; it cannot be compared between reward models",
-            lambda grade: interval(grade["reward_variance_own_unit"], ".3g"),
+            lambda measured: interval(measured["reward_variance_own_unit"], ".3g"),
         ),
         *_rows_of_ended_replies(audit, row),
         *row(
             "noise",
             "noise, in its own unit",
             "what rounding changed in a reward at most; a spread of twice that within a prompt counts as none",
-            lambda grade: f"{grade['noise']:.2g}" if grade["noise"] else "not measured",
-            any(grade.get("noise") for grade in grades),
+            lambda measured: f"{measured['noise']:.2g}" if measured["noise"] else "not measured",
+            any(measured.get("noise") for measured in measurements),
         ),
         *row(
             "flat",
             "prompts with (almost) none",
             f"reward variance under {ALMOST_NONE:.0%} of the mean: training learns almost nothing from them",
-            lambda grade: interval(grade["flat"], ".0%"),
+            lambda measured: interval(measured["flat"], ".0%"),
             True,
         ),
         *row(
@@ -82,7 +82,7 @@ def rows(audit: Outcome) -> list[Row]:
             f"flat groups of {group}",
             f"share of the groups of {group} replies to a prompt whose rewards are all equal, so that a step of "
             "training learns nothing from them",
-            lambda grade: interval(grade["flat_groups"], ".0%"),
+            lambda measured: interval(measured["flat_groups"], ".0%"),
             True,
         ),
         *row(
@@ -90,7 +90,7 @@ def rows(audit: Outcome) -> list[Row]:
             f"signal to noise of {group}",
             f"what one group of {group} replies teaches on average, over its standard deviation from group to group; a "
             "batch of n groups has √n times as much",
-            lambda grade: interval(grade["signal_to_noise"]),
+            lambda measured: interval(measured["signal_to_noise"]),
             True,
         ),
         *row(
@@ -98,7 +98,7 @@ def rows(audit: Outcome) -> list[Row]:
             "to halve the interval",
             f"of the {'covariance' if audit.ground_truth else 'variance'}: so many prompts with as many replies, or as "
             "many prompts with so many replies to each",
-            lambda grade: _to_halve(grade),
+            lambda measured: _to_halve(measured),
         ),
     ]
 
@@ -111,28 +111,28 @@ def _rows_of_truth(audit: Outcome, row: Callable[..., list[Row]]) -> list[Row]:
             "covariance",
             f"how far its rewards of replies to one prompt rise and fall with {truth}, in units of both: how fast it "
             f"teaches {truth}. Reward models are ordered by it",
-            lambda grade: interval(grade["covariance"], ".3f"),
+            lambda measured: interval(measured["covariance"], ".3f"),
             True,
         ),
         *row(
             "relative_speed",
             "speed beside the truth",
             f"the covariance in units of what {truth} itself would have: how fast {truth} begins to rise",
-            lambda grade: interval(grade["relative_speed"]),
+            lambda measured: interval(measured["relative_speed"]),
             True,
         ),
         *row(
             "accuracy",
             "accuracy",
             f"share of pairs of replies to one prompt that it orders as {truth} does; a tie agrees only with a tie",
-            lambda grade: interval(grade["accuracy"]),
+            lambda measured: interval(measured["accuracy"]),
             True,
         ),
         *row(
             "chance",
             "accuracy by chance",
             f"of a reward that ties as many and has nothing to do with {truth}",
-            lambda grade: f"{grade['chance']:.2f}",
+            lambda measured: f"{measured['chance']:.2f}",
             True,
         ),
         *row(
@@ -140,21 +140,23 @@ def _rows_of_truth(audit: Outcome, row: Callable[..., list[Row]]) -> list[Row]:
             "harm-aware accuracy",
             f"of the pairs that {truth} orders, the share that it orders rightly, or whose worse reply it puts below "
             "the mean of the prompt's replies, so that training lowers its logit anyway",
-            lambda grade: interval(grade["harm_aware"]),
+            lambda measured: interval(measured["harm_aware"]),
             True,
         ),
         *row(
             "harm_aware_chance",
             "the same by chance",
             "of the same rewards, assigned to the replies at random; above one half, since many are below a mean",
-            lambda grade: "unknown" if grade["harm_aware_chance"] is None else f"{grade['harm_aware_chance']:.2f}",
+            lambda measured: (
+                "unknown" if measured["harm_aware_chance"] is None else f"{measured['harm_aware_chance']:.2f}"
+            ),
             True,
         ),
         *row(
             "tied",
             "pairs that it ties",
             f"accuracy counts them as wrong, unless {truth} ties them too",
-            lambda grade: f"{grade['tied']:.1%}",
+            lambda measured: f"{measured['tied']:.1%}",
         ),
         *row(
             "tied",
@@ -166,25 +168,25 @@ def _rows_of_truth(audit: Outcome, row: Callable[..., list[Row]]) -> list[Row]:
             "covariance_without_length",
             "covariance without length",
             "what is left of it when the length of a reply explains neither of the two",
-            lambda grade: interval(grade["covariance_without_length"], ".3f"),
+            lambda measured: interval(measured["covariance_without_length"], ".3f"),
         ),
     ]
 
 
-def _rows_of_preferences(grades: list[Any], row: Callable[..., list[Row]]) -> list[Row]:
+def _rows_of_preferences(measurements: list[Any], row: Callable[..., list[Row]]) -> list[Row]:
     return [
         *row(
             "preference_accuracy",
             "accuracy on the preferences",
-            f"share of the {grades[0].get('pairs')} given pairs that it orders rightly",
-            lambda grade: interval(grade["preference_accuracy"]),
+            f"share of the {measurements[0].get('pairs')} given pairs that it orders rightly",
+            lambda measured: interval(measured["preference_accuracy"]),
             True,
         ),
         *row(
             "preference_covariance",
             "covariance with the preferences",
             "half its margin on them, in its unit",
-            lambda grade: interval(grade["preference_covariance"], ".3f"),
+            lambda measured: interval(measured["preference_covariance"], ".3f"),
             True,
         ),
     ]
@@ -202,15 +204,16 @@ def _rows_of_ended_replies(audit: Outcome, row: Callable[..., list[Row]]) -> lis
             f"{MEASURES.get(key, key)}, not cut off",
             f"the same without the {share} of the replies that were cut off, which are judged unfinished; unknown "
             "where too few are left",
-            lambda grade, key=key: interval(grade["ended_alone"].get(key)),
-            key == measures[0] and any(grade.get("ended_alone", {}).get(key) for grade in audit.reward_models.values()),
+            lambda measured, key=key: interval(measured["ended_alone"].get(key)),
+            key == measures[0]
+            and any(measured.get("ended_alone", {}).get(key) for measured in audit.reward_models.values()),
         )
     ]
 
 
-def _to_halve(grade: Any) -> str:
-    prompts = f"{4 * grade['prompts']} prompts"
-    return f"{prompts}, or {grade['replies_to_halve']} replies" if grade["replies_to_halve"] else prompts
+def _to_halve(measured: Any) -> str:
+    prompts = f"{4 * measured['prompts']} prompts"
+    return f"{prompts}, or {measured['replies_to_halve']} replies" if measured["replies_to_halve"] else prompts
 
 
 def _numbers(values: list[float]) -> str:

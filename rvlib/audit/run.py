@@ -4,11 +4,11 @@ Replies are drawn once, and every reward model scores them.
 
     reward variance   Var_{y~π}[r(x, y)]        how fast it can teach              Def. 2, arXiv 2503.15477
     accuracy          P[orders a pair as r_G]   whether it is right                Def. 1
-    covariance        Cov_{y~π}[r, r_G]         both together: reward models are   `rvlib.tabular.scores`
+    covariance        Cov_{y~π}[r, r_G]         both together: reward models are   `rvlib.tabular.predictors`
                                                 ordered by it
 
 The variance and the covariance are of rewards in units of their standard deviation over all replies, so reward models
-compare. Means and 95 % intervals are over prompts. `grading` and `report` need neither torch nor transformers.
+compare. Means and 95 % intervals are over prompts. `measuring` and `report` need neither torch nor transformers.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ from rvlib._terminal import first_line, sentence
 from rvlib.audit import assembly, report
 from rvlib.audit.arguments import parser
 from rvlib.audit.audited import Audit
-from rvlib.audit.exchange import check_export, write_replies
+from rvlib.audit.export import check_export, write_replies
 from rvlib.audit.model_scores import RewardModel, ScoringSettings, texts_of
 from rvlib.audit.outcome import TRUTH_LABEL, UNNAMED_POLICY, Made
 from rvlib.audit.planning import resolved_dtype, show_plan
@@ -95,7 +95,7 @@ def audit(
     `read_examples` takes them. ground_truth: a name or such a function, or a column of `scores`. num_generations:
     replies to each prompt, 8 by default. replies: a file of replies drawn elsewhere (`exchange`), in place of prompts
     and sampling; scores: files of scores, which are audited beside the reward models. export: write the replies that
-    were drawn to this file and return None, as dry_run does when it has shown the plan. group: as in `grade`.
+    were drawn to this file and return None, as dry_run does when it has shown the plan. group: as in `measurements_of`.
     texts: whether the report keeps the replies that show what a reward model likes. engine, batch_size: as in
     `sample_replies`; batch_size is also the number of texts in a batch of a reward model. dtype: "auto" is bfloat16 on
     a GPU, float32 elsewhere; compare_dtype: a second precision, whose difference from `dtype` counts as noise. Several

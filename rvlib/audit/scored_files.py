@@ -109,24 +109,24 @@ def audit_files(
 
 
 def _few_scores(reward_models: Mapping[str, Scores], truth: Scores | None, min_scored: float) -> list[str]:
-    """A sentence for each score with prompts or pairs that it cannot grade, alone or with the ground truth.
+    """A sentence for each score with prompts or pairs from which it cannot be measured, alone or with the ground truth.
 
-    ValueError, in one sentence, where it grades less than the share `min_scored` of the prompts.
+    ValueError, in one sentence, where fewer than the share `min_scored` of the prompts can be measured.
     """
     sentences = []
     for name, scores in reward_models.items():
         known = np.isfinite(scores.rewards) & (True if truth is None else np.isfinite(truth.rewards))
-        graded, prompts = int((known.sum(-1) > 1).sum()), len(known)
+        measured, prompts = int((known.sum(-1) > 1).sum()), len(known)
         with_truth = "" if truth is None else ", and with it the ground truth,"
-        if graded < min_scored * prompts:
+        if measured < min_scored * prompts:
             raise ValueError(
                 f"A score{with_truth} must be there for at least two replies to at least {min_scored:.0%} of the "
-                f"prompts, got {graded} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
+                f"prompts, got {measured} of {prompts} by {name}; add scores, or lower --min-scored (min_scored)."
             )
-        if graded < prompts:
+        if measured < prompts:
             by_both = "" if truth is None else " and the ground truth"
             sentences.append(
-                f"{prompts - graded} of {prompts} prompts: fewer than two replies known to {name}{by_both}"
+                f"{prompts - measured} of {prompts} prompts: fewer than two replies known to {name}{by_both}"
             )
         pairs = np.isfinite(np.asarray(scores.preferences, dtype=float).reshape(-1, 2)).all(-1)
         if not pairs.all():

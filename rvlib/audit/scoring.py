@@ -136,7 +136,7 @@ class ScoredByAll:
 def scored_by_all(
     texts: Texts, rewards: Mapping[str, Rewards], min_scored: float, kind: str = "replies"
 ) -> ScoredByAll:
-    """Which prompts have a reward for every reply from each reward model, so that all are graded on the same.
+    """Which prompts have a reward for every reply from each reward model, so that all are measured on the same.
 
     rewards: by label; kind: what a sentence calls the replies. ValueError, in one sentence, if that is less than the
     share `min_scored` of them.

@@ -3,7 +3,7 @@
 import functools
 
 from rvlib import teacher_study
-from rvlib.audit.outcome import MEASURES, TRUTH_LABEL, Grade, Outcome
+from rvlib.audit.outcome import MEASURES, TRUTH_LABEL, Measurements, Outcome
 from rvlib.audit.statistics import MIN_PROMPTS, Interval
 
 GOOD, PARTLY = 0.5, 0.2  # of the ground truth's own speed: what a good teacher has, and one that is worth the time
@@ -20,23 +20,23 @@ def verdict(audit: Outcome, name: str) -> str:
         raise ValueError(
             f"A verdict must be on a reward model of the audit, {', '.join(audit.reward_models)}, got {name!r}."
         )
-    grade, truth = audit.reward_models[name], audit.ground_truth
-    if grade["scale"] == 0:
+    measured, truth = audit.reward_models[name], audit.ground_truth
+    if measured["scale"] == 0:
         return f"No: {name} gives every reply the same reward, from which nothing can be learnt."
-    if grade["reward_variance"][0] == 0:
+    if measured["reward_variance"][0] == 0:
         return f"No: {name} gives all replies to a prompt the same reward, from which nothing can be learnt."
     if _truth_is_flat(audit):
         return f"It cannot be told: {truth} tells no two replies to one prompt apart, and says nothing of {name}."
-    if "covariance" in grade:
-        covariance = f"covariance {interval(grade['covariance'])}"
-        _, low, high = grade["covariance"]
+    if "covariance" in measured:
+        covariance = f"covariance {interval(measured['covariance'])}"
+        _, low, high = measured["covariance"]
         if high < 0:
             return f"No: {name} pulls against {truth} and would lower it ({covariance})."
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with {truth} ({covariance})."
-        if audit.ground_truth_grade and audit.ground_truth_grade["rewards"] == grade["rewards"]:
+        if audit.ground_truth_measurements and audit.ground_truth_measurements["rewards"] == measured["rewards"]:
             return f"Yes: {name} gives the very rewards of {truth}{', the ground truth' * (truth != TRUTH_LABEL)}."
-        speed = grade.get("relative_speed")
+        speed = measured.get("relative_speed")
         if speed is None:
             return f"Yes: training on {name} raises {truth} too ({covariance})."
         word = "Yes" if speed[0] >= GOOD else "Partly" if speed[0] >= PARTLY else "Hardly"
@@ -44,15 +44,15 @@ def verdict(audit: Outcome, name: str) -> str:
             f"{word}: training on {name} begins to raise {truth} {interval(speed)} times as fast as training on "
             f"{truth} itself would."
         )
-    if "preference_covariance" in grade:
-        _, low, high = grade["preference_covariance"]
-        right = f"{interval(grade['preference_accuracy'], '.0%')} of {grade['pairs']} pairs ordered rightly"
+    if "preference_covariance" in measured:
+        _, low, high = measured["preference_covariance"]
+        right = f"{interval(measured['preference_accuracy'], '.0%')} of {measured['pairs']} pairs ordered rightly"
         if high < 0:
             return f"No: {name} pulls against the preferences ({right})."
         if low <= 0:
             return f"It cannot be told: {name} may have nothing to do with the preferences ({right})."
         return f"Probably: {name} agrees with the preferences, on replies that the policy did not write ({right})."
-    share = interval([min(end, 1.0) for end in grade["reward_variance"]], ".0%")  # few prompts may say more than all
+    share = interval([min(end, 1.0) for end in measured["reward_variance"]], ".0%")  # few prompts may say more than all
     return (
         f"Without a ground truth only its speed is known: {share} of what {name} distinguishes is between replies to "
         "one prompt, and only that teaches."
@@ -87,8 +87,8 @@ def order_line(audit: Outcome) -> str:
 def advice(audit: Outcome) -> list[str]:
     """Plain sentences on an `Outcome`: what to mind, and what to do."""
     sentences = _advice_on_the_order(audit)
-    for name, grade in audit.reward_models.items():
-        sentences += _advice_on_a_reward_model(audit, name, grade)
+    for name, measured in audit.reward_models.items():
+        sentences += _advice_on_a_reward_model(audit, name, measured)
     names, tied = audit.order["names"], share_the_truth_ties(audit)
     if _truth_is_flat(audit):
         sentences.append(f"{audit.ground_truth} gives all replies to a prompt the same reward: take another.")
@@ -151,12 +151,12 @@ def interval(values: Interval | None, spec: str = ".2f") -> str:
 
 def share_the_truth_ties(audit: Outcome) -> float:
     """The share of the pairs of different replies that the ground truth ties; 0 without one."""
-    return audit.ground_truth_grade["tied"] if audit.ground_truth_grade else 0.0
+    return audit.ground_truth_measurements["tied"] if audit.ground_truth_measurements else 0.0
 
 
 def _truth_is_flat(audit: Outcome) -> bool:
     """Whether there is a ground truth that tells no two replies to one prompt apart."""
-    return audit.ground_truth_grade is not None and audit.ground_truth_grade["reward_variance"][0] == 0
+    return audit.ground_truth_measurements is not None and audit.ground_truth_measurements["reward_variance"][0] == 0
 
 
 def _advice_on_the_order(audit: Outcome) -> list[str]:
@@ -178,38 +178,38 @@ def _advice_on_the_order(audit: Outcome) -> list[str]:
     return sentences
 
 
-def _advice_on_a_reward_model(audit: Outcome, name: str, grade: Grade) -> list[str]:
-    if grade["scale"] == 0:
+def _advice_on_a_reward_model(audit: Outcome, name: str, measured: Measurements) -> list[str]:
+    if measured["scale"] == 0:
         return [f"{name} gives every reply the same reward: it cannot teach."]
-    if grade["reward_variance"][0] == 0:
+    if measured["reward_variance"][0] == 0:
         return [f"{name} gives all replies to a prompt the same reward: it cannot teach."]
     sentences = []
-    if grade.get("unscored"):
-        sentences.append(f"{grade['unscored']} replies have no reward of {name}, and are left out of its numbers.")
-    flat, count = grade["flat"][0], grade["prompts"]
+    if measured.get("unscored"):
+        sentences.append(f"{measured['unscored']} replies have no reward of {name}, and are left out of its numbers.")
+    flat, count = measured["flat"][0], measured["prompts"]
     if flat > 0.2:
         sentences.append(
             f"{name} gives (almost) the same reward to all {audit.sampling['num_generations']} replies on "
             f"{round(flat * count)} of {count} prompts, from which nothing is learnt: leave such prompts out, "
             "draw more replies, or use a finer reward."
         )
-    if grade["reward_variance"][2] < 0.25:
+    if measured["reward_variance"][2] < 0.25:
         sentences.append(
-            f"Of what {name} distinguishes, {grade['reward_variance'][0]:.0%} is between replies to one prompt; "
+            f"Of what {name} distinguishes, {measured['reward_variance'][0]:.0%} is between replies to one prompt; "
             "the rest is between prompts and teaches nothing. Expect it to be slow."
         )
-    if "covariance" in grade:
-        sentences += _advice_on_the_sign(name, grade["covariance"], str(audit.ground_truth))
-        tied = grade.get("tied_in_error", grade["tied"])
+    if "covariance" in measured:
+        sentences += _advice_on_the_sign(name, measured["covariance"], str(audit.ground_truth))
+        tied = measured.get("tied_in_error", measured["tied"])
         if tied > 0.1:
             that_are_ordered = f" that {audit.ground_truth} orders" * (share_the_truth_ties(audit) > 0)
             sentences.append(
                 f"{name} ties {tied:.0%} of the pairs{that_are_ordered}, which accuracy counts as wrong and a policy "
                 "gradient does not count at all: go by the covariance."
             )
-    elif "preference_covariance" in grade:
-        sentences += _advice_on_the_sign(name, grade["preference_covariance"], "the preferences")
-    return sentences + _advice_on_probes(audit, name, grade)
+    elif "preference_covariance" in measured:
+        sentences += _advice_on_the_sign(name, measured["preference_covariance"], "the preferences")
+    return sentences + _advice_on_probes(audit, name, measured)
 
 
 def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str]:
@@ -222,13 +222,13 @@ def _advice_on_the_sign(name: str, covariance: Interval, truth: str) -> list[str
     return []
 
 
-def _advice_on_probes(audit: Outcome, name: str, grade: Grade) -> list[str]:
+def _advice_on_probes(audit: Outcome, name: str, measured: Measurements) -> list[str]:
     """A sentence on features with which the reward is correlated more than the ground truth is, from enough prompts."""
-    if grade["prompts"] < MIN_PROMPTS:
+    if measured["prompts"] < MIN_PROMPTS:
         return []
-    of_truth = audit.ground_truth_grade.get("probes", {}) if audit.ground_truth_grade else {}
+    of_truth = audit.ground_truth_measurements.get("probes", {}) if audit.ground_truth_measurements else {}
     leanings: dict[str, list[str]] = {"rewards": [], "punishes": []}
-    for probe, (value, low, high) in grade.get("probes", {}).items():
+    for probe, (value, low, high) in measured.get("probes", {}).items():
         truth_correlation = of_truth.get(probe, [0.0])[0]
         shared = truth_correlation * value > 0 and abs(truth_correlation) >= abs(value) / 2
         if probe not in ADVICE_PROBES or abs(value) < NOTABLE or low <= 0 <= high or shared:

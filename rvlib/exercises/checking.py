@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,29 +22,48 @@ class Exercise:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def check(slug: str, answer: ArrayLike) -> bool:
+_NO_PERCENTAGE = "this looks like a percentage; give a share, as 0.25 for 25 %."
+
+
+def check(slug: str, answer: ArrayLike | None) -> bool:
     """Print whether `answer` solves the exercise called `slug`, and if not, what is wrong with it; True or False.
 
-    Numbers may be off by 1e-3 of themselves. ValueError for an exercise that does not exist, or an answer that is not
-    made of as many numbers as are asked for.
+    Numbers may be off by 1e-3 of themselves. An answer that is not made of as many numbers as are asked for is not
+    right, and what is printed says how to write it. ValueError for an exercise that does not exist.
     """
     if slug not in EXERCISES:
         raise ValueError(f"slug must name an exercise, got {slug!r}; there are {', '.join(sorted(EXERCISES))}.")
     expected = EXERCISES[slug]
     try:
-        numbers = np.asarray(answer, dtype=float)
-    except (TypeError, ValueError):
-        numbers = np.array([np.nan])
-    if numbers.size != expected.numbers or not np.isfinite(numbers).all():
-        raise ValueError(f"answer must be {expected.numbers} number{'s' * (expected.numbers > 1)}, got {answer!r}.")
-    given = tuple(map(float, numbers.ravel()))
-    failure = expected.failure(*given)
-    if failure and _right_once_rounded(expected, given):
-        failure = "this is close; give more digits."
-    elif failure and _right_once_rounded(expected, tuple(number / 100 for number in given)):
-        failure = "this looks like a percentage; give a share, as 0.25 for 25 %."
+        given = tuple(map(float, np.ravel(np.asarray(answer, dtype=float))))
+    except (TypeError, ValueError, OverflowError):
+        given = ()
+    if len(given) != expected.numbers or not all(abs(number) < 1e100 for number in given):  # nor is NaN
+        failure: str | None = _how_to_write(answer, expected.numbers)
+    else:
+        failure = expected.failure(*given)
+        if failure and _right_once_rounded(expected, given):
+            failure = "this is close; give more digits."
+        elif failure and _right_once_rounded(expected, tuple(number / 100 for number in given)):
+            failure = _NO_PERCENTAGE
     print(f"Not yet: {failure}" if failure else "Right.")
     return not failure
+
+
+def _how_to_write(answer: ArrayLike | None, numbers: int) -> str:
+    """How to write an answer that is not as many finite numbers as are asked for."""
+    parts = answer if isinstance(answer, list | tuple) else [answer]
+    text = next((part for part in parts if isinstance(part, str)), "")
+    if "%" in text:
+        return _NO_PERCENTAGE
+    if "/" in text:
+        return "write a fraction without quotation marks, as 1/4, so that Python computes it."
+    if "," in text and (numbers == 1 or text is not answer):
+        return "write a number with a decimal point and without a comma, as 0.25."
+    wanted = (
+        "one number, as 0.25" if numbers == 1 else f"{numbers} numbers in parentheses, as {(0.25, 0.5, 1)[:numbers]}"
+    )
+    return f"give {wanted}, in place of {reprlib.repr(answer)}."
 
 
 def _right_once_rounded(expected: Exercise, given: tuple[float, ...]) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from rvlib.exercises.checking import exercise, near
-from rvlib.tabular import autoregressive, bounds, estimators, geometry, scores
+from rvlib.tabular import autoregressive, bounds, estimators, geometry, predictors
 
 # ---- From exact gradients to samples ---------------------------------------------------------------------------------
 
@@ -69,6 +69,8 @@ def prefixes(rows: float) -> str | None:
 @exercise
 def least_jacobian(least: float) -> str | None:
     """The Jacobian norm that a gradient norm of 1.2 needs at least, by the sharper bound."""
+    if least < 0:
+        return "a norm is not negative."
     if not near(bounds.sharper_gradient_norm_bound(0.48, 3, least), 1.2):
         return "with this J the bound is not equal to the gradient norm."
     return None
@@ -103,7 +105,7 @@ def first_spread(steps: float) -> str | None:
     return None if near(steps, 1 / (1 - 0.001**8 - 0.999**8)) else "it is the inverse of the chance of a spread."
 
 
-# ---- How loose, and what is sharp? Which grade tells a good teacher? -------------------------------------------------
+# ---- How loose, and what is sharp? Which predictor tells a good teacher? ---------------------------------------------
 
 
 @exercise
@@ -138,10 +140,10 @@ def harmless_until(time: float) -> str | None:
 def first_slope(rate: float) -> str | None:
     """dV_G/dt at the start: the π²-weighted covariance of three outputs."""
     probs, truth, marks = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.0, -1.0]), np.array([1.0, -1.0, 0.0])
-    grades = scores.teacher_scores(probs, marks, truth)
-    if near(rate, grades["covariance"]):
+    exact = predictors.exact_predictors(probs, marks, truth)
+    if near(rate, exact["covariance"]):
         return "this is the covariance; the law has the squares of the probabilities."
-    if not near(rate, grades["π²-weighted covariance"]):
+    if not near(rate, exact["π²-weighted covariance"]):
         return "it is not the sum of π²(r_RM - V_RM)(r_G - V_G): check both means."
     return None
 

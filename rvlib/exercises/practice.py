@@ -156,7 +156,7 @@ def collapse_of_four(probability: float) -> str | None:
 
 @exercise
 def lost_by_lot(regret: float) -> str | None:
-    """The top-1 regret of a score that picks the second best of gains 0.2, 0.4, 0.5, 0.9."""
+    """The top-1 regret of a predictor that picks the second best of gains 0.2, 0.4, 0.5, 0.9."""
     gains = np.array([0.2, 0.4, 0.5, 0.9])
     if near(regret, gains.max() - 0.5):
         return "it is a share of the difference between the best gain and the mean gain."

@@ -186,8 +186,8 @@ def best_of_three(reward: float) -> str | None:
 @exercise
 def enough_samples(n: float) -> str | None:
     """Samples that hold an output of probability 1 % with probability 95 %."""
-    if n != round(n):
-        return "N is a whole number."
+    if n < 1 or n != round(n):
+        return "N is a whole number, and at least 1."
     if 1 - 0.99**n < 0.95:
         return "with so many samples the best output is missed too often."
     if 1 - 0.99 ** (n - 1) >= 0.95:

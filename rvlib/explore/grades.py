@@ -1,4 +1,4 @@
-"""Which grade, known before training, goes with the ground truth that a reward model then brings."""
+"""Which predictor, a number known before training, goes with the ground truth that a reward model then brings."""
 
 import traitlets
 
@@ -16,21 +16,21 @@ from rvlib.explore._explorable import Explorable
 
 
 class Grades(Explorable):
-    """Thirty-six random reward models for one policy: a grade before training against what training then brings.
+    """Thirty-six random reward models for one policy: a predictor before training against what training then brings.
 
     What counts is the true reward.
     """
 
     alt = (
         "On the left a scatter plot: each dot is a reward model, across its pi-squared-weighted covariance with the "
-        "truth, up the true reward gained; the dots rise along a curve. On the right, bars for seven grades: the "
+        "truth, up the true reward gained; the dots rise along a curve. On the right, bars for seven predictors: the "
         "covariances correlate with the gain best, then the product of deviation and accuracy, then accuracy and "
         "variance by themselves."
     )
     caption = traitlets.Unicode(
-        "All reward models teach the same policy by the exact gradient flow. The scatter plot has one grade, and the "
-        "bars have all of them. Make the time long, the scales equal, or the KL coefficient large, and see which "
-        "grades fail."
+        "All reward models teach the same policy by the exact gradient flow. The scatter plot has one predictor, "
+        "a number known before training, and the bars have all of them. Make the time long, the scales equal, or the "
+        "KL coefficient large, and see which predictors fail."
     ).tag(sync=True)
     main = main_controls("time", "scales", "error")
 
@@ -44,8 +44,8 @@ class Grades(Explorable):
             "onpolicy": "on-policy accuracy",
             "accuracy": "accuracy",
         },
-        group="Grade",
-        label="Grade of a reward model",
+        group="Predictor",
+        label="Predictor of a reward model",
     )
     time = slider(
         10.0, 0.1, 1e5, 0.05, group="Training", label="time", log=True, help="When the true reward gained is read off"

@@ -11,6 +11,7 @@ import traitlets
 
 from rvlib.explore._controls import choice, main_controls, slider
 from rvlib.explore._explorable import WEB, Explorable
+from rvlib.tabular.estimators import ADVANTAGES
 
 # Names in addresses: {key: name in `rvlib.predictors.PREDICTORS`}, and the same for `rvlib.teacher_study.OUTCOMES`.
 PREDICTORS = {
@@ -35,7 +36,7 @@ OUTCOMES = {
     "kl": "gain at equal KL",
     "hacking": "loss to hacking",
 }
-POLICIES, ALGORITHMS, TEACHERS = ("plain", "vivid", "contrary"), {"rloo": "RLOO", "grpo": "GRPO"}, 56
+POLICIES, ALGORITHMS, TEACHERS = ("plain", "vivid", "contrary"), ("rloo", "grpo"), 56
 
 
 class Points(TypedDict):
@@ -43,7 +44,7 @@ class Points(TypedDict):
 
     predictors: dict[str, str]  # `PREDICTORS`
     teachers: list[list[str]]  # [name, family]
-    scores: dict[str, dict[str, list[float]]]  # {policy: {predictor: …}}
+    values: dict[str, dict[str, list[float]]]  # {policy: {predictor: …}}
     outcomes: dict[str, dict[str, dict[str, list[float]]]]  # {policy: {algorithm: {outcome: …}}}, means over seeds
     # {policy or "all": {algorithm: {outcome: {predictor: [low and high end of Spearman's, and of the regret's]}}}}
     intervals: dict[str, dict[str, dict[str, dict[str, list[float]]]]]
@@ -80,8 +81,8 @@ def points() -> Points:
     return {
         "predictors": PREDICTORS,
         "teachers": [[name, teacher_study.family(name)] for name in study.teachers],
-        "scores": {
-            policy: {key: part.scores[name][0].tolist() for key, name in PREDICTORS.items()}
+        "values": {
+            policy: {key: part.predictors[name][0].tolist() for key, name in PREDICTORS.items()}
             for policy, part in parts.items()
         },
         "outcomes": {policy: outcomes(part) for policy, part in parts.items()},
@@ -108,17 +109,17 @@ class Predictors(Explorable):
         "of all; rings mark the reward models of the highest accuracy, which it would pick."
     )
     caption = traitlets.Unicode(
-        "Each mark is a reward model. Rings are around those of the highest score, which this score would pick. The "
-        "dashed line is the mean of all, what a pick at random brings on average; the dotted line is the best. "
-        "Point at a mark to read it; a click, a tap or the slider chooses one. In brackets are 95 % intervals that "
-        "resample reward models, and where all three policies are shown the policies too. Every number is the study's "
-        "(<code>rvlib study</code>)."
+        "Each mark is a reward model. Rings are around those for which the predictor, a number measured before "
+        "training, is highest: it would pick these. The dashed line is the mean of all, what a pick at random brings "
+        "on average; the dotted line is the best. Point at a mark to read it; a click, a tap or the slider chooses "
+        "one. In brackets are 95 % intervals that resample reward models, and where all three policies are shown the "
+        "policies too. Every number is the study's (<code>rvlib study</code>)."
     ).tag(sync=True)
     main = main_controls("predictor", "outcome")
 
-    predictor = choice(PREDICTORS, group="Score before training", label="Score before training")
+    predictor = choice(PREDICTORS, group="Predictor", label="Predictor")
     outcome = choice(OUTCOMES, group="Outcome of training", label="Outcome of training")
-    algorithm = choice(ALGORITHMS, group="Algorithm", label="Algorithm")
+    algorithm = choice({name: ADVANTAGES[name].label for name in ALGORITHMS}, group="Algorithm", label="Algorithm")
     policy = choice(
         {policy: policy for policy in POLICIES} | {"all": "all three"}, group="Policy that is taught", label="Policy"
     )

@@ -1,12 +1,25 @@
-"""Training on sampled groups, by the estimators of `rvlib.tabular.estimators`."""
+"""Training on sampled groups, by the estimators of `rvlib.tabular.estimators`.
+
+Their labels are written into web/estimators.mjs by `python -m rvlib.explore.samples`.
+"""
+
+import json
 
 import traitlets
 
 from rvlib.explore._controls import accuracy_slider, choice, kl_slider, main_controls, seed_slider, slider
-from rvlib.explore._explorable import Explorable
+from rvlib.explore._explorable import WEB, Explorable
 from rvlib.tabular.estimators import ADVANTAGES
 
-LABELS = {"rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO", "reinforce": "REINFORCE"}
+LABELS = {name: estimator.label for name, estimator in ADVANTAGES.items()}
+
+
+def module() -> str:
+    """The text of web/estimators.mjs."""
+    return (
+        "// Labels of the advantage estimators, written by `python -m rvlib.explore.samples`.\n"
+        f"export const LABELS = {json.dumps(LABELS)};\n"
+    )
 
 
 class Samples(Explorable):
@@ -60,7 +73,7 @@ class Samples(Explorable):
         help="Standard deviation of the noise in each reward",
     )
     estimator = choice(
-        {algorithm: LABELS[algorithm] for algorithm in ADVANTAGES},
+        LABELS,
         group="Algorithm",
         label="Advantage of a sample",
     )
@@ -80,3 +93,7 @@ class Samples(Explorable):
     )
     kl_coef = kl_slider(1e-3, 1, group="Algorithm", help="Weight of the KL penalty, as part of each sample's reward")
     seed = seed_slider(3)
+
+
+if __name__ == "__main__":
+    (WEB / "estimators.mjs").write_text(module(), encoding="utf-8")

@@ -22,3 +22,4 @@ type Draw<V> = import("./web/ui.mjs").Draw<V>;
 type Readouts<V> = import("./web/ui.mjs").Readouts<V>;
 type Describe<V> = import("./web/ui.mjs").Describe<V>;
 type Prepare = import("./web/work.mjs").Prepare;
+type Policy = import("./web/autoregressive.mjs").Policy;

@@ -16,7 +16,7 @@ class drive:
 
     sliders: as for `ipywidgets.interact`: (low, high, step), a list of choices, True or False, or a widget; a slider
     starts at the function's default for that argument. In a static page it is the figure at the sliders' starting
-    values.
+    values, and a sentence that says what they need.
 
         drive(lambda gain=0.5: figure_of(gain), gain=(0.1, 1.0, 0.1))
     """
@@ -46,7 +46,10 @@ class drive:
         page = {"text/html": figure._repr_mimebundle_()["text/html"]}
         if is_static_page():
             names = ", ".join(control.description for control in self.controls.values())
-            page["text/html"] += f'<p class="rv-note">In the running notebook this figure has controls: {names}.</p>'
+            page["text/html"] += (
+                f'<p class="rv-note rv-sliders">The sliders of this figure ({names}) need a running kernel: open the '
+                "notebook on Colab, or download it.</p>"
+            )
             return page
         if self.view is None:
             self.view = go.FigureWidget(figure, layout_width=_LIVE_WIDTH)

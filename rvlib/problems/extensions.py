@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from rvlib.problems.making import Question, pick, problem
-from rvlib.tabular import autoregressive, bounds, estimators, geometry, scores
+from rvlib.tabular import autoregressive, bounds, estimators, geometry, predictors
 
 # ---- From exact gradients to samples ---------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def first_spread(rng: np.random.Generator) -> Question:
     return text, float(1 / (1 - rare**group - (1 - rare) ** group))
 
 
-# ---- How loose, and what is sharp? Which grade tells a good teacher? -------------------------------------------------
+# ---- How loose, and what is sharp? Which predictor tells a good teacher? ---------------------------------------------
 
 
 @problem
@@ -122,7 +122,7 @@ def first_slope(rng: np.random.Generator) -> Question:
     """Rate of the truth at the start."""
     first, second = pick(rng, 0.1, 0.25, 0.4), pick(rng, 0.2, 0.35)
     probs = np.array([first, second, 1 - first - second])
-    rate = scores.teacher_scores(probs, np.array([1.0, -1.0, 0.0]), np.array([1.0, 0.0, -1.0]))
+    rate = predictors.exact_predictors(probs, np.array([1.0, -1.0, 0.0]), np.array([1.0, 0.0, -1.0]))
     text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$, ground truth $(1,0,-1)$ and
     rewards $(1,-1,0)$; one prompt. At which rate does the ground truth rise at the start of gradient flow on the
     logits?"""

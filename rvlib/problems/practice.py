@@ -135,10 +135,10 @@ def collapse_of_four(rng: np.random.Generator) -> Question:
 
 @problem
 def lost_by_lot(rng: np.random.Generator) -> Question:
-    """Top-1 regret of a score."""
+    """Top-1 regret of a predictor."""
     gains = np.sort(rng.permutation([0.1, 0.25, 0.3, 0.45, 0.6, 0.8])[:4])
-    text = f"""Four teachers gain {gains[0]}, {gains[1]}, {gains[2]} and {gains[3]} in ground truth. A score picks the
-    second best. What is its top-1 regret, the loss as a share of what the best teacher has above the mean?"""
+    text = f"""Four teachers gain {gains[0]}, {gains[1]}, {gains[2]} and {gains[3]} in ground truth. A predictor picks
+    the second best. What is its top-1 regret, the loss as a share of what the best teacher has above the mean?"""
     return text, float((gains[3] - gains[2]) / (gains[3] - gains.mean()))
 
 

@@ -4,7 +4,7 @@ This room may import `rvlib.metrics` and `rvlib._checks`, and of other packages 
 `flow.gradient_flow`.
 """
 
-from rvlib.tabular import autoregressive, bounds, estimators, scores
+from rvlib.tabular import autoregressive, bounds, estimators, predictors
 from rvlib.tabular.best_of_n import best_of_n, best_of_n_kl_bound, best_of_n_loss_bound, best_of_n_probs
 from rvlib.tabular.crossing import time_to_gain
 from rvlib.tabular.flow import States, Trajectory, gradient_flow

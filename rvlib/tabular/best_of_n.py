@@ -41,7 +41,8 @@ def best_of_n(probs: ArrayLike, reward: ArrayLike, ground_truth: ArrayLike, n: i
     """Expected ground truth reward of the output that Best-of-n under `reward` keeps, exact, ties split evenly.
 
     probs, reward, ground_truth: (outputs,); n >= 1. Returns a float. With a reward that ranks as the ground truth does
-    it is the expected maximum of n samples (the paper's Prop. 1). ValueError on bad arguments.
+    it is the expected maximum of n samples (the paper's Prop. 1), which grows with n as `cor-diminishing-returns` says.
+    What n = 2 gains is the book's `prop-best-of-two`. ValueError on bad arguments.
     """
     truth = _checks.array("ground_truth", ground_truth)
     kept, truth = _checks.broadcast(probs=best_of_n_probs(probs, reward, n), ground_truth=truth)

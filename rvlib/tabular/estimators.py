@@ -12,6 +12,7 @@ KL-regularised reward, the KL term being part of the reward as in the paper's RL
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +32,8 @@ def _centred(rewards: NDArray[np.float64], algorithm: str) -> NDArray[np.float64
 
 
 def _rloo(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-    group_size = rewards.shape[-1]
-    return _centred(rewards, "rloo") * group_size / (group_size - 1)
+    num_samples = rewards.shape[-1]
+    return _centred(rewards, "rloo") * num_samples / (num_samples - 1)
 
 
 def _grpo(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,12 +48,20 @@ def _reinforce(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
     return rewards
 
 
-# The one list of algorithms: recipes, the slider of the explorable and the tests of its JavaScript port follow it.
-ADVANTAGES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "rloo": _rloo,
-    "grpo": _grpo,
-    "dr_grpo": _dr_grpo,
-    "reinforce": _reinforce,
+@dataclass(frozen=True)
+class Estimator:
+    """An advantage estimator: its label in figures, and A_i of each sample from the rewards of its group, (..., k)."""
+
+    label: str
+    advantages: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+# The one list of algorithms: recipes, the choices of the explorable and the tests of its JavaScript port follow it.
+ADVANTAGES = {
+    "rloo": Estimator("RLOO", _rloo),
+    "grpo": Estimator("GRPO", _grpo),
+    "dr_grpo": Estimator("Dr. GRPO", _dr_grpo),
+    "reinforce": Estimator("REINFORCE", _reinforce),
 }
 ESTIMATORS = ("reinforce", *(name for name in ADVANTAGES if name != "reinforce"))  # in a figure, the plainest first
 
@@ -67,7 +76,7 @@ def advantages(rewards: ArrayLike, algorithm: str) -> NDArray[np.float64]:
         raise ValueError("algorithm must be dr_grpo for GRPO without the division, got its old name 'grpo_unscaled'.")
     if algorithm not in ADVANTAGES:
         raise ValueError(f"algorithm must be one of {', '.join(ADVANTAGES)}, got {algorithm!r}.")
-    return ADVANTAGES[algorithm](checked)
+    return ADVANTAGES[algorithm].advantages(checked)
 
 
 def sample_outputs(probs: ArrayLike, num_samples: int, rng: RNG, draws: int | None = None) -> NDArray[np.intp]:
@@ -156,7 +165,8 @@ def signal_to_noise(
 def no_spread_probability(probs: ArrayLike, reward: ArrayLike, num_samples: int) -> float:
     """Probability that all k samples of a group have the same reward, so that its gradient is 0: Σ_levels mass^k.
 
-    probs, reward: (n,); num_samples: k >= 1. Returns a float. The book's `prop-no-spread`.
+    probs, reward: (n,); num_samples: k >= 1. Returns a float. The book's `prop-no-spread`, and for rewards of two
+    values `prop-first-spread`: 1 over the probability that is left is the mean number of steps up to the first spread.
     """
     probs, reward = _checks.broadcast(
         probs=_checks.probabilities("probs", probs), reward=_checks.array("reward", reward)

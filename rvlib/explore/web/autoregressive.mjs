@@ -14,8 +14,9 @@
 export const shapeOf = (vocabulary, length) => [(vocabulary ** length - 1) / (vocabulary - 1), vocabulary ** length];
 
 /**
- * Every prefix's log-probabilities of the next token (prefixes · V), ln π of prefixes and then of outputs, and of outputs.
- * @typedef {{rows: Float64Array, reach: Float64Array, logProbs: Float64Array}} Policy
+ * Every prefix's log-probabilities of the next token (prefixes · V), ln π of prefixes and then of outputs, and of outputs; and
+ * what the first two are the logarithms of, once a gradient was asked for.
+ * @typedef {{rows: Float64Array, reach: Float64Array, logProbs: Float64Array, probs?: Float64Array, mass?: Float64Array}} Policy
  */
 
 /**
@@ -44,25 +45,34 @@ export function policy(logits, vocabulary, length) {
   return { rows, reach, logProbs: reach.subarray(prefixes) };
 }
 
+/** @type {(logarithms: Float64Array) => Float64Array} */
+function exponentials(logarithms) {
+  const numbers = new Float64Array(logarithms.length);
+  for (let i = 0; i < numbers.length; i++) numbers[i] = Math.exp(logarithms[i]);
+  return numbers;
+}
+
 /**
  * The gradient E[b ∇ ln π] of the values b held fixed, with the mean and the variance of b.
  * @param {Policy} policy
  * @param {Numbers} values (V^L,)
  * @param {number} vocabulary V
  */
-export function policyGradient({ rows, reach, logProbs }, values, vocabulary) {
+export function policyGradient(policy, values, vocabulary) {
+  const { rows, reach, logProbs } = policy;
+  const probs = (policy.probs ??= exponentials(rows));
+  const mass = (policy.mass ??= exponentials(reach));
   const prefixes = rows.length / vocabulary;
   const value = new Float64Array(reach.length);
   value.set(values, prefixes);
   const gradient = new Float64Array(rows.length);
   for (let h = prefixes - 1; h >= 0; h--) {
     const at = h * vocabulary;
-    for (let v = 0; v < vocabulary; v++) value[h] += Math.exp(rows[at + v]) * value[at + v + 1];
-    for (let v = 0; v < vocabulary; v++)
-      gradient[at + v] = Math.exp(reach[at + v + 1]) * (value[at + v + 1] - value[h]);
+    for (let v = 0; v < vocabulary; v++) value[h] += probs[at + v] * value[at + v + 1];
+    for (let v = 0; v < vocabulary; v++) gradient[at + v] = mass[at + v + 1] * (value[at + v + 1] - value[h]);
   }
   let variance = 0;
-  for (let y = 0; y < logProbs.length; y++) variance += Math.exp(logProbs[y]) * (values[y] - value[0]) ** 2;
+  for (let y = 0; y < logProbs.length; y++) variance += mass[prefixes + y] * (values[y] - value[0]) ** 2;
   return { gradient, mean: value[0], variance };
 }
 
@@ -187,7 +197,8 @@ export function timeToGain(
   const start = policy(logits, vocabulary, length).logProbs;
   const field = (/** @type {Float64Array} */ u) => {
     const now = policy(u, vocabulary, length);
-    const values = klCoef ? Float64Array.from(reward, (r, y) => r - klCoef * (now.logProbs[y] - start[y])) : reward;
+    const values = klCoef ? new Float64Array(reward) : reward;
+    if (klCoef) for (let y = 0; y < values.length; y++) values[y] -= klCoef * (now.logProbs[y] - start[y]);
     const { gradient } = policyGradient(now, values, vocabulary);
     const { gradient: uphill, mean } = policyGradient(now, measured, vocabulary);
     let [slope, size] = [0, 0];
@@ -199,7 +210,7 @@ export function timeToGain(
   };
   /** @type {(u: Float64Array, ...terms: [number, {gradient: Float64Array}][]) => Float64Array} */
   const plus = (u, ...terms) => {
-    const sum = Float64Array.from(u);
+    const sum = u.slice();
     for (const [c, { gradient }] of terms) for (let i = 0; i < sum.length; i++) sum[i] += c * gradient[i];
     return sum;
   };

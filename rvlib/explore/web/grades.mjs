@@ -1,5 +1,6 @@
 // @ts-check
-// Which grade tells a good teacher? Random reward models for one policy: a grade before training against what training brings.
+// Which predictor tells a good teacher? Random reward models for one policy: a number known before training against what
+// training brings.
 //
 //   d/dt V_G = Σ π² (r_RM - V_RM)(r_G - V_G)     at the start
 
@@ -10,12 +11,12 @@ import { problem } from "./problem.mjs";
 import { explorable } from "./ui.mjs";
 import { remembering } from "./work.mjs";
 
-/** @typedef {Setting & {grade: keyof typeof GRADES, time: number, kl_coef: number, error: number, scales: number}} State */
+/** @typedef {Setting & {grade: keyof typeof PREDICTORS, time: number, kl_coef: number, error: number, scales: number}} State */
 /** @typedef {ReturnType<typeof compute>} View */
 
 const MODELS = 36;
 
-const GRADES = {
+const PREDICTORS = {
   accuracy: "accuracy",
   onpolicy: "on-policy accuracy",
   variance: "reward variance",
@@ -25,17 +26,17 @@ const GRADES = {
   weighted: "π²-weighted covariance",
 };
 
-/** @typedef {keyof typeof GRADES} Grade */
-const KEYS = /** @type {Grade[]} */ (Object.keys(GRADES));
+/** @typedef {keyof typeof PREDICTORS} Predictor */
+const KEYS = /** @type {Predictor[]} */ (Object.keys(PREDICTORS));
 
 /**
- * All grades of one teacher; rvlib.tabular.scores.teacher_scores.
+ * All predictors of one teacher; rvlib.tabular.predictors.exact_predictors.
  * @param {Numbers} probs (n,)
  * @param {Numbers} reward (n,)
  * @param {Numbers} groundTruth (n,)
- * @returns {Record<Grade, number>}
+ * @returns {Record<Predictor, number>}
  */
-export function grades(probs, reward, groundTruth) {
+export function exactPredictors(probs, reward, groundTruth) {
   const n = probs.length;
   let [agree, total] = [0, 0];
   for (let i = 0; i < n; i++)
@@ -83,7 +84,7 @@ export function spearman(xs, ys) {
   return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 }
 
-/** The reward models and their grades: what does not depend on the time looked at, made once while that moves. */
+/** The reward models and their predictors: what does not depend on the time looked at, made once while that moves. */
 const models = remembering((/** @type {Omit<State, "time" | "grade">} */ setting) => {
   const { groundTruth, logits, probs } = problem(setting);
   const uniform = random(setting.seed + 777);
@@ -93,7 +94,7 @@ const models = remembering((/** @type {Omit<State, "time" | "grade">} */ setting
     const raw = groundTruth.map((truth) => (1 - error) * truth + error * normal());
     const most = Math.max(...raw.map(Math.abs), 1);
     const reward = raw.map((r) => (scale * r) / most);
-    return { reward, grades: grades(probs, reward, groundTruth) };
+    return { reward, predictors: exactPredictors(probs, reward, groundTruth) };
   });
   const train = (/** @type {number} */ until) =>
     all.map(({ reward }) =>
@@ -111,14 +112,14 @@ function compute(state) {
   const until = 4 ** Math.ceil(Math.log2(time) / 2); // trained a little further than is looked at, and looked at many times
   const paths = (trained[until] ??= train(until));
   const now = all.map((model, i) => ({
-    grades: model.grades,
+    predictors: model.predictors,
     gained: paths[i].at([time]).groundTruth[0] - start,
   }));
   const gained = now.map((m) => m.gained);
-  const table = /** @type {Record<Grade, number>} */ ({});
+  const table = /** @type {Record<Predictor, number>} */ ({});
   for (const key of KEYS)
     table[key] = spearman(
-      now.map((m) => m.grades[key]),
+      now.map((m) => m.predictors[key]),
       gained,
     );
   return { state, models: now, table };
@@ -129,10 +130,10 @@ function draw({ state, models, table }, width) {
   const narrow = width < 560;
   const across = narrow ? width - 60 : width * 0.55 - 50;
   const note = rows(46, 31, across, [
-    { words: `each dot a reward model, against its ${GRADES[state.grade]}`, class: "rv-note" },
+    { words: `each dot a reward model, against its ${PREDICTORS[state.grade]}`, class: "rv-note" },
   ]);
   const box = { left: 46, top: 46 + note.height, width: across, height: narrow ? 170 : 270 };
-  const values = models.map((m) => m.grades[state.grade]);
+  const values = models.map((m) => m.predictors[state.grade]);
   const gained = models.map((m) => m.gained);
   /** @type {(xs: number[]) => [number, number]} */
   const range = (xs) => {
@@ -161,9 +162,10 @@ function draw({ state, models, table }, width) {
     },
   );
   out += note.markup;
-  out += axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: GRADES[state.grade] }) + clipped(box, ...dots);
+  out +=
+    axes(box, x, y, { xTicks: narrow ? 3 : 4, yTicks: 5, xTitle: PREDICTORS[state.grade] }) + clipped(box, ...dots);
 
-  // ---- all grades, each with its correlation
+  // ---- all predictors, each with its correlation
   const side = narrow
     ? { left: 4, top: box.top + box.height + 88, width: width - 12 }
     : { left: box.left + box.width + 40, top: 46, width: width - box.left - box.width - 48 };
@@ -175,11 +177,11 @@ function draw({ state, models, table }, width) {
   KEYS.forEach((key, i) => {
     const top = side.top + i * row;
     const selected = key === state.grade;
-    // A grade that is the same for all has no correlation, and no bar.
+    // A predictor that is the same for all has no correlation, and no bar.
     const [from, to] = [scale(0), scale(table[key] || 0)].sort((a, b) => a - b);
     const value = number(table[key], 2);
     const until = side.left + side.width - measure(value, "", 600) - 8;
-    bars += fitted(side.left, top + 2, GRADES[key], [side.left, until], {
+    bars += fitted(side.left, top + 2, PREDICTORS[key], [side.left, until], {
       class: selected ? "" : "rv-tick",
       "font-weight": selected ? 600 : undefined,
     });
@@ -208,18 +210,22 @@ function draw({ state, models, table }, width) {
 /** @type {Readouts<View>} */
 const readouts = ({ state, table }) => [
   [
-    "this grade",
+    "this predictor",
     number(table[state.grade], 2),
     "truth",
-    "Spearman correlation over the reward models of the grade with the true reward gained",
+    "Spearman correlation over the reward models of the predictor with the true reward gained",
   ],
-  ["best grade here", GRADES[KEYS.reduce((a, b) => (table[a] >= table[b] || Number.isNaN(table[b]) ? a : b))], ""],
+  [
+    "best predictor here",
+    PREDICTORS[KEYS.reduce((a, b) => (table[a] >= table[b] || Number.isNaN(table[b]) ? a : b))],
+    "",
+  ],
 ];
 
 /** @type {Describe<View>} */
 const describe = ({ state, table }) =>
-  `${MODELS} random reward models for one policy; the true reward each has brought by time ${number(state.time)} against its ${GRADES[state.grade]}. Spearman correlations: ` +
-  KEYS.map((key) => `${GRADES[key]} ${number(table[key], 2)}`).join("; ") +
+  `${MODELS} random reward models for one policy; the true reward each has brought by time ${number(state.time)} against its ${PREDICTORS[state.grade]}. Spearman correlations: ` +
+  KEYS.map((key) => `${PREDICTORS[key]} ${number(table[key], 2)}`).join("; ") +
   ".";
 
 export default explorable({ name: "grades", compute, draw, readouts, describe });

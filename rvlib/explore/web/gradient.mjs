@@ -17,14 +17,15 @@ import {
 import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, logarithmic, number, power, px, rows, tag } from "./plot.mjs";
 import { explorable } from "./ui.mjs";
-import { finished } from "./work.mjs";
+import { finished, remembering } from "./work.mjs";
 
 /** @typedef {{length: number, vocabulary: number, kl_coef: number, drift: number, seed: number, one_row: boolean}} State */
+/** @typedef {Pick<State, "length" | "vocabulary" | "one_row" | "seed">} Family what the policies are drawn by */
 /** @typedef {ReturnType<typeof compute>} View */
 
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
-const PART = 1e4; // outputs of the policies that are drawn first
+const PART = 1e4; // outputs of the policies that are drawn at once, while a worker makes them all
 const KEYS = /** @type {(keyof State)[]} */ (["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"]);
 const KINDS = [
   ["noise", "truth", "each output has a reward of its own"],
@@ -54,59 +55,116 @@ function rewards(kind, vocabulary, length, outputs, uniform) {
   return total;
 }
 
+/**
+ * Tables of logits: a row for each prefix, or one row for all.
+ * @type {(family: Family, spread: number, normal: () => number) => Float64Array}
+ */
+function table({ vocabulary, length, one_row: oneRow }, spread, normal) {
+  const logits = new Float64Array(shapeOf(vocabulary, length)[0] * vocabulary);
+  const own = oneRow ? vocabulary : logits.length;
+  for (let i = 0; i < own; i++) logits[i] = spread * normal();
+  for (let i = own; i < logits.length; i++) logits[i] = logits[i - vocabulary];
+  return logits;
+}
+
+/** @typedef {{kind: number, logits: Float64Array, now: Policy, reward: Float64Array}} Drawn a policy and a reward model */
+
+/**
+ * One policy and reward model after the other.
+ * @param {Family} family
+ * @returns {Generator<Drawn>}
+ */
+function* policies(family) {
+  const { vocabulary, length, seed } = family;
+  const uniform = random(seed);
+  const normal = normals(uniform);
+  for (let i = 0; ; i++) {
+    const kind = i % KINDS.length;
+    const logits = table(family, 4 * uniform() ** 2, normal);
+    const scale = 10 ** (-4 * uniform() ** 2);
+    const reward = rewards(KINDS[kind][0], vocabulary, length, vocabulary ** length, uniform);
+    for (let y = 0; y < reward.length; y++) reward[y] *= scale;
+    yield { kind, logits, now: policy(logits, vocabulary, length), reward };
+  }
+}
+
+/**
+ * ln(π/π_ref) of the outputs of each of those policies; the drift has its own random numbers, so that λ does not exchange the
+ * policies.
+ * @param {Family & {drift: number}} family with the drift
+ * @returns {Generator<Float64Array>}
+ */
+function* logRatios({ drift, ...family }) {
+  const { vocabulary, length, seed } = family;
+  const normal = normals(random(seed + 1000));
+  const policyOf = policiesOf(family);
+  for (let i = 0; ; i++) {
+    const { logits, now } = policyOf(i);
+    const before = table(family, drift, normal);
+    for (let k = 0; k < before.length; k++) before[k] = logits[k] - before[k];
+    const ratio = policy(before, vocabulary, length).logProbs;
+    for (let y = 0; y < ratio.length; y++) ratio[y] = now.logProbs[y] - ratio[y];
+    yield ratio;
+  }
+}
+
+/**
+ * The elements of an endless list, each made once.
+ * @template T
+ * @param {Generator<T>} source
+ * @returns {(i: number) => T}
+ */
+function listed(source) {
+  /** @type {T[]} */
+  const list = [];
+  return (i) => {
+    while (list.length <= i) list.push(source.next().value);
+    return list[i];
+  };
+}
+
+// While λ moves, the policies and their ratios stay.
+const policiesOf = remembering((/** @type {Family} */ family) => listed(policies(family)));
+const ratiosOf = remembering((/** @type {Family & {drift: number}} */ drifted) => listed(logRatios(drifted)));
+
 /** @typedef {{state: State, points: {kind: number, variance: number, norm: number}[], outputs: number, largest: number}} Data */
 
 /**
- * Some of the policies, and then all.
+ * Policies with `most` outputs together, after undefined for each.
  * @param {State} state
  * @returns {Generator<Data | undefined>}
  */
-function* prepare(state) {
-  const { vocabulary, length, kl_coef: klCoef, drift, one_row: oneRow, seed } = state;
-  const [prefixes, outputs] = shapeOf(vocabulary, length);
-  const uniform = random(seed);
-  const initial = normals(uniform);
-  /** @type {(spread: number, normal: () => number) => Float64Array} */
-  const rows = (spread, normal) => {
-    if (!oneRow) return Float64Array.from({ length: prefixes * vocabulary }, () => spread * normal());
-    const row = Float64Array.from({ length: vocabulary }, () => spread * normal());
-    return Float64Array.from({ length: prefixes * vocabulary }, (_, i) => row[i % vocabulary]);
-  };
-  const count = Math.floor(Math.min(MOST, WORK / outputs));
-  const drifting = normals(random(seed + 1000)); // its own, so that λ does not exchange the policies
+function* prepare(state, most = WORK) {
+  const { kl_coef: klCoef, drift, ...family } = state;
+  const { vocabulary, one_row: oneRow } = family;
+  const outputs = vocabulary ** family.length;
+  const policyOf = policiesOf(family);
+  const ratioOf = klCoef ? ratiosOf({ drift, ...family }) : undefined;
   /** @type {Data["points"]} */
   const points = [];
   let largest = 0; // M of the paper's Prop. 2, the least that holds for all of them
-  for (let i = 0; i < count; i++) {
-    const kind = i % KINDS.length;
-    const logits = rows(4 * uniform() ** 2, initial);
-    const moved = klCoef ? rows(drift, drifting) : undefined;
-    const scale = 10 ** (-4 * uniform() ** 2);
-    const now = policy(logits, vocabulary, length);
-    const values = rewards(KINDS[kind][0], vocabulary, length, outputs, uniform).map((r) => scale * r);
-    if (moved) {
-      const before = policy(
-        logits.map((x, k) => x - moved[k]),
-        vocabulary,
-        length,
-      );
-      for (let y = 0; y < outputs; y++) values[y] -= klCoef * (now.logProbs[y] - before.logProbs[y]);
-    }
-    for (const value of values) largest = Math.max(largest, Math.abs(value));
+  for (let i = 0; i < Math.floor(Math.min(MOST, most / outputs)); i++) {
+    const { kind, now, reward } = policyOf(i);
+    const [values, ratio] = [reward.slice(), ratioOf?.(i)];
+    if (ratio) for (let y = 0; y < outputs; y++) values[y] -= klCoef * ratio[y];
+    for (let y = 0; y < outputs; y++) largest = Math.max(largest, Math.abs(values[y]));
     const { gradient, variance } = policyGradient(now, values, vocabulary);
     const norm = Math.sqrt((oneRow ? shared(gradient, vocabulary) : gradient).reduce((sum, g) => sum + g * g, 0));
     if (variance > 0 && norm > 0) points.push({ kind, variance, norm });
-    yield i === Math.floor(PART / outputs) ? { state, points, outputs, largest } : undefined;
+    yield undefined;
   }
   yield { state, points, outputs, largest };
 }
 
 /**
- * What is drawn for the state that the policies were made for.
+ * What is drawn for a state, of fewer policies where the data are another's.
  * @param {State} state
  * @param {Data} data
  */
-function compute(state, { state: made, points, outputs, largest } = finished(prepare(state))) {
+function compute(state, data = finished(prepare(state))) {
+  const asked = KEYS.every((key) => data.state[key] === state[key]);
+  /** @type {Data} */
+  const { state: made, points, outputs, largest } = asked ? data : finished(prepare(state, PART));
   const { length } = made;
   const paper = (/** @type {number} */ variance) => gradientNormBound(variance, length, 1, largest);
   const ours = (/** @type {number} */ variance) => sharperGradientNormBound(variance, length, 1);

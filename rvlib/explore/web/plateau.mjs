@@ -3,7 +3,7 @@
 // does to the time in which the ground truth reward gains γ, t_γ, in gradient flow (arXiv 2604.25872).
 
 import { expectation, gradientFlow, rewardVariance, timeToGain } from "./flow.mjs";
-import { grades } from "./grades.mjs";
+import { exactPredictors } from "./grades.mjs";
 import {
   T_GAMMA,
   axes,
@@ -106,7 +106,7 @@ function compute(state) {
     run,
     reference,
     kind,
-    accuracy: grades(probs, run.reward, truth).onpolicy,
+    accuracy: exactPredictors(probs, run.reward, truth).onpolicy,
     harmAware: harmAwareAccuracy(run.reward, truth, probs),
     limits: {
       gain: gainLimit(state.gain, most),

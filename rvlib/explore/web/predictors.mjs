@@ -3,6 +3,7 @@
 //
 //   top-1 regret = (best − picked) / (best − mean of all)
 
+import { LABELS } from "./estimators.mjs";
 import { spearman } from "./grades.mjs";
 import {
   axes,
@@ -23,13 +24,12 @@ import STUDY from "./studypoints.mjs";
 import { explorable } from "./ui.mjs";
 
 /**
- * @typedef {{predictor: keyof typeof STUDY.predictors, outcome: keyof typeof OUTCOMES, algorithm: keyof typeof ALGORITHMS,
+ * @typedef {{predictor: keyof typeof STUDY.predictors, outcome: keyof typeof OUTCOMES, algorithm: "rloo" | "grpo",
  *   policy: keyof typeof STUDY.intervals, teacher: number}} State
  */
 /** @typedef {ReturnType<typeof compute>} View */
 
-const POLICIES = /** @type {(keyof typeof STUDY.scores)[]} */ (Object.keys(STUDY.scores));
-const ALGORITHMS = { rloo: "RLOO", grpo: "GRPO" };
+const POLICIES = /** @type {(keyof typeof STUDY.values)[]} */ (Object.keys(STUDY.values));
 const OUTCOMES = {
   gain: ["Ground truth gained after all steps", "Gain after all steps"],
   early: ["Ground truth gained after a quarter of the steps", "Gain after a quarter of the steps"],
@@ -56,22 +56,22 @@ function highest(values) {
 }
 
 /**
- * rvlib.teacher_study.regret: where several share the highest score, the mean of their outcomes counts.
- * @param {number[]} scores
+ * rvlib.teacher_study.regret: where several share the highest value, the mean of their outcomes counts.
+ * @param {number[]} values of the predictor
  * @param {number[]} outcomes of the same length
  * @returns {number}
  */
-export function regret(scores, outcomes) {
+export function regret(values, outcomes) {
   const [best, all] = [Math.max(...outcomes), mean(outcomes)];
-  return best > all ? (best - mean(highest(scores).map((i) => outcomes[i]))) / (best - all) : 0;
+  return best > all ? (best - mean(highest(values).map((i) => outcomes[i]))) / (best - all) : 0;
 }
 
 /** @param {State} state */
 function compute(state) {
   const policies = state.policy === "all" ? POLICIES : [state.policy];
   const panels = policies.map((policy) => {
-    const [xs, ys] = [STUDY.scores[policy][state.predictor], STUDY.outcomes[policy][state.algorithm][state.outcome]];
-    // A score that is the same for all picks nobody: its correlation counts as 0.
+    const [xs, ys] = [STUDY.values[policy][state.predictor], STUDY.outcomes[policy][state.algorithm][state.outcome]];
+    // A predictor that is the same for all picks nobody: its correlation counts as 0.
     return { policy, xs, ys, picked: highest(xs), spearman: spearman(xs, ys) || 0, regret: regret(xs, ys) };
   });
   const ends = STUDY.intervals[state.policy][state.algorithm][state.outcome][state.predictor];
@@ -118,7 +118,7 @@ function layout({ state, panels }, width) {
   const stacked = panels.length > 1 && width < 620;
   const under = rows(left, 31, width - left - right, [
     {
-      words: `under ${ALGORITHMS[state.algorithm]}, ${panels.length > 1 ? "three policies" : `policy ${state.policy}`}, mean over seeds; in standard deviations of the initial policy's replies`,
+      words: `under ${LABELS[state.algorithm]}, ${panels.length > 1 ? "three policies" : `policy ${state.policy}`}, mean over seeds; in standard deviations of the initial policy's replies`,
       class: "rv-note",
     },
   ]);
@@ -234,7 +234,7 @@ function draw(view, width) {
     { words: family, class: "rv-note", gap: 8 },
     ...panels.map(({ policy, xs, ys }) => ({
       words:
-        `${panels.length > 1 ? `${policy}: ` : ""}score ${standing(xs, selected)}; ` +
+        `${panels.length > 1 ? `${policy}: ` : ""}predictor ${standing(xs, selected)}; ` +
         `outcome ${standing(ys, selected)}`,
       class: "rv-tick",
     })),
@@ -251,7 +251,7 @@ const probe = (placed, width) => (x, y) => {
   const lines = [
     { words: name, weight: 600 },
     { words: family, class: "rv-note" },
-    { words: `score ${standing(panel.xs, k)}`, class: "rv-tick" },
+    { words: `predictor ${standing(panel.xs, k)}`, class: "rv-tick" },
     { words: `outcome ${standing(panel.ys, k)}`, class: "rv-tick" },
   ];
   const wide = Math.max(...lines.map((line) => measure(line.words, line.class, line.weight))) + 16;
@@ -295,7 +295,7 @@ const readouts = (view) => [
     "Spearman correlation",
     within(view.spearman),
     "truth",
-    "Of score and outcome over the reward models, in brackets its 95 % interval",
+    "Of predictor and outcome over the reward models, in brackets its 95 % interval",
   ],
   [
     "top-1 regret",
@@ -314,13 +314,13 @@ const describe = (view) => {
   const named = (/** @type {number[]} */ which) => which.map((i) => STUDY.teachers[i][0]).join(" and ");
   const selected = state.teacher - 1;
   return (
-    `${OUTCOMES[state.outcome][0]} against ${STUDY.predictors[state.predictor]} for ${STUDY.teachers.length} reward models under ${ALGORITHMS[state.algorithm]}. ` +
+    `${OUTCOMES[state.outcome][0]} against ${STUDY.predictors[state.predictor]} for ${STUDY.teachers.length} reward models under ${LABELS[state.algorithm]}. ` +
     `Spearman's correlation is ${interval(view.spearman)}; the top-1 regret ${interval(view.regret)}. ` +
     panels
       .map(
         ({ policy, xs, ys, picked }) =>
-          `For the policy ${policy} the score picks ${named(picked)}; the best is ${named(highest(ys))}. ` +
-          `${name}, of the family ${family}, has the score ${standing(xs, selected)}, and the outcome ${standing(ys, selected)}.`,
+          `For the policy ${policy} the predictor picks ${named(picked)}; the best is ${named(highest(ys))}. ` +
+          `${name}, of the family ${family}, has the predictor ${standing(xs, selected)}, and the outcome ${standing(ys, selected)}.`,
       )
       .join(" ")
   );

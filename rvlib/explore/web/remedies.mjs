@@ -2,7 +2,7 @@
 // The figure of remedies for low variance: untreated and treated training side by side (treatments.mjs).
 
 import { expectation, rewardVariance } from "./flow.mjs";
-import { grades } from "./grades.mjs";
+import { exactPredictors } from "./grades.mjs";
 import { axes, clamp, clipped, dot, fitted, line, linear, number, px, shortened, tag, text } from "./plot.mjs";
 import { gainLimit } from "./problem.mjs";
 import {
@@ -53,7 +53,7 @@ function follow(world, steps, training) {
     ...training,
     ...train(world, groups, steps),
     variance: mean((p) => rewardVariance(training.reward[p], world.probs[p])) + training.noise ** 2,
-    accuracy: mean((p) => grades(world.probs[p], training.reward[p], TRUTH).onpolicy),
+    accuracy: mean((p) => exactPredictors(world.probs[p], training.reward[p], TRUTH).onpolicy),
     used: mean((p) => expectation(probs[p], groups[p].used)),
     largest: mean((p) => expectation(probs[p], groups[p].largest)),
   };

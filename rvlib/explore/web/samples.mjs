@@ -3,6 +3,7 @@
 //
 //   ĝ = (1/k) Σ_i A_i (e_{y_i} - π),     A_i from the group's rewards as rvlib.tabular.estimators has them
 
+import { LABELS } from "./estimators.mjs";
 import { expectation, softmax } from "./flow.mjs";
 import { normals, random } from "./rewards.mjs";
 import { axes, clipped, fitted, line, linear, logarithmic, number, px, rows, tag } from "./plot.mjs";
@@ -12,7 +13,7 @@ import { remembering } from "./work.mjs";
 
 /**
  * @typedef {{accuracy: number, variance: number, multiplier: number, noise: number, group: number, step: number, kl_coef: number,
- *   seed: number, estimator: keyof typeof NAMES, optimiser: "plain" | "adam"}} State
+ *   seed: number, estimator: keyof typeof LABELS, optimiser: "plain" | "adam"}} State
  */
 /** @typedef {ReturnType<typeof compute>} View */
 
@@ -160,12 +161,10 @@ const diverged = ({ runs, exact }) => {
   return parts.length ? `diverges: ${parts.join(", ")}` : "";
 };
 
-export const NAMES = { rloo: "RLOO", grpo: "GRPO", dr_grpo: "Dr. GRPO", reinforce: "REINFORCE" };
-
 /** @type {Draw<View>} */
 function draw({ state, runs, mean, exact }, width) {
   const key = rows(44, 32, width - 58, [
-    { words: `${NAMES[state.estimator]}, ${state.group} samples`, tone: "truth", weight: 600 },
+    { words: `${LABELS[state.estimator]}, ${state.group} samples`, tone: "truth", weight: 600 },
     { words: "dashed: the exact gradient", class: "rv-note" },
     ...(diverged({ runs, exact }) ? [{ words: `✗ ${diverged({ runs, exact })}`, weight: 600 }] : []),
   ]);
@@ -236,7 +235,7 @@ const readouts = ({ made, mean, exact, runs, state }) => [
 
 /** @type {Describe<View>} */
 const describe = ({ state, made, mean, runs, exact }) =>
-  `Ground truth reward over ${STEPS} steps of ${NAMES[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
+  `Ground truth reward over ${STEPS} steps of ${LABELS[state.estimator]} with groups of ${state.group} samples, ${RUNS} runs and their mean, and the same steps with the exact gradient. Teacher: accuracy ${number(made.accuracy, 2)}, reward variance ${number(made.variance, 2)}, times ${number(state.multiplier, 2)}, label noise ${number(state.noise, 2)}. ` +
   `At the end the mean is ${number(mean[STEPS], 2)}; with the exact gradient ${number(exact.curve[STEPS], 2)}.${diverged({ runs, exact }) ? ` With steps so large it ${diverged({ runs, exact })}.` : ""}`;
 
 export default explorable({ name: "samples", compute, draw, readouts, describe });

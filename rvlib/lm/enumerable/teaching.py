@@ -32,7 +32,7 @@ from rvlib.files import data_folder, fingerprint, write_text, write_whole
 from rvlib.lm import origin
 from rvlib.lm.enumerable import teachers, words
 from rvlib.lm.enumerable.enumeration import Enumeration
-from rvlib.predictors import PREDICTORS, MeasuredReplies
+from rvlib.predictors import PREDICTORS, MeasuredReplies, chance_levels
 from rvlib.results import rounded
 from rvlib.tabular import autoregressive
 from rvlib.tabular.estimators import advantages
@@ -115,10 +115,12 @@ def _fine_tune(enumeration: Enumeration, settings: StudySettings) -> dict[str, A
 class MeasuredTeachers:
     """What is known of all teachers under a policy before training.
 
-    scores: {predictor: (teachers,)}. normalizers: of each teacher's rewards; truth: that of the ground truth.
+    predictors: {name: (teachers,)}; chance: what those that are accuracies are by chance. normalizers: of each
+    teacher's rewards; truth: that of the ground truth.
     """
 
-    scores: dict[str, Array]
+    predictors: dict[str, Array]
+    chance: dict[str, Array]
     normalizers: list[metrics.Normalizer]
     truth: metrics.Normalizer
 
@@ -148,8 +150,10 @@ def measure(world: StudyWorld, policy: str) -> MeasuredTeachers:
         )
         for rewards, normalizer in zip(world.teachers.values(), normalizers)
     ]
-    scores = {name: np.array([predictor(measured) for measured in replies]) for name, predictor in PREDICTORS.items()}
-    return MeasuredTeachers(scores, normalizers, truth)
+    values = {name: np.array([predictor(measured) for measured in replies]) for name, predictor in PREDICTORS.items()}
+    by_chance = [chance_levels(measured) for measured in replies]
+    chance = {name: np.array([levels[name] for levels in by_chance]) for name in by_chance[0]}
+    return MeasuredTeachers(values, chance, normalizers, truth)
 
 
 def teach(world: StudyWorld, policy: str, algorithm: str, seed: int) -> dict[str, Array]:
@@ -243,8 +247,11 @@ def run(settings: StudySettings, folder: pathlib.Path) -> list[pathlib.Path]:
     for policy in words.WRITERS:
         path = folder / f"measured-{policy}.json"
         if not path.exists():
-            scores = measure(world(), policy).scores
-            content = {"teachers": list(world().teachers), "scores": rounded(scores, 5)}
+            known = measure(world(), policy)
+            content = {"teachers": list(world().teachers)} | {
+                "predictors": rounded(known.predictors, 5),
+                "chance": rounded(known.chance, 5),
+            }
             write_text(path, json.dumps(content))
     paths = [folder / f"{part_name(*job)}.json" for job in jobs]
     for job, path in zip(jobs, paths):

@@ -71,17 +71,16 @@ def measured(ground_truth: NDArray[np.float64], rewards: NDArray[np.float64]) ->
     covariance = metrics.reward_covariance(rewards, ground_truth).mean()
     normalised = metrics.Normalizer.fit(ground_truth).transform(ground_truth)
     return {
-        "accuracy": interval(accuracy),
-        "chance": interval(chance),
-        "over_chance": interval(accuracy - chance),
-        "ties": interval(metrics.ranking_accuracy(np.zeros_like(ground_truth), ground_truth)),
-        "variance": interval(metrics.reward_variance(normalised)),
+        "accuracy": _interval(accuracy),
+        "chance": _interval(chance),
+        "over_chance": _interval(accuracy - chance),
+        "ties": _interval(metrics.ranking_accuracy(np.zeros_like(ground_truth), ground_truth)),
+        "variance": _interval(metrics.reward_variance(normalised)),
         "correlation": round(float(covariance / np.sqrt(variances)), 5),
     }
 
 
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """[mean, low, high] of numbers of prompts, with a 95 % bootstrap interval."""
+def _interval(values: NDArray[np.float64]) -> list[float]:
     mean = estimates.over_prompts(values)
     return [round(float(x), 5) for x in (mean.value, mean.low, mean.high)]
 

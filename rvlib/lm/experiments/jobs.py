@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from rvlib.files import read_lines
-from rvlib.lm.experiments import plan
+from rvlib.lm.experiments.planning import plan
 from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.trainings import Training, steps
 

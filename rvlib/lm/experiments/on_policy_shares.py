@@ -10,21 +10,15 @@ once the replies are drawn.
 import argparse
 import json
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from rvlib import metrics
 from rvlib.files import data_folder, write_text
 from rvlib.lm import origin
-from rvlib.lm.experiments import recipe, stages, teachers
-from rvlib.lm.experiments.ground_truths import interval, measured
+from rvlib.lm.experiments import recipe, stages, teacher_choice, teachers
 from rvlib.lm.experiments.run_folder import Run
 from rvlib.results import ON_POLICY_SHARES
 
 RECIPE = "small-shares-cpu"
-REPORTED = ("off_policy_accuracy", "off_policy_chance", "reward_variance", "covariance")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,37 +34,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key in keys or run.recipe.reward_models:
         teachers.prepare(run.recipe.reward_models[key], run, key, policy)
     if not keys:
-        write_text(ON_POLICY_SHARES, json.dumps(results(run, policy), indent=1) + "\n")
+        write_text(ON_POLICY_SHARES, json.dumps(measured(run, policy)) + "\n")
 
 
-def results(run: Run, policy: str) -> dict[str, Any]:
-    """What the book reads: what is known of each reward model, and how they differ in accuracy over chance.
+def measured(run: Run, policy: str) -> dict[str, Any]:
+    """What the book reads: ground truth and rewards of the measured replies, each a list of lists.
 
-    An interval is [mean, low, high] over the measured prompts; that of a difference, {"KEY": {"another KEY": interval
-    of the first less the second}}, is paired over them.
+    The policy's own are (prompts, replies); those of the off-policy pairs, "others_…", are (prompts, 2).
     """
-    truth = np.array(stages.labels(run, policy)["measure"])
-    reward_models, over_chance = {}, {}
-    for key, teacher in teachers.measure(run, policy).items():
-        spec, rewards = run.recipe.reward_models[key], np.array(teacher["rewards"])
+    ground_truth, teachers_measured = stages.labels(run, policy), teachers.measure(run, policy)
+    reward_models = {}
+    for key, spec in run.recipe.reward_models.items():
         assert isinstance(spec, recipe.TrainedRewardModel)
-        over_chance[key] = metrics.ranking_accuracy(rewards, truth) - metrics.chance_accuracy(rewards, truth)
         reward_models[key] = {
             "on_policy_share": spec.on_policy,
             "pairs": len(stages.preferences(run, policy, spec.on_policy)),
-            **measured(truth, rewards),
-            **{name: [round(x, 5) for x in teacher[name]] for name in REPORTED},
+            "rewards": teachers_measured[key]["rewards"],
+            "others_rewards": teachers_measured[key]["off_policy_rewards"],
         }
-    differences: dict[str, dict[str, list[float]]] = {key: {} for key in over_chance}
-    for first, second in combinations(over_chance, 2):
-        differences[first][second] = interval(over_chance[first] - over_chance[second])
-    prompts, replies = truth.shape
     return {
         "made": {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record(),
-        "prompts": prompts,
-        "replies": replies,
+        "ground_truth": teacher_choice.short(ground_truth["measure"]),
+        "others_ground_truth": teacher_choice.short(ground_truth["measure_off_policy"]),
         "reward_models": reward_models,
-        "differences": differences,
     }
 
 

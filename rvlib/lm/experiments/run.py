@@ -19,9 +19,10 @@ from rvlib import _checks
 from rvlib._terminal import Defaults, is_disk_full, sentence
 from rvlib.files import data_folder
 from rvlib.lm import processes
-from rvlib.lm.experiments import dry_run, plan, run_report, stages, teachers
 from rvlib.lm.experiments import recipe as recipes
+from rvlib.lm.experiments import run_report, stages, teachers
 from rvlib.lm.experiments.jobs import memory_share, side_by_side
+from rvlib.lm.experiments.planning import dry_run, plan
 from rvlib.lm.experiments.recipe import Recipe
 from rvlib.lm.experiments.report import Report
 from rvlib.lm.experiments.run_folder import Run

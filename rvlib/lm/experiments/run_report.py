@@ -1,6 +1,6 @@
 """The report of a finished run: its settings, what was measured of the teachers, and what they taught, as JSON.
 
-`report` reads it and draws figures from it, `report_tables` makes tables, both without torch.
+The package `report` reads it, and makes figures and tables of it without torch.
 """
 
 import json
@@ -10,7 +10,7 @@ from rvlib.lm import processes
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments import teachers
 from rvlib.lm.experiments.report import MEASURED, OUTCOMES, Report, TeacherRecord
-from rvlib.lm.experiments.report_page import page
+from rvlib.lm.experiments.report.page import page
 from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.trainings import policy_gradient
 
@@ -27,8 +27,9 @@ def make(run: Run) -> Report:
             ]
             teacher: TeacherRecord = {quantity: [round(x, 5) for x in measured[key][quantity]] for quantity in MEASURED}
             teacher |= {"normalizer": measured[key]["normalizer"], "steps": [line["step"] for line in logs[0]]}
-            if candidates := measured[key].get("candidates"):  # a run that was begun before there were any has none
-                teacher["candidates"] = candidates
+            # "candidates" in the folder of an older run; one that was begun before there were any has neither
+            if predictors := measured[key].get("predictors") or measured[key].get("candidates"):
+                teacher["predictors"] = predictors
             for outcome in (*OUTCOMES, "kl"):
                 teacher[outcome] = [[round(line[f"eval_{outcome}"], 5) for line in log] for log in logs]
             policies[name][key] = teacher

@@ -1,23 +1,27 @@
-"""Which number picks the teacher, in a run on a language model: the candidates measured, and how well they pick.
+"""Which number picks the teacher, in a run on a language model: the predictors measured, and how well they pick.
 
-    candidates of a teacher before policy gradient   ↔   what its students gained, mean over seeds
+    predictors of a teacher before policy gradient   ↔   what its students gained, mean over seeds
 
-The candidates are `rvlib.predictors`, on the measured replies of the initial policy; each is set beside the outcomes by
-`rvlib.teacher_study`, with which the book compares them in a world that can be summed over. Intervals resample the
-teachers. `small-study` is the recipe that was made for this.
+The predictors are those of `rvlib.predictors`, on the measured replies of the initial policy; each is set beside the
+outcomes by `rvlib.teacher_study`, with which the book compares them in a world that can be summed over. Intervals
+resample the teachers. `small-study` is the recipe that was made for this.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvlib import metrics, teacher_study
 from rvlib.estimates import Estimate
-from rvlib.lm.experiments.report import Report
 from rvlib.predictors import MeasuredReplies, measured_by
 from rvlib.teacher_study import OUTCOMES, Study
+
+if TYPE_CHECKING:
+    from rvlib.lm.experiments.report import Report
 
 Array = NDArray[np.float64]
 FEWEST_TEACHERS = 8  # of which correlations and regrets are worth an interval
@@ -25,14 +29,14 @@ KL_BUDGET = 2.0  # nats a reply; replies of many tokens soon pass 0.5 nats, the 
 COLUMNS = (("spearman", "gain"), ("regret", "gain"), ("spearman", "gain at equal KL"), ("spearman", "loss to hacking"))
 
 
-def candidates(
+def predictors_of(
     records: Sequence[Mapping[str, Any]],
     proxy: Array,
     ground_truth: Array,
     off_policy_proxy: Array,
     off_policy_truth: Array,
 ) -> dict[str, float]:
-    """The candidates of a teacher by name, those that as many replies allow (`predictors.measured_by`).
+    """The predictors of a teacher by name, those that as many replies allow (`predictors.measured_by`).
 
     records: of the measured replies, with "replies" and "log_probs" (`sampling.replies`). proxy: normalised rewards,
     ground_truth: in any unit, both (prompts, replies). off_policy_…: rewards of the pairs by others
@@ -58,10 +62,10 @@ def short(values: Array) -> Any:
 def study(report: Report, policy: str) -> Study | None:
     """A run's report as a `Study` of one policy.
 
-    None if it has fewer teachers than `FEWEST_TEACHERS`, or was made before candidates were.
+    None if it has fewer teachers than `FEWEST_TEACHERS`, or was made before runs measured predictors.
     """
     teachers = report["policies"][policy]
-    if len(teachers) < FEWEST_TEACHERS or not all("candidates" in teacher for teacher in teachers.values()):
+    if len(teachers) < FEWEST_TEACHERS or not all("predictors" in teacher for teacher in teachers.values()):
         return None
     recipe = report["recipe"]
 
@@ -77,9 +81,9 @@ def study(report: Report, policy: str) -> Study | None:
         algorithms=[recipe["policy_gradient"]["algorithm"]],
         seeds=recipe["seeds"],
         teachers=list(teachers),
-        scores={
-            name: np.array([[teacher["candidates"][name] for teacher in teachers.values()]])
-            for name in first["candidates"]
+        predictors={
+            name: np.array([[teacher["predictors"][name] for teacher in teachers.values()]])
+            for name in first["predictors"]
         },
         steps=np.array(first["steps"], dtype=float),
         truth=curves("ground_truth"),
@@ -95,7 +99,7 @@ def outcomes(study: Study) -> dict[str, dict[str, Array]]:
 
 
 def comparison(study: Study) -> dict[str, list[Estimate]]:
-    """{candidate: an estimate for each of `COLUMNS`}."""
+    """{predictor: an estimate for each of `COLUMNS`}."""
     (algorithm,) = study.algorithms
     columns = [teacher_study.compare(study, algorithm, outcome, measure).values for measure, outcome in COLUMNS]
-    return {name: [values[name] for values in columns] for name in study.scores}
+    return {name: [values[name] for values in columns] for name in study.predictors}

@@ -179,12 +179,12 @@ def _each(function: Callable[[str], float], replies: Sequence[Sequence[str]]) ->
 def measure(run: Run, name: str, folder: pathlib.Path) -> Product:
     """The properties of each teacher of a policy, before policy gradient.
 
-    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "candidates":
-    `teacher_choice.candidates`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the paper,
-    rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they came;
-    `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy accuracy
-    is over the off-policy pairs of the measured prompts, on which no reward model was trained. Each accuracy has beside
-    it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
+    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "predictors":
+    `teacher_choice.predictors_of`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the
+    paper, rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they
+    came; `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy
+    accuracy is over the off-policy pairs of the measured prompts, on which no reward model was trained. Each accuracy
+    has beside it the accuracy by chance for as many ties (`metrics.chance_accuracy`).
     """
     recipe = run.recipe
     records = stages.initial_replies(run, name).measured
@@ -217,7 +217,7 @@ def measure(run: Run, name: str, folder: pathlib.Path) -> Product:
         for label, per_prompt in properties.items():
             mean = estimates.over_prompts(per_prompt)
             teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
-        teacher["candidates"] = teacher_choice.candidates(records, rewards, truth, off_policy, off_policy_truth)
+        teacher["predictors"] = teacher_choice.predictors_of(records, rewards, truth, off_policy, off_policy_truth)
         teacher["rewards"], teacher["off_policy_rewards"] = (teacher_choice.short(r) for r in (raw, off_policy))
         teachers[key] = teacher
     return Product(teachers, record={"replies": int(truth.size)})

@@ -97,14 +97,13 @@ def complete(
         return Completions(engines.served(policy, prompt_ids, num_generations, server=server, **settings))
     padded = policy.tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
     inputs = padded.to(policy.model.device)
-    sampled = None
-    if engine == "graph":
-        sampled = cuda_graph.sample(policy.model, inputs, num_generations, **settings, on_tokens=on_tokens)
-    if sampled:
-        completion_ids, logprobs = sampled.completion_ids, sampled.logprobs.tolist()
+    logprobs = None
+    if engine == "graph" and (
+        sampled := cuda_graph.sample(policy.model, inputs, num_generations, **settings, on_tokens=on_tokens)
+    ):
+        completion_ids, logprobs = sampled[0], sampled[1].tolist()
     else:
         completion_ids = _by_transformers(policy, inputs, num_generations, **settings, on_tokens=on_tokens)
-        logprobs = None
     masks = until_end(completion_ids, eos_token_ids)
     return Completions([ids[mask].tolist() for ids, mask in zip(completion_ids, masks)], logprobs)
 

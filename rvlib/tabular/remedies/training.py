@@ -86,7 +86,7 @@ def train(
     *,
     policies: Policies | None = None,
     steps: int = 300,
-    group_size: int = 8,
+    num_generations: int = 8,
     learning_rate: float = 0.3,
     seed: int = 0,
 ) -> TrainingResult:
@@ -94,13 +94,13 @@ def train(
 
     policies: by default tabular ones that start at the worlds' logits. ValueError on bad arguments.
     """
-    group_size = _checks.whole("group_size", group_size, low=2)
+    num_generations = _checks.whole("num_generations", num_generations, low=2)
     rng, reward = np.random.default_rng(seed), remedy.reward(worlds)
     return _follow(
         worlds,
         reward,
         policies,
-        lambda probs: sampled_update(probs, reward, remedy, group_size, rng),
+        lambda probs: sampled_update(probs, reward, remedy, num_generations, rng),
         steps,
         learning_rate,
     )
@@ -112,7 +112,7 @@ def train_in_expectation(
     *,
     policies: Policies | None = None,
     steps: int = 300,
-    group_size: int = 6,
+    num_generations: int = 6,
     ranks: Sequence[int] | None = None,
     learning_rate: float = 0.3,
 ) -> TrainingResult:
@@ -123,8 +123,8 @@ def train_in_expectation(
     the rewards (`dither`) has no part in the expectation; samples are selected before it. ValueError on bad arguments,
     and for a remedy that compares prompts with one another.
     """
-    group_size, reward = _checks.whole("group_size", group_size, low=2), remedy.reward(worlds)
-    expected = expected_update(reward, remedy, group_size, ranks)
+    num_generations, reward = _checks.whole("num_generations", num_generations, low=2), remedy.reward(worlds)
+    expected = expected_update(reward, remedy, num_generations, ranks)
     return _follow(worlds, reward, policies, expected, steps, learning_rate)
 
 

@@ -16,15 +16,17 @@ from rvlib.tabular.remedies.remedy import Remedy
 Array = NDArray[np.float64]
 
 
-def sampled_update(probs: Array, reward: Array, remedy: Remedy, group_size: int, rng: np.random.Generator) -> Array:
+def sampled_update(
+    probs: Array, reward: Array, remedy: Remedy, num_generations: int, rng: np.random.Generator
+) -> Array:
     """Σ_i A_i/k at each output i of a group, on half of the prompts: (worlds, prompts, outputs)."""
-    draws = rng.random((*probs.shape[:2], group_size * remedy.oversample))
+    draws = rng.random((*probs.shape[:2], num_generations * remedy.oversample))
     outputs = (draws[..., None] > np.cumsum(probs, -1)[..., None, :-1]).sum(-1)
     rewards = np.take_along_axis(reward, outputs, -1)
     if remedy.dither:
         rewards = rewards + remedy.dither * rng.normal(size=rewards.shape)
     if remedy.oversample > 1:
-        kept = largest_variance(rewards, group_size)
+        kept = largest_variance(rewards, num_generations)
         rewards, outputs = np.take_along_axis(rewards, kept, -1), np.take_along_axis(outputs, kept, -1)
     advantages = group_advantages(rewards, remedy.algorithm)
     deviation = rewards.std(-1)
@@ -39,25 +41,25 @@ def sampled_update(probs: Array, reward: Array, remedy: Remedy, group_size: int,
         order = -deviation
     used = order.argsort(-1).argsort(-1) < deviation.shape[1] // 2
     update = np.zeros_like(probs)
-    for i in range(group_size):
+    for i in range(num_generations):
         update += advantages[..., i, None] * (outputs[..., i, None] == np.arange(probs.shape[-1]))
-    return update * used[..., None] / group_size
+    return update * used[..., None] / num_generations
 
 
 def expected_update(
-    reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+    reward: Array, remedy: Remedy, num_generations: int, ranks: Sequence[int] | None = None
 ) -> Callable[[Array], Array]:
     """E[Σ_i A_i/k] at each output, as a function of the policy: probs (..., n) to (..., n), for rewards (..., n).
 
-    `group_size` samples of a group are used: all, those of largest variance where the remedy samples more, or, of
-    `group_size` sampled, those whose `ranks` are given. Samples that tie are used with the same probability. ValueError
-    for a remedy that compares prompts with one another, and for ranks that are none.
+    `num_generations` samples of a group are used: all, those of largest variance where the remedy samples more, or, of
+    `num_generations` sampled, those whose `ranks` are given. Samples that tie are used with the same probability.
+    ValueError for a remedy that compares prompts with one another, and for ranks that are none.
     """
     if remedy.prompts != "any" or remedy.silent:
         raise ValueError(
             "remedy must treat each prompt by itself, got one that compares prompts; use train, which samples."
         )
-    groups = _Groups(reward, remedy, group_size, ranks)
+    groups = _Groups(reward, remedy, num_generations, ranks)
     advantages = np.zeros(groups.ordered.shape)
     if groups.kept.shape[-1] > 1:
         used = np.take_along_axis(groups.ordered, groups.kept, -1)
@@ -72,13 +74,13 @@ def expected_update(
 
 
 def expected_variance(
-    probs: Array, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None = None
+    probs: Array, reward: Array, remedy: Remedy, num_generations: int, ranks: Sequence[int] | None = None
 ) -> Array:
     """The mean variance, with their number as the divisor, of the samples of a group that are used: (...) of (..., n).
 
     The arguments are those of `expected_update`, and the policy's probs (..., n).
     """
-    groups = _Groups(reward, remedy, group_size, ranks)
+    groups = _Groups(reward, remedy, num_generations, ranks)
     if not groups.kept.shape[-1]:
         return np.zeros(reward.shape[:-1])
     return (groups.likelihood(probs) * np.take_along_axis(groups.ordered, groups.kept, -1).var(-1)).sum(-1)
@@ -91,10 +93,10 @@ class _Groups:
     them. kept: (..., groups, k), the places in that order of those used.
     """
 
-    def __init__(self, reward: Array, remedy: Remedy, group_size: int, ranks: Sequence[int] | None) -> None:
-        if ranks is not None and not set(ranks) <= set(range(group_size)):
-            raise ValueError(f"ranks must be whole numbers from 0 to {group_size - 1}, got {list(ranks)}.")
-        drawn, outputs = group_size * remedy.oversample, range(reward.shape[-1])
+    def __init__(self, reward: Array, remedy: Remedy, num_generations: int, ranks: Sequence[int] | None) -> None:
+        if ranks is not None and not set(ranks) <= set(range(num_generations)):
+            raise ValueError(f"ranks must be whole numbers from 0 to {num_generations - 1}, got {list(ranks)}.")
+        drawn, outputs = num_generations * remedy.oversample, range(reward.shape[-1])
         self._groups = np.array(list(itertools.combinations_with_replacement(outputs, drawn)))
         counts = (self._groups[..., None] == np.array(outputs)).sum(1)
         self._orders = np.array([math.factorial(drawn) / math.prod(map(math.factorial, c)) for c in counts.tolist()])
@@ -103,7 +105,7 @@ class _Groups:
         self.ordered = np.take_along_axis(rewards, place, -1)
         self.at_output = np.take_along_axis(np.broadcast_to(self._groups, rewards.shape), place, -1)
         if ranks is None:
-            self.kept = largest_variance(self.ordered, group_size)
+            self.kept = largest_variance(self.ordered, num_generations)
         else:
             used = np.array(sorted(set(ranks)), dtype=int)
             self.kept = np.broadcast_to(used, (*self.ordered.shape[:-1], used.size))

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from rvlib.files import data_folder
-from rvlib.lm.experiments.report import Report, curves, increase_against, load, origin
-from rvlib.lm.experiments.report_tables import tables
+from rvlib.lm.experiments.report.report import Report, curves, increase_against, load, origin
+from rvlib.lm.experiments.report.tables import tables
 from rvlib.lm.experiments.table import Table
 
 STYLE = (

@@ -1,6 +1,6 @@
 """How much of a GPU's stated rates each stage of a step reaches, by what `rvlib bench gpu` measured.
 
-    python -m rvlib.lm.experiments.rates       benchmarks/results/gpu-*.json → rvlib/data/results/rates.json
+    python -m rvlib.lm.experiments.bench.rates    benchmarks/results/gpu-*.json → rvlib/data/results/rates.json
 
 A share is the work that `cost` counts, divided by the time that was measured and by the rate that the maker states. So
 the plan of a batch that was measured takes the time that was measured. Each GPU's shares are from its largest model.
@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 from rvlib.files import RESULTS, ROOT, write_text
 from rvlib.lm.experiments import cost
-from rvlib.lm.experiments.bench_record import BenchRecord
+from rvlib.lm.experiments.bench.record import BenchRecord
 from rvlib.lm.experiments.cost import Machine, Shares, Size
 
 MEASURED = ROOT / "benchmarks/results"

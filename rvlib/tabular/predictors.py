@@ -1,4 +1,4 @@
-"""Grades for a teacher, from what is known before training: which of them tell how much true reward it will bring?
+"""Exact predictors of a tabular policy: which of them tell before training how much true reward a teacher will bring?
 
     d/dt V_G = (1/|S|) ⟨g_RM, g_G⟩ = (1/|S|) ‖g_RM‖ ‖g_G‖ cos,     g = π ⊙ (r - E_π r),     at t = 0 or for λ = 0
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rvlib import _checks
 from rvlib.metrics import ranking_accuracy, reward_covariance, reward_variance
 
-SCORES = (
+PREDICTORS = (
     "accuracy",
     "on-policy accuracy",
     "reward variance",
@@ -24,8 +24,8 @@ SCORES = (
 )
 
 
-def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """{name: (...)} of `SCORES`, each (...) of one teacher under one policy.
+def exact_predictors(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """{name: (...)} of `PREDICTORS`, each (...) of one teacher under one policy.
 
     probs, proxy, ground_truth: (..., n), broadcast. accuracy: Def. 1 with uniform pairs; on-policy: pairs drawn from
     the policy, different outputs. variance and accuracy: the mean of the variance and the on-policy accuracy, where
@@ -52,19 +52,19 @@ def teacher_scores(probs: ArrayLike, proxy: ArrayLike, ground_truth: ArrayLike) 
         reward_covariance(proxy, ground_truth, probs),
         (pulls[0] * pulls[1]).sum(-1),
     )
-    return dict(zip(SCORES, values, strict=True))
+    return dict(zip(PREDICTORS, values, strict=True))
 
 
-def rank_correlation(score: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64]:
+def rank_correlation(predictor: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64]:
     """Spearman's correlation along the last axis, ties sharing their mean rank.
 
-    (...) from score and outcome (..., teachers). An outcome may be infinite: it ranks last, or first. NaN where all are
-    tied.
+    (...) from predictor and outcome (..., teachers). An outcome may be infinite: it ranks last, or first. NaN where all
+    are tied.
     """
     # Here, since scipy.stats takes a second to import, and most of what the library does has no need of it.
     from scipy.stats import rankdata  # its spearmanr gives a matrix of all pairs of rows
 
-    a, b = (rankdata(x, axis=-1) for x in np.broadcast_arrays(score, outcome))
+    a, b = (rankdata(x, axis=-1) for x in np.broadcast_arrays(predictor, outcome))
     a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))

@@ -1,8 +1,8 @@
 """The report of a run: what it has of the teachers, numbers that are computed from it, and its figures.
 
 All are functions of its JSON alone, so the book draws a committed run with the code that a reader's own run is drawn
-by, and needs neither torch nor transformers for it. `run_report` makes the JSON of a run, `report_tables` has its
-tables, and `report_page` shows all of it.
+by, and needs neither torch nor transformers for it. `run_report` makes the JSON of a run, `tables` has its tables,
+and `page` shows all of it.
 """
 
 import json
@@ -36,7 +36,7 @@ LABELS = {
 TeacherRecord = dict[str, Any]
 """What is known of a teacher.
 
-Each of `MEASURED`: [mean, low, high] over prompts, before policy gradient; "candidates": those of `teacher_choice`;
+Each of `MEASURED`: [mean, low, high] over prompts, before policy gradient; "predictors": those of `teacher_choice`;
 "normalizer"; "steps" of the evaluations, and at them "proxy", "ground_truth" and "kl", (seeds, times).
 """
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from rvlib.lm.experiments.bench_record import MachineRates
+from rvlib.lm.experiments.bench.record import MachineRates
 
 T = TypeVar("T")
 

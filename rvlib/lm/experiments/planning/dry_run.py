@@ -1,8 +1,8 @@
 """`rvlib run RECIPE --dry-run`: what a run would do, what memory, disk and time it asks for, and what is missing here.
 
-    rvlib run scale-8b --dry-run              on the GPU here, or on `plan.MACHINE`
-    rvlib run scale-8b --dry-run --gpus 4     what is trained shared out over four
-    python -m rvlib.lm.experiments.dry_run    the plans that the book shows
+    rvlib run scale-8b --dry-run                       on the GPU here, or on `plan.MACHINE`
+    rvlib run scale-8b --dry-run --gpus 4              what is trained shared out over four
+    python -m rvlib.lm.experiments.planning.dry_run    the plans that the book shows
 
 Nothing is downloaded.
 """
@@ -17,10 +17,11 @@ from typing import Any, TypedDict
 from rvlib import _checks
 from rvlib.files import RESULTS, write_text
 from rvlib.lm.data import sources, tiny
-from rvlib.lm.experiments import cost, plan, sizes
+from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.cost import GB
-from rvlib.lm.experiments.planned_stages import PlannedStage
+from rvlib.lm.experiments.planning import plan, sizes
+from rvlib.lm.experiments.planning.planned_stages import PlannedStage
 from rvlib.lm.experiments.recipe import LoRA, Recipe
 from rvlib.lm.experiments.table import Table
 from rvlib.lm.models import SMOLLM2

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from rvlib.lm.experiments import cost
 from rvlib.lm.experiments.cost import GB, Machine, Size
+from rvlib.lm.experiments.planning.sizes import size
 from rvlib.lm.experiments.recipe import PolicySettings, Recipe, RewardModelSettings
-from rvlib.lm.experiments.sizes import size
 
 PROMPTS = {
     "ultrafeedback": 41419,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rvlib.lm.experiments import cost
 from rvlib.lm.experiments.cost import GB, Machine
-from rvlib.lm.experiments.planned_stages import PlannedStage, Planner
+from rvlib.lm.experiments.planning.planned_stages import PlannedStage, Planner
 from rvlib.lm.experiments.recipe import Recipe
 
 MACHINE = cost.MACHINES["H100"]  # where there is no GPU to ask

@@ -2,7 +2,7 @@
 
 from rvlib import teacher_study
 from rvlib.lm.experiments import teacher_choice
-from rvlib.lm.experiments.report import (
+from rvlib.lm.experiments.report.report import (
     OUTCOMES,
     Report,
     TeacherRecord,
@@ -103,10 +103,10 @@ def _choice_tables(report: Report, policy: str) -> list[Table]:
         Table(
             f"Which number picks the teacher of {policy}? {len(study.teachers)} teachers, 95 % intervals that resample "
             "them; a regret of 0 is the best pick, of 1 one at random",
-            ["candidate", *(f"{NAMES[measure]}, {outcome}" for measure, outcome in teacher_choice.COLUMNS)],
+            ["predictor", *(f"{NAMES[measure]}, {outcome}" for measure, outcome in teacher_choice.COLUMNS)],
             [
-                [candidate, *(f"{interval:.2f}" for interval in intervals)]
-                for candidate, intervals in teacher_choice.comparison(study).items()
+                [predictor, *(f"{interval:.2f}" for interval in intervals)]
+                for predictor, intervals in teacher_choice.comparison(study).items()
             ],
         ),
     ]

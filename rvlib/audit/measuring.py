@@ -1,6 +1,6 @@
-"""What rewards of replies say of a reward model: grade one, order several; without torch.
+"""What rewards of replies say of a reward model: measure one, order several; without torch.
 
-`outcome` says what a `Grade` and an `Order` hold.
+`outcome` says what a `Measurements` and an `Order` hold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from rvlib import estimates
 from rvlib.audit import statistics
-from rvlib.audit.outcome import Gap, Grade, Order, interval_of, listed
+from rvlib.audit.outcome import Gap, Measurements, Order, interval_of, listed
 from rvlib.audit.statistics import Interval, averaged, covariances
 from rvlib.metrics import Normalizer, harm_aware_accuracy, ranking_accuracy
 
@@ -37,7 +37,7 @@ class _Agreement:
     tied_in_error: float
 
 
-def grade(
+def measurements_of(
     rewards: ArrayLike,
     ground_truth: ArrayLike | None = None,
     preferences: ArrayLike = (),
@@ -46,7 +46,7 @@ def grade(
     prompts: Sequence[str] | None = None,
     pair_prompts: Sequence[str] | None = None,
     group: int | None = None,
-) -> Grade:
+) -> Measurements:
     """What is known of one reward model; a mean over prompts is [value, low, high], with its 95 % interval.
 
     rewards, ground_truth: (prompts, replies), NaN where there is none, which is left out. preferences: (pairs, 2),
@@ -82,7 +82,7 @@ def grade(
     group = min(group or rewards.shape[1], rewards.shape[1])
     moments = statistics.group_moments(rewards, truth, group=group)
     flat_groups = statistics.flat_groups(rewards, group)
-    result: Grade = {
+    result: Measurements = {
         "mean": float(rewards[present].mean()),
         "scale": scale,
         "reward_variance": variance,
@@ -101,9 +101,9 @@ def grade(
     if len(np.unique(prompt)) < len(rewards):
         result["per_prompt"]["prompt"] = prompt.tolist()
     if truth is not None:
-        by_truth = _graded_by_truth(rewards, truth, different, prompt)
+        by_truth = _measured_by_truth(rewards, truth, different, prompt)
         result["per_prompt"] |= by_truth.pop("per_prompt")
-        result.update(by_truth)  # type: ignore[typeddict-item]  # keys of a grade
+        result.update(by_truth)  # type: ignore[typeddict-item]  # keys of the measurements
     pairs = np.asarray(preferences, dtype=float).reshape(-1, 2)
     scored = np.isfinite(pairs).all(-1)
     pair_prompt = _numbered(pair_prompts, len(pairs))[scored]
@@ -134,8 +134,8 @@ def check_size(name: str, rewards: ArrayLike, preferences: ArrayLike = ()) -> No
         )
 
 
-def order_of_reward_models(grades: Mapping[str, Grade]) -> Order:
-    """Who is expected to teach most, best first. grades: {name: `grade`}.
+def order_of_reward_models(measurements: Mapping[str, Measurements]) -> Order:
+    """Who is expected to teach most, best first. measurements: {name: `measurements_of`}.
 
     By "covariance" with the ground truth, else by "preference_covariance", else by "reward_variance" alone.
     Returns {"by", "names" (best first), "gaps"}, one gap for each two neighbours in the order, paired over prompts:
@@ -145,13 +145,13 @@ def order_of_reward_models(grades: Mapping[str, Grade]) -> Order:
     by = next(
         key
         for key in ("covariance", "preference_covariance", "reward_variance")
-        if all(key in grade for grade in grades.values())
+        if all(key in measured for measured in measurements.values())
     )
-    names = sorted(grades, key=lambda name: -interval_of(grades[name], by)[0])
+    names = sorted(measurements, key=lambda name: -interval_of(measurements[name], by)[0])
     number = "pair_prompt" if by == "preference_covariance" else "prompt"
 
     def per_prompt(name: str) -> dict[int, float]:
-        row = grades[name]["per_prompt"]
+        row = measurements[name]["per_prompt"]
         numbers = np.array(row.get(number, range(len(row[by]))))
         return dict(zip(np.unique(numbers).tolist(), averaged(np.array(row[by], dtype=float), numbers)))
 
@@ -159,13 +159,13 @@ def order_of_reward_models(grades: Mapping[str, Grade]) -> Order:
     return {"by": by, "names": names, "gaps": gaps}
 
 
-def _graded_by_truth(
+def _measured_by_truth(
     rewards: NDArray[np.float64],
     truth: NDArray[np.float64],
     different: ArrayLike | None,
     prompt: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """What a ground truth adds to a `Grade`, its "per_prompt" too."""
+    """What a ground truth adds to a `Measurements`, its "per_prompt" too."""
     common = averaged(covariances(rewards, truth), prompt)
     if np.isfinite(common).sum() < 2:
         raise ValueError(

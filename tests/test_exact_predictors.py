@@ -1,4 +1,4 @@
-"""Grades of teachers, their correlations with the gains, and the paper's tables."""
+"""Exact predictors of teachers, their correlations with the gains, and the paper's tables."""
 
 import json
 
@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from rvlib import paper
 from rvlib.explore._explorable import WEB
 from rvlib.tabular import gradient_flow, softmax
-from rvlib.tabular.scores import SCORES, mean_with_interval, rank_correlation, teacher_scores
+from rvlib.tabular.predictors import PREDICTORS, exact_predictors, mean_with_interval, rank_correlation
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(5, 1, 7))
@@ -19,19 +19,19 @@ MODELS = RNG.uniform(-1, 1, (5, 12, 7))
 
 def test_the_weighted_covariance_is_the_rate_of_the_true_reward():
     """`prop-law`, for each teacher."""
-    scores = teacher_scores(softmax(LOGITS), MODELS, TRUTH)
-    assert tuple(scores) == SCORES and all(value.shape == (5, 12) for value in scores.values())
+    exact = exact_predictors(softmax(LOGITS), MODELS, TRUTH)
+    assert tuple(exact) == PREDICTORS and all(value.shape == (5, 12) for value in exact.values())
     step = 1e-5
     flow = gradient_flow(LOGITS, MODELS, step, ground_truth=TRUTH)
     rate = (flow.ground_truth[..., -1] - flow.ground_truth[..., 0]) / step
-    assert np.allclose(scores["π²-weighted covariance"], rate, atol=1e-4)
+    assert np.allclose(exact["π²-weighted covariance"], rate, atol=1e-4)
 
 
 def test_the_rank_correlation_is_scipys():
-    scores = teacher_scores(softmax(LOGITS), np.round(MODELS, 1), np.round(TRUTH, 1))
-    correlations = rank_correlation(scores["accuracy"], scores["covariance"])
+    exact = exact_predictors(softmax(LOGITS), np.round(MODELS, 1), np.round(TRUTH, 1))
+    correlations = rank_correlation(exact["accuracy"], exact["covariance"])
     assert np.allclose(
-        correlations, [spearmanr(a, b).statistic for a, b in zip(scores["accuracy"], scores["covariance"])]
+        correlations, [spearmanr(a, b).statistic for a, b in zip(exact["accuracy"], exact["covariance"])]
     )
     assert rank_correlation([1.0, 2.0, 3.0], [5.0, 7.0, np.inf]) == 1
     assert np.isnan(rank_correlation([1.0, 1.0], [0.0, 2.0]))
@@ -67,21 +67,21 @@ def test_within_groups():
         paper.within_groups([1.0, 1.0], np.array(["a", "a"]))
 
 
-def test_the_page_gives_the_same_grades(node):
+def test_the_page_gives_the_same_predictors(node):
     probs, proxy, truth = (x.reshape(-1, 7) for x in np.broadcast_arrays(softmax(LOGITS), MODELS, TRUTH))
-    python_scores = teacher_scores(probs, proxy, truth)
+    python_predictors = exact_predictors(probs, proxy, truth)
     module = (WEB / "grades.mjs").as_uri()
     program = (
         f"const m = await import({module!r}); const [p, r, t] = "
         f"{json.dumps([x.tolist() for x in (probs, proxy, truth)])}; "
-        "const g = p.map((_, i) => m.grades(p[i], r[i], t[i])); console.log(JSON.stringify([g, m.spearman(g.map(x => "
-        "x.accuracy), g.map(x => x.variance))]))"
+        "const g = p.map((_, i) => m.exactPredictors(p[i], r[i], t[i])); "
+        "console.log(JSON.stringify([g, m.spearman(g.map(x => x.accuracy), g.map(x => x.variance))]))"
     )
-    page_scores, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
+    page_predictors, correlation = json.loads(node("--input-type=module", "--eval", program).stdout)
     for name, key in zip(
-        SCORES, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True
+        PREDICTORS, ["accuracy", "onpolicy", "variance", "both", "product", "covariance", "weighted"], strict=True
     ):
-        assert np.allclose(python_scores[name], [grade[key] for grade in page_scores], atol=1e-12), name
+        assert np.allclose(python_predictors[name], [each[key] for each in page_predictors], atol=1e-12), name
     assert correlation == pytest.approx(
-        rank_correlation([g["accuracy"] for g in page_scores], [g["variance"] for g in page_scores])
+        rank_correlation([g["accuracy"] for g in page_predictors], [g["variance"] for g in page_predictors])
     )

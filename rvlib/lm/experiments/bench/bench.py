@@ -12,8 +12,8 @@ whole step, a step on `LARGE` replies, the same step as the official code makes 
 its longest beside what the planner says, and every engine that samples here at each of `BATCH_SIZES`. Nothing is
 downloaded.
 Random weights know no end of a reply, so one token in `MEAN_REPLY_TOKENS`, by number, is taken for one: lengths are
-nearly geometric with that mean, cut at the recipe's longest. `bench_report` measures the stages, by the command, `rvlib
-bench`.
+nearly geometric with that mean, cut at the recipe's longest. `command` measures the stages, by the
+command `rvlib bench`.
 """
 
 import tempfile
@@ -25,16 +25,17 @@ import torch
 import transformers
 
 from rvlib.lm.data.prompts import Prompt
-from rvlib.lm.experiments import cost, sizes
-from rvlib.lm.experiments.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
-from rvlib.lm.experiments.bench_record import StageRecord
-from rvlib.lm.experiments.device_timing import timed
-from rvlib.lm.experiments.generated import Generated
-from rvlib.lm.experiments.official import OfficialModels, official_step
+from rvlib.lm.experiments import cost
+from rvlib.lm.experiments.bench.architectures import ARCHITECTURES, PROMPT_TOKENS, make_tokenizer, random_prompts
+from rvlib.lm.experiments.bench.device_timing import timed
+from rvlib.lm.experiments.bench.generated import Generated
+from rvlib.lm.experiments.bench.official import OfficialModels, official_step
+from rvlib.lm.experiments.bench.record import StageRecord
+from rvlib.lm.experiments.planning import sizes
 from rvlib.lm.experiments.recipe import Recipe, RuntimeSettings
 from rvlib.lm.models.policies import Policy
 from rvlib.lm.models.reward_functions import ClassifierReward, forward
-from rvlib.lm.sampling import engines
+from rvlib.lm.sampling import cuda_graph, engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt
 from rvlib.lm.sampling.generation import generate
 from rvlib.lm.sampling.log_probs import log_probs, reply_log_probs
@@ -180,6 +181,8 @@ class Bench:
         """
         engine = engines.resolved(engine, self.policy.model)
         seconds, generated = timed(self.device, lambda: self._generate(engine, replies, batch_size))
+        if engine == "graph" and cuda_graph.unsupported(self.policy.model):
+            engine = "generate"  # by which they were drawn, after a warning that says why
         if replies == self.recipe.policy_gradient.batch_size:
             self.generated = generated
         config, itemsize = self.config, self.policy.model.dtype.itemsize

@@ -20,12 +20,13 @@ from tqdm import tqdm
 from rvlib._terminal import Defaults, sentence
 from rvlib.files import ROOT, write_text
 from rvlib.lm import origin
-from rvlib.lm.experiments import cost, plan
+from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
-from rvlib.lm.experiments.architectures import ARCHITECTURES
-from rvlib.lm.experiments.bench import MEAN_REPLY_TOKENS, Bench, Stage
-from rvlib.lm.experiments.bench_record import BenchRecord, MachineRates, StageRecord
-from rvlib.lm.experiments.device_timing import idle_share, machine_rates
+from rvlib.lm.experiments.bench.architectures import ARCHITECTURES
+from rvlib.lm.experiments.bench.bench import MEAN_REPLY_TOKENS, Bench, Stage
+from rvlib.lm.experiments.bench.device_timing import idle_share, machine_rates
+from rvlib.lm.experiments.bench.record import BenchRecord, MachineRates, StageRecord
+from rvlib.lm.experiments.planning import plan
 from rvlib.lm.experiments.recipe import NamedRewardModel, Recipe
 
 MINUTES = {"large": 5.5, "small": 1.7}  # of a whole call, by the size of the model, what is compiled included
