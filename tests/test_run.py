@@ -718,6 +718,17 @@ def test_the_ground_truth_of_small_4_1_is_the_one_that_a_reward_model_learns_bes
     assert recipe.load("small-4.1").ground_truth.model == max(learned, key=lambda name: learned[name])
 
 
+def test_the_books_reward_models_over_on_policy_shares_are_those_of_the_recipe_on_the_same_replies():
+    shares, shipped = results.load_on_policy_shares(), recipe.load("small-shares-cpu")
+    assert recipe.deviations(recipe.validated(shares["made"]["recipe"]), shipped) == {}
+    assert shares["ground_truth"].shape == (shipped.measure.prompts, shipped.measure.num_generations)
+    assert list(shares["reward_models"]) == list(shipped.reward_models)
+    for key, reward_model in shares["reward_models"].items():
+        assert reward_model["on_policy_share"] == shipped.reward_models[key].on_policy
+        assert reward_model["rewards"].shape == shares["ground_truth"].shape
+        assert reward_model["others_rewards"].shape == shares["others_ground_truth"].shape
+
+
 OLD = {key: f"The recipe's field {key!r} is now called {new!r}; rename it." for key, new in recipe.RENAMED.items()}
 
 
