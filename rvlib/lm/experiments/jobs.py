@@ -53,6 +53,7 @@ def side_by_side(run: Run, waiting: Sequence[Training], jobs: int) -> list[Excep
     try:
         futures = {executor.submit(_train, training): training for training in waiting}
         _show_progress(run, waiting, futures, jobs)
+        executor.shutdown()  # the processes have nothing left to do, and end as Python does
         return _failures(run, futures)
     finally:
         held.close()  # ends the processes, also those that are in the middle of a training
