@@ -58,18 +58,18 @@ DECLARED = [name_of(line) for line in PYPROJECT["project"]["dependencies"]]
 
 def with_their_own(packages):
     """The names of installed packages, of those that they need, and so on."""
-    found, waiting = set(), list(packages)
+    names, waiting = set(), list(packages)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in names:
             continue
         try:
             requirements = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:  # of another system
             continue
-        found.add(name)
+        names.add(name)
         waiting += [name_of(line) for line in requirements if "extra ==" not in line]
-    return found
+    return names
 
 
 def environment(folder, wheel, packages):

@@ -60,10 +60,10 @@ def _how_to_write(answer: ArrayLike | None, numbers: int) -> str:
         return "write a fraction without quotation marks, as 1/4, so that Python computes it."
     if "," in text and (numbers == 1 or text is not answer):
         return "write a number with a decimal point and without a comma, as 0.25."
-    wanted = (
+    expected_form = (
         "one number, as 0.25" if numbers == 1 else f"{numbers} numbers in parentheses, as {(0.25, 0.5, 1)[:numbers]}"
     )
-    return f"give {wanted}, in place of {reprlib.repr(answer)}."
+    return f"give {expected_form}, in place of {reprlib.repr(answer)}."
 
 
 def _right_once_rounded(expected: Exercise, given: tuple[float, ...]) -> bool:
