@@ -25,7 +25,7 @@ import { finished, remembering } from "./work.mjs";
 
 const MOST = 3000; // policies
 const WORK = 4e5; // outputs of all policies together, so that a figure takes about a tenth of a second
-const PART = 1e4; // outputs of the policies that are drawn at once, while a worker makes them all
+const PART = 5e3; // outputs of the policies that are drawn at once, while a worker makes them all
 const KEYS = /** @type {(keyof State)[]} */ (["vocabulary", "length", "kl_coef", "drift", "one_row", "seed"]);
 const KINDS = [
   ["noise", "truth", "each output has a reward of its own"],
