@@ -321,8 +321,13 @@ def test_the_perfectly_accurate_teacher_of_low_variance_is_both(whole):
     teacher = report.load(whole)["policies"]["tiny"]["low-variance"]
     # Scaled within a prompt, so every pair keeps its order.
     assert teacher["on_policy_accuracy"][0] == pytest.approx(1, abs=1e-9)
-    measured = json.loads((whole / "measure/tiny/measure.json").read_text())["low-variance"]
-    assert np.mean(np.array(measured["per_prompt_reward_variance"]) < 1e-5) == pytest.approx(0.5, abs=0.3)
+    assert np.mean(np.array(teacher["per_prompt"]["reward_variance"]) < 1e-5) == pytest.approx(0.5, abs=0.3)
+
+
+def test_the_report_has_the_numbers_of_each_prompt_of_which_it_gives_the_means(whole):
+    for teacher in report.load(whole)["policies"]["tiny"].values():
+        for name, values in teacher["per_prompt"].items():
+            assert np.mean(values) == pytest.approx(teacher[name][0], abs=1e-4)
 
 
 def test_curves_begin_where_all_begin(whole):

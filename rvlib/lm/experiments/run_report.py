@@ -30,6 +30,8 @@ def make(run: Run) -> Report:
             # "candidates" in the folder of an older run; one that was begun before there were any has neither
             if predictors := measured[key].get("predictors") or measured[key].get("candidates"):
                 teacher["predictors"] = predictors
+            if per_prompt := measured[key].get("per_prompt"):  # the folder of an older run has none
+                teacher["per_prompt"] = per_prompt
             for outcome in (*OUTCOMES, "kl"):
                 teacher[outcome] = [[round(line[f"eval_{outcome}"], 5) for line in log] for log in logs]
             policies[name][key] = teacher

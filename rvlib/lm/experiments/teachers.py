@@ -33,6 +33,7 @@ from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import RewardFunction, reward_models
 
+PER_PROMPT = ("reward_variance", "on_policy_accuracy", "on_policy_chance", "covariance")
 Array = NDArray[np.float64]
 Alteration = Callable[[Array, Sequence[Sequence[str]]], Array]
 """Of the normalised ground truth, (prompts, replies), and the replies' texts; what it gives has the same shape."""
@@ -179,7 +180,7 @@ def _each(function: Callable[[str], float], replies: Sequence[Sequence[str]]) ->
 def measure(run: Run, name: str, folder: pathlib.Path) -> Product:
     """The properties of each teacher of a policy, before policy gradient.
 
-    {teacher: {"normalizer", "per_prompt_…": a number for each prompt, each property: [mean, low, high], "predictors":
+    {teacher: {"normalizer", "per_prompt": {property: (prompts,)}, each property: [mean, low, high], "predictors":
     `teacher_choice.predictors_of`, "rewards": (prompts, outputs), "off_policy_rewards": (prompts, 2)}}. As in the
     paper, rewards are normalised jointly on the replies on which they are measured, but those that are kept are as they
     came; `measure.scheme` chooses the normalisation in policy gradient alone, as in the paper's Table 9. Off-policy
@@ -212,8 +213,7 @@ def measure(run: Run, name: str, folder: pathlib.Path) -> Product:
             "reward_variance_table_9": metrics.reward_variance(normalizers["variance"].transform(raw)),
         }
         teacher: dict[str, Any] = {"normalizer": {"mean": normalizer.mean, "scale": normalizer.scale}}
-        for label in ("reward_variance", "covariance"):
-            teacher[f"per_prompt_{label}"] = np.round(properties[label], 6).tolist()
+        teacher["per_prompt"] = {label: np.round(properties[label], 6).tolist() for label in PER_PROMPT}
         for label, per_prompt in properties.items():
             mean = estimates.over_prompts(per_prompt)
             teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
