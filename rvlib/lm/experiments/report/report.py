@@ -36,10 +36,10 @@ LABELS = {
 TeacherRecord = dict[str, Any]
 """What is known of a teacher.
 
-Each of `MEASURED`: [mean, low, high] over prompts, before policy gradient; "per_prompt": {property: (prompts,)}, those of
-`teachers.PER_PROMPT`, to compare teachers on the same prompts (older reports have none); "predictors": those of
-`teacher_choice`; "normalizer"; "steps" of the evaluations, and at them "proxy", "ground_truth" and "kl", each (seeds,
-times).
+Each of `MEASURED`: [mean, low, high] over prompts, before policy gradient; "per_prompt": {property: (prompts,)},
+those of `teachers.PER_PROMPT`, to compare teachers on the same prompts (older reports have none); "predictors": those
+of `teacher_choice`; "normalizer"; "steps" of the evaluations, and at them "proxy", "ground_truth" and "kl", each
+(seeds, times).
 """
 
 
