@@ -88,6 +88,23 @@ def reward_covariance(proxy: ArrayLike, ground_truth: ArrayLike, probs: ArrayLik
     return _covariance(probs, proxy=proxy, ground_truth=ground_truth)
 
 
+def within_prompt_correlation(proxy: ArrayLike, ground_truth: ArrayLike) -> float:
+    """Pearson's correlation of two rewards within prompts, pooled over the prompts, from sampled outputs.
+
+        E_x Cov(r, r_G) / √( E_x Var(r) E_x Var(r_G) )
+
+    It is that of all outputs after the mean of their prompt is taken off. proxy, ground_truth: (..., n), n >= 2, in any
+    units; all leading axes are prompts. A prompt on which a reward has no spread stays in the means, where it adds 0;
+    NaN if one of the rewards has no spread on any prompt. ValueError for one sample. The paper does not use it.
+    """
+    proxy, ground_truth = _checks.broadcast(
+        proxy=_checks.array("proxy", proxy), ground_truth=_checks.array("ground_truth", ground_truth)
+    )
+    covariance = reward_covariance(proxy, ground_truth).mean()
+    variances = reward_variance(proxy).mean() * reward_variance(ground_truth).mean()
+    return float(covariance / np.sqrt(variances)) if variances > 0 else float("nan")
+
+
 def _covariance(probs: ArrayLike | None, **rewards: ArrayLike) -> NDArray[np.float64]:
     """Covariance of the first and the last of the rewards, which are named for the sake of errors."""
     arrays = {name: _checks.array(name, values) for name, values in rewards.items()}

@@ -68,11 +68,7 @@ class Study:
 
     def under(self, policy: str) -> "Study":
         """The part of the study that has one of its policies: resampling it draws only reward models again."""
-        i = [self.policies.index(policy)]
-        predictors, chance = ({name: values[i] for name, values in of.items()} for of in (self.predictors, self.chance))
-        return replace(
-            self, policies=[policy], predictors=predictors, chance=chance, truth=self.truth[i], kl=self.kl[i]
-        )
+        return self._part([self.policies.index(policy)], list(range(len(self.teachers))))
 
     def among(self, teachers: Sequence[str]) -> "Study":
         """The part of the study that has some of its reward models: what one would have had to choose among.
@@ -83,12 +79,23 @@ class Study:
         if unknown or not teachers:
             got = repr(unknown[0]) if unknown else "none"
             raise ValueError(f"The reward models must be one or more of the study's {len(self.teachers)}, got {got}.")
-        i = [self.teachers.index(name) for name in teachers]
+        return self._part(list(range(len(self.policies))), [self.teachers.index(name) for name in teachers])
+
+    def _part(self, policies: list[int], teachers: list[int]) -> "Study":
         predictors, chance = (
-            {name: values[:, i] for name, values in of.items()} for of in (self.predictors, self.chance)
+            {name: values[policies][:, teachers] for name, values in of.items()}
+            for of in (self.predictors, self.chance)
         )
-        truth, kl = self.truth[..., i, :], self.kl[..., i, :]
-        return replace(self, teachers=list(teachers), predictors=predictors, chance=chance, truth=truth, kl=kl)
+        truth, kl = (values[policies][..., teachers, :] for values in (self.truth, self.kl))
+        return replace(
+            self,
+            policies=[self.policies[i] for i in policies],
+            teachers=[self.teachers[i] for i in teachers],
+            predictors=predictors,
+            chance=chance,
+            truth=truth,
+            kl=kl,
+        )
 
     def without_ground_truth(self) -> "Study":
         """The part of the study without the exact ground truth: nobody who has to choose a reward model has that."""

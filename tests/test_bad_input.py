@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance
+from rvlib.metrics import Normalizer, ranking_accuracy, reward_covariance, reward_variance, within_prompt_correlation
 from rvlib.tabular import (
     accurate_but_slow,
     attainable_accuracy,
@@ -81,6 +81,10 @@ CASES = {
     "sample variance of one sample": (
         lambda: reward_variance([[0.1], [0.4]]),
         "rewards must hold at least two samples",
+    ),
+    "correlation of one sample": (
+        lambda: within_prompt_correlation([[0.1], [0.4]], [[0.2], [0.3]]),
+        "proxy must hold at least two samples",
     ),
     "weights that are not symmetric": (
         lambda: ranking_accuracy(REWARD, REWARD, np.triu(np.ones((3, 3)))),

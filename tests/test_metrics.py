@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from rvlib.estimates import detectable_difference
-from rvlib.metrics import Normalizer, chance_accuracy, ranking_accuracy, reward_covariance, reward_variance
+from rvlib.metrics import (
+    Normalizer,
+    chance_accuracy,
+    ranking_accuracy,
+    reward_covariance,
+    reward_variance,
+    within_prompt_correlation,
+)
 from rvlib.tabular import expectation, kl_divergence, rlhf_gradient, rlhf_objective, softmax
 
 few_levels = st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=2, max_size=7)
@@ -57,6 +64,24 @@ def test_covariance_of_one_reward_is_its_variance_and_of_samples_is_numpys():
     a, b, probs = rng.normal(size=(3, 8)), rng.normal(size=(3, 8)), softmax(rng.normal(size=(3, 8)))
     assert np.allclose(reward_covariance(a, a, probs), reward_variance(a, probs))
     assert np.allclose(reward_covariance(a, b), [np.cov(x, y)[0, 1] for x, y in zip(a, b)])
+
+
+def test_the_within_prompt_correlation_is_that_of_deviations_from_the_prompts_means():
+    rng = np.random.default_rng(5)
+    proxy, truth = rng.integers(-2, 3, (20, 6)).astype(float), rng.integers(-2, 3, (20, 6)).astype(float)  # with ties
+    proxy[3] = 1.0  # without spread
+    truth[5] = -2.0
+    deviations = [(rewards - rewards.mean(-1, keepdims=True)).ravel() for rewards in (proxy, truth)]
+    pooled = within_prompt_correlation(proxy, truth)
+    assert pooled == pytest.approx(np.corrcoef(*deviations)[0, 1])
+    offsets = rng.normal(size=(20, 1))
+    assert within_prompt_correlation(3 * proxy + offsets, -truth) == pytest.approx(-pooled)
+    assert within_prompt_correlation(truth, truth) == pytest.approx(1)
+
+
+def test_the_within_prompt_correlation_is_nan_without_spread_within_prompts():
+    proxy, truth = np.repeat([[0.1], [0.7]], 3, axis=-1), np.array([[0.0, 1.0, 2.0], [2.0, 1.0, 1.0]])
+    assert np.isnan(within_prompt_correlation(proxy, truth)) and np.isnan(within_prompt_correlation(truth, proxy))
 
 
 @pytest.mark.parametrize("scheme", ["joint", "variance"])

@@ -205,6 +205,21 @@ def test_a_report_made_before_there_were_predictors_has_the_tables_that_it_had(n
     assert teacher_choice.study(kept, policy) is None and len(tables(kept, policy)) == 5
 
 
+def test_a_report_of_an_older_version_has_its_predictors_as_candidates():
+    curves = {"steps": [0, 4, 8], "kl": [[0.0, 1.0, 3.0]]}
+    now = {
+        f"{i}": curves | {"ground_truth": [[0.0, 0.1 * i, 0.2 * i]], "predictors": {"covariance": i / 8}}
+        for i in range(teacher_choice.FEWEST_TEACHERS)
+    }
+    before = {key: dict(teacher) for key, teacher in now.items()}
+    for teacher in before.values():
+        teacher["candidates"] = teacher.pop("predictors")
+    settings = {"policy_gradient": {"algorithm": "rloo"}, "seeds": [0]}
+    result = {"made": {}, "recipe": settings, "policies": {"now": now, "before": before}}
+    first, second = (teacher_choice.comparison(teacher_choice.study(result, name)) for name in ("now", "before"))
+    assert first == second and first["covariance"][0].value == pytest.approx(1)
+
+
 def test_few_teachers_have_predictors_but_no_comparison(made):
     _, result = made
     few = dict(list(result["policies"]["smollm2-135m"].items())[:7])

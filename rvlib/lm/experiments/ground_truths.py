@@ -67,8 +67,6 @@ def scored(run: Run) -> Scored:
 def measured(ground_truth: NDArray[np.float64], rewards: NDArray[np.float64]) -> Measured:
     """What is known of a candidate by its rewards and those of its reward model, both (prompts, replies)."""
     accuracy, chance = metrics.ranking_accuracy(rewards, ground_truth), metrics.chance_accuracy(rewards, ground_truth)
-    variances = metrics.reward_variance(rewards).mean() * metrics.reward_variance(ground_truth).mean()
-    covariance = metrics.reward_covariance(rewards, ground_truth).mean()
     normalised = metrics.Normalizer.fit(ground_truth).transform(ground_truth)
     return {
         "accuracy": _interval(accuracy),
@@ -76,7 +74,7 @@ def measured(ground_truth: NDArray[np.float64], rewards: NDArray[np.float64]) ->
         "over_chance": _interval(accuracy - chance),
         "ties": _interval(metrics.ranking_accuracy(np.zeros_like(ground_truth), ground_truth)),
         "variance": _interval(metrics.reward_variance(normalised)),
-        "correlation": round(float(covariance / np.sqrt(variances)), 5),
+        "correlation": round(metrics.within_prompt_correlation(rewards, ground_truth), 5),
     }
 
 

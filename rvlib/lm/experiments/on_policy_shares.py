@@ -14,9 +14,9 @@ from typing import Any
 
 from rvlib.files import data_folder, write_text
 from rvlib.lm import origin
-from rvlib.lm.experiments import recipe, stages, teacher_choice, teachers
+from rvlib.lm.experiments import recipe, stages, teachers
 from rvlib.lm.experiments.run_folder import Run
-from rvlib.results import ON_POLICY_SHARES
+from rvlib.results import ON_POLICY_SHARES, rounded
 
 RECIPE = "small-shares-cpu"
 
@@ -54,8 +54,8 @@ def measured(run: Run, policy: str) -> dict[str, Any]:
         }
     return {
         "made": {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)} | origin.record(),
-        "ground_truth": teacher_choice.short(ground_truth["measure"]),
-        "others_ground_truth": teacher_choice.short(ground_truth["measure_off_policy"]),
+        "ground_truth": rounded(ground_truth["measure"]),
+        "others_ground_truth": rounded(ground_truth["measure_off_policy"]),
         "reward_models": reward_models,
     }
 

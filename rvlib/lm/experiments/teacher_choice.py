@@ -54,18 +54,15 @@ def predictors_of(
     return {name: float(f"{value:.5g}") for name, value in measured_by(replies).items()}
 
 
-def short(values: Array) -> Any:
-    """Numbers with six digits, as nested lists."""
-    return [short(row) for row in values] if np.ndim(values) else float(f"{values:.6g}")
-
-
 def study(report: Report, policy: str) -> Study | None:
     """A run's report as a `Study` of one policy.
 
     None if it has fewer teachers than `FEWEST_TEACHERS`, or was made before runs measured predictors.
     """
     teachers = report["policies"][policy]
-    if len(teachers) < FEWEST_TEACHERS or not all("predictors" in teacher for teacher in teachers.values()):
+    # By teacher; an older version wrote "candidates".
+    measured = [teacher.get("predictors") or teacher.get("candidates") or {} for teacher in teachers.values()]
+    if len(teachers) < FEWEST_TEACHERS or not all(measured):
         return None
     recipe = report["recipe"]
 
@@ -81,10 +78,7 @@ def study(report: Report, policy: str) -> Study | None:
         algorithms=[recipe["policy_gradient"]["algorithm"]],
         seeds=recipe["seeds"],
         teachers=list(teachers),
-        predictors={
-            name: np.array([[teacher["predictors"][name] for teacher in teachers.values()]])
-            for name in first["predictors"]
-        },
+        predictors={name: np.array([[predictors[name] for predictors in measured]]) for name in measured[0]},
         steps=np.array(first["steps"], dtype=float),
         truth=curves("ground_truth"),
         kl=curves("kl"),

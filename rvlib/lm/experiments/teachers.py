@@ -32,6 +32,7 @@ from rvlib.lm.experiments.recipe import (
 from rvlib.lm.experiments.run_folder import Run
 from rvlib.lm.experiments.run_once import Product, stage
 from rvlib.lm.models import RewardFunction, reward_models
+from rvlib.results import rounded
 
 PER_PROMPT = ("reward_variance", "on_policy_accuracy", "on_policy_chance", "covariance")
 Array = NDArray[np.float64]
@@ -218,7 +219,7 @@ def measure(run: Run, name: str, folder: pathlib.Path) -> Product:
             mean = estimates.over_prompts(per_prompt)
             teacher[label] = [float(mean.value), float(mean.low), float(mean.high)]
         teacher["predictors"] = teacher_choice.predictors_of(records, rewards, truth, off_policy, off_policy_truth)
-        teacher["rewards"], teacher["off_policy_rewards"] = (teacher_choice.short(r) for r in (raw, off_policy))
+        teacher["rewards"], teacher["off_policy_rewards"] = (rounded(r) for r in (raw, off_policy))
         teachers[key] = teacher
     return Product(teachers, record={"replies": int(truth.size)})
 
