@@ -19,10 +19,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import served
 from conftest import BROWSER_FLAGS, NO_BROWSER, find_browser
 from playwright.sync_api import Browser, sync_playwright
-from test_site import PAGES, compressed
+from test_site import PAGES, TYPESET, compressed
 
 HTML = ROOT / "_build/html"
 MOVED = "([drawing, before]) => drawing.outerHTML !== before"
+WHOLE = f"{TYPESET} && !document.querySelector('.rv-plotly:not([data-drawn])')"
 MOST_SECONDS = {1: 1.5, 4: 4.0}  # by how many times the processor is slowed down
 MOST_MEGABYTES = 1.5
 
@@ -63,7 +64,8 @@ def first_move(browser: Browser, site: str, name: str, slowdown: int) -> Visit |
         slider.press("PageUp" if slider.evaluate("s => +s.value < +s.max") else "PageDown")
         page.wait_for_function(MOVED, arg=[drawing, before], timeout=60_000)
         seconds = time.perf_counter() - start
-        page.wait_for_load_state("networkidle")  # what is still on its way counts too
+        page.wait_for_function(WHOLE, timeout=60_000)  # what comes after the figures counts too
+        page.wait_for_load_state("networkidle")
     finally:
         context.close()
     paths = {url.path for url in requested if f"{url.scheme}://{url.netloc}" == site}

@@ -8,7 +8,7 @@ What it does, and why it cannot be a line of `_config.yml`:
 - leads from chapter to chapter, from a notebook back to its chapter and on to the next one, and from sliders that need
   a kernel to those that need none;
 - shows formulas without scripts too, as MathML, and says on such a page what stands in place of figures;
-- lets a page fetch the modules of its first figure ahead;
+- lets a page fetch the modules of its first figure ahead, and asks for what else a page needs after them;
 - writes computed numbers with a real minus and powers of ten;
 - lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
   open it on Colab or Binder and suggest an edit of any page;
@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import first_cells
+import heads
 import mathml
 import nbformat
 import slides
@@ -289,13 +290,17 @@ def run_notebooks(app: Sphinx, env: Any, docnames: list[str]) -> None:
 
 
 def mend(app: Sphinx, exception: Exception | None) -> None:
-    """Mend what the themes write (`MENDED`), and add the formulas' MathML; a page that is mended stays as it is."""
-    for page in pathlib.Path(app.outdir).rglob("*.html"):
+    """Mend what the themes write (`MENDED`), put the head in its order, and add the formulas' MathML.
+
+    A page that is mended stays as it is.
+    """
+    html = pathlib.Path(app.outdir)
+    for page in html.rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
         for written, better in MENDED:
             mended = mended.replace(written, better)
         mended = EMPTY_HEADER.sub(r'<td class="\1"></td>', mended)  # a corner without words heads nothing
-        mended = mathml.beside_tex(mended)
+        mended = mathml.beside_tex(heads.figure_first(mended, html / "_static"))
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 

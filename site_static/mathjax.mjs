@@ -4,7 +4,8 @@
 
 import { alive, hasFigures, idle } from "./alive.mjs";
 
-const BATCH = hasFigures ? 10 : 200; // formulas between which the page answers its reader
+const BATCH = hasFigures ? 5 : 200; // formulas between which the page answers its reader; the first ones of a page
+const LONGEST_BATCH = 50; // ms that they take, if the computer is not so slow that one takes longer
 const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for the page to be idle
 
 /**
@@ -14,12 +15,14 @@ const LONGEST_WAIT = 500; // ms after which the next batch waits no longer for t
 const breath = () =>
   hasFigures ? alive().then(() => idle(LONGEST_WAIT)) : new Promise((resolve) => setTimeout(resolve));
 
-// MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them.
+// MathJax's lines stand by a typeface of its own that has no letters; one that came after its formulas would move them. When a
+// typeface is added, the whole page is laid out again, so it is added no sooner than the first formulas are set.
 const zero = new URL("vendor/mathjax/font/chtml/woff2/mjx-ncm-zero.woff2", import.meta.url);
-const lines = new FontFace("MJX-NCM-ZERO", `url("${zero.href}")`).load().then(
-  (face) => document.fonts.add(face),
-  () => {}, // then they move
-);
+const lines = () =>
+  new FontFace("MJX-NCM-ZERO", `url("${zero.href}")`).load().then(
+    (face) => document.fonts.add(face),
+    () => {}, // then they move
+  );
 
 // A formula wider than its column scrolls in its own box, which Tab then reaches. Whether it is wider changes with the
 // width of the page, and when a fold is opened.
@@ -46,12 +49,15 @@ page.MathJax = {
       page.MathJax.startup.defaultReady();
     },
     async pageReady() {
-      await lines;
+      await lines();
       const formulas = [...document.querySelectorAll(".math")];
+      let count = BATCH;
       while (formulas.length) {
         await breath();
-        const batch = formulas.splice(0, BATCH);
+        const batch = formulas.splice(0, count);
+        const started = performance.now();
         await page.MathJax.typesetPromise(batch);
+        if (hasFigures) count = Math.ceil((count * LONGEST_BATCH) / (performance.now() - started));
         for (const formula of batch)
           formula.querySelectorAll("mjx-container[display]").forEach((box) => boxes.observe(box));
       }

@@ -161,7 +161,10 @@ async function near(box, { top, bottom }) {
 const rest = async () => {
   const [next] = waiting;
   if (next) await first(next);
-  if (waiting.size) idle().then(rest);
+  if (waiting.size)
+    alive()
+      .then(() => idle())
+      .then(rest);
 };
 const typeset = () =>
   !document.querySelector(".math") || "typeset" in document.documentElement.dataset

@@ -161,7 +161,7 @@ def in_its_own_typeface(context):
         response = route.fetch()
         route.fulfill(response=response, body=response.text().replace("font-display: optional", "font-display: block"))
 
-    context.route("**/site.css*", patient)
+    context.route("**/book.css*", patient)
 
 
 @functools.cache

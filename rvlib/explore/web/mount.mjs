@@ -5,8 +5,10 @@
 // lies beside this file. The state is kept in the page's address (see state.mjs), so that it can be linked to.
 
 import { decode, encode, sanitise } from "./state.mjs";
+import { explorables } from "./ui.mjs";
 
 const REST = 400; // ms for which nothing moves before the address is written: that can take longer than a frame
+const NEAR = 600; // pixels from the screen within which a figure comes to life
 
 /** The few methods of a widget's model that an explorable uses, over plain values. */
 class Model {
@@ -72,21 +74,24 @@ function saveNow() {
     history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
 }
 
-/** @type {(figure: HTMLElement, model: Model) => Promise<void>} */
+/** Draws a figure at once where its page has loaded its module. @type {(figure: HTMLElement, model: Model) => Promise<void>} */
 async function mount(figure, model) {
-  const [{ default: explorable }] = await Promise.all([import(`./${figure.dataset.explorable}.mjs`), styled]);
+  const kind = figure.dataset.explorable ?? "";
+  if (!isStyled) await style();
+  const explorable = explorables.get(kind) ?? (await import(`./${kind}.mjs`)).default;
   const stage = document.createElement("div");
   figure.replaceChildren(stage);
   explorable.render({ model, el: stage });
   figure.dataset.mounted = "";
 }
 
-/** Until the page has the style sheet, which a page of the book brings by itself. */
-const styled = new Promise((resolve) => {
-  if (document.querySelector('link[href*="explore.css"]')) return resolve(undefined);
-  const style = { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href, onload: resolve };
-  document.head.append(Object.assign(document.createElement("link"), style));
-});
+const isStyled = document.querySelector('link[href*="explore.css"], link[href*="book.css"]');
+/** Loads the style sheet, which a page of the book brings by itself. @type {() => Promise<unknown>} */
+const style = () =>
+  new Promise((onload) => {
+    const link = { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href, onload };
+    document.head.append(Object.assign(document.createElement("link"), link));
+  });
 
 // A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
 /** @type {Map<Element, Model>} */
@@ -100,7 +105,7 @@ const seen = new IntersectionObserver(
         mount(/** @type {HTMLElement} */ (target), /** @type {Model} */ (modelOf.get(target)));
       }
   },
-  { rootMargin: "600px 0px" },
+  { rootMargin: `${NEAR}px 0px` },
 );
 
 /** @type {Record<string, number>} */
@@ -118,10 +123,18 @@ for (const element of document.querySelectorAll("figure[data-explorable]")) {
   modelOf.set(figure, model);
   models.push(model);
   model.read(location.hash);
-  seen.observe(figure);
 }
 addEventListener("hashchange", () => models.forEach((model) => model.read(location.hash)));
 
 // A link to a state is a link to its figure.
 const linked = models.find((model) => location.hash.includes(`${model.name}.`));
 if (linked) document.getElementById(`explore-${linked.name}`)?.scrollIntoView();
+
+// The first figure near the screen is what a reader came for: it does not wait until the page has been painted.
+const figures = /** @type {HTMLElement[]} */ ([...modelOf.keys()]);
+const isNear = (/** @type {Element} */ figure) =>
+  [...figure.getClientRects()].some(({ top, bottom }) => top < innerHeight + NEAR && bottom > -NEAR);
+const first = figures.find(isNear);
+for (const figure of figures)
+  if (figure === first) mount(figure, /** @type {Model} */ (modelOf.get(figure)));
+  else seen.observe(figure);

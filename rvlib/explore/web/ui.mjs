@@ -59,6 +59,9 @@ const SVG = "http://www.w3.org/2000/svg";
 
 let instances = 0;
 
+/** The explorables whose modules have been loaded, by name. @type {Map<string, {render: (where: {model: any, el: HTMLElement}) => () => void}>} */
+export const explorables = new Map();
+
 /**
  * An element with properties, attributes (where the name has a dash, or the element has no such property) and children.
  * @template {keyof HTMLElementTagNameMap} K
@@ -523,5 +526,7 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
       for (const key of watched) model.off(`change:${key}`, refresh);
     };
   }
-  return { name, prepare, render, compute, draw, readouts, describe, pinLabel };
+  const made = { name, prepare, render, compute, draw, readouts, describe, pinLabel };
+  explorables.set(name, made);
+  return made;
 }
