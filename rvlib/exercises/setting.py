@@ -6,7 +6,7 @@ from rvlib.exercises.checking import exercise, near
 from rvlib.metrics import ranking_accuracy
 from rvlib.tabular import geometry, time_to_gain
 
-# ---- What makes a good teacher? --------------------------------------------------------------------------------------
+# ---- A number for a good teacher -------------------------------------------------------------------------------------
 
 
 @exercise

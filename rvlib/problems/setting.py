@@ -5,7 +5,7 @@ import numpy as np
 from rvlib.problems.making import Question, pick, problem
 from rvlib.tabular import geometry
 
-# ---- What makes a good teacher? --------------------------------------------------------------------------------------
+# ---- A number for a good teacher -------------------------------------------------------------------------------------
 
 
 @problem
@@ -22,7 +22,7 @@ def rough_loses(rng: np.random.Generator) -> Question:
     """The rise in the long run under a reward model that praises the middling output most."""
     best, middling = pick(rng, 0.1, 0.15, 0.2), pick(rng, 0.2, 0.3, 0.4)
     worst = 1 - best - middling
-    text = f"""A policy gives three outputs with probabilities $({best},{middling},{worst:.2f})$, and the ground truth
+    text = f"""A policy gives three outputs with probabilities $({best},{middling},{worst:g})$, and the ground truth
     is $(1,0,-1)$. A reward model gives them $(0.5,1,-1)$. By how much has the ground truth risen in the long run
     under gradient flow without a penalty?"""
     return text, worst - best
@@ -35,7 +35,7 @@ def rough_loses(rng: np.random.Generator) -> Question:
 def two_outputs(rng: np.random.Generator) -> Question:
     """Time between two probabilities in closed form."""
     start, end, gap = pick(rng, 0.1, 0.25, 0.3), pick(rng, 0.6, 0.8), pick(rng, 0.5, 2.0)
-    text = f"""Two outputs have rewards that differ by {gap}; one prompt, $\\lambda=0$, gradient flow on the logits.
+    text = f"""Two outputs have rewards that differ by {gap:g}; one prompt, $\\lambda=0$, gradient flow on the logits.
     In which time does the better output rise from probability {start} to {end}?"""
     return text, float(geometry.two_output_time(start, end, gap=gap))
 
