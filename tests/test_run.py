@@ -403,6 +403,27 @@ def test_trainings_side_by_side_plan_for_their_share_of_the_memory(monkeypatch):
     assert micro_batches[0] > micro_batches[1]
 
 
+def test_sizes_that_the_planner_chooses_are_chosen_once(environment, whole, monkeypatch, capsys):
+    """With less memory, for each of two trainings or on another machine, it would choose others: other replies."""
+    small = recipe.load(environment / "small.yaml", ["runtime.batch_size=auto"])
+    folder = before_policy_gradient(whole, environment / "sizes")
+    (folder / "recipe.json").unlink()
+    begun = Run(small, folder)
+    for part in ("stages", "trainings"):
+        assert runs._planned(begun, small, part, 1e12).runtime.batch_size == 64  # as in the run that nothing disturbed
+    assert "must go on" not in capsys.readouterr().out
+
+    def smaller(chosen, *_):
+        sizes = {"batch_size": 8} if chosen.runtime.auto() else {}
+        return chosen.model_copy(update={"runtime": chosen.runtime.model_copy(update=sizes)})
+
+    monkeypatch.setattr(plan, "choose", smaller)
+    monkeypatch.setattr(plan, "memory_here", lambda: (1e3, "This machine"))
+    runs.run(small, folder, jobs=2)
+    assert "must go on with the sizes with which it began, which by the plan take" in capsys.readouterr().out
+    assert numbers(folder)[1] == numbers(whole)[1]
+
+
 def test_processes_end_when_the_one_that_started_them_is_killed(environment, whole):
     folder = before_policy_gradient(whole, environment / "orphans")
     with subprocess.Popen([*command(environment, folder), "--jobs", "2"], stderr=subprocess.DEVNULL) as process:
@@ -713,9 +734,10 @@ def test_a_recipe_is_read_back_from_what_a_run_keeps_of_it(name):
 def test_the_books_runs_on_a_pretrained_model_are_of_recipes_that_ship_and_paired_by_seed(name):
     kept = report.load(name)
     assert recipe.deviations(recipe.validated(kept["recipe"]), recipe.load(name)) == {}
-    first, *others = (np.array(teacher["ground_truth"]) for teacher in kept["policies"]["smollm2-135m"].values())
-    for other in others:
-        np.testing.assert_array_equal(first[:, 0], other[:, 0])  # the same replies before the first step
+    for teachers in kept["policies"].values():
+        first, *others = (np.array(teacher["ground_truth"]) for teacher in teachers.values())
+        for other in others:
+            np.testing.assert_array_equal(first[:, 0], other[:, 0])  # the same replies before the first step
 
 
 def test_the_ground_truth_of_small_4_1_is_the_one_that_a_reward_model_learns_best():
