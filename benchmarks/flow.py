@@ -8,6 +8,10 @@ and diffrax all, so they gain on the wall besides. A heat map's problems are ask
 alone. diffrax takes part where it is installed (`pip install diffrax`): all problems of a batch under one `jax.vmap`,
 compiled before the clock starts.
 
+rvlib is not the fastest everywhere. On the batch of 500 problems of 20 outputs diffrax takes 0.72 times its seconds of
+all cores, and 0.20 s against 0.31 s on the wall. On the two heat maps it takes 10 and 4 times as many as rvlib.
+(results/flow.json of 27 November 2026, two cores.)
+
     python benchmarks/flow.py [FILE]            writes benchmarks/results/flow.json, or FILE
 """
 

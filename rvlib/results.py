@@ -19,7 +19,7 @@ REMEDIES_ON_TRANSFORMERS = RESULTS / "remedies.json"
 TEACHING = RESULTS / "teaching.json"
 GROUND_TRUTHS = RESULTS / "ground_truths.json"
 ON_POLICY_SHARES = RESULTS / "on_policy_shares.json"
-SMALL_STUDY = RESULTS / "small_study.json"
+SMALL_PLANS = RESULTS / "small_plans.json"
 
 Array = NDArray[np.float64]
 
@@ -151,13 +151,11 @@ class OnPolicyShares(TypedDict):
     reward_models: dict[str, OnPolicyShare]
 
 
-class SmallStudy(TypedDict):
-    """The plan of the recipe `small-study`."""
+class SmallPlan(TypedDict):
+    """What a small recipe takes on one GPU, as planned and not measured."""
 
-    recipe: dict[str, Any]  # its settings
-    gpu: str  # for which its time is estimated
-    jobs: int  # trainings at once
-    minutes: float
+    gpu: str
+    minutes: dict[str, float]  # by how many trainings run at once
     disk: float  # GB
 
 
@@ -218,8 +216,8 @@ def load_on_policy_shares(path: pathlib.Path | str = ON_POLICY_SHARES) -> OnPoli
     }
 
 
-def load_small_study(path: pathlib.Path | str = SMALL_STUDY) -> SmallStudy:
-    """What `python -m rvlib.lm.experiments.planning.dry_run` wrote of the recipe `small-study`."""
+def load_small_plans(path: pathlib.Path | str = SMALL_PLANS) -> dict[str, SmallPlan]:
+    """What `python -m rvlib.lm.experiments.planning.dry_run` planned for each small recipe."""
     return _read(path)
 
 

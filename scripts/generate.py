@@ -18,7 +18,7 @@ FAST = {
     ("-m", "rvlib.lm.experiments.bench.rates"): ["rvlib/data/results/rates.json"],
     ("-m", "rvlib.lm.experiments.planning.dry_run"): [
         "rvlib/data/results/plans.json",
-        "rvlib/data/results/small_study.json",
+        "rvlib/data/results/small_plans.json",
     ],
     ("-m", "rvlib.explore.calculator"): ["rvlib/explore/web/sizes.mjs"],
     ("-m", "rvlib.explore.samples"): ["rvlib/explore/web/estimators.mjs"],

@@ -222,3 +222,19 @@ def test_the_smallest_rewards_keep_their_digits():
     time = time_to_gain(logits, reward, 0.1)
     assert time_to_gain(logits, 1e-12 * reward, 1e-13) == pytest.approx(1e12 * time, rel=1e-9)
     assert time_to_gain(logits, reward / 4 + 0.7, 0.025) == pytest.approx(4 * time, rel=1e-9)
+
+
+def test_the_benchmark_says_where_another_integrator_is_faster():
+    benchmarks = pathlib.Path(__file__).parents[1] / "benchmarks"
+    text = (benchmarks / "flow.py").read_text(encoding="utf-8").split('"""')[1]
+    rows = json.loads((benchmarks / "results/flow.json").read_text(encoding="utf-8"))["rows"]
+    faster = {
+        (row["problem"], method): (row[method], row["rvlib"])
+        for row in rows
+        for method in row.keys() - {"problem", "rvlib"}
+        if row[method] and row[method]["times_rvlib"] < 1
+    }
+    assert list(faster) == [("500 problems of 20 outputs, λ = 0.05", "diffrax Dopri8")]
+    for other, ours in faster.values():
+        assert f"{other['times_rvlib']:.2f} times" in text
+        assert f"{other['wall_s']:.2f} s against {ours['wall_s']:.2f} s" in text

@@ -146,7 +146,7 @@ def test_moments_take_the_bytes_that_are_said(kind):
     optimizer = adam.make_adam(model.parameters(), 1e-3, runtime)
     for value in model.parameters():
         value.grad = torch.ones_like(value)
-    with adam.stochastic_rounding(0, torch.device("cpu")):
+    with adam.stochastic_rounding(torch.device("cpu"), 0):
         optimizer.step()
     nbytes = sum(
         tensor.nbytes
@@ -363,27 +363,33 @@ def test_a_dry_run_says_what_it_chose(monkeypatch, tmp_path, capsys):
     dry_run.show(recipe.load("scale-8b"), tmp_path)
     words = " ".join(capsys.readouterr().out.split())
     assert "Chosen for this memory, as the recipe asks: gradient_checkpointing=false, micro_batch=4" in words
-    assert "at the shares of its stated rates that were measured on an H200 on 2026-11-26" in words
-
-
-def measured():
-    path = pathlib.Path(__file__).parents[1] / "benchmarks/results/gpu-h200-llama-3.1-8b.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    shares = cost.MACHINES["H100"].shares
+    assert (
+        f"at the shares of its stated rates that were measured on an H200 on {shares.dates['graph']}: sampling "
+        f"{shares.of_engine('graph'):.0%} of the bandwidth (by the engine graph)" in words
+    )
+    dry_run.show(recipe.load("scale-8b", ["runtime.engine=generate"]), tmp_path)
+    assert f"on {shares.dates['generate']} and {shares.dates['scoring']}: sampling" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_plan_of_what_was_measured_takes_the_time_that_it_took():
-    result = measured()
-    stages, model = result["stages"], cost.MODELS["meta-llama/Llama-3.1-8B"]
-    lengths, read = stages["sampling"]["lengths"], stages["scoring"]["tokens"]
-    prompt = (read - sum(lengths)) / len(lengths)
-    gpu = cost.MACHINES["H200"]
-    for engine in ("generate", "static"):
-        lengths = stages["sampling" if engine == "generate" else engine]["lengths"]
+    """Of each stage the newest measurement counts: `generate` in the first call, the others in one that was cut off."""
+    whole, partial = (
+        json.loads((rates.MEASURED / name).read_text(encoding="utf-8"))["stages"]
+        for name in ("gpu-h200-llama-3.1-8b.json", "partial-gpu-h200-llama-3.1-8b.json")
+    )
+    model, gpu = cost.MODELS["meta-llama/Llama-3.1-8B"], cost.MACHINES["H200"]
+    for engine, stages in (("generate", whole), ("graph", partial)):
+        lengths, read = stages["sampling"]["lengths"], stages["scoring"]["tokens"]
+        prompt = (read - sum(lengths)) / len(lengths)
         seconds = cost.sampling(model, 32, 32, prompt, max(lengths), gpu, "bfloat16", engine=engine)
-        assert seconds == pytest.approx(stages["sampling" if engine == "generate" else engine]["seconds"], rel=1e-3)
+        assert stages["sampling"]["engine"] == engine
+        assert seconds == pytest.approx(stages["sampling"]["seconds"], rel=1e-3)
     # As many tokens, of replies of equal length; the official reward model has no output head.
     length = read / 32 - prompt
-    base = dict(replies=32, batch_size=32, prompt=prompt, reply=length, machine=gpu, gradient_checkpointing=True)
+    base = dict(replies=32, batch_size=32, prompt=prompt, reply=length, machine=gpu)
     judge = cost.MODELS["allenai/llama-3-tulu-2-8b-uf-mean-rm"]
     time = cost.step(model, judge, **base)
     assert time["updating"] == pytest.approx(stages["update"]["seconds"], rel=1e-3)
@@ -417,8 +423,41 @@ def test_trainings_at_once_share_the_launching_of_kernels_but_not_the_gpus_work(
 
 def test_an_engine_that_was_not_measured_is_planned_as_the_best_that_was():
     shares = cost.MACHINES["H200"].shares
-    assert shares.of_engine("generate") < shares.of_engine("static") == shares.of_engine("continuous")
+    assert shares.of_engine("generate") < shares.of_engine("graph") == shares.of_engine("continuous")
     assert cost.MACHINES["A100"].shares == shares
+
+
+def test_auto_is_planned_as_the_engine_that_it_stands_for():
+    machine, settings = cost.MACHINES["H200"], recipe.load("paper-4.2-llama-1b")
+    engines = [planned_stages.Planner(settings, gpus, machine).engine for gpus in (1, 2)]
+    assert settings.runtime.engine == "auto" and engines == ["graph", "generate"]
+
+
+def test_rates_are_of_the_newest_warm_stages_of_the_largest_model_also_of_a_call_that_was_cut_off(
+    monkeypatch, tmp_path
+):
+    newest = json.loads((rates.MEASURED / "partial-gpu-h200-llama-3.1-8b.json").read_text(encoding="utf-8"))
+    now, monday, tuesday = rates.table()["H200"], "2027-01-04", "2027-01-05"
+
+    def write(name, date, stages, **change):
+        made = newest["made"] | {"date": f"{date}T00:00:00+00:00"}
+        (tmp_path / name).write_text(json.dumps(newest | {"made": made, "stages": stages} | change), encoding="utf-8")
+
+    stages = newest["stages"]
+    slower = {name: stages[name] | {"seconds": 2 * stages[name]["seconds"]} for name in ("sampling", "scoring")}
+    write("gpu-a.json", monday, stages | {"static": stages["sampling"] | {"engine": "static"}})
+    write("partial-gpu-b.json", tuesday, slower | {"update": {"failed": "The minutes were over."}})
+    write("gpu-c.json", "2027-01-06", slower, parameters=newest["parameters"] / 2, layers=16)
+    monkeypatch.setattr(rates, "MEASURED", tmp_path)
+    rated = rates.table()["H200"]
+    assert rated.sampling == {"graph": pytest.approx(now.sampling["graph"] / 2, rel=1e-3)}
+    assert rated.scoring == pytest.approx(now.scoring / 2, rel=1e-3) and rated.updating == now.updating
+    assert rated.dates == {"graph": tuesday, "scoring": tuesday, "updating": monday}
+    cold = {name: stage | {"warm": False} for name, stage in slower.items()}
+    write("partial-gpu-b.json", tuesday, cold)
+    assert rates.table()["H200"].dates == {"graph": monday, "scoring": monday, "updating": monday}
+    (tmp_path / "gpu-a.json").unlink()
+    assert rates.table() == {}  # nothing of a learning step, and nothing warm
 
 
 def test_the_wheel_has_the_rates_that_were_measured():
@@ -514,7 +553,7 @@ def test_a_step_takes_longer_for_more_of_everything():
 
 
 def test_the_book_has_the_plans_as_they_are():
-    for name, content in (("plans.json", dry_run.plans()), ("small_study.json", dry_run.study())):
+    for name, content in (("plans.json", dry_run.plans()), ("small_plans.json", dry_run.small_plans())):
         kept = json.loads((RESULTS / name).read_text(encoding="utf-8"))
         assert kept == content, "run python -m rvlib.lm.experiments.planning.dry_run"
 

@@ -198,6 +198,18 @@ def test_the_ground_truth_is_no_reward_model_where_it_is_left_out(study):
     assert study.without_ground_truth().teachers == study.teachers
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_no_predictor_loses_less_beyond_doubt_than_the_covariance_by_which_an_audit_orders(algorithm):
+    part = teacher_study.load().without_ground_truth()
+    ahead = {
+        name: teacher_study.lead(part, algorithm, "gain", name, "covariance", "regret")
+        for name in part.predictors
+        if name != "covariance"
+    }
+    assert [name for name, lead in ahead.items() if lead.low > 0] == []
+    assert any(lead.high < 0 for lead in ahead.values())  # and it loses less than some
+
+
 def test_an_audit_says_what_its_order_lost_without_the_ground_truth_and_whether_it_beats_accuracy(study, monkeypatch):
     part = teacher_study.load().without_ground_truth()
     sentence = measured_reliability.__wrapped__()

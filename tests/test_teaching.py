@@ -14,6 +14,7 @@ pytest.importorskip(
 )
 
 from rvlib import teacher_study
+from rvlib.files import ROOT
 from rvlib.lm.enumerable import teachers, teaching, words
 from rvlib.lm.enumerable.enumeration import Enumeration
 from rvlib.metrics import ranking_accuracy
@@ -135,6 +136,13 @@ def test_a_study_goes_on_with_the_parts_that_are_missing(world, tmp_path, monkey
     with pytest.raises(ValueError, match="got none; run `rvlib study`"):
         (tmp_path / "none.json").write_text(json.dumps(partial | {"parts": {}}))
         teacher_study.load(tmp_path / "none.json")
+
+
+def test_the_policies_of_the_study_are_as_small_as_the_chapter_says():
+    settings = teaching.StudySettings()
+    enumeration = Enumeration(len(words.WORDS), words.LENGTH, settings.prompts, hidden=settings.hidden)
+    page = (ROOT / "book/which-number-picks-the-teacher.md").read_text(encoding="utf-8")
+    assert f"transformers of about {round(enumeration.num_parameters, -2):,} parameters" in page
 
 
 def test_the_command_writes_its_numbers_beside_its_parts_and_not_over_those_of_the_book(tmp_path, monkeypatch, capsys):

@@ -60,11 +60,19 @@ class Shares:
     scoring: float  # of the matrix rate
     updating: float
     gpu: str  # on which this was measured
-    date: str
+    dates: dict[str, str]  # when: by engine, and of "scoring" and "updating"
+
+    def measured_engine(self, engine: str) -> str:
+        """The engine itself if it was measured, else the best of those that were."""
+        return engine if engine in self.sampling else max(self.sampling, key=lambda name: self.sampling[name])
 
     def of_engine(self, engine: str) -> float:
-        """The share of the bandwidth that an engine reaches; for one that was not measured, the best of the others."""
-        return self.sampling.get(engine, max(self.sampling.values()))
+        """The share of the bandwidth that an engine reaches, or what stands for it (`measured_engine`)."""
+        return self.sampling[self.measured_engine(engine)]
+
+    def days(self, engine: str) -> list[str]:
+        """When the shares of sampling by an engine, of scoring and of updating were measured, in order."""
+        return sorted({self.dates[part] for part in (self.measured_engine(engine), "scoring", "updating")})
 
 
 RATES = {gpu: Shares(**shares) for gpu, shares in json.loads((RESULTS / "rates.json").read_text("utf-8")).items()}

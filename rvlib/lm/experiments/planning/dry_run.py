@@ -21,11 +21,12 @@ from rvlib.lm.experiments import cost
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments.cost import GB
 from rvlib.lm.experiments.planning import plan, sizes
-from rvlib.lm.experiments.planning.planned_stages import PlannedStage
+from rvlib.lm.experiments.planning.planned_stages import PlannedStage, Planner
 from rvlib.lm.experiments.recipe import LoRA, Recipe
 from rvlib.lm.experiments.table import Table
 from rvlib.lm.models import SMOLLM2
 from rvlib.lm.training import KEPT_CHECKPOINTS
+from rvlib.results import SmallPlan
 
 GATED = ("meta-llama/", "google/")  # need a token of somebody who accepted the licence
 ADAPTER = LoRA(rank=16, alpha=32)
@@ -37,7 +38,8 @@ RECIPES_IN_BOOK = (
     "scale-8b-lora",
     "scale-8b",
 )
-STUDY, JOBS = "small-study", 8  # the recipe that a chapter describes in full, and how many of its trainings at once
+SMALL_IN_BOOK = ("small-4.1", "small-4.2", "small-study")
+JOBS = (1, 8)  # trainings at once, for which the book has the minutes of the small recipes
 NEEDS_GPU = 0.9e9  # parameters from which on a policy is too slow on a CPU
 LIGHTER: tuple[dict[str, Any], ...] = (  # changes to `runtime` that make a run smaller, the mildest first
     {"micro_batch": 1},
@@ -214,11 +216,12 @@ def show(recipe: Recipe, folder: pathlib.Path, gpus: int = 1, jobs: int = 1) -> 
         settings = ", ".join(f"{field}={str(getattr(resolved.runtime, field)).lower()}" for field in auto)
         console.print(f"\nChosen for this memory, as the recipe asks: {settings}.")
     machine = plan.machine_here()
-    shares = machine.shares
+    shares, engine = machine.shares, Planner(resolved, gpus, machine).engine
     console.print(
         "\nKV cache, scoring and activations take turns: the largest of them counts. Times are estimates for "
-        f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on {shares.date}: "
-        f"sampling {shares.of_engine(recipe.runtime.engine):.0%} of the bandwidth, scoring {shares.scoring:.0%} and "
+        f"{machine.name}, at the shares of its stated rates that were measured on an {shares.gpu} on "
+        f"{' and '.join(shares.days(engine))}: sampling {shares.of_engine(engine):.0%} of the bandwidth (by the engine "
+        f"{shares.measured_engine(engine)}), scoring {shares.scoring:.0%} and "
         f"learning {shares.updating:.0%} of the matrix rate, but no faster than kernels are launched. Files take "
         f"{_amount(disk(recipe) / GB)} GB: models that are downloaded and made, and checkpoints. Nothing was "
         "downloaded."
@@ -242,16 +245,6 @@ class BookPlan(TypedDict):
     parts: dict[str, float]  # its memory, GB
     peak: float  # GB
     hours: dict[str, float]  # of the whole recipe, by GPU
-
-
-class BookStudy(TypedDict):
-    """What the recipe `STUDY` does and takes, as the book reads it."""
-
-    recipe: dict[str, Any]
-    gpu: str
-    jobs: int  # trainings at once
-    minutes: float
-    disk: float  # GB
 
 
 def plans() -> dict[str, BookPlan]:
@@ -283,18 +276,20 @@ def plans() -> dict[str, BookPlan]:
     return plans
 
 
-def study() -> BookStudy:
-    """The plan of the recipe `STUDY`."""
-    recipe = recipes.load(STUDY)
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "gpu": plan.MACHINE.name,
-        "jobs": JOBS,
-        "minutes": round(60 * plan.hours(plan.plan(recipe, machine=plan.MACHINE), JOBS), 1),
-        "disk": round(disk(recipe) / GB, 1),
-    }
+def small_plans() -> dict[str, SmallPlan]:
+    """The plans of `SMALL_IN_BOOK`, for `plan.MACHINE`."""
+    plans: dict[str, SmallPlan] = {}
+    for name in SMALL_IN_BOOK:
+        recipe = recipes.load(name)
+        stages = plan.plan(recipe, machine=plan.MACHINE)
+        plans[name] = {
+            "gpu": plan.MACHINE.name,
+            "minutes": {str(jobs): round(60 * plan.hours(stages, jobs), 1) for jobs in JOBS},
+            "disk": round(disk(recipe) / GB, 1),
+        }
+    return plans
 
 
 if __name__ == "__main__":
-    for name, content in (("plans.json", plans()), ("small_study.json", study())):
+    for name, content in (("plans.json", plans()), ("small_plans.json", small_plans())):
         write_text(RESULTS / name, json.dumps(content, indent=1) + "\n")

@@ -90,6 +90,12 @@ class Planner:
         return self.recipe.data.max_tokens
 
     @property
+    def engine(self) -> str:
+        """What samples: "auto" is graph on one GPU, and generate on several."""
+        engine = self.recipe.runtime.engine
+        return ("graph" if self.gpus == 1 else "generate") if engine == "auto" else engine
+
+    @property
     def usual(self) -> int:
         """Tokens of a usual prompt."""
         return min(self.prompt, cost.USUAL_PROMPT_TOKENS)
@@ -117,11 +123,10 @@ class Planner:
 
     def drawing(self, policy: Size, replies: int, dtype: str) -> Seconds:
         """Sampling of so many replies."""
-        runtime = self.recipe.runtime
-        prompt, reply, batch_size = self.usual, self.reply, runtime.batch_size
-        busy = cost.sampling(policy, replies, batch_size, prompt, reply, self.machine, dtype, self.gpus, runtime.engine)
+        prompt, reply, batch_size = self.usual, self.reply, self.recipe.runtime.batch_size
+        busy = cost.sampling(policy, replies, batch_size, prompt, reply, self.machine, dtype, self.gpus, self.engine)
         steps = math.ceil(replies / (batch_size * self.gpus)) * reply
-        return Seconds.of(busy, cost.launching(policy, steps, replayed=runtime.engine in ("auto", "graph")))
+        return Seconds.of(busy, cost.launching(policy, steps, replayed=self.engine == "graph"))
 
     def scoring(self, models: Sequence[Size], replies: int) -> Seconds:
         """A forward pass of each model over so many replies and their prompts."""
