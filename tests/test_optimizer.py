@@ -162,6 +162,73 @@ def test_8_bit_moments_go_on_bit_for_bit(tmp_path):
         assert expected.keys() == restored.keys() and all(torch.equal(expected[key], restored[key]) for key in expected)
 
 
+def trainer_of_one_weight(folder, runtime=FULL, seed=0):
+    """A trainer of a tiny policy, and a loss of it by one of its weights, with a function of that weight inside."""
+    model = policies.load_policy(tiny.TINY, dtype=runtime.weights_dtype).model
+    weight = next(model.parameters())
+
+    def loss_of(function):
+        return lambda rows: function(weight.flatten()[0]).float() * torch.ones(len(rows))
+
+    return Trainer(model, folder, 1e-3, runtime, seed), loss_of
+
+
+def test_rounding_differs_between_seeds_steps_and_mini_batches_and_is_the_same_again(tmp_path, monkeypatch):
+    pytest.importorskip("torchao", reason=f"torchao {WITHOUT}")
+
+    def streams(seed, first=0):
+        trainer, loss_of = trainer_of_one_weight(tmp_path / str(seed), EIGHT, seed)
+        drawn = []
+        monkeypatch.setattr(trainer.adam.optimizer, "step", lambda: drawn.append(float(torch.rand(()))))
+        for trainer.step in range(first, 3):
+            trainer.updates = 0
+            for _mini_batch in range(2):
+                trainer.update([0, 1], loss_of(torch.square))
+        return drawn
+
+    drawn = [streams(seed) for seed in range(3)]
+    assert len({number for numbers in drawn for number in numbers}) == 3 * 3 * 2
+    assert streams(1) == drawn[1] and streams(1, first=1) == drawn[1][2:]  # as when it goes on after a step
+
+
+@pytest.mark.parametrize("mini_batch", [0, 1])
+def test_a_gradient_that_is_not_finite_moves_nothing_and_the_newest_checkpoint_is_good(tmp_path, mini_batch):
+    trainer, loss_of = trainer_of_one_weight(tmp_path)
+    with pytest.raises(FloatingPointError) as error:
+        for step in trainer.steps(3, None):
+            for i in range(2):
+                # Of √(0·w) the value is 0, and the derivative is not a number.
+                bad = step == 1 and i == mini_batch
+                trainer.update([0, 1], loss_of((lambda w: torch.sqrt(w * 0)) if bad else torch.square))
+    newest = max(tmp_path.glob("checkpoint-*"))
+    assert str(error.value) == (
+        f"The norm of the gradient must be finite, got nan at step 1; the state is saved in {newest}; "
+        "lower the learning rate, or look at the rewards."
+    )
+    assert all(value.isfinite().all() for value in trainer.adam.parameters.values())
+    again, _ = trainer_of_one_weight(tmp_path)
+    assert again.resume() == 1
+    assert all(value.isfinite().all() for value in again.adam.parameters.values())
+
+
+def test_memory_that_runs_out_in_adams_step_ends_the_training(tmp_path, monkeypatch):
+    """Some weights may have moved by then, and would move twice."""
+    trainer, loss_of = trainer_of_one_weight(tmp_path)
+    tried = []
+
+    def step():
+        tried.append(trainer.step)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(MemoryError, match="^Adam's step must fit in memory, but did not at step 1; the state is saved"):
+        for trainer_step in trainer.steps(3, None):
+            if trainer_step == 1:
+                monkeypatch.setattr(trainer.adam.optimizer, "step", step)
+            trainer.update([0, 1], loss_of(torch.square))
+    assert tried == [1] and trainer.micro_batch == 4
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-0000001.safetensors"]
+
+
 def test_a_fused_step_counts_where_the_weights_are():
     """As on a GPU, where one kernel takes the step: without it the first step after a resume would be refused."""
     value = torch.nn.Parameter(torch.ones(8, device="meta"))

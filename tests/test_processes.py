@@ -311,12 +311,16 @@ def steps(name, compute):
     policy = replace(policy, sharing=trainer.adam)
     loss = lambda rows: -reply_log_probs(policy, [[5]] * len(rows), [[i + 6, i + 7] for i in rows])
     bad = lambda rows: loss(rows) * (float("nan") if 3 in rows else 1.0)  # a row of the second process
+    def steep(rows):  # finite, but not its gradient: the derivative of √(0·x) is not a number
+        losses = loss(rows)
+        return losses + torch.sqrt(losses * 0) if 3 in rows else losses
     losses = [trainer.update(list(range(5)), loss) for _ in range(3)]
-    try:
-        trainer.update(list(range(5)), bad)
-        raise SystemExit("a loss that is not finite went on")
-    except FloatingPointError as error:
-        assert "got nan at step 0" in str(error)
+    for name, of_rows in {"loss": bad, "norm of the gradient": steep}.items():
+        try:
+            trainer.update(list(range(5)), of_rows)
+            raise SystemExit(f"a {name} that is not finite went on")
+        except FloatingPointError as error:
+            assert str(error).startswith(f"The {name} must be finite, got ") and "at step 0" in str(error), error
     losses += [trainer.update(list(range(5)), loss) for _ in range(2)]  # nothing of it is left
     if processes.world() > 1:
         # The second process has no room for two rows at once, and both go on with one.

@@ -12,9 +12,11 @@ transformers = pytest.importorskip(
 from small_models import TEMPLATE, WORDS, make_encoder, make_llama, make_tokenizer
 
 from rvlib.lm.data.prompts import Prompt
+from rvlib.lm.experiments import recipe
 from rvlib.lm.models import chat, policies
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, encode_reply
 from rvlib.lm.sampling.replies import Sampling, sample_replies
+from rvlib.lm.training.policy_gradient import rollout
 
 PROMPT = [{"role": "user", "content": "rain"}]
 ASKED = "{% if add_generation_prompt %}<assistant> {% endif %}"
@@ -78,6 +80,16 @@ def test_a_drawn_reply_begins_with_what_the_template_prefills(tmp_path):
     sampling = Sampling(num_generations=3, max_new_tokens=4)
     (record,) = sample_replies(policy, [Prompt("x", "rain", "")], tmp_path / "run", sampling, progress=False)
     assert all(reply.startswith("<think>") for reply in record["replies"])
+
+
+def test_what_a_template_prefills_for_each_prompt_is_what_its_reward_is_of(tmp_path):
+    thinks = "{% if messages[0].content == 'rain' %}<think> {% endif %}"
+    by_prompt = "{% if add_generation_prompt %}<assistant> " + thinks + "{% endif %}"
+    policy = make_policy(tmp_path / "policy", TEMPLATE + by_prompt)
+    settings = recipe.load("tiny-4.1", ["runtime.batch_size=4", "policy_gradient.max_new_tokens=4"])
+    prompts = [Prompt("x", "rain", ""), Prompt("y", "wind", ""), Prompt("z", "rain", "")]
+    drawn = rollout(policy, policy, {}, prompts, 2, settings, (0, 0, 0))
+    assert [text.startswith("<think>") for text in drawn.completions] == [True, True, False, False, True, True]
 
 
 @pytest.mark.parametrize("pairs, expected", [("llama", "<bos> rain"), ("roberta", "<bos> rain"), (None, "rain")])

@@ -250,7 +250,7 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
 
 def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
     teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
-    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
+    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in of_policy.values())
     heads = tables(report.load(whole), "tiny")[1].header
     assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
@@ -734,8 +734,8 @@ def test_a_recipe_is_read_back_from_what_a_run_keeps_of_it(name):
 def test_the_books_runs_on_a_pretrained_model_are_of_recipes_that_ship_and_paired_by_seed(name):
     kept = report.load(name)
     assert recipe.deviations(recipe.validated(kept["recipe"]), recipe.load(name)) == {}
-    for teachers in kept["policies"].values():
-        first, *others = (np.array(teacher["ground_truth"]) for teacher in teachers.values())
+    for of_policy in kept["policies"].values():
+        first, *others = (np.array(teacher["ground_truth"]) for teacher in of_policy.values())
         for other in others:
             np.testing.assert_array_equal(first[:, 0], other[:, 0])  # the same replies before the first step
 

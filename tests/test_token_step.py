@@ -6,6 +6,7 @@ again on the same tensors, which is what a graph does: what Python decides, it d
 
 import contextlib
 import gc
+import json
 import pathlib
 import runpy
 import warnings
@@ -35,6 +36,7 @@ from rvlib.lm.sampling import cuda_graph, engines, token_step
 from rvlib.lm.sampling.encoding import end_token_ids
 from rvlib.lm.sampling.generation import complete, generate
 from rvlib.lm.sampling.log_probs import log_probs
+from rvlib.lm.sampling.replies import Sampling, sample_replies
 from rvlib.lm.seeding import torch_seed
 
 PROMPTS = [[5, 6, 7], [8, 9], [3, 4, 5, 6, 7, 8]]
@@ -256,6 +258,43 @@ def test_what_is_kept_does_not_keep_the_model(recorded):
     assert model() is None
 
 
+@pytest.mark.parametrize("error", [KeyError("cache_position"), IndexError("index 4 is out of range"), ValueError("no")])
+def test_what_a_model_raises_in_a_token_step_is_drawn_by_generate(monkeypatch, error):
+    def fail(step, pool):
+        raise error
+
+    monkeypatch.setattr(token_step, "run_and_capture", fail)
+    with pytest.warns(UserWarning, match="by the slower engine generate, since a token step did not run"):
+        generate(make_policy(), PROMPTS, 4, max_new_tokens=6, engine="graph")
+
+
+def test_the_settings_of_replies_name_the_engine_that_drew_and_the_rest_is_drawn_by_it(monkeypatch, tmp_path):
+    def fail(step, pool):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def sample(folder, engine):
+        sampling = Sampling(num_generations=2, max_new_tokens=4, prompts_per_batch=1)
+        return sample_replies(make_policy(), prompts, folder, sampling, engine=engine, progress=False)
+
+    def drew(folder):
+        return json.loads((folder / "settings.json").read_text()).get("engine", "generate")
+
+    prompts = tiny.prompts(2, 0)
+    a, b = tmp_path / "a", tmp_path / "b"
+    sample(a, "graph")
+    assert drew(a) == "graph"
+    with monkeypatch.context() as patch:
+        patch.setattr(token_step, "run_and_capture", fail)
+        cuda_graph._captured.clear()
+        with pytest.warns(UserWarning, match="by the slower engine generate"):
+            records = sample(b, "graph")
+    assert drew(b) == "generate" and records == sample(tmp_path / "c", "generate")
+    (b / "batch-0001.jsonl").unlink()
+    assert sample(b, "graph") == records and drew(b) == "generate"  # though here the engine would run
+    with pytest.raises(ValueError, match="with another engine"):
+        sample(b, "generate")
+
+
 def test_what_cannot_be_replayed_is_said_and_drawn_by_generate(monkeypatch):
     policy, other = make_policy(), make_policy(seed=1)
     drawn(other, 2, 3)
@@ -364,14 +403,15 @@ def test_a_step_that_would_wait_is_refused_before_it_is_captured(cuda):
     assert cuda == ["waiting: error", "waiting: default"]
 
 
-def test_a_capture_that_fails_gives_back_the_stream_and_the_random_numbers(cuda):
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_a_capture_that_fails_gives_back_the_stream_and_the_random_numbers(cuda, kind):
     """As `torch.cuda.graph` does not if its capture ends with an error: then it raises before it has left."""
 
     def step():
         if cuda[-1] == "capture":
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise kind("operation not permitted when stream is capturing")
 
-    with pytest.raises(RuntimeError, match="not permitted"):
+    with pytest.raises(kind, match="not permitted"):
         token_step.run_and_capture(step, (0, 1))
     assert cuda[2:] == ["capture", "stream: the stream of before", "generator: the state of before"]
 

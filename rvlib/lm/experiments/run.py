@@ -9,18 +9,22 @@ every N-th of them, for a job of an array.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
 
 import accelerate.utils.memory
+import filelock
+from tqdm import tqdm
 
 from rvlib import _checks
 from rvlib._terminal import Defaults, is_disk_full, sentence
-from rvlib.files import data_folder
+from rvlib.files import data_folder, write_text
 from rvlib.lm import processes
 from rvlib.lm.experiments import recipe as recipes
 from rvlib.lm.experiments import run_report, stages, teachers
+from rvlib.lm.experiments.cost import GB
 from rvlib.lm.experiments.jobs import memory_share, side_by_side
 from rvlib.lm.experiments.planning import dry_run, plan
 from rvlib.lm.experiments.recipe import Recipe
@@ -48,7 +52,7 @@ def run(recipe: Recipe, folder: str | pathlib.Path, *, jobs: int = 1, part: Part
             "process."
         )
     run = Run(recipe, folder)
-    run.recipe = plan.choose(recipe, plan.memory_here()[0], processes.world())
+    run.recipe = _planned(run, recipe, "stages", plan.memory_here()[0])
     if part is None:
         with run.lock():
             _prepare(run)
@@ -88,14 +92,45 @@ def _prepare(run: Run) -> None:
 def _train(run: Run, recipe: Recipe, to_run: Sequence[Training], jobs: int) -> None:
     """Policy gradient, one training after another or `jobs` concurrently, each planned for its share of the memory."""
     waiting = [training for training in to_run if not training.done(run)]
-    jobs = min(jobs, len(waiting))
-    if jobs <= 1:
+    jobs = max(min(jobs, len(waiting)), 1)
+    run.recipe = _planned(run, recipe, "trainings", plan.memory_here()[0] * memory_share(jobs))
+    if jobs == 1:
         for training in to_run:
             training.do(run)
         return
-    run.recipe = plan.choose(recipe, plan.memory_here()[0] * memory_share(jobs))
     if errors := side_by_side(run, waiting, jobs):
         raise ExceptionGroup("Some trainings failed; the others are done.", errors)
+
+
+def _planned(run: Run, recipe: Recipe, part: str, memory: float) -> Recipe:
+    """The recipe with what it leaves to the planner, chosen when a part of the run first begins, and kept from then on.
+
+    Replies are drawn batch by batch, so other sizes would give other replies. part: "stages" or "trainings", a key of
+    runtime.json. memory: bytes that are here now; if they are fewer than what is kept needs, a sentence says so.
+    """
+    path, auto, world = run.folder / "runtime.json", recipe.runtime.auto(), processes.world()
+
+    def with_sizes(sizes: dict[str, int]) -> Recipe:
+        return recipe.model_copy(update={"runtime": recipe.runtime.model_copy(update=sizes)})
+
+    def kept() -> dict[str, int]:
+        with filelock.FileLock(run.folder / "recipe.lock"):  # jobs of an array begin together
+            parts = json.loads(path.read_text()) if path.exists() else {}
+            if part not in parts:
+                chosen = plan.choose(recipe, memory, world).runtime
+                parts[part] = {name: getattr(chosen, name) for name in auto}
+                write_text(path, json.dumps(parts, indent=1))
+            elif not (run.folder / "report.json").exists():
+                peak = plan.largest(plan.plan(with_sizes(parts[part]), world)).peak
+                if peak * GB > plan.USABLE * memory:
+                    tqdm.write(
+                        f"The run in {run.folder} must go on with the sizes with which it began, which by the plan "
+                        f"take {peak:.1f} GB, but there are {plan.USABLE * memory / GB:.1f} GB; if memory runs out, "
+                        "use fewer --jobs or a larger GPU, or begin again in another --folder."
+                    )
+            return parts[part]
+
+    return with_sizes(processes.only_first(kept)) if auto else recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -320,7 +320,7 @@ def reward_model(run: Run, key: str, name: str, spec: TrainedRewardModel, folder
     rows = [
         [encode(tokenizer, pair.prompt.text, reply) for reply in (pair.chosen, str(pair.rejected))] for pair in pairs
     ]
-    trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime)
+    trainer = Trainer(model, folder, settings.learning_rate, run.recipe.runtime, seed)
     for step, batch in supervised.batches(trainer, rows, settings, f"Reward model {key}", seed):
         loss = trainer.update(
             batch,

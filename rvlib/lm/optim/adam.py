@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,18 +83,21 @@ class Adam(WeightAccess):
                 copy.grad = None
         return loss.detach()
 
-    def step(self, number: int) -> None:
-        """Move the weights by their clipped gradients, and drop the gradients.
+    def step(self, *seed_path: int) -> float:
+        """Move the weights by their clipped gradients, and drop the gradients; returns the norm that they had.
 
-        number: of the step, which seeds stochastic rounding.
+        If the norm is not finite, nothing is moved. seed_path: of stochastic rounding.
         """
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.runtime.max_grad_norm)
-        with stochastic_rounding(number, self.model.device):
-            self.optimizer.step()
-        # The fused kernel on a GPU does not count the change itself.
-        torch.autograd.graph.increment_version(self.parameters.values())
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.runtime.max_grad_norm)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if math.isfinite(norm):
+            with stochastic_rounding(self.model.device, *seed_path):
+                self.optimizer.step()
+            # The fused kernel on a GPU does not count the change itself.
+            torch.autograd.graph.increment_version(self.parameters.values())
+            self._round()
         self.zero_grad()
-        self._round()
+        return norm
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -154,12 +158,12 @@ def make_adam(
 
 
 @contextlib.contextmanager
-def stochastic_rounding(seed: int, device: torch.device) -> Iterator[None]:
+def stochastic_rounding(device: torch.device, *seed_path: int) -> Iterator[None]:
     """Seed the random numbers of stochastic rounding, and leave the caller's generators as they are.
 
     On a CPU the step is not compiled.
     """
-    with torch_seed(seed, 8), torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
+    with torch_seed(*seed_path), torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
         yield
 
 

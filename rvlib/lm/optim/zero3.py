@@ -90,9 +90,13 @@ class Zero3(adam.Adam):
             self.engine.backward(loss * processes.world())  # the engine takes a mean over the processes
         return loss.detach()
 
-    def step(self, number: int) -> None:
-        """Move the weights by their clipped gradients, and drop the gradients."""
+    def step(self, *seed_path: int) -> float:
+        """Move the weights by their clipped gradients, and drop the gradients; returns the norm that they had.
+
+        DeepSpeed moves nothing if the norm is not finite.
+        """
         self.engine.step()
+        return float(self.engine.get_global_grad_norm())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights and moments for a file, whole in the first process, by the same names. All must call it."""

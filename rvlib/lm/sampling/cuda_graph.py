@@ -23,7 +23,7 @@ from rvlib.lm.sampling import token_step
 from rvlib.lm.sampling.token_step import TokenStep
 
 STEPS_BETWEEN_LOOKS = 16
-KEPT_BYTES = 2**32  # of keys and values that are kept, with their graphs, for the next call
+KEPT_BYTES = 2**32  # of keys and values that are kept, with their graphs; more would take scoring and learning memory
 
 Stamp = tuple[list[int], list[bool]]  # the addresses of a model's weights, and which of its adapters are off
 StepShape = tuple[int, int, float, *tuple[int, ...]]  # rows, places of the cache, temperature, tokens that end a reply
@@ -112,7 +112,7 @@ def _noting_failure(model: transformers.PreTrainedModel) -> Iterator[None]:
     states = [generator.get_state() for generator in generators]
     try:
         yield
-    except (RuntimeError, TypeError, AttributeError) as error:  # of torch, for what no graph can hold; of the model
+    except (RuntimeError, TypeError, AttributeError, ValueError, LookupError) as error:  # of torch, or of the model
         _captured.clear()  # of all models: after a capture that failed their graphs draw the wrong random numbers
         if isinstance(error, torch.OutOfMemoryError):
             raise

@@ -18,15 +18,15 @@ def log_probs(
     completion_ids: Sequence[list[int]],
     *,
     temperature: float = 1.0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
 ) -> list[float]:
     """The ln π_θ(y|x) in nats, one float a reply, without a gradient.
 
-    batch_size: a batch has at most as many tokens as that many of the longest text (`batches_of_tokens`).
+    batch_size: a batch has at most as many tokens as that many of the longest text (`batches_of_tokens`); None is 16.
     """
     logprobs = [0.0] * len(completion_ids)
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
-    for indices in batches_of_tokens(lengths, batch_size, launch_tokens(policy.model)):
+    for indices in batches_of_tokens(lengths, batch_size or 16, launch_tokens(policy.model)):
         with torch.inference_mode():
             batch = reply_log_probs(
                 policy, [prompt_ids[i] for i in indices], [completion_ids[i] for i in indices], temperature=temperature

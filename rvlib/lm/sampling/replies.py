@@ -20,10 +20,12 @@ from rvlib.files import fingerprint, write_text
 from rvlib.lm import processes
 from rvlib.lm.data.prompts import Prompt
 from rvlib.lm.models.policies import Policy
-from rvlib.lm.sampling import engines
+from rvlib.lm.sampling import cuda_graph, engines
 from rvlib.lm.sampling.encoding import decode_replies, encode_prompt, end_token_ids
 from rvlib.lm.sampling.generation import complete
 from rvlib.lm.sampling.log_probs import log_probs
+
+INSTEAD_OF = "instead_of"  # in settings.json, of the engine that was asked for where another drew
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def sample_replies(
 ) -> list[ReplyRecord]:
     """Replies of `policy` to each of `prompts`, in their order. engine, batch_size, server: as in `generate`.
 
-    Batches already in `folder` are read, not drawn again. ValueError, in one sentence, if `folder` holds those of other
-    settings, prompts or weights, or if there are no prompts or two of one name.
+    Batches already in `folder` are read, not drawn again. settings.json says which engine drew: where "generate" did
+    instead of the one that was asked for, it draws the rest too. ValueError, in one sentence, if `folder` holds those
+    of other settings, prompts or weights, or if there are no prompts or two of one name.
     """
     folder = pathlib.Path(folder)
     names = [prompt.name for prompt in prompts]
@@ -82,7 +85,7 @@ def sample_replies(
     engine = engines.resolved(engine, policy.model)
     if engine != "generate":
         settings["engine"] = engine
-    processes.only_first(lambda: _claim(folder, settings))
+    engine = processes.only_first(lambda: _claim(folder, settings))
     by_length = sorted(prompts, key=lambda prompt: len(encode_prompt(policy.tokenizer, prompt)))
     size = sampling.prompts_per_batch
     batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
@@ -98,7 +101,12 @@ def sample_replies(
             path = folder / f"batch-{number:04d}.jsonl"
             if not path.exists():
                 start = time.perf_counter()
-                records = _draw(policy, batch, sampling, number, engine, batch_size, server, bar.update)
+                records = list(_draw(policy, batch, sampling, number, engine, batch_size, server, bar.update))
+                if engine == "graph" and cuda_graph.unsupported(policy.model):
+                    engine = "generate"
+                    fallback = settings | {"engine": engine, INSTEAD_OF: "graph"}
+                    if processes.first():
+                        write_text(folder / "settings.json", json.dumps(fallback, indent=1))
                 write_text(path, "".join(json.dumps(record) + "\n" for record in records))
                 with (folder / "seconds.txt").open("a") as clock:
                     clock.write(f"{time.perf_counter() - start:.2f}\n")
@@ -152,7 +160,7 @@ def _draw(
     logprobs = drawn.logprobs
     if logprobs is None:
         repeated = [ids for ids in prompt_ids for _ in range(num_generations)]
-        logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature)
+        logprobs = log_probs(policy, repeated, completion_ids, temperature=sampling.temperature, batch_size=batch_size)
     eos_token_ids = end_token_ids(policy)
     for i, prompt in enumerate(batch):
         group = slice(i * num_generations, (i + 1) * num_generations)
@@ -166,12 +174,15 @@ def _draw(
         }
 
 
-def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Write `settings` into a new folder, or check that an old one has the same."""
+def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> str:
+    """Write `settings` into a new folder, or check that an old one has the same; returns the engine that draws."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
     if path.exists():
         claimed = json.loads(path.read_text())
+        engine = claimed.get("engine", "generate")
+        if INSTEAD_OF in claimed:
+            claimed["engine"] = claimed.pop(INSTEAD_OF)
         present = json.loads(json.dumps(settings))
         differ = [key for key in present | claimed if claimed.get(key) != present.get(key)]
         if differ:
@@ -179,5 +190,6 @@ def _claim(folder: pathlib.Path, settings: dict[str, Any]) -> None:
                 f"folder must be new or hold a run of the same settings, got {folder} with another "
                 f"{' and '.join(differ)}; choose another folder, or delete it."
             )
-        return
+        return engine
     write_text(path, json.dumps(settings, indent=1))
+    return settings.get("engine", "generate")

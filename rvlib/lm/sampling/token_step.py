@@ -224,7 +224,7 @@ def run_and_capture(step: Callable[[], None], pool: Any) -> Callable[[], None] |
     try:
         with torch.cuda.graph(graph, pool=pool):
             step()
-    except RuntimeError:
+    except Exception:
         torch.cuda.set_stream(stream)
         generator.graphsafe_set_state(before)
         raise

@@ -104,7 +104,7 @@ def train_policy(
     sharing=trainer.adam)`.
     """
     settings, evaluation, runtime = recipe.policy_gradient, recipe.evaluation, recipe.runtime
-    trainer = Trainer(policy.model, folder, settings.learning_rate, runtime)
+    trainer = Trainer(policy.model, folder, settings.learning_rate, runtime, seed)
     policy = replace(policy, sharing=trainer.adam)
     use_flash_attention(policy.model)
     if ref_policy:
@@ -300,7 +300,7 @@ def rollout(
             else:
                 drawn = Completions(all_replies.completion_ids[start * num_generations : stop * num_generations])
             prompt_ids = [ids for ids in encoded[start:stop] for _ in range(num_generations)]
-            chunks.append(_chunk(policy, ref_policy, prompt_ids, drawn, recipe))
+            chunks.append(_chunk(policy, ref_policy, prompts[start:stop], prompt_ids, drawn, recipe))
     whole = Rollout.concatenate(processes.gather(chunks))
     groups = group_by_prompt(whole.completions, num_generations)
     rewards = {name: processes.score(function, prompts, groups) for name, function in reward_functions.items()}
@@ -310,11 +310,13 @@ def rollout(
 def _chunk(
     policy: Policy,
     ref_policy: Policy | None,
+    prompts: Sequence[Prompt],
     prompt_ids: list[list[int]],
     drawn: Completions,
     recipe: PolicyGradientRecipe,
 ) -> Rollout:
     """The rollout of a chunk of replies that were drawn, without rewards; prompt_ids: an entry for each reply."""
+    groups = group_by_prompt(drawn.completion_ids, len(drawn.completion_ids) // len(prompts))
     temperature, batch_size = recipe.policy_gradient.temperature, recipe.runtime.batch_size
     completion_ids, logprobs = drawn.completion_ids, drawn.logprobs
     if logprobs is None:
@@ -325,7 +327,7 @@ def _chunk(
     return Rollout(
         prompt_ids=prompt_ids,
         completion_ids=completion_ids,
-        completions=decode_replies(policy, completion_ids),
+        completions=[text for prompt, group in zip(prompts, groups) for text in decode_replies(policy, group, prompt)],
         logprobs=np.array(logprobs),
         ref_logprobs=np.array(ref_logprobs),
         while_drawing=drawn.logprobs is not None,

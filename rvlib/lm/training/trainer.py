@@ -5,9 +5,9 @@
         trainer.log(step, loss=loss)
 
 Whatever is drawn at step n is drawn from a seed of n (`seeding.torch_seed`), so weights and Adam's moments are all the
-state there is, and a run that was killed ends with the same numbers as one that was not. TRL's trainers have the losses
-of fine-tuning and reward modelling too; they are not used here because their checkpoints are written in place, hold
-pickles, and carry the state of random generators.
+state there is, and on a CPU a run that was killed ends with the same numbers as one that was not. TRL's trainers have
+the losses of fine-tuning and reward modelling too; they are not used here because their checkpoints are written in
+place, hold pickles, and carry the state of random generators.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 Row = TypeVar("Row")
+ROUNDING = 8  # in a path of seeds, where replies have 0 and evaluations 1
 
 
 class _TooLarge(Exception):
@@ -45,8 +46,9 @@ class _TooLarge(Exception):
 
 
 class Trainer:
-    """Adam on `model`'s parameters, with a log and checkpoints in `folder`. runtime: of a recipe.
+    """Adam on `model`'s parameters, with a log and checkpoints in `folder`.
 
+    runtime: of a recipe. seed: of stochastic rounding.
     With several processes all call the same methods alike; the model is sharded, and checkpoints are still of whole
     tensors. `adam` is also how a process comes by the model's weights: `dataclasses.replace(policy,
     sharing=trainer.adam)`.
@@ -58,6 +60,7 @@ class Trainer:
         folder: str | pathlib.Path,
         learning_rate: float,
         runtime: RuntimeSettings,
+        seed: int = 0,
     ) -> None:
         self.folder = pathlib.Path(folder)
         self.runtime = runtime
@@ -67,7 +70,8 @@ class Trainer:
         self.model = model.eval() if has_adapter(model) else model.eval().requires_grad_(True)
         self.adam = make_optimizer(model, learning_rate, runtime)
         self.step = 0
-        self.weights_moved = False  # since the step began
+        self.seed = seed
+        self.updates = 0  # that may have moved weights since the step began
         self.largest = (0, 0)  # tokens of the largest micro-batch so far, and the bytes that it took
 
     def steps(self, total: int, label: str | None) -> Iterator[int]:
@@ -80,7 +84,7 @@ class Trainer:
         hidden = label is None or first == total or not processes.first()
         with tqdm(total=total, initial=first, desc=label, unit="step", disable=hidden) as bar:
             for self.step in range(first, total):
-                self.weights_moved = False
+                self.updates = 0
                 yield self.step
                 bar.update()
                 if (self.step + 1) % self.runtime.save_every == 0 or self.step + 1 == total:
@@ -99,8 +103,8 @@ class Trainer:
 
         If memory runs out, the micro-batch is halved for the rest of the training, with a message. Several processes
         wait for one another in the middle of a micro-batch, so each says beforehand whether it has the memory for it,
-        and all halve it together. FloatingPointError, in one sentence, for a loss that is not finite, after saving the
-        weights as they were before it.
+        and all halve it together. FloatingPointError, in one sentence, for a loss or a gradient that is not finite,
+        after saving the weights as they were before it.
         """
         while True:
             try:
@@ -152,15 +156,33 @@ class Trainer:
             total = total + self._backward([rows[i] for i in indices], rows, loss_of)
             self._remember(tokens)
         loss = processes.total(total.item())
-        if not math.isfinite(loss):
+        self._check_finite("loss", loss)
+        self._move()
+        return loss
+
+    def _move(self) -> None:
+        """Adam's step. If memory runs out in it, some weights may have moved, so it is not tried again."""
+        try:
+            norm = self.adam.step(self.seed, self.step, ROUNDING, self.updates)
+        except RuntimeError as error:
+            if not accelerate.utils.memory.should_reduce_batch_size(error):
+                raise
+            self.updates += 1
+            raise MemoryError(
+                f"Adam's step must fit in memory, but did not at step {self.step}; {self._saved()}; "
+                "choose a smaller model, or runtime.optimizer adam8bit and runtime.weights_dtype bfloat16."
+            ) from error
+        self._check_finite("norm of the gradient", norm)
+        self.updates += 1
+
+    def _check_finite(self, what: str, number: float) -> None:
+        """FloatingPointError, one sentence, if a number is not finite by which the weights have not been moved yet."""
+        if not math.isfinite(number):
             self.adam.zero_grad()
             raise FloatingPointError(
-                f"The loss must be finite, got {loss} at step {self.step}; {self._saved()}; "
+                f"The {what} must be finite, got {number} at step {self.step}; {self._saved()}; "
                 "lower the learning rate, or look at the rewards."
             )
-        self.adam.step(self.step)
-        self.weights_moved = True
-        return loss
 
     def _fits(self, tokens: int) -> bool:
         """Whether a micro-batch of so many tokens fits this process's GPU, estimated from the largest so far.
@@ -275,7 +297,7 @@ class Trainer:
 
     def _saved(self) -> str:
         """Save the weights if they have not moved since the step began; returns a clause on what is saved."""
-        if not self.weights_moved:
+        if not self.updates:
             self.save(self.step)
         last = self._checkpoints()
         return f"the state is saved in {last[0]}" if last else "nothing is saved yet"
