@@ -250,7 +250,7 @@ def test_properties_are_normalised_jointly_whatever_a_teacher_is_taught_with(env
 
 def test_an_accuracy_stands_beside_the_one_that_chance_gives(whole):
     teachers = json.loads((whole / "measure/tiny/measure.json").read_text())
-    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in of_policy.values())
+    assert all(0 <= teacher["on_policy_chance"][0] <= 0.5 for teacher in teachers.values())
     heads = tables(report.load(whole), "tiny")[1].header
     assert heads[heads.index("off-policy accuracy") + 1] == heads[heads.index("on-policy accuracy") + 1] == "by chance"
 
