@@ -4,7 +4,7 @@
     rvlib exercises grade --key homework/key.json answers/*.json > marks.csv
 
 An answer is right if it is within half a per cent of the key's, so three digits are enough. A count, which the key has
-as an integer, must be exact.
+as an integer, must be exact. A percentage in place of a share is wrong, and its remark says so.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 
 from rvlib import problems
 from rvlib._terminal import Defaults, sentence
+from rvlib.exercises.checking import NO_PERCENTAGE
 from rvlib.files import write_text
 
 TOLERANCE = 5e-3
@@ -84,21 +85,34 @@ def _compare(answer: Any, expected: list[float]) -> tuple[bool, str]:
     numbers = answer if isinstance(answer, list) else [answer]
     if answer is None or numbers == []:
         return False, "no answer"
+    if any(isinstance(x, str) and "%" in x for x in numbers):
+        return False, NO_PERCENTAGE
     if len(numbers) != len(expected) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in numbers):
         return False, f"not {len(expected)} number{'s' * (len(expected) > 1)}"
-    close = [
+    if _right(numbers, expected):
+        return True, ""
+    # A count is no share.
+    is_percentage = not all(isinstance(value, int) for value in expected)
+    is_percentage &= _right([number / 100 for number in numbers], expected)
+    return False, f"wrong: {NO_PERCENTAGE}" if is_percentage else "wrong"
+
+
+def _right(numbers: list[float], expected: list[float]) -> bool:
+    """Whether as many numbers as the key has are the key's: `TOLERANCE` for a float, exact for an int."""
+    return all(
         given == value if isinstance(value, int) else abs(given - value) <= TOLERANCE * abs(value)
         for given, value in zip(numbers, expected)
-    ]
-    return all(close), "" if all(close) else "wrong"
+    )
 
 
 def _read(path: pathlib.Path, expected: str) -> dict[str, Any]:
     """A file that holds a sheet's answers; ValueError, which calls it `expected`, for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no UTF-8
-        content = None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ValueError(
+            f"{path} must be {expected}, but is not JSON ({error}); correct it or make it again."
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("answers"), dict):
         raise ValueError(f"{path} must be {expected}, but has no object of answers; make the sheet again.")
     return content

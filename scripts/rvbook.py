@@ -2,7 +2,8 @@
 
 What it does, and why it cannot be a line of `_config.yml`:
 - copies `rvlib/explore/web` to `_static/explore`, so that there is one copy of it in the repository;
-- writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set;
+- writes the slides of `book/teaching/slides`, and leaves the solutions of exercises out where SOLUTIONS=0 is set, of
+  the pages' sources too;
 - runs the notebooks again when the code or the data that they use has changed, which a notebook's text does not show;
 - runs as many notebooks at a time as the machine has cores, where MyST-NB would run one after the other;
 - leads from chapter to chapter, from a notebook back to its chapter and on to the next one, and from sliders that need
@@ -10,8 +11,9 @@ What it does, and why it cannot be a line of `_config.yml`:
 - shows formulas without scripts too, as MathML, and says on such a page what stands in place of figures;
 - lets a page fetch the modules of its first figure ahead, and asks for what else a page needs after them;
 - writes computed numbers with a real minus and powers of ten;
-- lets a reader download a notebook with its outputs, and, where RVLIB_REPOSITORY is the address of the repository,
-  open it on Colab or Binder and suggest an edit of any page;
+- lets a reader download a notebook with its outputs, and, where the address of the repository is known
+  (`repository`), open it on Colab or Binder and suggest an edit of any page;
+- leads from a figure's picture, where scripts are off, to the module that computes the figure;
 - adds a page for addresses that lead nowhere;
 - gives names and roles to what the themes leave without;
 - drops the theme's 1.5 MB icon script (its style sheet draws the same icons from a font) and the theme's messages to
@@ -22,11 +24,13 @@ import concurrent.futures
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +86,12 @@ MENDED = [
 # The branch whose notebooks know their repository: .github/workflows/book.yml writes it, and Colab opens it.
 COLAB_BRANCH = "colab"
 SLIDERS_NOTE = re.compile(r'(<p class="rv-note rv-sliders">.*?)</p>', re.DOTALL)  # of `rvlib.plots.drive`
+# A remote whose address every reader may see and open: no folder of this machine, no name or password in it.
+GITHUB = re.compile(r"(https://github\.com/[\w.-]+/[\w.-]+?)(?:\.git)?/?")
+SOLUTION = re.compile(
+    r"^([`~:]{3,})\{solution\}.*?^\1[ \t]*(?:\n+|\Z)", re.MULTILINE | re.DOTALL
+)  # and what is after it
+FIGURE = re.compile(r'(<figure class="rv-explorable" data-explorable="(\w+)".*?)(</figcaption></figure>)', re.DOTALL)
 EMPTY_HEADER = re.compile(r'<th class="(head[^"]*)">\s*(?:<p>\s*</p>)?\s*</th>')
 VERBATIM = (nodes.literal, nodes.math, nodes.math_block, nodes.raw, nodes.FixedTextElement)
 NO_SCRIPTS = (
@@ -104,6 +114,20 @@ def fingerprint(patterns: list[str]) -> str:
     for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def repository() -> str:
+    """The repository's address: RVLIB_REPOSITORY, else that of the remote `origin`, if it is on GitHub; or nothing.
+
+    A checkout's own remote counts, not that of a folder around it.
+    """
+    if "RVLIB_REPOSITORY" in os.environ:
+        return os.environ["RVLIB_REPOSITORY"]
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        return ""
+    command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    address = GITHUB.fullmatch(subprocess.run(command, capture_output=True, text=True).stdout.strip())
+    return address[1] if address else ""
 
 
 def gather(app: Sphinx, config: Config) -> None:
@@ -129,9 +153,9 @@ def gather(app: Sphinx, config: Config) -> None:
     profile = built / "ipython/profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text('get_config().IPKernelApp.log_level = "ERROR"\n')
-    if repository := os.environ.get("RVLIB_REPOSITORY"):
+    if address := repository():
         config.html_theme_options |= {
-            "repository_url": repository,
+            "repository_url": address,
             "repository_branch": "main",
             "use_repository_button": True,
             "use_edit_page_button": True,
@@ -206,9 +230,15 @@ def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def without_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """A sentence at the head of a page that has figures, for readers without scripts."""
+    """For readers without scripts: a sentence above a page that has figures, and links to the code of the figures."""
     body = context.get("body", "")
+
+    def with_code(figure: re.Match[str]) -> str:
+        module = context["pathto"](f"_static/explore/{figure[2]}.mjs", 1)
+        return f'{figure[1]}<noscript> <a href="{module}">Code of this figure</a></noscript>{figure[3]}'
+
     if "rv-explorable" in body or "rv-plotly" in body:
+        body = FIGURE.sub(with_code, body)
         context["body"] = f'<noscript><p class="rv-note">{NO_SCRIPTS}</p></noscript>{body}'
 
 
@@ -309,10 +339,24 @@ def give_outputs(app: Sphinx, exception: Exception | None) -> None:
     """What the download button of a notebook's page gives is the notebook as it ran, with its outputs."""
     runs = get_cache(app.config.nb_execution_cache_path)
     for download in pathlib.Path(app.outdir, "_sources/notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(ROOT / "notebooks" / download.name, as_version=4)
+        notebook = nbformat.read(pathlib.Path(app.srcdir, "notebooks", download.name), as_version=4)
         ran = runs.merge_match_into_notebook(notebook)[1]
-        named = first_cells.with_first_cell(ran, os.environ.get("RVLIB_REPOSITORY", ""))
+        named = first_cells.with_first_cell(ran, repository())
         nbformat.write(nbformat.from_dict(named), download)
+
+
+def leave_solutions_out(app: Sphinx, exception: Exception | None) -> None:
+    """Where SOLUTIONS=0 is set, the sources and notebooks that a page gives have no solutions either."""
+    if not app.config.hide_solutions:
+        return
+    sources = pathlib.Path(app.outdir, "_sources")
+    for page in sources.rglob("*.md"):
+        page.write_text(SOLUTION.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    for download in sources.rglob("*.ipynb"):
+        notebook = json.loads(download.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["source"] = SOLUTION.sub("", "".join(cell["source"]))
+        download.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -336,4 +380,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", edit_scripts)
     app.connect("build-finished", mend)
     app.connect("build-finished", give_outputs)
+    app.connect("build-finished", leave_solutions_out)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

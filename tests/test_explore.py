@@ -231,6 +231,15 @@ def test_following_a_link_within_the_page_moves_the_sliders(browser, site):
         assert page.locator("output").first.inner_text() == "0.40"
 
 
+def test_a_figure_has_a_link_to_the_module_that_computes_it(browser, site):
+    with watched(browser, viewport={"width": 900, "height": 4000}) as page:
+        open_page(page, site("several.html"))
+        page.wait_for_function("document.querySelectorAll('figure[data-mounted]').length === 3")
+        links = page.get_by_role("link", name="Code of this figure").all()
+        names = ["curves", "dial", "curves"]
+        assert [link.evaluate("e => e.href") for link in links] == [site(f"_static/explore/{n}.mjs") for n in names]
+
+
 def test_several_explorables_on_a_page_keep_to_themselves(browser, site):
     with watched(browser, viewport={"width": 900, "height": 4000}) as page:
         open_page(page, site("several.html"))

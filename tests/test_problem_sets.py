@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from rvlib import problem_sets, problems
-from rvlib.exercises.checking import EXERCISES
+from rvlib.exercises.checking import EXERCISES, check
 
 
 def test_every_checked_exercise_has_a_problem():
@@ -51,6 +51,11 @@ def test_answers_are_those_of_the_text():
         rare, sure = map(float, re.findall(r"probability (?:at least )?([\d.]+\d)", text.text))
         n = text.answers[0]
         assert 1 - (1 - rare) ** n >= sure > 1 - (1 - rare) ** (n - 1)
+
+
+def test_numbers_are_written_without_zeros_that_say_nothing():
+    for problem in (problems.make(slug, seed) for slug in problems.names() for seed in range(12)):
+        assert not re.findall(r"\d\.\d*0(?!\d)|\d\.\d{7}", problem.text), problem.text
 
 
 @pytest.fixture
@@ -100,6 +105,20 @@ def test_what_is_wrong_or_missing_is_marked_so(sheet):
     assert remarks == {"silent-group": "wrong", "two-reasons": "not 2 numbers", "prefixes": "no answer"}
 
 
+@pytest.mark.parametrize("percentage", [lambda share: 100 * share, lambda share: f"{share:.1%}"])
+def test_a_percentage_is_wrong_and_told_so_as_in_the_notebook(sheet, percentage, capsys):
+    shares, factor = problems.make("silent-group", 5).answers[0], problems.make("two-reasons", 5).answers
+    file = answers(sheet, "dee", silent_group=percentage(shares), two_reasons=list(map(percentage, factor)))
+    marks = problem_sets.grade(sheet / "key.json", [file])
+    assert [mark.right for mark in marks] == [False, False, True]
+    check("silent-group", 41)
+    told = capsys.readouterr().out.removeprefix("Not yet: ").strip()
+    assert "percentage" in told and all(mark.remark.removeprefix("wrong: ") == told for mark in marks[:2])
+    rows = problems.make("prefixes", 5).answers[0]
+    file = answers(sheet, "eve", prefixes=100 * rows)
+    assert problem_sets.grade(sheet / "key.json", [file])[2].remark == "wrong"  # a count is no share
+
+
 def test_a_broken_file_is_named_and_does_not_stop_the_others(sheet, capsys):
     (sheet / "broken.json").write_text("{")
     (sheet / "photo.json").write_bytes(b"\xff\xd8\xff")
@@ -111,6 +130,7 @@ def test_a_broken_file_is_named_and_does_not_stop_the_others(sheet, capsys):
     assert [row["right"] for row in rows] == ["0"] * 4 + ["1"] * 3
     for row, file in zip(rows, files):
         assert row["file"] == str(file) and row["remark"].endswith(".")
+    assert ["is not JSON" in row["remark"] for row in rows] == [True, True] + [False] * 5
 
 
 @pytest.mark.parametrize(

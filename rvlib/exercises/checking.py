@@ -22,7 +22,7 @@ class Exercise:
 EXERCISES: dict[str, Exercise] = {}
 
 
-_NO_PERCENTAGE = "this looks like a percentage; give a share, as 0.25 for 25 %."
+NO_PERCENTAGE = "this looks like a percentage; give a share, as 0.25 for 25 %."
 
 
 def check(slug: str, answer: ArrayLike | None) -> bool:
@@ -45,7 +45,7 @@ def check(slug: str, answer: ArrayLike | None) -> bool:
         if failure and _right_once_rounded(expected, given):
             failure = "this is close; give more digits."
         elif failure and _right_once_rounded(expected, tuple(number / 100 for number in given)):
-            failure = _NO_PERCENTAGE
+            failure = NO_PERCENTAGE
     print(f"Not yet: {failure}" if failure else "Right.")
     return not failure
 
@@ -55,7 +55,7 @@ def _how_to_write(answer: ArrayLike | None, numbers: int) -> str:
     parts = answer if isinstance(answer, list | tuple) else [answer]
     text = next((part for part in parts if isinstance(part, str)), "")
     if "%" in text:
-        return _NO_PERCENTAGE
+        return NO_PERCENTAGE
     if "/" in text:
         return "write a fraction without quotation marks, as 1/4, so that Python computes it."
     if "," in text and (numbers == 1 or text is not answer):

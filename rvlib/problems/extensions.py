@@ -23,7 +23,7 @@ def win_variance(rng: np.random.Generator) -> Question:
     """Variance of the win rate with a tie."""
     first = pick(rng, 0.15, 0.2, 0.25)
     masses = np.array([first, 0.3, 0.7 - first])
-    text = f"""Four outputs have probabilities $({first},0.3,0.2,{0.5 - first:.2f})$, and a reward model gives them
+    text = f"""Four outputs have probabilities $({first},0.3,0.2,{0.5 - first:g})$, and a reward model gives them
     $(0.003,0.002,0.001,0.001)$. What is the variance of the win rate?"""
     return text, float((1 - (masses**3).sum()) / 3)
 
@@ -53,7 +53,7 @@ def prefixes(rng: np.random.Generator) -> Question:
 def least_jacobian(rng: np.random.Generator) -> Question:
     """The Jacobian norm that a gradient norm needs."""
     gradient, variance, length = pick(rng, 0.9, 1.5, 2.0), pick(rng, 0.25, 0.5, 0.64), int(pick(rng, 2, 4, 8))
-    text = f"""A policy that writes {length} tokens has a gradient of norm {gradient} and reward variance {variance}.
+    text = f"""A policy that writes {length} tokens has a gradient of norm {gradient:g} and reward variance {variance}.
     What is the least $J$ that the bound $J\\sqrt{{LW/2}}$ allows?"""
     return text, float(gradient / np.sqrt(length * variance / 2))
 
@@ -123,7 +123,7 @@ def first_slope(rng: np.random.Generator) -> Question:
     first, second = pick(rng, 0.1, 0.25, 0.4), pick(rng, 0.2, 0.35)
     probs = np.array([first, second, 1 - first - second])
     rate = predictors.exact_predictors(probs, np.array([1.0, -1.0, 0.0]), np.array([1.0, 0.0, -1.0]))
-    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$, ground truth $(1,0,-1)$ and
+    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:g})$, ground truth $(1,0,-1)$ and
     rewards $(1,-1,0)$; one prompt. At which rate does the ground truth rise at the start of gradient flow on the
     logits?"""
     return text, float(rate["π²-weighted covariance"])
@@ -136,7 +136,7 @@ def first_slope(rng: np.random.Generator) -> Question:
 def smoothed_difference(rng: np.random.Generator) -> Question:
     """Difference of two rewards trained on smoothed labels."""
     difference, smoothing = pick(rng, 1.0, 1.5, 3.0), pick(rng, 0.05, 0.2)
-    text = f"""A Bradley–Terry model sees two outputs whose true rewards differ by {difference}, with labels smoothed
+    text = f"""A Bradley–Terry model sees two outputs whose true rewards differ by {difference:g}, with labels smoothed
     by $\\varepsilon={smoothing}$. By how much do its rewards differ after training without a penalty?"""
     return text, float(logit((1 - 2 * smoothing) * expit(difference) + smoothing))
 

@@ -181,6 +181,6 @@ def steps_until_it_moves(rng: np.random.Generator) -> Question:
 def balanced_batch(rng: np.random.Generator) -> Question:
     """Batch size at which memory and arithmetic take equally long."""
     rate, bandwidth = pick(rng, 312, 660, 800), pick(rng, 2.0, 3.35, 4.2)
-    text = f"""A GPU multiplies at {rate} TFLOP/s in bfloat16 and reads {bandwidth} TB/s. For which batch of
+    text = f"""A GPU multiplies at {rate} TFLOP/s in bfloat16 and reads {bandwidth:g} TB/s. For which batch of
     replies does reading the weights take as long as multiplying by them?"""
     return text, rate / bandwidth

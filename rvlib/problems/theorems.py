@@ -103,7 +103,7 @@ def falls_at_first(rng: np.random.Generator) -> Question:
         gradient = rlhf_gradient(np.log(probs), np.array([1.0, b, -1.0]), np.log(probs), 0.0)
         return float(gradient[0] - probs @ gradient)
 
-    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:.2f})$; $\\lambda=0$. The reward model
+    text = f"""Three outputs have probabilities $({first},{second},{probs[2]:g})$; $\\lambda=0$. The reward model
     gives them $(1,b,-1)$ with $b<1$. From which $b$ on does the probability of the first output fall at the start
     of gradient flow on the logits?"""
     return text, brentq(slope, -1, 1 - 1e-9)
@@ -140,7 +140,7 @@ def best_of_three(rng: np.random.Generator) -> Question:
     """Expected truth of Best-of-N with a tie."""
     n, first = int(pick(rng, 2, 4, 5)), pick(rng, 0.1, 0.15, 0.25)
     probs, truth = np.array([first, 0.4, 0.6 - first]), np.array([1.0, 0.0, -1.0])
-    text = f"""Three outputs have probabilities $({first},0.4,{0.6 - first:.2f})$ and ground truth $(1,0,-1)$. The
+    text = f"""Three outputs have probabilities $({first},0.4,{0.6 - first:g})$ and ground truth $(1,0,-1)$. The
     reward model ties the first two above the third. What is the expected ground truth of Best-of-{n}?"""
     return text, float(best_of_n(probs, np.array([1.0, 1.0, 0.0]), truth, n))
 

@@ -454,7 +454,10 @@ export function explorable({ name, prepare, keys = [], compute, draw, readouts, 
       ...(initial.pins ? [pinButton] : []),
       button("Reset", reset, "Back to the setting the page opened with; from there, to the figure's own"),
     );
-    if (model.link) buttons.append(copy);
+    if (model.link) {
+      const href = new URL(`${name}.mjs`, import.meta.url).href;
+      buttons.append(copy, h("a", { href, textContent: "Code of this figure" }));
+    }
 
     // The picture is first, and the main controls are under it; the others are folded, unless one of them has been set.
     /** @type {string[]} */
