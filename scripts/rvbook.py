@@ -378,7 +378,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-collect-pages", page_not_found)
     app.connect("write-started", make_way)
     app.connect("build-finished", edit_scripts)
-    app.connect("build-finished", mend)
+    app.connect("build-finished", mend, priority=900)  # after the theme's own style sheets are there
     app.connect("build-finished", give_outputs)
     app.connect("build-finished", leave_solutions_out)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
