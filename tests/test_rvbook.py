@@ -151,8 +151,8 @@ pdf.main({str(file)!r})"""
         ("https://user:secret@github.com/owner/name.git", ""),
         ("https://secret@github.com/owner/name", ""),
         ("git@github.com:owner/name.git", ""),
-        ("/home/owner/name", ""),
-        ("file:///home/owner/name", ""),
+        ("../name", ""),
+        ("file:///name", ""),
         ("https://git.example.org/owner/name", ""),  # the theme knows no address of an edit there
         (None, ""),
     ],
