@@ -86,12 +86,14 @@ async function mount(figure, model) {
 }
 
 const isStyled = document.querySelector('link[href*="explore.css"], link[href*="book.css"]');
-/** Loads the style sheet, which a page of the book brings by itself. @type {() => Promise<unknown>} */
+/** @type {Promise<unknown> | undefined} */
+let styled;
+/** Loads the style sheet once, which a page of the book brings by itself. */
 const style = () =>
-  new Promise((onload) => {
+  (styled ??= new Promise((onload) => {
     const link = { rel: "stylesheet", href: new URL("explore.css", import.meta.url).href, onload };
     document.head.append(Object.assign(document.createElement("link"), link));
-  });
+  }));
 
 // A figure comes to life shortly before it is seen, so that a page with many opens as fast as one with none.
 /** @type {Map<Element, Model>} */
